@@ -1,0 +1,125 @@
+"""What goes back: DICOM SEG, SR and key image to the archive, ORU^R01 to the RIS.
+
+``encode_all`` makes them all; the ORU is sent only after the objects are stored (standards.md section 3).
+Everything here is a pure function of its arguments: a retry makes the same bytes.
+Next: source.py (what the images say), identity.py (UIDs and texts), seg.py, sr.py, key_image.py, oru.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydicom import Dataset
+
+from models.volume import Segmentation, Stack
+from router.contract import Job, Measurement
+from router.settings import ResultSettings, Settings
+from workers.results.identity import ResultUids
+from workers.results.key_image import encode_key_image
+from workers.results.measure import measure
+from workers.results.oru import encode_oru
+from workers.results.seg import encode_seg
+from workers.results.source import Source
+from workers.results.sr import encode_sr
+
+__all__ = ["ENCODERS", "Context", "ResultUids", "Results", "Source", "encode_all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """All that an encoder may look at. ``created_at`` is when the job was made, so that a retry repeats it."""
+
+    source: Source
+    segmentation: Segmentation
+    measurements: tuple[Measurement, ...]
+    job: Job
+    settings: ResultSettings
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What one job gives back. ``objects`` are the DICOM objects by kind, in the order in which to store them."""
+
+    objects: Mapping[str, Dataset] = field(hash=False, compare=False)
+    oru: bytes
+    measurements: tuple[Measurement, ...]
+    warnings: tuple[str, ...]
+    uids: ResultUids
+
+
+def _seg(context: Context, _made: Mapping[str, Dataset]) -> Dataset:
+    return encode_seg(context.source, context.segmentation, context.job, context.settings, context.created_at)
+
+
+def _sr(context: Context, made: Mapping[str, Dataset]) -> Dataset:
+    return encode_sr(
+        context.source,
+        made["seg"],
+        context.segmentation,
+        context.measurements,
+        context.job,
+        context.settings,
+        context.created_at,
+    )
+
+
+def _sc(context: Context, _made: Mapping[str, Dataset]) -> Dataset:
+    return encode_key_image(
+        context.source,
+        context.segmentation,
+        context.measurements,
+        context.job,
+        context.settings,
+        context.created_at,
+    )
+
+
+ENCODERS: Mapping[str, Callable[[Context, Mapping[str, Dataset]], Dataset]] = {"seg": _seg, "sr": _sr, "sc": _sc}
+"""Each gets the context and what those before it made."""
+
+
+def encode_all(
+    stack: Stack, segmentation: Segmentation, job: Job, settings: Settings, *, created_at: datetime
+) -> Results:
+    """Measure, then encode every object and the ORU; raises GeometryMismatch when the mask does not fit.
+
+    ``created_at`` is the job's creation on the clock of the hospital (where the images name their time zone, DICOM
+    times are converted to it).
+    """
+    source = Source(headers=stack.datasets, volume=stack.volume)
+    source.require_fits(segmentation)
+    context = Context(
+        source=source,
+        segmentation=segmentation,
+        measurements=measure(source.volume, segmentation),
+        job=job,
+        settings=settings.results,
+        created_at=created_at,
+    )
+    made: dict[str, Dataset] = {}
+    for name, encode in ENCODERS.items():
+        made[name] = encode(context, made)
+    return Results(
+        objects=made,
+        oru=_oru(context, settings),
+        measurements=context.measurements,
+        warnings=segmentation.warnings,
+        uids=ResultUids.of(job.job_id),
+    )
+
+
+def _oru(context: Context, settings: Settings) -> bytes:
+    return encode_oru(
+        context.job,
+        context.measurements,
+        context.segmentation,
+        context.source,
+        ResultUids.of(context.job.job_id),
+        settings.ris,
+        settings.orthanc.wado_root,
+        context.created_at,
+        status="C" if context.job.revision > 1 else "P",
+    )
