@@ -1,0 +1,257 @@
+"""The typed messages that flow through Med-AI; the standard library only, so that anything may import it.
+
+What flows: ``StudyFacts`` (what the router saw) -> ``Decision`` -> ``Job`` -> (worker) -> ``Delivered``.
+Every identifier that a result carries derives from ``job_id``: doing a job twice writes the same objects.
+Next: completeness.py (when a study is complete), rules.py (which route takes it), ledger.py (where it is kept).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, NewType
+
+StudyUID = NewType("StudyUID", str)
+SeriesUID = NewType("SeriesUID", str)
+OrthancId = NewType("OrthancId", str)
+JobId = NewType("JobId", str)
+
+NAMESPACE = uuid.UUID("6d656461-6920-5275-b074-657220763031")
+"""Root of every derived identifier; changing it would give every study a second result."""
+
+
+class Priority(IntEnum):
+    """Urgency of a job. Celery on Redis serves 0 first."""
+
+    STAT = 0
+    URGENT = 3
+    ROUTINE = 6
+    BACKGROUND = 9
+
+    @classmethod
+    def parse(cls, text: str) -> Priority:
+        """From DICOM (0040,1003)/(0032,000C) or HL7 table 0485 ('S', 'A', 'R', 'STAT', 'HIGH', …).
+
+        An unknown or empty word is ROUTINE: a typing error at the RIS must not stop a study.
+        """
+        return _PRIORITY_WORDS.get(text.strip().upper(), cls.ROUTINE)
+
+
+_PRIORITY_WORDS = {
+    "S": Priority.STAT,
+    "STAT": Priority.STAT,
+    "A": Priority.URGENT,
+    "ASAP": Priority.URGENT,
+    "HIGH": Priority.URGENT,
+    "URGENT": Priority.URGENT,
+    "R": Priority.ROUTINE,
+    "ROUTINE": Priority.ROUTINE,
+    "MEDIUM": Priority.ROUTINE,
+    "LOW": Priority.BACKGROUND,
+    "BACKGROUND": Priority.BACKGROUND,
+}
+
+
+class Verdict(StrEnum):
+    """What the router decided about a study or about one route of it."""
+
+    WAIT = "wait"
+    COMPLETE = "complete"
+    ROUTE = "route"
+    SKIP = "skip"
+    SUPERSEDE = "supersede"
+    FAIL = "fail"
+
+
+class JobState(StrEnum):
+    """Where a job stands. ``PENDING`` waits for a worker; the last four are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset({JobState.DONE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED})
+
+
+class StampName(StrEnum):
+    """Moments of a study's journey, in their order (standards.md section 6)."""
+
+    ORDERED = "ordered"
+    ACQUIRED = "acquired"
+    FIRST_INSTANCE = "first_instance"
+    LAST_INSTANCE = "last_instance"
+    STUDY_COMPLETE = "study_complete"
+    ENQUEUED = "enqueued"
+    STARTED = "started"
+    FETCHED = "fetched"
+    PREPARED = "prepared"
+    INFERRED = "inferred"
+    ENCODED = "encoded"
+    STORED = "stored"
+    ORU_SENT = "oru_sent"
+    ORU_ACKNOWLEDGED = "oru_acknowledged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesFacts:
+    """One series as the router sees it: ``attributes`` are DICOM keywords of one of its instances.
+
+    Values are str, int, float or a tuple of them (multi-valued); sequences are tuples of dicts.
+    Computed keys are added beside the DICOM ones: ``NumberOfInstances`` (int), ``Orientation``
+    ("axial", "coronal", "sagittal", "oblique" or "").
+    """
+
+    series_uid: SeriesUID
+    orthanc_id: OrthancId
+    instances: int
+    attributes: Mapping[str, Any] = field(hash=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyFacts:
+    """One study as the router sees it.
+
+    ``attributes`` are its patient- and study-level DICOM keywords plus ``Modality`` (that of most of its
+    image series) and ``ModalitiesInStudy`` (tuple). ``order`` is the order that its accession number names.
+    """
+
+    study_uid: StudyUID
+    orthanc_id: OrthancId
+    attributes: Mapping[str, Any] = field(hash=False)
+    series: tuple[SeriesFacts, ...]
+    order: Order | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """An imaging order from the RIS (ORM^O01 or OMI^O23); empty text where the message was silent."""
+
+    placer: str
+    filler: str = ""
+    accession: str = ""
+    study_uid: str = ""
+    priority: Priority = Priority.ROUTINE
+    patient_id: str = ""
+    patient_id_authority: str = ""
+    patient_name: str = ""
+    """As in PID-5, HL7 encoded (family^given)."""
+    birth_date: str = ""
+    sex: str = ""
+    procedure: tuple[str, str, str] = ("", "", "")
+    """OBR-4: identifier, text, coding system."""
+    requested_procedure_id: str = ""
+    scheduled_step_id: str = ""
+    modality: str = ""
+    visit_number: str = ""
+    ordered_at: float | None = None
+    """Seconds since the epoch (ORC-9, else the message's time)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A verdict with its reason in words that a PACS administrator understands."""
+
+    verdict: Verdict
+    reason: str
+    route: str | None = None
+    due_at: float | None = None
+    """For WAIT: when to look again, seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predecessor:
+    """The delivered result that a job supersedes."""
+
+    job_id: JobId
+    sr_series_uid: str
+    sr_sop_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One reading of one study by one model, as the worker gets it from the ledger."""
+
+    job_id: JobId
+    study_uid: StudyUID
+    study_orthanc_id: OrthancId
+    series_orthanc_ids: tuple[OrthancId, ...]
+    sources_hash: str
+    sources_count: int
+    route: str
+    model: str
+    model_version: str
+    priority: Priority = Priority.ROUTINE
+    queue: str = "cpu"
+    revision: int = 1
+    attempt: int = 1
+    destinations: tuple[str, ...] = ("archive", "ris")
+    order: Order | None = None
+    predecessor: Predecessor | None = None
+
+    @property
+    def filler(self) -> str:
+        """OBR-3, stable for every revision of this study's result on this route (at most 20 characters)."""
+        return filler_number(self.study_uid, self.route)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One number about one segment. ``unit`` is UCUM (``ml``, ``[hnsf'U]``)."""
+
+    segment_number: int
+    segment_name: str
+    quantity: str
+    """``volume`` or ``mean_attenuation``."""
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """What a finished job left behind: SOP Instance UIDs in the archive and the RIS's acknowledgement."""
+
+    job_id: JobId
+    seg_uid: str
+    sr_uid: str
+    key_image_uid: str
+    oru_control_id: str
+    oru_ack: str
+    measurements: tuple[Measurement, ...] = ()
+
+
+def sources_hash(sop_uids: Iterable[str]) -> str:
+    """SHA-256 (hex) of a set of SOP Instance UIDs: the same images give the same hash in any order."""
+    return hashlib.sha256("\n".join(sorted(set(sop_uids))).encode("ascii")).hexdigest()
+
+
+def make_job_id(*, study_uid: str, sources: str, route: str, model: str, version: str) -> JobId:
+    """UUIDv5 over (study, hash of the SOP Instance UIDs read, route, model, version)."""
+    return JobId(str(uuid.uuid5(NAMESPACE, "|".join((study_uid, sources, route, model, version)))))
+
+
+def derived_uid(job_id: str, *parts: str) -> str:
+    """A DICOM UID under 2.25 (PS3.5 B.2) that is the same each time it is derived."""
+    return f"2.25.{uuid.uuid5(uuid.UUID(job_id), '|'.join(parts)).int}"
+
+
+def short_id(seed: str, *, length: int = 20) -> str:
+    """Base-32 text of a SHA-256, for HL7 fields of a limited length (MSH-10: 20 characters)."""
+    return base64.b32encode(hashlib.sha256(seed.encode()).digest()).decode()[:length]
+
+
+def filler_number(study_uid: str, route: str) -> str:
+    """OBR-3: stable per study and route, so that a correction carries the number it corrects."""
+    return "AI" + short_id(f"{NAMESPACE}|filler|{study_uid}|{route}", length=16)
+
+
+def control_id(job_id: str, destination: str) -> str:
+    """MSH-10 of a job's ORU: the same on every retry, at most 20 characters."""
+    return short_id(f"{job_id}|oru|{destination}")
