@@ -1,0 +1,176 @@
+"""Real servers for tests: each in a directory of its own, on a free loopback port, stopped at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], Any], *, within_s: float = 30.0, what: str = "the condition") -> Any:
+    """Poll until a value is true; the last value is returned."""
+    until = time.monotonic() + within_s
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"{what} did not come within {within_s:.0f} s")
+        time.sleep(0.05)
+    return value
+
+
+def binary(name: str) -> str:
+    """A program that the tests need; a missing one is a failure, not a skip."""
+    found = shutil.which(name, path=PATHS)
+    assert found, f"{name} is not installed: run ./medai test, which installs it"
+    return found
+
+
+def answers(port: int) -> bool:
+    """Whether something listens."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class Server:
+    """A process that can be killed and started again on the same port and directory."""
+
+    command: list[str]
+    folder: Path
+    port: int
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it listens."""
+        log = (self.folder / "server.log").open("ab")
+        self.process = subprocess.Popen(
+            self.command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **self.environment}
+        )
+        log.close()
+        process = self.process
+        wait_for(lambda: answers(self.port) or process.poll() is not None, what=self.command[0])
+        assert process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
+
+    def stop(self, *, number: int = signal.SIGTERM) -> None:
+        """End it with a signal and wait."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.stop(number=signal.SIGKILL)
+
+
+@dataclass
+class OrthancServer(Server):
+    """A real Orthanc."""
+
+    dicom_port: int = 0
+
+    @property
+    def url(self) -> str:
+        """REST API."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> Any:
+        """GET and parse JSON."""
+        return urllib3.request("GET", self.url + path, timeout=10.0).json()
+
+    def post(self, data: bytes) -> Any:
+        """Store one DICOM file."""
+        return urllib3.request("POST", self.url + "/instances", body=data, timeout=30.0).json()
+
+
+def make_orthanc(folder: Path, **extra: Any) -> OrthancServer:
+    """An Orthanc that is not started yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    http, dicom = free_port(), free_port()
+    plugin = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+    config = {
+        "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"),
+        "HttpPort": http, "DicomPort": dicom, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False, "Plugins": [plugin] if Path(plugin).exists() else [], "StableAge": 1,
+        "KeepAlive": True, "TcpNoDelay": True, "UnknownSopClassAccepted": True, "DicomAlwaysAllowStore": True,
+        "DicomCheckCalledAet": False, "SaveJobs": False, **extra,
+    }  # fmt: skip
+    (folder / "orthanc.json").write_text(json.dumps(config))
+    return OrthancServer(
+        command=[binary("Orthanc"), str(folder / "orthanc.json")], folder=folder, port=http,
+        environment={"TCP_NODELAY": "1"}, dicom_port=dicom,
+    )  # fmt: skip
+
+
+@contextmanager
+def running(server: Any) -> Iterator[Any]:
+    """Start, hand over, stop."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def make_redis(folder: Path) -> Server:
+    """A Redis that keeps nothing, as after a flush."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [binary("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    return Server(command=command, folder=folder, port=port, environment={})
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL cluster; yields its SQLAlchemy URL. Runs as user postgres where the tests run as root."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    assert programs, "PostgreSQL is not installed: run ./medai test, which installs it"
+    folder.mkdir(parents=True, exist_ok=True)
+    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    data = folder / "cluster"
+    data.mkdir()
+    if as_user:
+        shutil.chown(data, "postgres", "postgres")
+        for parent in data.parents:
+            if parent.stat().st_uid == 0 and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+    port = free_port()
+    initdb = [*as_user, str(programs[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "medai", "-N", "-E", "UTF8"]
+    subprocess.run(initdb, check=True, capture_output=True, cwd="/")
+    command = [
+        *as_user, str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1",
+        "-c", "fsync=off",
+    ]  # fmt: skip
+    server = Server(command=command, folder=folder, port=port, environment={})
+    server.start()
+    try:
+        yield f"postgresql+psycopg://medai@127.0.0.1:{port}/postgres"
+    finally:
+        server.stop(number=signal.SIGINT)
