@@ -1,0 +1,165 @@
+"""The orders that were placed: each with the messages that say so and how they were acknowledged, on disk.
+
+An order is one JSON file; its messages are kept as they were sent, so that a retry sends the identical bytes.
+Next: order_sender.py (who sends them), matching.py (which result answers an order).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+from pydantic import TypeAdapter, ValidationError
+
+from hl7_mock.order_messages import OrderDetails, OrderRequest, encode, new_order, short_id
+from hl7_mock.storage import clear_parts, make_private, write_atomic
+
+log = structlog.get_logger()
+
+
+class OrderConflictError(ValueError):
+    """The order contradicts one that exists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outgoing:
+    """One ORM^O01 on its way."""
+
+    control: str
+    """ORC-1: NW or CA."""
+    control_id: str
+    text: str
+    ack: str = ""
+    """MSA-1 of the last reply; empty while there was none."""
+    ack_text: str = ""
+    attempts: int = 0
+    settled_at: float | None = None
+    """When it was acknowledged or given up; None while it is still being sent."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the receiver took it."""
+        return self.ack in {"AA", "CA"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """An order and its messages, oldest first."""
+
+    details: OrderDetails
+    messages: tuple[Outgoing, ...]
+
+    @property
+    def placer(self) -> str:
+        """ORC-2 and OBR-2."""
+        return self.details.placer
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether its cancellation was asked for."""
+        return self.messages[-1].control == "CA"
+
+    @property
+    def pending(self) -> Outgoing | None:
+        """The message to send now: the oldest that is not settled."""
+        return next((each for each in self.messages if each.settled_at is None), None)
+
+    def state(self, *, resulted: bool) -> str:
+        """``placed``, ``acknowledged``, ``refused``, ``cancelling``, ``cancelled`` or ``resulted``."""
+        if self.cancelled:
+            return "cancelled" if self.messages[-1].accepted else "cancelling"
+        if resulted:
+            return "resulted"
+        if self.messages[0].settled_at is None:
+            return "placed"
+        return "acknowledged" if self.messages[0].accepted else "refused"
+
+
+_ADAPTER = TypeAdapter(Order)
+
+
+class OrderBook:
+    """All orders of one folder. Changes go through a lock: read, change, to disk, then visible."""
+
+    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+        self._folder = folder / "orders"
+        self._clock = clock
+        self._orders: dict[str, Order] = {}
+        self._lock = asyncio.Lock()
+        make_private(self._folder)
+        clear_parts(self._folder)
+        self._load()
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Oldest first."""
+        return tuple(self._orders.values())
+
+    def get(self, placer: str) -> Order | None:
+        """The order with this placer number."""
+        return self._orders.get(placer)
+
+    def by_accession(self, accession: str) -> Order | None:
+        """The newest order with this accession number; one that stands before one that was cancelled."""
+        found = [order for order in self.orders if order.details.request.accession == accession]
+        return next((order for order in reversed(found) if not order.cancelled), found[-1] if found else None)
+
+    async def place(self, request: OrderRequest) -> tuple[Order, bool]:
+        """Make an order and its NW message; (order, whether it is new).
+
+        The same accession for the same patient gives the order that stands: asking twice is harmless.
+        Raises OrderConflictError where the accession belongs to another patient's order, OSError.
+        """
+        async with self._lock:
+            standing = self.by_accession(request.accession) if request.accession else None
+            if standing is not None and not standing.cancelled:
+                _must_agree(request, standing)
+                return standing, False
+            details = new_order(request, placed_at=self._clock())
+            order = Order(details=details, messages=(self._message(details, "NW"),))
+            await self._keep(order)
+            return order, True
+
+    async def cancel(self, placer: str) -> Order:
+        """Add the CA message, once; raises KeyError, OSError."""
+        async with self._lock:
+            order = self._orders[placer]
+            if not order.cancelled:
+                order = replace(order, messages=(*order.messages, self._message(order.details, "CA")))
+                await self._keep(order)
+            return order
+
+    async def record(self, placer: str, message: Outgoing) -> None:
+        """Replace the message with the same control id: an attempt was made."""
+        async with self._lock:
+            order = self._orders[placer]
+            messages = tuple(message if each.control_id == message.control_id else each for each in order.messages)
+            await self._keep(replace(order, messages=messages))
+
+    def _message(self, details: OrderDetails, control: str) -> Outgoing:
+        control_id = f"RIS{short_id(13)}"
+        raw = encode(details, control=control, control_id=control_id, sent_at=self._clock())
+        return Outgoing(control=control, control_id=control_id, text=raw.decode("utf-8"))
+
+    async def _keep(self, order: Order) -> None:
+        await asyncio.to_thread(write_atomic, self._folder / f"{order.placer}.json", _ADAPTER.dump_json(order))
+        self._orders[order.placer] = order
+
+    def _load(self) -> None:
+        found: list[Order] = []
+        for path in self._folder.glob("*.json"):
+            try:
+                found.append(_ADAPTER.validate_json(path.read_bytes()))
+            except (ValidationError, OSError):
+                log.error("order_file_unreadable", file=path.name)
+        self._orders = {order.placer: order for order in sorted(found, key=lambda each: each.details.placed_at)}
+
+
+def _must_agree(request: OrderRequest, standing: Order) -> None:
+    for key in ("patient_id", "study_uid"):
+        asked, known = getattr(request, key), getattr(standing.details.request, key)
+        if asked and asked != known:
+            raise OrderConflictError(f"this accession is already ordered as {standing.placer} with another {key}")

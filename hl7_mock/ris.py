@@ -1,0 +1,41 @@
+"""The parts of one running mock RIS, as the web page and the server share them.
+
+Next: server.py (who puts them together), web.py (who shows them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hl7_mock.faults import Faults
+from hl7_mock.inbox import Inbox
+from hl7_mock.matching import match
+from hl7_mock.mllp import MllpServer
+from hl7_mock.order_sender import OrderSender
+from hl7_mock.orders import OrderBook
+from hl7_mock.receiver import ResultReceiver
+from hl7_mock.refusals import Refusals
+
+
+@dataclass(kw_only=True)
+class Ris:
+    """The parts of one running mock RIS."""
+
+    inbox: Inbox
+    refusals: Refusals
+    book: OrderBook
+    faults: Faults
+    receiver: ResultReceiver
+    mllp: MllpServer
+    sender: OrderSender
+    clock: Callable[[], float]
+    mllp_address: str = ""
+    router_address: str = ""
+    order_wait_s: float = 5.0
+    """POST /orders answers after the first attempt to send, or after this time."""
+
+    def resulted(self) -> frozenset[str]:
+        """The placer numbers of the orders that have a result."""
+        orders = (match(result.reading, self.book).order for result in self.inbox.results)
+        return frozenset(order.placer for order in orders if order is not None)

@@ -1,0 +1,154 @@
+"""The mock RIS as one process: MLLP listener, order sender, HTTP; started and stopped together.
+
+Both ports are bound before anything starts, so that "ready" is true once it is said. Next: receiver.py, web.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from hl7_mock.faults import Faults
+from hl7_mock.inbox import Inbox
+from hl7_mock.mllp import Limits, MllpServer
+from hl7_mock.order_sender import Destination, OrderSender
+from hl7_mock.orders import OrderBook
+from hl7_mock.receiver import ResultReceiver
+from hl7_mock.refusals import Refusals
+from hl7_mock.ris import Ris
+from hl7_mock.storage import lock_folder
+from hl7_mock.web import make_app
+
+log = structlog.get_logger()
+
+
+class PortTakenError(RuntimeError):
+    """A port cannot be had; the text says which and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What one mock RIS is started with."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    mllp_port: int = 2576
+    http_port: int = 8090
+    router: Destination
+    accept_unsolicited: bool = True
+    limits: Limits = field(default_factory=Limits)
+    tls: ssl.SSLContext | None = None
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: ``serve`` below handles signals for all parts."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def bind(host: str, port: int, option: str) -> socket.socket:
+    """A listening socket; raises PortTakenError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use: stop the program that uses it"
+        else:
+            reason = f"cannot be opened ({error.strerror})"
+        raise PortTakenError(f"port {port} on {host} {reason}, or choose another with {option}") from error
+    listener.setblocking(False)
+    return listener
+
+
+def make_ris(config: Config, clock: Callable[[], float] = time.time) -> Ris:
+    """Read the folder and put the parts together; starts nothing."""
+    inbox, refusals, book, faults = Inbox(config.data), Refusals(config.data), OrderBook(config.data, clock), Faults()
+    receiver = ResultReceiver(
+        inbox=inbox,
+        refusals=refusals,
+        book=book,
+        faults=faults,
+        clock=clock,
+        accept_unsolicited=config.accept_unsolicited,
+    )
+    return Ris(
+        inbox=inbox,
+        refusals=refusals,
+        book=book,
+        faults=faults,
+        receiver=receiver,
+        mllp=MllpServer(receiver, limits=config.limits, tls=config.tls),
+        sender=OrderSender(book, config.router, clock),
+        clock=clock,
+    )
+
+
+async def serve(config: Config, *, stop: asyncio.Event) -> None:
+    """Run until ``stop`` is set; raises PortTakenError, storage.FolderInUseError, OSError."""
+    with contextlib.ExitStack() as held:
+        held.enter_context(lock_folder(config.data))
+        mllp_socket = held.enter_context(bind(config.host, config.mllp_port, "--mllp-port"))
+        http_socket = held.enter_context(bind(config.host, config.http_port, "--http-port"))
+        ris = make_ris(config)
+        ris.mllp_address = _address(mllp_socket)
+        ris.router_address = f"{config.router.host}:{config.router.port}"
+        async with _http(ris, http_socket):
+            await ris.mllp.start(mllp_socket)
+            ris.sender.resume()
+            log.info("ris_ready", mllp=_address(mllp_socket), http=_address(http_socket), messages=len(ris.inbox))
+            await stop.wait()
+            log.info("ris_stopping")
+            await ris.sender.stop()
+            await ris.mllp.stop()
+    log.info("ris_stopped")
+
+
+async def serve_until_signal(config: Config) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop=stop)
+
+
+@contextlib.asynccontextmanager
+async def _http(ris: Ris, listener: socket.socket) -> AsyncIterator[None]:
+    settings = uvicorn.Config(
+        make_app(ris),
+        http="h11",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    server = _HttpServer(settings)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

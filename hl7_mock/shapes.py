@@ -1,0 +1,72 @@
+"""Orders and results as JSON: the shapes that GET /orders and GET /results promise (docs/ris.md).
+
+Next: web.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from hl7_mock.matching import match
+from hl7_mock.orders import Order
+from hl7_mock.results import Observation, Result
+from hl7_mock.ris import Ris
+
+
+def order_json(order: Order, *, resulted: bool) -> dict[str, Any]:
+    """An order for GET and POST /orders; ``ack`` is that of its newest message."""
+    details, newest = order.details, order.messages[-1]
+    return {
+        "placer": order.placer,
+        **asdict(details.request),
+        "requested_procedure_id": details.requested_procedure_id,
+        "scheduled_step_id": details.scheduled_step_id,
+        "visit_number": details.visit_number,
+        "placed_at": details.placed_at,
+        "state": order.state(resulted=resulted),
+        "ack": newest.ack,
+        "ack_text": newest.ack_text,
+        "attempts": newest.attempts,
+        "messages": [asdict(message) for message in order.messages],
+    }
+
+
+def result_json(ris: Ris, result: Result) -> dict[str, Any]:
+    """A result for GET /results; times are seconds since the epoch, measurements are those that hold now."""
+    reading, found = result.reading, match(result.reading, ris.book)
+    raw = ris.inbox.raw(result.latest.message_id) or b""
+    return {
+        "placer": reading.placer,
+        "filler": reading.filler,
+        "accession": reading.accession,
+        "study_uid": reading.study_uid,
+        "patient_id": reading.patient_id,
+        "procedure": reading.procedure,
+        "modality": reading.modality,
+        "status": reading.status,
+        "control_id": result.latest.control_id,
+        "message_id": result.latest.message_id,
+        "received_at": result.latest.received_at,
+        "order": found.order.placer if found.order else None,
+        "flags": list(found.flags),
+        "measurements": [measurement_json(each, reading.subject_of(each)) for each in reading.measurements],
+        "observations": [asdict(each) for each in reading.observations],
+        "history": [asdict(step) for step in result.history],
+        "raw": raw.decode("utf-8", "replace"),
+    }
+
+
+def measurement_json(item: Observation, subject: str) -> dict[str, Any]:
+    """One number; ``subject`` is what it is of, where the message says so."""
+    return {
+        "name": item.name,
+        "value": item.number,
+        "unit": item.unit,
+        "label": item.label,
+        "subject": subject,
+        "code": item.code,
+        "sub_id": item.sub_id,
+        "flag": item.flag,
+        "status": item.status,
+    }

@@ -1,0 +1,231 @@
+"""The mock RIS over HTTP: the page for people, JSON for tests and tools, the switches for faults.
+
+Next: page.py (what the page shows), shapes.py (what the JSON looks like), receiver.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hl7_mock.faults import BadFaultError, parse_rule
+from hl7_mock.order_messages import BadOrderError, parse_request
+from hl7_mock.orders import OrderConflictError
+from hl7_mock.page import render
+from hl7_mock.ris import Ris
+from hl7_mock.shapes import order_json, result_json
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_BODY_BYTES = 64 * 1024
+
+T = TypeVar("T")
+
+
+class RequestError(ValueError):
+    """A request cannot be served; ``status`` is the HTTP status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def make_app(ris: Ris) -> Starlette:
+    """The ASGI application of one mock RIS."""
+    app = Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/static/{name}", _static),
+            Route("/orders", _orders, methods=["GET"]),
+            Route("/orders", _place, methods=["POST"]),
+            Route("/orders/{placer}", _order, methods=["GET"]),
+            Route("/orders/{placer}/cancel", _cancel, methods=["POST"]),
+            Route("/results", _results),
+            Route("/refused", _refused),
+            Route("/messages/{name}", _message),
+            Route("/faults", _list_faults, methods=["GET"]),
+            Route("/faults", _add_fault, methods=["POST"]),
+            Route("/faults", _clear_faults, methods=["DELETE"]),
+            Route("/health", _health),
+            Route("/stats", _stats),
+        ],
+        middleware=[Middleware(_SafeHeaders)],
+        exception_handlers={RequestError: _explain},
+    )
+    app.state.ris = ris
+    return app
+
+
+class _SafeHeaders:
+    """Nothing is cached, nothing is loaded from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [
+                    (b"cache-control", b"no-store"),
+                    (b"content-security-policy", b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"no-referrer"),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _ris(request: Request) -> Ris:
+    ris: Ris = request.app.state.ris
+    return ris
+
+
+async def _explain(_: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, RequestError) else 500
+    return JSONResponse({"error": str(error)}, status_code=status)
+
+
+async def _page(request: Request) -> Response:
+    return HTMLResponse(render(_ris(request)))
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in {"ris.css", "ris.js"}:
+        raise RequestError(404, "no such file")
+    return FileResponse(TEMPLATES / name)
+
+
+async def _orders(request: Request) -> Response:
+    ris = _ris(request)
+    resulted = ris.resulted()
+    found = [order_json(order, resulted=order.placer in resulted) for order in ris.book.orders]
+    return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+async def _order(request: Request) -> Response:
+    ris = _ris(request)
+    order = ris.book.get(request.path_params["placer"])
+    if order is None:
+        raise RequestError(404, "no such order")
+    return JSONResponse(order_json(order, resulted=order.placer in ris.resulted()))
+
+
+async def _place(request: Request) -> Response:
+    ris = _ris(request)
+    try:
+        asked = parse_request(await _body(request))
+        order, is_new = await _write(lambda: ris.book.place(asked))
+    except BadOrderError as error:
+        raise RequestError(400, str(error)) from error
+    except OrderConflictError as error:
+        raise RequestError(409, str(error)) from error
+    return await _sent(ris, order.placer, status=201 if is_new else 200)
+
+
+async def _cancel(request: Request) -> Response:
+    ris = _ris(request)
+    placer = request.path_params["placer"]
+    if ris.book.get(placer) is None:
+        raise RequestError(404, "no such order")
+    await _write(lambda: ris.book.cancel(placer))
+    return await _sent(ris, placer, status=200)
+
+
+async def _sent(ris: Ris, placer: str, *, status: int) -> Response:
+    order = ris.book.get(placer)
+    if order is not None and order.pending is not None:
+        await ris.sender.send(placer, wait_s=ris.order_wait_s)
+        order = ris.book.get(placer)
+    if order is None:
+        raise RequestError(404, "no such order")
+    return JSONResponse(order_json(order, resulted=placer in ris.resulted()), status_code=status)
+
+
+async def _results(request: Request) -> Response:
+    ris = _ris(request)
+    found = [result_json(ris, result) for result in ris.inbox.results]
+    return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+async def _refused(request: Request) -> Response:
+    return JSONResponse([asdict(each) for each in _ris(request).refusals.newest_first])
+
+
+async def _message(request: Request) -> Response:
+    ris, name = _ris(request), request.path_params["name"]
+    raw = ris.inbox.raw(name)
+    if raw is not None:
+        return Response(raw, media_type="text/plain")
+    sent = (message for order in ris.book.orders for message in order.messages)
+    text = next((each.text for each in sent if each.control_id == name), None)
+    if text is None and (refusal := ris.refusals.find(name)) is not None:
+        text = refusal.text
+    if text is None:
+        raise RequestError(404, "no such message")
+    return PlainTextResponse(text)
+
+
+async def _list_faults(request: Request) -> Response:
+    return JSONResponse(_ris(request).faults.as_list())
+
+
+async def _add_fault(request: Request) -> Response:
+    try:
+        _ris(request).faults.add(parse_rule(await _body(request)))
+    except BadFaultError as error:
+        raise RequestError(400, str(error)) from error
+    return JSONResponse(_ris(request).faults.as_list(), status_code=201)
+
+
+async def _clear_faults(request: Request) -> Response:
+    _ris(request).faults.clear()
+    return JSONResponse([])
+
+
+async def _health(request: Request) -> Response:
+    ris = _ris(request)
+    parts = {"mllp": ris.mllp.ready, "inbox": ris.inbox.writable}
+    ready = all(parts.values())
+    return JSONResponse({"status": "ok" if ready else "failing", **parts}, status_code=200 if ready else 503)
+
+
+async def _stats(request: Request) -> Response:
+    return JSONResponse(_ris(request).receiver.stats)
+
+
+async def _body(request: Request) -> Any:
+    if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
+        # Also keeps forms on other sites from placing orders: a browser asks before it sends JSON elsewhere.
+        raise RequestError(415, "send JSON, with Content-Type: application/json")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise RequestError(413, "the body is too long")
+    try:
+        return json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, "the body is not valid JSON") from error
+
+
+async def _write(work: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await work()
+    except OSError as error:
+        raise RequestError(503, f"the order could not be stored: {error.strerror}") from error
+
+
+def _wanted(request: Request, each: dict[str, Any]) -> bool:
+    """Whether an item has the values that the query asks for, as in ?accession=A1&status=P."""
+    return all(str(each.get(key, "")) == value for key, value in request.query_params.items())
