@@ -21,6 +21,8 @@ from router.orthanc import Orthanc
 
 CURSOR = "orthanc"
 SWEEP_PAGE = 100
+LIVE_S = 2.0
+"""A poll this soon after one that emptied the log hears changes as they happen."""
 Clock = Callable[[], float]
 log = structlog.get_logger(__name__)
 
@@ -54,6 +56,7 @@ class Subscription:
         self._names = names
         self._clock = clock
         self._cursor: int | None = None
+        self._heard_at = 0.0
 
     def start(self) -> None:
         """Find the cursor: where it was, or, at the very first start, the end of the log (the sweep reads back)."""
@@ -70,20 +73,27 @@ class Subscription:
         if self._cursor is None:
             self.start()
         assert self._cursor is not None
+        asked_at = self._clock()
         page = self._orthanc.changes(self._cursor)
+        live = asked_at - self._heard_at < LIVE_S
+        if page.done:
+            self._heard_at = asked_at
         if page.last < self._cursor:
             log.warning("change_log_restarted", cursor=self._cursor, last=page.last)
             self._cursor = 0
             return Poll(changes=0, touched=(), more=True)
         if not page.changes:
             return Poll(changes=0, touched=(), more=False)
-        touched = self._take(page.changes, page.last)
+        touched = self._take(page.changes, page.last, live=live)
         self._cursor = page.last
         return Poll(changes=len(page.changes), touched=touched, more=not page.done)
 
-    def _take(self, changes: Iterable[Mapping[str, Any]], last: int) -> tuple[str, ...]:
+    def _take(self, changes: Iterable[Mapping[str, Any]], last: int, *, live: bool) -> tuple[str, ...]:
         now = self._clock()
-        arrived = {str(c["ID"]): change_time(c, now) for c in changes if c["ChangeType"] == "NewInstance"}
+        # While it listens, the router's own clock tells best: Orthanc's has whole seconds and may be another machine's.
+        arrived = {
+            str(c["ID"]): now if live else change_time(c, now) for c in changes if c["ChangeType"] == "NewInstance"
+        }
         ours = self._ledger.known_results(list(arrived))
         foreign = {name: at for name, at in arrived.items() if name not in ours}
         views = self._views(foreign) if foreign else []

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -136,7 +137,7 @@ def running(server: Any) -> Iterator[Any]:
     try:
         yield server
     finally:
-        server.stop()
+        server.kill()  # a graceful Orthanc takes five seconds, and nothing is kept
 
 
 def make_redis(folder: Path) -> Server:
@@ -174,3 +175,29 @@ def postgresql(folder: Path) -> Iterator[str]:
         yield f"postgresql+psycopg://medai@127.0.0.1:{port}/postgres"
     finally:
         server.stop(number=signal.SIGINT)
+
+
+@dataclass
+class MockRis(Server):
+    """The mock RIS; ``port`` takes results by MLLP."""
+
+    http_port: int = 0
+
+    def get(self, path: str) -> Any:
+        """GET and parse JSON."""
+        return urllib3.request("GET", f"http://127.0.0.1:{self.http_port}{path}", timeout=10.0).json()
+
+    def post(self, path: str, value: Any) -> Any:
+        """POST JSON and parse JSON."""
+        return urllib3.request("POST", f"http://127.0.0.1:{self.http_port}{path}", json=value, timeout=10.0).json()
+
+
+def make_ris(folder: Path, *, router_port: int = 1) -> MockRis:
+    """A mock RIS that is not started yet; orders go to ``router_port``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mllp, http = free_port(), free_port()
+    command = [
+        sys.executable, "-m", "hl7_mock.cli", "--mllp-port", str(mllp), "--http-port", str(http), "--data",
+        str(folder / "data"), "--router-port", str(router_port),
+    ]  # fmt: skip
+    return MockRis(command=command, folder=folder, port=mllp, environment={}, http_port=http)

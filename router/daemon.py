@@ -1,0 +1,291 @@
+"""The router's loop on one page: hear of studies, decide, make jobs, ring the workers.
+
+``Router.tick`` is one round. Nothing here holds state that the ledger does not: a router that dies at any point starts
+again and finds its work there. Next: changes.py (hearing), completeness.py and rules.py (deciding), sweeper.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from router.changes import Subscription
+from router.completeness import SeriesProgress, StudyProgress, decide
+from router.contract import Decision, SeriesFacts, StudyFacts, Verdict, sources_hash
+from router.errors import TemporaryError
+from router.facts import FactsReader
+from router.ledger import Ledger, NewJob
+from router.log import Pseudonyms, describe
+from router.orthanc import Orthanc
+from router.rules import RouteVerdict, Rules
+from router.settings import RouteSettings, Settings
+from router.sweeper import Sweeper
+
+LOOK_AGAIN_S = 10.0
+"""When a model is not there yet."""
+LOST_CHECK_S = 1.0
+log = structlog.get_logger(__name__)
+
+
+class Router:
+    """One router: owns the loop, not the parts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        orthanc: Orthanc,
+        ledger: Ledger,
+        sweeper: Sweeper,
+        names: Pseudonyms,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._orthanc = orthanc
+        self._ledger = ledger
+        self._sweeper = sweeper
+        self._names = names
+        self._clock = clock
+        self._rules = Rules(settings.routes, settings.routing)
+        self._reader = FactsReader(orthanc, ledger)
+        self._subscription = Subscription(
+            orthanc, ledger, self._reader, backlog_h=settings.orthanc.backlog_h, names=names, clock=clock
+        )
+        self._next_sweep = 0.0
+        self._next_lost_check = 0.0
+        self.orthanc_up = False
+        self.heartbeat = clock()
+
+    # -- the loop
+
+    def run(self, stop: threading.Event) -> None:
+        """Go round until told to stop; what is away is waited for, with the reason logged once."""
+        while not stop.is_set():
+            began = self._clock()
+            busy = self.tick()
+            self.heartbeat = self._clock()
+            if not busy:
+                stop.wait(self._pause(began))
+
+    def _pause(self, began: float) -> float:
+        now = self._clock()
+        poll = self._settings.orthanc.poll_s if self.orthanc_up else max(0.5, self._settings.orthanc.poll_s)
+        due = self._ledger_next_due()
+        until = began + poll if due is None else min(began + poll, max(due, now + 0.005))
+        return min(poll, max(0.005, until - now))
+
+    def _ledger_next_due(self) -> float | None:
+        try:
+            return self._ledger.next_due()
+        except TemporaryError:
+            return None
+
+    def tick(self) -> bool:
+        """One round; True when more changes wait already."""
+        try:
+            more = self._listen()
+            for row in self._ledger.due_studies(self._clock()):
+                self._consider(row)
+            self._send()
+        except TemporaryError as error:
+            log.warning("waiting", reason=describe(error))
+            return False
+        return more
+
+    def _listen(self) -> bool:
+        try:
+            poll = self._subscription.poll()
+            if self._clock() >= self._next_sweep:
+                self._subscription.sweep()
+                self._next_sweep = self._clock() + self._settings.orthanc.sweep_s
+        except TemporaryError as error:
+            if self.orthanc_up:
+                log.warning("orthanc_unreachable", reason=describe(error))
+            self.orthanc_up = False
+            self._next_sweep = 0.0  # events may be lost meanwhile: look at everything once it is back
+            return False
+        if not self.orthanc_up:
+            log.info("orthanc_reached")
+        self.orthanc_up = True
+        return poll.more
+
+    def _send(self) -> None:
+        check = self._clock() >= self._next_lost_check
+        if check:
+            self._next_lost_check = self._clock() + LOST_CHECK_S
+        self._sweeper.tick(check_lost=check)
+
+    # -- deciding about one study
+
+    def _consider(self, due: Mapping[str, Any]) -> None:
+        row = self._ledger.study_row(str(due["orthanc_id"]))
+        if row is None:
+            return
+        progress = progress_of(row)
+        clocks = {r.name: decide(progress, self._clock(), r.completeness) for r in self._settings.routes}
+        ready = [name for name, clock in clocks.items() if clock.verdict is Verdict.COMPLETE]
+        if not ready and clocks:
+            self._plan(row, [clock.due_at for clock in clocks.values()])
+            return
+        view = self._reader.read(str(row["orthanc_id"]))
+        if view is None:
+            self._gone(row)
+            return
+        self._route(row, view.facts, clocks)
+
+    def _gone(self, row: Mapping[str, Any]) -> None:
+        if self._orthanc.exists("studies", str(row["orthanc_id"])):
+            self._ledger.set_due(int(row["id"]), None)  # it holds only results of ours now
+        else:
+            self._ledger.mark_deleted(str(row["orthanc_id"]), self._clock())
+            log.info("study_deleted", study=self._names.study(str(row["study_uid"])))
+
+    def _plan(self, row: Mapping[str, Any], moments: Sequence[float | None]) -> None:
+        known = [at for at in moments if at is not None]
+        self._ledger.set_due(int(row["id"]), min(known, default=None), if_seen_at=float(row["last_instance_at"]))
+
+    def _route(self, row: Mapping[str, Any], facts: StudyFacts, clocks: Mapping[str, Decision]) -> None:
+        verdicts = self._rules.match(facts)
+        matched = [v for v in verdicts if v.matched]
+        waiting = [clocks[v.route] for v in matched if clocks[v.route].verdict is Verdict.WAIT]
+        if not matched:
+            waiting = [clock for clock in clocks.values() if clock.verdict is Verdict.WAIT]
+        ready = [v for v in matched if clocks[v.route].verdict is Verdict.COMPLETE]
+        later: list[float | None] = [clock.due_at for clock in waiting]
+        if ready or not waiting:
+            decisions, again = self._decide(row, facts, verdicts, ready, clocks)
+            later.append(again)
+            outcome = fingerprint([(d.verdict.value, d.route or "", d.reason) for d in decisions])
+            if self._ledger.record(int(row["id"]), decisions, self._clock(), outcome=outcome):
+                for decision in decisions:
+                    log.info(
+                        "decided",
+                        study=self._names.study(str(row["study_uid"])),
+                        verdict=decision.verdict.value,
+                        route=decision.route,
+                        reason=decision.reason,
+                    )
+        self._plan(row, later)
+
+    def _decide(
+        self,
+        row: Mapping[str, Any],
+        facts: StudyFacts,
+        verdicts: Sequence[RouteVerdict],
+        ready: Sequence[RouteVerdict],
+        clocks: Mapping[str, Decision],
+    ) -> tuple[list[Decision], float | None]:
+        """Decisions to record beside those that went with a job, and when to look again."""
+        complete = self._ledger.set_complete(int(row["id"]), self._clock())
+        study = {**row, "complete_at": complete}
+        decisions = [Decision(verdict=Verdict.SKIP, route=v.route, reason=v.reason) for v in verdicts if not v.matched]
+        if not verdicts:
+            decisions = [Decision(verdict=Verdict.SKIP, reason="no route is configured")]
+        elif not ready:
+            decisions.append(Decision(verdict=Verdict.SKIP, reason="no route reads this study"))
+        again: float | None = None
+        for verdict in ready:
+            decisions.append(clocks[verdict.route])
+            route = self._settings.route(verdict.route)
+            assert route is not None
+            absent = self._model_absent(route)
+            if absent:
+                decisions.append(absent)
+                again = absent.due_at
+                continue
+            decisions += [d for d in self._make_jobs(study, facts, route, verdict) if d.verdict is Verdict.SKIP]
+        return decisions, again
+
+    def _model_absent(self, route: RouteSettings) -> Decision | None:
+        model = self._ledger.model(route.model)
+        again = self._clock() + LOOK_AGAIN_S
+        if model is None:
+            reason = f"no worker has announced the model {route.model}: is one running?"
+            return Decision(verdict=Verdict.WAIT, reason=reason, route=route.name, due_at=again)
+        if not model["available"]:
+            reason = f"the model {route.model} is not available: {model['reason']}"
+            return Decision(verdict=Verdict.WAIT, reason=reason, route=route.name, due_at=again)
+        return None
+
+    def _make_jobs(
+        self, row: Mapping[str, Any], facts: StudyFacts, route: RouteSettings, verdict: RouteVerdict
+    ) -> list[Decision]:
+        model = self._ledger.model(route.model) or {}
+        made = []
+        for series in verdict.choices:
+            slot = "" if route.series.take == "best" else fingerprint([(series.series_uid,)])[:16]
+            new = self._new_job(row, facts, route, series, slot, str(model["version"]))
+            if new is None:
+                continue
+            job_id, decision = self._ledger.create_job(new, study=row, reason=verdict.reason, now=self._clock())
+            if decision.verdict is not Verdict.SKIP:
+                log.info(
+                    "job_made",
+                    job=job_id,
+                    study=self._names.study(str(row["study_uid"])),
+                    route=route.name,
+                    model=route.model,
+                    verdict=decision.verdict.value,
+                    priority=new.priority.name,
+                )
+            made.append(decision)
+        return made
+
+    def _new_job(
+        self,
+        row: Mapping[str, Any],
+        facts: StudyFacts,
+        route: RouteSettings,
+        series: SeriesFacts,
+        slot: str,
+        version: str,
+    ) -> NewJob | None:
+        instances = self._orthanc.instances(series.orthanc_id)
+        sops = [str(item["MainDicomTags"]["SOPInstanceUID"]) for item in instances]
+        if not sops:
+            return None
+        return NewJob(
+            study_id=int(row["id"]),
+            study_uid=facts.study_uid,
+            route=route.name,
+            slot=slot,
+            model=route.model,
+            model_version=route.model_version or version,
+            modality=str(series.attributes.get("Modality", "")),
+            series=(series.orthanc_id,),
+            sources_hash=sources_hash(sops),
+            sources_count=len(set(sops)),
+            queue=route.queue,
+            priority=self._rules.priority(route, facts),
+            destinations=route.destinations,
+            quiet_s=route.completeness.quiet_s,
+        )
+
+
+def progress_of(row: Mapping[str, Any]) -> StudyProgress:
+    """A study's row of the ledger, as completeness.decide wants it."""
+    return StudyProgress(
+        instances=int(row["instances"]),
+        first_instance_at=float(row["first_instance_at"]),
+        last_instance_at=float(row["last_instance_at"]),
+        expected=dict(row["expected"]),
+        series=tuple(
+            SeriesProgress(
+                series_uid=str(item["series_uid"]),
+                instances=int(item["instances"]),
+                last_instance_at=float(item["last_instance_at"]),
+                expected=dict(item["expected"]),
+            )
+            for item in row["series"]
+        ),
+    )
+
+
+def fingerprint(parts: Sequence[Sequence[str]]) -> str:
+    """SHA-256 (hex) of nested texts, to tell whether an outcome is the one of last time."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
