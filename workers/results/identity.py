@@ -1,0 +1,97 @@
+"""The names that a result carries: UIDs, series numbers, tracking ids, descriptions. All derived, none random.
+
+Next: source.py.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+from models.volume import ModelCard, Segment
+from router.contract import NAMESPACE, Job, derived_uid
+from router.settings import ResultSettings
+
+KINDS = ("seg", "sr", "sc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultUids:
+    """The Series and SOP Instance UIDs of a job's three objects, known before they are made."""
+
+    seg_series: str
+    seg: str
+    sr_series: str
+    sr: str
+    sc_series: str
+    sc: str
+
+    @classmethod
+    def of(cls, job_id: str) -> ResultUids:
+        """Those of this job, at every attempt."""
+        series = {f"{kind}_series": derived_uid(job_id, kind, "series") for kind in KINDS}
+        return cls(**series, **{kind: derived_uid(job_id, kind, "instance") for kind in KINDS})
+
+
+def named_uid(*parts: str) -> str:
+    """A UID that belongs to no job: a device, or the frame of reference that a source lacks."""
+    return f"2.25.{uuid.uuid5(NAMESPACE, '|'.join(parts)).int}"
+
+
+def device_uid(model: ModelCard) -> str:
+    """Device UID (0018,1002) of a model: changes when its weights change (IHE AIR)."""
+    return named_uid("device", model.name, model.version, model.fingerprint)
+
+
+def frame_of_reference_uid(series_uid: str) -> str:
+    """The frame of reference of a series that names none: the same for every result of that series."""
+    return named_uid("frame_of_reference", series_uid)
+
+
+def tracking_id(job: Job, segment: Segment) -> str:
+    """(0062,0020), stable per study, route and segment: a revision carries the id of what it revises."""
+    return f"{job.filler}.{segment.number} {plain(segment.name, 40)}"
+
+
+def tracking_uid(job: Job, segment: Segment) -> str:
+    """(0062,0021), the same in SEG and SR."""
+    return derived_uid(job.job_id, "segment", str(segment.number))
+
+
+def series_number(settings: ResultSettings, job: Job, kind: str) -> int:
+    """Distinct for SEG (1), SR (2), SC (3) and for each revision, which adds ten."""
+    return settings.series_number_base + 10 * (job.revision - 1) + KINDS.index(kind) + 1
+
+
+def series_description(model: ModelCard, what: str) -> str:
+    """Says that an AI made it and that nobody verified it; at most 64 characters (LO)."""
+    tail = f" {what}, unverified"
+    return plain(f"AI {model.name} {model.version}", 64 - len(tail)) + tail
+
+
+def content_label(model: ModelCard) -> str:
+    """(0070,0080): CS, so upper case, 16 characters."""
+    return re.sub(r"[^A-Z0-9_ ]+", "_", plain(model.name, 16).upper()).strip() or "AI"
+
+
+def software_versions(model: ModelCard) -> list[str]:
+    """Ours and the model's, for (0018,1020)."""
+    return [f"med-ai {_our_version()}", plain(f"{model.name} {model.version}", 64)]
+
+
+@cache
+def _our_version() -> str:
+    try:
+        return metadata.version("med-ai")
+    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        return "0"
+
+
+def plain(text: str, length: int) -> str:
+    """ASCII without backslash or control characters, so that any source's character set can hold it."""
+    folded = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^\x20-\x5b\x5d-\x7e]+", " ", folded)[:length].strip()

@@ -1,0 +1,161 @@
+"""The key image: a Secondary Capture that any viewer shows, for those that show neither SEG nor SR.
+
+``render_key_image`` draws it (planes.py cuts, drawing.py draws); ``encode_key_image`` makes it DICOM. No patient
+identifier is drawn. Next: oru.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from io import BytesIO
+
+import numpy as np
+from highdicom.sc import SCImage
+from PIL import Image
+from pydicom import Dataset
+
+from models.volume import Code, Segmentation, Volume
+from router.contract import Job, Measurement
+from router.settings import ResultSettings
+from workers.results import identity
+from workers.results.drawing import BANNER_TEXT, PANEL, Window, compose
+from workers.results.measure import MEAN_ATTENUATION
+from workers.results.planes import VIEWS, Cut, cut, find_field
+from workers.results.seg import concept, contributing_equipment, equipment, finish
+from workers.results.source import Source
+
+REFORMATTING = Code(value="113072", scheme="DCM", meaning="Multiplanar reformatting")
+SOURCE_PURPOSE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
+LUNG_BELOW_HU = -300.0
+BONE_ABOVE_HU = 250.0
+BRAIN = "12738006"
+BODY_PARTS = {
+    **{"39607008": "CHEST", "80891009": "HEART", "15825003": "AORTA", "12738006": "BRAIN", "51282000": "SPINE"},
+    **{"10200004": "LIVER", "78961009": "SPLEEN", "15776009": "PANCREAS", "28231008": "GALLBLADDER"},
+    **{"69695003": "STOMACH", "89837001": "BLADDER", "64033007": "ABDOMEN", "23451007": "ABDOMEN"},
+}
+"""BodyPartExamined (PS3.16 annex L) by the SCT code of the first segment, where the source says none."""
+UNPAIRED = frozenset(
+    {*BODY_PARTS.values(), "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", "COLON", "CSPINE", "ESOPHAGUS", "HEAD"}
+    | {"HEADNECK", "LSPINE", "LSSPINE", "MEDIASTINUM", "NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV"}
+    | {"PELVIS", "PROSTATE", "SKULL", "SSPINE", "STERNUM", "THYROID", "TLSPINE", "TSPINE", "UTERUS", "WHOLEBODY"}
+)
+"""Body parts of which there is one: only then Laterality (0020,0060) is absent rather than empty."""
+
+
+def render_key_image(volume: Volume, segmentation: Segmentation, measurements: Sequence[Measurement]) -> Image.Image:
+    """RGB picture of 1024 x 1072: axial, coronal and sagittal cuts with contours, and a legend."""
+    field = find_field(segmentation.labels, volume.geometry)
+    cuts = [cut(volume.voxels, segmentation.labels, volume.geometry, field, view, PANEL) for view in VIEWS]
+    return compose(cuts, choose_window(volume, segmentation, measurements, cuts), segmentation, measurements)
+
+
+def encode_key_image(
+    source: Source,
+    segmentation: Segmentation,
+    measurements: Sequence[Measurement],
+    job: Job,
+    settings: ResultSettings,
+    created_at: datetime,
+) -> Dataset:
+    """The picture as Secondary Capture in a series of its own, BurnedInAnnotation YES."""
+    source.require_fits(segmentation)
+    lead, model, uids = source.clean[0], segmentation.model, identity.ResultUids.of(job.job_id)
+    image: Dataset = SCImage.from_ref_dataset(
+        ref_dataset=lead,
+        pixel_array=np.asarray(render_key_image(source.volume, segmentation, measurements)),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "P"),
+        series_instance_uid=uids.sc_series,
+        series_number=identity.series_number(settings, job, "sc"),
+        sop_instance_uid=uids.sc,
+        instance_number=1,
+        series_description=identity.series_description(model, "key image"),
+        contributing_equipment=[contributing_equipment(model, source.moment(created_at))],
+        specific_character_set=lead.get("SpecificCharacterSet"),
+        **equipment(model, settings),
+    )
+    image.copy_patient_and_study_information(lead)
+    _describe(image, source, segmentation)
+    _refer(image, source)
+    finish(image, source, settings, created_at)
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
+    return image
+
+
+def to_png(image: Image.Image) -> bytes:
+    """As a PNG file."""
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def choose_window(
+    volume: Volume, segmentation: Segmentation, measurements: Sequence[Measurement], cuts: Sequence[Cut]
+) -> Window:
+    """CT: lung, brain, bone or soft tissue, by what was segmented. Others: the 1st to 99.5th percentile shown."""
+    if volume.unit == "HU":
+        return _ct_window(segmentation, measurements)
+    shown = np.concatenate([each.grey[np.isfinite(each.grey)] for each in cuts])
+    bright = shown[shown > shown.min()] if shown.size else shown
+    low, high = (float(v) for v in np.percentile(bright, (1.0, 99.5))) if bright.size else (0.0, 1.0)
+    return Window(low=low, high=high, text=f"Window {low:.0f} to {high:.0f}")
+
+
+def _ct_window(segmentation: Segmentation, measurements: Sequence[Measurement]) -> Window:
+    means = [m.value for m in measurements if m.quantity == MEAN_ATTENUATION]
+    typical = float(np.median(means)) if means else 0.0
+    if typical < LUNG_BELOW_HU:
+        name, centre, width = "Lung", -600, 1500
+    elif typical > BONE_ABOVE_HU:
+        name, centre, width = "Bone", 500, 2000
+    elif any(segment.type.value == BRAIN for segment in segmentation.segments):
+        name, centre, width = "Brain", 40, 80
+    else:
+        name, centre, width = "Soft tissue", 40, 400
+    return Window(low=centre - width / 2, high=centre + width / 2, text=f"{name} window C {centre} W {width} HU")
+
+
+def _describe(image: Dataset, source: Source, segmentation: Segmentation) -> None:
+    """What the picture is. PatientOrientation is empty: its three panels have three orientations."""
+    image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
+    image.ConversionType = "WSD"
+    image.BurnedInAnnotation = "YES"
+    image.PatientOrientation = None
+    image.BodyPartExamined = source.clean[0].get("BodyPartExamined") or _body_part(segmentation)
+    if image.BodyPartExamined not in UNPAIRED:
+        image.Laterality = source.clean[0].get("Laterality") or ""
+    image.ImageComments = identity.plain(f"{BANNER_TEXT}; unverified result of {segmentation.model.title}", 1024)
+    image.DerivationDescription = "Three reformatted planes with contours of an AI segmentation"
+    image.DerivationCodeSequence = [concept(REFORMATTING)]
+    if "SecondaryCaptureDeviceManufacturer" not in image:
+        image.SecondaryCaptureDeviceManufacturer = image.Manufacturer
+        image.SecondaryCaptureDeviceManufacturerModelName = image.ManufacturerModelName
+        image.SecondaryCaptureDeviceSoftwareVersions = image.SoftwareVersions
+
+
+def _body_part(segmentation: Segmentation) -> str:
+    kinds = [BODY_PARTS[s.type.value] for s in segmentation.segments if s.type.value in BODY_PARTS]
+    return kinds[0] if kinds else "UNKNOWN"
+
+
+def _refer(image: Dataset, source: Source) -> None:
+    """The whole series is the source: coronal and sagittal planes cut through every image of it."""
+    references = [_reference(header) for header in source.clean]
+    for item in references:
+        item.PurposeOfReferenceCodeSequence = [concept(SOURCE_PURPOSE)]
+    image.SourceImageSequence = references
+    series = Dataset()
+    series.SeriesInstanceUID = source.first.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [_reference(header) for header in source.clean]
+    image.ReferencedSeriesSequence = [series]
+
+
+def _reference(header: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item

@@ -1,0 +1,168 @@
+"""The mask as DICOM Segmentation (BINARY, PS3.3 C.8.20), voxel for voxel on the grid of its source.
+
+highdicom builds it from the label map and the headers alone; what highdicom has no parameter for (laterality,
+Device UID) and what it draws at random or from the clock is set here. Next: sr.py.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation as HighdicomSegmentation
+from highdicom.seg import SegmentDescription
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+
+from models.errors import GeometryMismatch
+from models.volume import Code, ModelCard, Segment, Segmentation
+from router.contract import Job, derived_uid
+from router.settings import ResultSettings
+from workers.results import identity
+from workers.results.source import Source
+
+ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
+PROCESSING_EQUIPMENT = Code(value="109102", scheme="DCM", meaning="Processing Equipment")
+FULL_GRID_LIMIT_BYTES = 128_000_000
+"""Up to this size every slice gets a frame for every segment, so that each reader finds the source's whole grid
+(dcmqi's grid ends where the frames end). A larger one leaves out empty frames, as many segments would make it
+gigabytes; positions and spacing stay exact."""
+
+
+def encode_seg(
+    source: Source, segmentation: Segmentation, job: Job, settings: ResultSettings, created_at: datetime
+) -> Dataset:
+    """The SEG of this job, the same bytes at every attempt; raises GeometryMismatch when the mask does not fit."""
+    source.require_fits(segmentation)
+    _check_labels(segmentation)
+    uids, model = identity.ResultUids.of(job.job_id), segmentation.model
+    seg: Dataset = HighdicomSegmentation(
+        source_images=source.clean,
+        pixel_array=segmentation.labels,
+        segmentation_type="BINARY",
+        segment_descriptions=[describe(segment, model, job) for segment in segmentation.segments],
+        series_instance_uid=uids.seg_series,
+        series_number=identity.series_number(settings, job, "seg"),
+        sop_instance_uid=uids.seg,
+        instance_number=1,
+        series_description=identity.series_description(model, "segmentation"),
+        content_label=identity.content_label(model),
+        content_description=identity.plain(f"AI: {model.title}", 64),
+        omit_empty_frames=_full_grid_bytes(segmentation) > FULL_GRID_LIMIT_BYTES,
+        contributing_equipment=[contributing_equipment(model, source.moment(created_at))],
+        **equipment(model, settings),
+    )
+    _fix_dimension_organization(seg, derived_uid(job.job_id, "seg", "dimensions"))
+    finish(seg, source, settings, created_at)
+    return seg
+
+
+def describe(segment: Segment, model: ModelCard, job: Job) -> SegmentDescription:
+    """One item of the Segment Sequence."""
+    item = SegmentDescription(
+        segment_number=segment.number,
+        segment_label=identity.plain(segment.name, 64),
+        segmented_property_category=concept(segment.category),
+        segmented_property_type=concept(segment.type),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name=identity.plain(model.title, 64) or model.name,
+            family=concept(ARTIFICIAL_INTELLIGENCE),
+            version=identity.plain(model.version, 64),
+            source=identity.plain(model.manufacturer, 64),
+            parameters=dict(model.parameters) or None,
+        ),
+        tracking_uid=identity.tracking_uid(job, segment),
+        tracking_id=identity.tracking_id(job, segment),
+        display_color=CIELabColor(*lab(segment.colour)),
+    )
+    if segment.modifier is not None:  # highdicom has no parameter for it
+        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            concept(segment.modifier)
+        ]
+    return item
+
+
+def equipment(model: ModelCard, settings: ResultSettings) -> dict[str, Any]:
+    """The device that wrote the object, as constructor arguments of highdicom."""
+    return {
+        "manufacturer": identity.plain(settings.manufacturer, 64),
+        "manufacturer_model_name": identity.plain(settings.device_name, 64),
+        "device_serial_number": identity.plain(settings.serial_number, 64),
+        "software_versions": identity.software_versions(model),
+    }
+
+
+def contributing_equipment(model: ModelCard, moment: datetime) -> ContributingEquipment:
+    """The algorithm as (0018,A001) asks for it, with its Device UID (IHE AIR)."""
+    item = ContributingEquipment(
+        manufacturer=identity.plain(model.manufacturer, 64),
+        purpose_of_reference=concept(PROCESSING_EQUIPMENT),
+        manufacturer_model_name=identity.plain(model.name, 64),
+        software_versions=identity.plain(model.version, 64),
+        device_serial_number=model.fingerprint[:16] or None,
+        contribution_datetime=moment.replace(microsecond=0),
+        contribution_description=identity.plain(f"Segmentation by AI: {model.title}", 1024),
+    )
+    item.DeviceUID = identity.device_uid(model)
+    return item
+
+
+def finish(result: Dataset, source: Source, settings: ResultSettings, created_at: datetime) -> None:
+    """What every object shares: the people's names, the job's times, the institution and the time zone."""
+    source.name_people(result)
+    moment = source.moment(created_at)
+    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
+    for name in ("InstanceCreation", "Content", "Series"):
+        setattr(result, f"{name}Date", date)
+        setattr(result, f"{name}Time", time)
+    for item in result.ContributingEquipmentSequence:
+        if "ContributionDateTime" in item:  # highdicom reads the clock for its own
+            item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S%z")
+    if "TimezoneOffsetFromUTC" in source.clean[0]:
+        result.TimezoneOffsetFromUTC = source.clean[0].TimezoneOffsetFromUTC
+    if settings.institution:
+        result.InstitutionName = identity.plain(settings.institution, 64)
+
+
+def concept(code: Code) -> CodedConcept:
+    """As highdicom wants a code."""
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def lab(colour: tuple[int, int, int]) -> tuple[float, float, float]:
+    """CIELab of an sRGB colour under D50, the white point of (0062,000D) (PS3.3 C.10.7.1.1, ICC PCS).
+
+    sRGB to XYZ by the Bradford-adapted matrix of the sRGB ICC profile.
+    """
+    rgb = np.asarray(colour, dtype=float) / 255.0
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
+    )
+    scaled = to_xyz @ linear / np.array([0.96422, 1.0, 0.82521])
+    f = np.where(scaled > (6 / 29) ** 3, np.cbrt(scaled), scaled / (3 * (6 / 29) ** 2) + 4 / 29)
+    lightness, a, b = 116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])
+    return float(np.clip(lightness, 0, 100)), float(np.clip(a, -128, 127)), float(np.clip(b, -128, 127))
+
+
+def _check_labels(segmentation: Segmentation) -> None:
+    numbers = [segment.number for segment in segmentation.segments]
+    if numbers != list(range(1, len(numbers) + 1)) or not numbers:
+        raise GeometryMismatch(f"segments must be numbered 1, 2, 3 …, as DICOM asks; the model has {numbers}")
+    highest = int(segmentation.labels.max(initial=0))
+    if highest > len(numbers):
+        raise GeometryMismatch(f"the mask holds label {highest}, and the model describes only {len(numbers)} segments")
+
+
+def _full_grid_bytes(segmentation: Segmentation) -> int:
+    return segmentation.labels.size * len(segmentation.segments) // 8
+
+
+def _fix_dimension_organization(seg: Dataset, uid: str) -> None:
+    """highdicom draws this UID at random; a retry must write the same object."""
+    for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
