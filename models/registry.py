@@ -1,0 +1,95 @@
+"""Which models there are, whether each can run here, and the one place that loads them.
+
+A model is a folder in MONAI's bundle layout (bundle.py). Nothing is discovered by name: the registry looks in
+the folders it is given, those shipped in ``models/bundles`` by default. torch is imported by ``load`` alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.bundle import Bundle, Description, describe, read_bundle
+from models.errors import ModelUnavailable
+from models.volume import ModelCard
+
+if TYPE_CHECKING:
+    from models.inference import Segmenter
+
+SHIPPED = Path(__file__).resolve().parent / "bundles"
+
+
+class Registry:
+    """Models by name. ``folders`` hold bundles; an earlier folder wins where two hold the same name.
+
+    ``weights`` gives, per model, the path of weights that are not shipped ([models.weights] in medai.toml).
+    ``device`` is "auto" (CUDA where there is one), "cpu" or "cuda"; ``threads`` 0 leaves torch's own choice.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path] = (SHIPPED,),
+        weights: Mapping[str, str] | None = None,
+        *,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        self._weights = dict(weights or {})
+        self._device, self._threads = device, threads
+        self._folders = _bundles(folders)
+        self._bundles: dict[str, Bundle] = {}
+        self._loaded: dict[str, Segmenter] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> tuple[str, ...]:
+        """All models, whether or not they can run here."""
+        return tuple(sorted(self._folders))
+
+    def metadata(self, name: str) -> Bundle:
+        """A model's bundle. Raises ModelUnavailable, saying what to do."""
+        if name not in self._bundles:
+            self._bundles[name] = read_bundle(self._folder(name), self._weights.get(name))
+        return self._bundles[name]
+
+    def card(self, name: str) -> ModelCard:
+        """What results say of a model; its version ends with the first 8 digits of the weights' SHA-256."""
+        return self.metadata(name).card
+
+    def describe(self) -> tuple[Description, ...]:
+        """Every model with its availability and, where it cannot run, the reason."""
+        return tuple(describe(self._folders[name], self._weights.get(name)) for name in self.names())
+
+    def load(self, name: str) -> Segmenter:
+        """The model, ready to run; loaded once. Raises ModelUnavailable, saying what to do."""
+        with self._lock:
+            if name not in self._loaded:
+                bundle = self.metadata(name)
+                try:
+                    from models.inference import load
+                except ImportError as error:
+                    raise ModelUnavailable(
+                        f"{name} needs a Python package that is missing ({error.name}): pip install 'med-ai[worker]'"
+                    ) from error
+                self._loaded[name] = load(bundle, device=self._device, threads=self._threads)
+            return self._loaded[name]
+
+    def _folder(self, name: str) -> Path:
+        if name in self._folders:
+            return self._folders[name]
+        near = difflib.get_close_matches(name, self._folders, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ModelUnavailable(f"there is no model {name!r}; there are {', '.join(self.names()) or 'none'}.{hint}")
+
+
+def _bundles(folders: Sequence[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ModelUnavailable(f"the folder of models {folder} does not exist")
+        for metadata in sorted(folder.glob("*/configs/metadata.json")):
+            bundle = metadata.parents[1]
+            found.setdefault(bundle.name, bundle)
+    return found

@@ -1,0 +1,115 @@
+"""Which models there are, and why one cannot run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom.sr.codedict import codes
+
+from models.errors import ModelUnavailable
+from models.registry import SHIPPED, Registry
+
+
+@pytest.fixture
+def own_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of ct_lungs under another name, with its metadata changed."""
+
+    def make(weights: bytes = b"weights", **changes: object) -> Path:
+        folder = tmp_path / "mine"
+        shutil.copytree(SHIPPED / "ct_lungs", folder / "my_lungs")
+        (folder / "my_lungs" / "net.pt").write_bytes(weights)
+        path = folder / "my_lungs" / "configs" / "metadata.json"
+        metadata = json.loads(path.read_text())
+        metadata["medai"]["weights"] = {"source": "bundle", "files": {"net.pt": ""}}
+        metadata["medai"].update(changes)
+        path.write_text(json.dumps(metadata))
+        return folder
+
+    return make
+
+
+def test_the_shipped_models_are_there() -> None:
+    assert Registry().names() == ("ct_lungs", "mr_brain")
+
+
+def test_a_version_ends_with_the_weights_hash_and_needs_no_torch() -> None:
+    script = (
+        "import sys; from models.registry import Registry; r = Registry(); r.describe(); "
+        "print(r.card('mr_brain').version); "
+        "assert not {'torch', 'deepbet', 'SimpleITK', 'pandas'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    card = Registry().card("mr_brain")
+    assert result.stdout.strip() == card.version == f"1.0.0+{card.fingerprint[:8]}"
+
+
+def test_missing_weights_say_what_to_set() -> None:
+    with pytest.raises(ModelUnavailable, match=r'under \[models\.weights\], ct_lungs = "PATH"'):
+        Registry().load("ct_lungs")
+    lungs = Registry().describe()[0]
+    assert (lungs.name, lungs.available, lungs.card) == ("ct_lungs", False, None)
+    assert "UNet_wdk24.pt" in lungs.reason
+
+
+def test_a_configured_path_that_holds_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"weights UNet_wdk24\.pt are not at"):
+        Registry(weights={"ct_lungs": str(tmp_path)}).card("ct_lungs")
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "UNet_wdk24.pt").write_bytes(b"something else")
+    with pytest.raises(ModelUnavailable, match="is not the file that this bundle was checked with"):
+        Registry(weights={"ct_lungs": str(tmp_path)}).load("ct_lungs")
+
+
+def test_an_unknown_name_gets_the_nearest_one() -> None:
+    with pytest.raises(ModelUnavailable, match=r"Did you mean mr_brain\?"):
+        Registry().metadata("mr_brian")
+
+
+def test_a_bundle_of_one_s_own_is_found_and_hashed(own_bundle: Callable[..., Path]) -> None:
+    registry = Registry((own_bundle(), SHIPPED))
+    assert registry.names() == ("ct_lungs", "mr_brain", "my_lungs")
+    assert registry.card("my_lungs").fingerprint == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_a_pickle_in_place_of_weights_is_not_run(own_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    attack = b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR."
+    with pytest.raises(ModelUnavailable, match=r"net\.pt does not fit this network"):
+        Registry((own_bundle(attack),)).load("my_lungs")
+    assert not trap.exists()
+
+
+def test_an_unknown_segmenter_is_named(own_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(ModelUnavailable, match=r"no segmenter 'magic'; there are deepbet, unet2d"):
+        Registry((own_bundle(segmenter="magic"),)).load("my_lungs")
+
+
+def test_a_typing_error_in_the_metadata_is_named(own_bundle: Callable[..., Path]) -> None:
+    registry = Registry((own_bundle(inputs={}),))
+    with pytest.raises(ModelUnavailable, match="my_lungs: the medai section"):
+        registry.card("my_lungs")
+    assert not registry.describe()[0].available
+
+
+@pytest.mark.parametrize("name", ["mr_brain", "ct_lungs"])
+def test_codes_are_those_of_the_standard_and_the_card_is_complete(name: str) -> None:
+    metadata = json.loads((SHIPPED / name / "configs" / "metadata.json").read_text())
+    concepts = (codes.cid7150.AnatomicalStructure, codes.SCT.Brain, codes.SCT.Lung, codes.cid244.Bilateral)
+    known = {code.value for code in concepts}
+    for segment in metadata["medai"]["segments"]:
+        for part in ("category", "type", "modifier"):
+            if part in segment or part != "modifier":
+                value, scheme, _ = segment[part]
+                assert (value in known, scheme) == (True, "SCT")
+    text = (SHIPPED / name / "docs" / "README.md").read_text()
+    assert all(f"**{part}" in text for part in ("Purpose", "Source", "Limits", "Intended use"))
+    assert metadata["medai"]["weights"]["licence"] in text
