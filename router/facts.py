@@ -174,9 +174,16 @@ class FactsReader:
         return self._ledger.order_for(study_uid=study_uid, accession=accession)
 
 
-STUDY_LEVEL = frozenset(
-    ["StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "StudyDescription", "InstitutionName", "StationName", "Manufacturer", "ManufacturerModelName", "ReferringPhysicianName", "RequestedProcedureDescription", "RequestedProcedurePriority", "RequestedProcedureID", "PatientID", "PatientSex", "PatientAge", "PatientBirthDate", "PatientWeight", "PatientSize", "InstitutionalDepartmentName", "ProcedureCodeSequence", "RequestAttributesSequence", "BodyPartExamined", "AdmittingDiagnosesDescription", "NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "SpecificCharacterSet", "PatientIdentityRemoved", "ProtocolName"]
+_STUDY_LEVEL = (
+    "StudyInstanceUID StudyDate StudyTime StudyID StudyDescription InstitutionName StationName "
+    "Manufacturer ManufacturerModelName ReferringPhysicianName RequestedProcedureDescription "
+    "RequestedProcedurePriority RequestedProcedureID PatientID PatientSex PatientAge PatientBirthDate "
+    "PatientWeight PatientSize InstitutionalDepartmentName ProcedureCodeSequence "
+    "RequestAttributesSequence BodyPartExamined AdmittingDiagnosesDescription "
+    "NumberOfStudyRelatedInstances NumberOfStudyRelatedSeries SpecificCharacterSet PatientIdentityRemoved "
+    "ProtocolName "
 )
+STUDY_LEVEL = frozenset(_STUDY_LEVEL.split())
 """Attributes of one instance that are offered as ``study.X`` (BodyPartExamined and ProtocolName for convenience)."""
 
 

@@ -361,7 +361,8 @@ class Ledger:
         with self.begin() as db:
             slot = and_(t.jobs.c.study_id == new.study_id, t.jobs.c.route == new.route, t.jobs.c.slot == new.slot)
             order = (t.jobs.c.revision.desc(), t.jobs.c.created_at.desc())
-            last = db.execute(select(t.jobs).where(slot).order_by(*order).limit(1)).mappings().first()
+            found = db.execute(select(t.jobs).where(slot).order_by(*order).limit(1)).mappings().first()
+            last = dict(found) if found else None
             known = db.execute(select(t.jobs.c.state).where(t.jobs.c.id == job_id)).scalar()
             if last and last["sources_hash"] == new.sources_hash and last["model"] == new.model:
                 why = f"these {new.sources_count} images were read before (job {last['state']}); nothing to do"
@@ -437,12 +438,12 @@ class Ledger:
         with self.begin(reads_only=True) as db:
             return [dict(row) for row in db.execute(query).mappings()]
 
-    def mark_sent(self, job_ids: Sequence[str], now: float) -> None:
-        """The messages of these jobs are with the broker."""
+    def mark_sent(self, sent: Mapping[str, float]) -> None:
+        """The messages of these jobs are with the broker since these moments."""
         with self.begin() as db:
-            for job_id in job_ids:
-                db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(sent_at=now))
-                stamp(db, job_id, StampName.ENQUEUED, now, keep_first=True, insert_=self._insert)
+            for job_id, at in sent.items():
+                db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(sent_at=at))
+                stamp(db, job_id, StampName.ENQUEUED, at, keep_first=True, insert_=self._insert)
 
     def pending_sent(self, queue: str) -> int:
         """How many pending jobs of a queue should have a message with the broker."""
@@ -513,7 +514,7 @@ class Ledger:
             if row["stored_at"] is None:
                 stamp(db, job_id, StampName.STARTED, now, keep_first=False, insert_=self._insert)
             return Claim(
-                job=_job(db, row, study),
+                job=_job(db, dict(row), dict(study)),
                 token=token,
                 stored=row["stored_at"] is not None,
                 created_at=float(row["created_at"]),

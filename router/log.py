@@ -79,6 +79,9 @@ def configure(*, level: str = "info", style: str = "json", process: str = "medai
     root.setLevel(level.upper())
     for noisy in ("urllib3", "alembic", "pynetdicom", "watchdog", "kombu", "amqp", "hl7"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    for quoting in ("pydicom", "highdicom", "py.warnings"):  # their warnings quote values of headers
+        logging.getLogger(quoting).setLevel(logging.CRITICAL)
+    logging.captureWarnings(True)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

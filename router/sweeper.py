@@ -70,15 +70,16 @@ class Sweeper:
 
     def _send(self, *, resend_before: float) -> int:
         jobs = self._ledger.unsent_jobs(self._clock(), resend_before=resend_before)
-        done: list[str] = []
+        sent: dict[str, float] = {}
         try:
             for job in jobs:
+                at = self._clock()  # before: a worker may have started before send() returns
                 self._dispatcher.send(job["id"], queue=job["queue"], priority=job["priority"])
-                done.append(job["id"])
+                sent[job["id"]] = at
         finally:
-            if done:
-                self._ledger.mark_sent(done, self._clock())
-        return len(done)
+            if sent:
+                self._ledger.mark_sent(sent)
+        return len(sent)
 
     def _resend(self) -> int:
         """Send again when messages are missing: pending in the ledger, neither queued nor taken in Redis."""

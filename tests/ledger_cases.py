@@ -11,7 +11,9 @@ from router.ledger import Claim, Ledger, NewJob, SeriesSeen, StudySeen
 T0 = 1_800_000_000.0
 
 
-def seen(*, images: int = 50, uid: str = "1.2.3", update: str = "u1", expected: dict[str, int] | None = None) -> StudySeen:
+def seen(
+    *, images: int = 50, uid: str = "1.2.3", update: str = "u1", expected: dict[str, int] | None = None
+) -> StudySeen:
     """A study with one series, as the router reads it from Orthanc."""
     series = SeriesSeen(orthanc_id=f"s-{uid}", series_uid=f"{uid}.1", instances=images, expected=expected or {})
     return StudySeen(

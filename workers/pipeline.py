@@ -1,0 +1,90 @@
+"""What a worker does with one job, on one page. **Read this first.**
+
+``run`` fetches the series, makes a volume, segments it, encodes SEG, SR, key image and ORU, and stores the objects.
+Everything that touches the outside is a port, so that ``medai process`` (files) and tests (memory) run the same page.
+Next: fetch.py, results/, deliver.py, tasks.py (claims and retries).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from models.errors import ModelsError, ModelUnavailable
+from models.inference import Segmenter
+from models.preprocess import series_to_volume
+from models.volume import Segmentation, Stack
+from router.contract import Job, StampName
+from router.errors import PermanentError, TemporaryError
+from router.settings import Settings
+from workers.results import Results, encode_all
+
+
+class Ports(Protocol):
+    """What the pipeline needs of the world."""
+
+    settings: Settings
+
+    def fetch(self, job: Job) -> Sequence[Dataset]:
+        """The job's images with pixels."""
+        ...
+
+    def model(self, name: str) -> Segmenter:
+        """The model that reads them."""
+        ...
+
+    def stamp(self, job: Job, name: StampName) -> None:
+        """A stage is done; raises LeaseLost when the job is no longer ours."""
+        ...
+
+    def store(self, job: Job, results: Results) -> None:
+        """Put SEG, SR and key image into the archive, the ORU where it will be sent from."""
+        ...
+
+
+def run(job: Job, ports: Ports, *, created_at: datetime) -> Results:
+    """Read one series and store what the model found; raises TemporaryError or PermanentError."""
+    images = ports.fetch(job)
+    ports.stamp(job, StampName.FETCHED)
+    with understandable():
+        stack = prepare(images, threads=ports.settings.worker.fetch_threads)
+        del images  # the volume holds the voxels now: do not hold them twice
+        ports.stamp(job, StampName.PREPARED)
+        segmentation = ports.model(job.model).segment(stack.volume)
+        segmentation.geometry.require_same(stack.volume.geometry, what="mask and image")
+        ports.stamp(job, StampName.INFERRED)
+        job, segmentation = join_order(job, stack.datasets[0], segmentation)
+        results = encode_all(stack, segmentation, job, ports.settings, created_at=created_at)
+    ports.stamp(job, StampName.ENCODED)
+    ports.store(job, results)
+    return results
+
+
+def prepare(images: Sequence[Dataset], *, threads: int) -> Stack:
+    """One regular volume, or NotAVolume with the slice that is wrong."""
+    return series_to_volume(images, threads=threads)
+
+
+def join_order(job: Job, image: Dataset, segmentation: Segmentation) -> tuple[Job, Segmentation]:
+    """Leave out an order for another patient than the images': its numbers must not carry this result to the RIS."""
+    patient = str(image.get("PatientID") or "").strip()
+    if job.order is None or not job.order.patient_id or job.order.patient_id.strip() == patient:
+        return job, segmentation
+    note = "the order with this accession number names another patient than the images: it was left out, please check"
+    return replace(job, order=None), replace(segmentation, warnings=(*segmentation.warnings, note))
+
+
+@contextmanager
+def understandable() -> Iterator[None]:
+    """Give the errors of ``models`` their disposition: bad images are final, a missing model may come back."""
+    try:
+        yield
+    except ModelUnavailable as error:
+        raise TemporaryError(str(error), retry_after_s=30.0) from error
+    except ModelsError as error:
+        raise PermanentError(str(error)) from error

@@ -1,0 +1,193 @@
+"""``medai process``: the same reading with no server at all. Files in, files out.
+
+A folder or zip of DICOM gives SEG, SR, key image and ORU; a NIfTI file gives a mask and a key image. The pipeline is
+the worker's own page (pipeline.py); only its ports are files. Next: source_files.py (finding the series).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from pydicom.dataset import Dataset
+
+from models.inference import Segmenter
+from models.preprocess import labels_to_nifti, nifti_to_volume
+from models.registry import Registry
+from models.volume import Segmentation, Volume
+from router.contract import Job, JobId, OrthancId, StampName, StudyUID, make_job_id, sources_hash
+from router.errors import PermanentError
+from router.settings import Settings
+from workers import pipeline
+from workers.deliver import to_bytes
+from workers.results import Results
+from workers.results.key_image import render_key_image, to_png
+from workers.results.measure import measure
+from workers.source_files import read_series
+
+Report = Callable[[str], None]
+NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(kw_only=True)
+class FilePorts:
+    """The pipeline's ports on files: images that are in memory, results that go to a folder."""
+
+    settings: Settings
+    images: list[Dataset]
+    segmenter: Segmenter
+    out: Path
+    report: Report
+    stamps: dict[str, float] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+
+    def fetch(self, job: Job) -> Sequence[Dataset]:
+        """The images, handed over: nobody else holds their pixels."""
+        images, self.images = self.images, []
+        return images
+
+    def model(self, name: str) -> Segmenter:
+        """The one that was loaded."""
+        return self.segmenter
+
+    def stamp(self, job: Job, name: StampName) -> None:
+        """Say how far it is."""
+        self.stamps[name.value] = time.time()
+        self.report(f"{name.value.replace('_', ' ')}")
+
+    def store(self, job: Job, results: Results) -> None:
+        """Write every file under a temporary name, then rename: a reader never sees half a file."""
+        content = {f"{kind}.dcm": to_bytes(dataset) for kind, dataset in results.objects.items()}
+        content["key_image.png"] = to_png(Image.fromarray(results.objects["sc"].pixel_array))
+        content["oru.hl7"] = results.oru
+        for name, data in content.items():
+            write(self.out / name, data)
+            self.files[name] = str(self.out / name)
+
+
+def write(path: Path, data: bytes) -> None:
+    """A file whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def process(
+    path: Path,
+    out: Path,
+    *,
+    settings: Settings,
+    registry: Registry,
+    model: str | None,
+    series: int | None,
+    report: Report,
+) -> dict[str, Any]:
+    """Read one study from files; returns what ``medai process --json`` prints. Raises PermanentError with a reason."""
+    if not path.exists():
+        raise PermanentError(f"{path} does not exist")
+    out.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.name.lower().endswith(NIFTI):
+        return process_nifti(path, out, registry=registry, model=model, report=report)
+    return process_dicom(path, out, settings=settings, registry=registry, model=model, series=series, report=report)
+
+
+def process_dicom(
+    path: Path,
+    out: Path,
+    *,
+    settings: Settings,
+    registry: Registry,
+    model: str | None,
+    series: int | None,
+    report: Report,
+) -> dict[str, Any]:
+    """A folder or zip of DICOM."""
+    chosen = read_series(path, number=series)
+    report(chosen.reason)
+    segmenter = choose(registry, chosen.images[0].get("Modality", ""), model)
+    job = local_job(chosen.images, segmenter)
+    ports = FilePorts(settings=settings, images=chosen.images, segmenter=segmenter, out=out, report=report)
+    began = time.time()
+    results = pipeline.run(job, ports, created_at=datetime.now(tz=UTC).astimezone().replace(microsecond=0))
+    return summary(segmenter, results.measurements, results.warnings, ports.files, time.time() - began)
+
+
+def local_job(images: Sequence[Dataset], segmenter: Segmenter) -> Job:
+    """A job as the router would have made it, so that the same series gives the same identifiers each time."""
+    study = str(images[0].get("StudyInstanceUID", ""))
+    sources = sources_hash(str(image.SOPInstanceUID) for image in images)
+    name, version = segmenter.card.name, segmenter.card.version
+    job_id = make_job_id(study_uid=study, sources=sources, route="process", model=name, version=version)
+    return Job(
+        job_id=JobId(job_id),
+        study_uid=StudyUID(study),
+        study_orthanc_id=OrthancId(""),
+        series_orthanc_ids=(),
+        sources_hash=sources,
+        sources_count=len(images),
+        route="process",
+        model=name,
+        model_version=version,
+    )
+
+
+def process_nifti(path: Path, out: Path, *, registry: Registry, model: str | None, report: Report) -> dict[str, Any]:
+    """A NIfTI volume: there is no patient to write DICOM about, so a mask and a picture come out."""
+    segmenter = choose(registry, "MR", model)
+    began = time.time()
+    with pipeline.understandable():
+        volume = nifti_to_volume(path, modality=sorted(segmenter.spec.modalities)[0])
+        report("prepared")
+        segmentation = segmenter.segment(volume)
+    report("inferred")
+    files = write_nifti(volume, segmentation, out, path)
+    return summary(segmenter, measure(volume, segmentation), segmentation.warnings, files, time.time() - began)
+
+
+def write_nifti(volume: Volume, segmentation: Segmentation, out: Path, source: Path) -> dict[str, str]:
+    """Mask and key image beside each other."""
+    stem = source.name.removesuffix(".gz").removesuffix(".nii")
+    mask = out / f"{stem}_mask.nii.gz"
+    labels_to_nifti(segmentation.labels, segmentation.geometry, mask)
+    picture = out / "key_image.png"
+    write(picture, to_png(render_key_image(volume, segmentation, measure(volume, segmentation))))
+    return {mask.name: str(mask), picture.name: str(picture)}
+
+
+def choose(registry: Registry, modality: str | None, model: str | None) -> Segmenter:
+    """The named model, else the one that reads this modality."""
+    if model is None:
+        fits = [
+            d.name for d in registry.describe() if d.available and modality in registry.metadata(d.name).spec.modalities
+        ]
+        if len(fits) != 1:
+            names = ", ".join(fits or registry.names())
+            raise PermanentError(f"which model should read this {modality} series? Name one with --model: {names}")
+        model = fits[0]
+    with pipeline.understandable():
+        return registry.load(model)
+
+
+def summary(
+    segmenter: Segmenter, measurements: Any, warnings: Any, files: dict[str, str], seconds: float
+) -> dict[str, Any]:
+    """What came out."""
+    return {
+        "model": segmenter.card.name,
+        "model_version": segmenter.card.version,
+        "seconds": round(seconds, 3),
+        "measurements": [asdict(item) for item in measurements],
+        "warnings": list(warnings),
+        "files": files,
+    }
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """As printed."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
