@@ -20,25 +20,11 @@ from router.orthanc import Orthanc
 
 EXPECTED_OF_STUDY = ("NumberOfStudyRelatedInstances",)
 EXPECTED_OF_SERIES = ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition")
-NOT_IMAGES = frozenset(
-    {
-        "SEG",
-        "SR",
-        "PR",
-        "KO",
-        "DOC",
-        "OT",
-        "REG",
-        "RTSTRUCT",
-        "RTPLAN",
-        "RTDOSE",
-        "RTRECORD",
-        "FID",
-        "RWV",
-        "AU",
-        "PLAN",
-    }
+_NOT_IMAGES = (
+    "SEG SR PR KO DOC OT REG FID RWV AU PLAN RTSTRUCT RTPLAN RTDOSE RTRECORD RTINTENT ECG HD EPS SMR STAIN TEXTUREMAP "
+    "M3D ANN ASMT CTPROTOCOL XAPROTOCOL"
 )
+NOT_IMAGES = frozenset(_NOT_IMAGES.split())
 """Modalities that no model reads and that do not count for ``study.Modality``."""
 
 _FLOATS = (
@@ -177,7 +163,7 @@ class FactsReader:
 _STUDY_LEVEL = (
     "StudyInstanceUID StudyDate StudyTime StudyID StudyDescription InstitutionName StationName "
     "Manufacturer ManufacturerModelName ReferringPhysicianName RequestedProcedureDescription "
-    "RequestedProcedurePriority RequestedProcedureID PatientID PatientSex PatientAge PatientBirthDate "
+    "RequestedProcedurePriority StudyPriorityID RequestedProcedureID PatientID PatientSex PatientAge PatientBirthDate "
     "PatientWeight PatientSize InstitutionalDepartmentName ProcedureCodeSequence "
     "RequestAttributesSequence BodyPartExamined AdmittingDiagnosesDescription "
     "NumberOfStudyRelatedInstances NumberOfStudyRelatedSeries SpecificCharacterSet PatientIdentityRemoved "

@@ -43,7 +43,8 @@ def on_order(ledger: Ledger, clock: Callable[[], float]) -> Callable[[OrderMessa
 
     def take(message: OrderMessage) -> None:
         status = "cancelled" if message.action == "cancel" else "active"
-        fresh = ledger.upsert_order(message.order, status=status, control_id=message.control_id, now=clock())
+        # A copy is told by sender, control id and content together: the digest is over all of them.
+        fresh = ledger.upsert_order(message.order, status=status, control_id=message.digest[:64], now=clock())
         log.info("order", action=message.action, priority=message.order.priority.name, new=fresh)
 
     return take

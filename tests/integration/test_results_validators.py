@@ -17,7 +17,7 @@ import highdicom
 import hl7
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813  (the name that everybody gives it)
+import SimpleITK as sitk
 from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ORU_R01
 from pydicom import Dataset
