@@ -104,7 +104,7 @@ def _command(commands: Any, name: str, run: Any, text: str, *, example: str = ""
 
 def _lifecycle_commands(commands: Any) -> None:
     up = _command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
-    up.add_argument("--free-ports", action="store_true", help="choose free ports when the directory is made")
+    up.add_argument("--free-ports", action="store_true", help="make the directory with free ports, not the usual ones")
     _command(commands, "down", cmd_down, "stop the system that 'medai up' started")
     _command(commands, "router", cmd_router, "run the router alone", example="medai router --config medai.toml")
     _command(commands, "check", cmd_check, "check the configuration and reach every peer")

@@ -78,7 +78,7 @@ class Site:
             site = cls.load(folder)
         else:
             folder.mkdir(parents=True, exist_ok=True)
-            ports = pick_ports() if free_ports else dict(DEFAULT_PORTS)
+            ports = pick_ports() if free_ports else usual_ports()
             site = cls(folder=folder, ports=ports, username="medai", password=secrets.token_urlsafe(12))
             content = {k: v for k, v in asdict(site).items() if k != "folder"}
             _write_private(folder / "site.json", json.dumps(content, indent=2))
@@ -263,6 +263,12 @@ def pick_ports() -> dict[str, int]:
     finally:
         for probe in held:
             probe.close()
+
+
+def usual_ports() -> dict[str, int]:
+    """The usual port of each part; where something else listens already, a free one instead."""
+    spare = pick_ports()
+    return {name: spare[name] if port_is_taken(port) else port for name, port in DEFAULT_PORTS.items()}
 
 
 def port_is_taken(port: int) -> bool:
