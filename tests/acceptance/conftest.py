@@ -1,0 +1,144 @@
+"""One whole system for the acceptance tests: started by ``medai up``, driven from outside, stopped at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+import urllib3
+from servers import wait_for
+
+from router.site import Site
+
+LENIENT = """
+# For the tests: whatever the routes above leave goes to the brain model, which must say what is wrong with it.
+[[routes]]
+name = "whatever"
+model = "mr_brain"
+[routes.series]
+modality = ["CT", "MR"]
+image_type_excludes = []
+slices_min = 1
+[routes.completeness]
+quiet_s = 1.0
+"""
+
+
+def medai(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "router.cli", *arguments], capture_output=True, text=True, timeout=400, check=False
+    )
+    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
+
+
+@dataclass
+class Running:
+    """A running system, seen from outside."""
+
+    site: Site
+
+    @property
+    def folder(self) -> str:
+        return str(self.site.folder)
+
+    def archive(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
+        """Orthanc's REST API."""
+        headers = urllib3.make_headers(basic_auth=f"{self.site.username}:{self.site.password}")
+        return urllib3.request(
+            method,
+            self.site.orthanc_url + path,
+            body=body,
+            headers=headers,
+            timeout=60.0,
+            retries=urllib3.Retry(5, backoff_factor=0.2),
+        )
+
+    def send(self, files: list[bytes]) -> None:
+        for data in files:
+            assert self.archive("POST", "/instances", data).status == 200
+
+    def send_folder(self, folder: Path) -> str:
+        """Every file of a folder; returns the Study Instance UID."""
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        self.send([path.read_bytes() for path in files])
+        return str(pydicom.dcmread(files[0], stop_before_pixels=True).StudyInstanceUID)
+
+    def jobs(self, study_uid: str) -> dict[str, Any]:
+        """What ``medai jobs --study-uid --json`` prints."""
+        text = medai("jobs", "--dir", self.folder, "--study-uid", study_uid, "--json").stdout
+        return dict(json.loads(text))
+
+    def finished(self, study_uid: str, *, within_s: float = 180.0, jobs: int = 1) -> dict[str, Any]:
+        """Wait until the study has this many finished readings; returns the newest."""
+
+        def look() -> dict[str, Any] | None:
+            time.sleep(0.5)
+            rows = self.jobs(study_uid)["jobs"]
+            over = [row for row in rows if row["state"] in ("done", "failed", "superseded")]
+            return rows[0] if len(over) >= jobs and len(over) == len(rows) else None
+
+        return dict(wait_for(look, within_s=within_s, what="the reading"))
+
+    def objects(self, study_uid: str, modality: str) -> list[pydicom.Dataset]:
+        """Result objects in the archive."""
+        query = {"Level": "Series", "Query": {"StudyInstanceUID": study_uid, "Modality": modality}, "Expand": True}
+        found = []
+        for series in self.archive("POST", "/tools/find", json.dumps(query).encode()).json():
+            for instance in series["Instances"]:
+                found.append(pydicom.dcmread(BytesIO(self.archive("GET", f"/instances/{instance}/file").data)))
+        return found
+
+    def result(self, study_uid: str) -> dict[str, Any]:
+        """The study's one result at the RIS."""
+        rows = urllib3.request("GET", f"{self.site.ris_url}/results").json()
+        (row,) = [row for row in rows if row["study_uid"] == study_uid]
+        return dict(row)
+
+    def pid(self, part: str) -> int:
+        """Process id of a part, as supervisord knows it."""
+        from router import supervisor
+
+        return int(supervisor.states(self.site)[part]["pid"])
+
+    def child(self, part: str) -> int:
+        """Process id of a part's only child (the worker's child reads the images)."""
+        pid = self.pid(part)
+        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return int(child)
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+
+    def logs(self) -> str:
+        return "".join(path.read_text(errors="replace") for path in sorted(self.site.logs.glob("*.log*")))
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("site")
+    site = Site.create(folder, free_ports=True)
+    site.config.write_text(site.config.read_text() + LENIENT)
+    medai("up", "--dir", str(folder))
+    try:
+        yield Running(site)
+    finally:
+        medai("down", "--dir", str(folder), check=False)
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command ``medai``."""
+    return medai
