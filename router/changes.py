@@ -8,7 +8,7 @@ events: orthanc.md, pitfall 2). Next: daemon.py (who calls this), completeness.p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import structlog
 
 from router.facts import FactsReader, StudyView, change_time
 from router.ledger import Ledger
-from router.log import Pseudonyms
+from router.log import Pseudonyms, describe
 from router.orthanc import Orthanc
 
 CURSOR = "orthanc"
@@ -113,11 +113,23 @@ class Subscription:
             by_study.setdefault(str(item["ParentStudy"]), []).append(item)
         out = []
         for study, items in by_study.items():
-            view = self._reader.read(study, items)
+            view = self._read(study, items)
             if view is not None:
                 at = max((arrived[str(i)] for s in items for i in s["Instances"] if str(i) in arrived), default=0.0)
                 out.append((view, at or self._clock()))
         return out
+
+    def _read(self, study: str, series: Sequence[Mapping[str, Any]] | None = None) -> StudyView | None:
+        """One study; one that can't be read must not stop the others: the sweep looks at it again.
+
+        Raises TemporaryError when it is Orthanc that is away, not the study that is broken.
+        """
+        try:
+            return self._reader.read(study, series)
+        except Exception as error:  # noqa: BLE001 - a header that we can't digest costs its study time, not all of them
+            self._orthanc.system()
+            log.warning("study_unreadable", study=self._names.study(study), reason=describe(error))
+            return None
 
     def sweep(self) -> tuple[str, ...]:
         """Compare every study in Orthanc with the ledger; returns those that had to be looked at (Orthanc ids)."""
@@ -137,7 +149,7 @@ class Subscription:
         return tuple(touched)
 
     def _look_again(self, orthanc_study: str, updated: str) -> list[str]:
-        view = self._reader.read(orthanc_study)
+        view = self._read(orthanc_study)
         if view is None:
             return []
         now = self._clock()

@@ -17,7 +17,7 @@ import structlog
 from router.changes import Subscription
 from router.completeness import SeriesProgress, StudyProgress, decide
 from router.contract import Decision, SeriesFacts, StudyFacts, Verdict, sources_hash
-from router.errors import TemporaryError
+from router.errors import OrthancRefused, TemporaryError
 from router.facts import FactsReader
 from router.ledger import Ledger, NewJob
 from router.log import Pseudonyms, describe
@@ -59,6 +59,7 @@ class Router:
         self._next_sweep = 0.0
         self._next_lost_check = 0.0
         self.orthanc_up = False
+        self._never_reached = True
         self.heartbeat = clock()
 
     # -- the loop
@@ -90,7 +91,7 @@ class Router:
         try:
             more = self._listen()
             for row in self._ledger.due_studies(self._clock()):
-                self._consider(row)
+                self._consider_safely(row)
             self._send()
         except TemporaryError as error:
             log.warning("waiting", reason=describe(error))
@@ -103,9 +104,10 @@ class Router:
             if self._clock() >= self._next_sweep:
                 self._subscription.sweep()
                 self._next_sweep = self._clock() + self._settings.orthanc.sweep_s
-        except TemporaryError as error:
-            if self.orthanc_up:
+        except (TemporaryError, OrthancRefused) as error:
+            if self.orthanc_up or self._never_reached:
                 log.warning("orthanc_unreachable", reason=describe(error))
+            self._never_reached = False
             self.orthanc_up = False
             self._next_sweep = 0.0  # events may be lost meanwhile: look at everything once it is back
             return False
@@ -121,6 +123,17 @@ class Router:
         self._sweeper.tick(check_lost=check)
 
     # -- deciding about one study
+
+    def _consider_safely(self, row: Mapping[str, Any]) -> None:
+        """Decide about one study; one that can't be decided is put off, and the next one comes."""
+        try:
+            self._consider(row)
+        except Exception as error:  # noqa: BLE001 - one broken study must not stop the others, nor the router
+            reason = f"it could not be looked at, another try follows: {describe(error)}"
+            log.warning("study_put_off", study=self._names.study(str(row["study_uid"])), reason=reason)
+            decision = Decision(verdict=Verdict.WAIT, reason=reason)
+            self._ledger.record(int(row["id"]), [decision], self._clock(), outcome=fingerprint([(reason,)]))
+            self._ledger.set_due(int(row["id"]), self._clock() + LOOK_AGAIN_S)
 
     def _consider(self, due: Mapping[str, Any]) -> None:
         row = self._ledger.study_row(str(due["orthanc_id"]))

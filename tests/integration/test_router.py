@@ -15,6 +15,7 @@ from router import reports
 from router.contract import Order, Priority
 from router.daemon import Router
 from router.dispatch import Dispatcher
+from router.errors import OrthancUnreachable
 from router.ledger import Ledger
 from router.log import Pseudonyms
 from router.orthanc import Orthanc
@@ -271,3 +272,50 @@ def test_a_deleted_study_is_recorded_and_does_not_stop_the_next(system: System) 
     system.turn(later_s=4)
     assert len(system.jobs("next")) == 1
     assert "deleted" in system.reasons("gone")
+
+
+def test_a_study_that_breaks_the_router_is_put_off_and_the_next_one_is_read(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = system.client.instances
+    system.send(study_files("broken"))
+    system.turn()
+    (broken,) = system.orthanc.get("/series")
+
+    def instances(series: str) -> Any:
+        if series == broken:
+            raise KeyError("Plantedname^Test")
+        return real(series)
+
+    monkeypatch.setattr(system.client, "instances", instances)
+    system.send(study_files("good"))
+    system.turn(later_s=4)
+    assert len(system.jobs("good")) == 1
+    assert system.jobs("broken") == []
+    assert "KeyError at" in system.reasons("broken")
+    assert "Planted" not in system.reasons("broken")
+    monkeypatch.undo()
+    system.turn(later_s=12)
+    assert len(system.jobs("broken")) == 1
+
+
+def test_headers_that_orthanc_cannot_give_do_not_hold_up_other_studies(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = system.client.tags
+    calls: list[str] = []
+
+    def tags(instance: str) -> Any:
+        calls.append(instance)
+        if len(calls) == 1:
+            raise OrthancUnreachable("Orthanc answered 500")
+        return real(instance)
+
+    monkeypatch.setattr(system.client, "tags", tags)
+    system.send(study_files("broken"))
+    system.turn()
+    system.send(study_files("good"))
+    system.turn(later_s=4)
+    assert len(system.jobs("good")) == 1
+    system.turn(later_s=10)
+    assert len(system.jobs("broken")) == 1, "the sweep came back to it"

@@ -23,7 +23,7 @@ from router.contract import JobState, Priority, sources_hash
 from router.facts import FactsReader
 from router.ledger import Ledger, NewJob
 from router.orthanc import Orthanc
-from router.settings import Settings
+from router.settings import DicomDestination, Settings
 from workers.tasks import JobRunner
 
 
@@ -37,13 +37,15 @@ class Site:
     runner: JobRunner
     models: BallModels
 
-    def job(self, name: str, *, slices: int = 16, **changes: Any) -> str:
+    def job(
+        self, name: str, *, slices: int = 16, destinations: tuple[str, ...] = ("archive", "ris"), **changes: Any
+    ) -> str:
         """Send a study and make its job, as the router would."""
         for data in study_files(name, slices=slices, **changes):
             self.orthanc.post(data)
-        return self.order_reading(name)
+        return self.order_reading(name, destinations)
 
-    def order_reading(self, name: str) -> str:
+    def order_reading(self, name: str, destinations: tuple[str, ...] = ("archive", "ris")) -> str:
         client = self.runner.orthanc
         (study,) = [
             s for s in client.studies(since=0, limit=100) if s["MainDicomTags"]["StudyInstanceUID"] == study_uid(name)
@@ -59,7 +61,7 @@ class Site:
         new = NewJob(
             study_id=row["id"], study_uid=study_uid(name), route="brain", slot="", model="mr_brain", model_version="1",
             modality="MR", series=(series,), sources_hash=sources_hash(sops), sources_count=len(sops), queue="cpu",
-            priority=Priority.ROUTINE, destinations=("archive", "ris"), quiet_s=3.0,
+            priority=Priority.ROUTINE, destinations=destinations, quiet_s=3.0,
         )  # fmt: skip
         return self.ledger.create_job(new, study=row, reason="test", now=time.time())[0]
 
@@ -233,3 +235,20 @@ def test_a_lease_is_renewed_while_a_long_job_runs(site: Site) -> None:
         assert site.ledger.reclaim(time.time(), max_crashes=5) == []
         time.sleep(0.2)
     assert site.story(job_id)["state"] == "done"
+
+
+def test_a_second_dicom_node_gets_the_results_too(site: Site, tmp_path: Path) -> None:
+    second = make_orthanc(tmp_path / "second")
+    with running(second):
+        peer = ["SECOND", "127.0.0.1", second.dicom_port]
+        urllib3.request("PUT", f"{site.orthanc.url}/modalities/second", json=peer)
+        site.runner.settings = site.runner.settings.model_copy(
+            update={"destinations": {"pacs2": DicomDestination(modality="second")}}
+        )
+        job_id = site.job("a", destinations=("archive", "pacs2", "ris"))
+        assert site.runner.read(job_id) is JobState.DONE
+        assert len(second.get("/instances")) == 3
+    assert {item["destination"]: item["state"] for item in site.story(job_id)["deliveries"]} == {
+        "pacs2": "done",
+        "ris": "done",
+    }
