@@ -1,0 +1,110 @@
+"""docker-compose.yml is valid, every service tells whether it is well, and its files fit the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from router import settings
+
+
+def compose_command() -> list[str]:
+    """Whichever Compose is here: Debian's package needs no engine."""
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    if shutil.which("docker") and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        return ["docker", "compose"]
+    pytest.skip("neither docker-compose nor docker compose is installed")
+
+
+@pytest.fixture(scope="module")
+def services(project_root: Path) -> dict[str, Any]:
+    """The services as Compose understands them, GPU profile included, with no .env of this machine."""
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+    done = subprocess.run(
+        [*compose_command(), "-f", project_root / "docker-compose.yml", "--profile", "gpu", "config"],
+        cwd=project_root,
+        env=clean | {"COMPOSE_PROFILES": "gpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return found
+
+
+def test_compose_finds_every_part_of_the_system(services: dict[str, Any]) -> None:
+    assert set(services) == {"orthanc", "redis", "postgres", "router", "worker", "worker-gpu", "ris"}
+
+
+def test_every_service_has_a_health_check_and_comes_back(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service.get("healthcheck", {}).get("test"), name
+        assert service.get("restart") == "unless-stopped", name
+
+
+def test_the_router_and_the_workers_wait_until_the_servers_are_well(services: dict[str, Any]) -> None:
+    for name in ("router", "worker", "worker-gpu"):
+        needs = services[name]["depends_on"]
+        assert {server: need["condition"] for server, need in needs.items()} == dict.fromkeys(
+            ("orthanc", "redis", "postgres"), "service_healthy"
+        )
+
+
+def test_orthanc_sends_its_acknowledgements_without_delay(services: dict[str, Any]) -> None:
+    assert services["orthanc"]["environment"]["TCP_NODELAY"] == "1"
+
+
+def test_no_port_is_open_to_the_network_unless_asked_for(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        for port in service.get("ports", []):
+            address = port if isinstance(port, str) else str(port.get("host_ip", ""))
+            assert address.startswith("127.0.0.1"), f"{name}: {port}"
+
+
+def test_every_image_is_built_here_or_pinned(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert "build" in service or ":" in service["image"], name
+        assert not service["image"].endswith(":latest"), name
+
+
+def test_only_the_gpu_worker_asks_for_a_gpu(services: dict[str, Any]) -> None:
+    devices = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices[0]["capabilities"] == ["gpu"]
+    assert "deploy" not in services["worker"]
+
+
+def test_the_router_reads_its_settings_as_compose_gives_them(
+    services: dict[str, Any], project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services["router"]["environment"].items():
+        if name != "MEDAI_CONFIG":
+            monkeypatch.setenv(name, str(value))
+    read = settings.load(str(project_root / "deploy" / "docker" / "medai.toml"))
+    assert read.orthanc.url == "http://orthanc:8042"
+    assert read.ledger.url.startswith("postgresql+psycopg://medai:")
+    assert (read.ris.host, read.ris.port) == ("ris", 2576)
+    assert read.orthanc.password.get_secret_value() in services["orthanc"]["environment"]["ORTHANC__REGISTERED_USERS"]
+
+
+def test_every_build_target_exists(services: dict[str, Any], project_root: Path) -> None:
+    for service in services.values():
+        if "build" in service:
+            dockerfile = (project_root / service["build"]["dockerfile"]).read_text()
+            assert f" AS {service['build']['target']}\n" in dockerfile
+
+
+def test_orthancs_configuration_takes_every_object_and_loses_none(project_root: Path) -> None:
+    config = json.loads((project_root / "orthanc" / "orthanc.json").read_text())
+    assert config["UnknownSopClassAccepted"] is True
+    assert config["SyncStorageArea"] is True
+    assert config["MaximumStorageSize"] == 0
+    assert config["AuthenticationEnabled"] is True
