@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -105,9 +106,12 @@ def _command(commands: Any, name: str, run: Any, text: str, *, example: str = ""
 def _lifecycle_commands(commands: Any) -> None:
     up = _command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
     up.add_argument("--free-ports", action="store_true", help="make the directory with free ports, not the usual ones")
-    _command(commands, "down", cmd_down, "stop the system that 'medai up' started")
+    _command(
+        commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
+    )
     _command(commands, "router", cmd_router, "run the router alone", example="medai router --config medai.toml")
-    _command(commands, "check", cmd_check, "check the configuration and reach every peer")
+    text = "check the configuration and reach every peer"
+    _command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
 
 
 def _report_commands(commands: Any) -> None:
@@ -117,7 +121,8 @@ def _report_commands(commands: Any) -> None:
     jobs.add_argument("--limit", type=int, default=50)
     job = _command(commands, "job", cmd_job, "one reading's story", example="medai job 1f0c2a")
     job.add_argument("job_id", metavar="ID", help="job id, or its first characters")
-    _command(commands, "status", cmd_status, "queue depth, oldest waiting, workers, models")
+    text = "queue depth, oldest waiting, workers, models"
+    _command(commands, "status", cmd_status, text, example="medai status --json")
     turn = _command(
         commands,
         "turnaround",
@@ -296,9 +301,12 @@ def parse_duration_s(text: str) -> float:
     units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     number, factor = (text[:-1], units[text[-1]]) if text and text[-1] in units else (text, 1.0)
     try:
-        return float(number) * factor
+        value = float(number) * factor
     except ValueError:
-        raise SettingsError(f"--since {text!r}: write 90s, 30m, 24h or 7d") from None
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise SettingsError(f"--since {text!r}: write 90s, 30m, 24h or 7d")
+    return value
 
 
 if __name__ == "__main__":

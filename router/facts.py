@@ -34,14 +34,15 @@ _FLOATS = (
     "PixelSpacing ImagerPixelSpacing ImageOrientationPatient ImagePositionPatient PatientWeight PatientSize "
     "NumberOfAverages PixelBandwidth PercentSampling PercentPhaseFieldOfView TriggerTime SAR ExposureIndex "
     "SpiralPitchFactor SingleCollimationWidth TotalCollimationWidth TableSpeed CTDIvol DiffusionBValue "
-    "FieldOfViewDimensions TemporalResolution ContrastBolusVolume"
+    "TemporalResolution ContrastBolusVolume"
 )
 _INTS = (
     "Rows Columns SeriesNumber InstanceNumber AcquisitionNumber BitsAllocated BitsStored HighBit SamplesPerPixel "
     "PixelRepresentation PlanarConfiguration NumberOfFrames EchoTrainLength NumberOfPhaseEncodingSteps Exposure "
     "ExposureTime XRayTubeCurrent TemporalPositionIdentifier NumberOfTemporalPositions ImagesInAcquisition "
     "NumberOfStudyRelatedInstances NumberOfSeriesRelatedInstances NumberOfStudyRelatedSeries EchoNumbers "
-    "SmallestImagePixelValue LargestImagePixelValue NumberOfSlices NumberOfTimeSlices"
+    "SmallestImagePixelValue LargestImagePixelValue NumberOfSlices NumberOfTimeSlices "
+    "FieldOfViewDimensions"
 )
 NUMBERS: Mapping[str, type] = {**dict.fromkeys(_FLOATS.split(), float), **dict.fromkeys(_INTS.split(), int)}
 """Keyword -> Python type of the attributes that a condition may compare as numbers; others stay text

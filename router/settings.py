@@ -20,6 +20,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as EnvironmentFault
 
 from router.errors import SettingsError
 
@@ -285,8 +286,12 @@ def load(explicit: str | None = None) -> Settings:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: not valid TOML: {error}") from error
+        except OSError as error:
+            raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return Settings(**values)
+    except EnvironmentFault as error:  # its text names the key, not the value
+        raise SettingsError(f"environment: {error}; a table or list is written as JSON") from error
     except ValidationError as error:
         where = str(path) if path else "settings"
         faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())

@@ -125,17 +125,17 @@ class Site:
     def medai_toml(self) -> str:
         """The first configuration: the shipped routes, pointed at this site's own servers."""
         weights = foreign_lung_weights()
-        lungs = LUNGS.format(weights=json.dumps(str(weights))) if weights else ""
+        lungs = LUNGS.format(weights=_quoted(weights)) if weights else ""
         return TOML.format(
             orthanc=self.orthanc_url,
             user=self.username,
             password=self.password,
-            ledger=f"sqlite:///{self.folder / 'ledger.sqlite'}",
+            ledger=_quoted(f"sqlite:///{self.folder / 'ledger.sqlite'}"),
             redis=f"redis://127.0.0.1:{self.ports['redis']}/0",
             ris=self.ports["ris_mllp"],
             hl7=self.ports["hl7_in"],
             metrics=self.ports["metrics"],
-            inbox=self.folder / "inbox",
+            inbox=_quoted(self.folder / "inbox"),
             lungs=lungs,
         )
 
@@ -174,7 +174,7 @@ username = "{user}"
 password = "{password}"
 
 [ledger]
-url = "{ledger}"
+url = {ledger}
 
 [broker]
 url = "{redis}"
@@ -191,7 +191,7 @@ port = {hl7}
 port = {metrics}
 
 [watch_folder]
-path = "{inbox}"
+path = {inbox}
 
 # A T1-weighted head: at least 60 thin slices; BodyPartExamined may be absent, but must not name another part.
 [[routes]]
@@ -226,6 +226,10 @@ thickness_max_mm = 6.0
 [models.weights]
 ct_lungs = {weights}
 """
+
+
+def _quoted(text: str | Path) -> str:
+    return json.dumps(str(text), ensure_ascii=False)  # a JSON string is a TOML string too
 
 
 def foreign_lung_weights() -> Path | None:

@@ -39,7 +39,7 @@ class PartFailed(MedaiError):
 def socket_path(site: Site) -> Path:
     """Supervisord's socket; a path that is too long for the kernel (108 bytes) goes to the user's run directory."""
     path = site.folder / "supervisor.sock"
-    if len(str(path)) < 100:
+    if len(os.fsencode(path)) < 100:
         return path
     base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - the name is derived, the socket mode 0700
     return base / f"medai-{hashlib.sha256(str(site.folder).encode()).hexdigest()[:16]}.sock"
@@ -91,16 +91,18 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
 
 def write_supervisord(site: Site) -> Path:
     """supervisord.conf: each part started again when it dies, its output in its own log."""
+    if any(mark in str(site.folder) for mark in (" ;", " #", "\n")):
+        raise SettingsError(f"{site.folder}: supervisord takes ' ;' and ' #' for comments: choose another directory")
     lines = [
         "[supervisord]",
-        f"logfile={site.logs}/supervisord.log",
-        f"pidfile={site.folder}/supervisord.pid",
-        f"childlogdir={site.logs}",
+        f"logfile={_escape(str(site.logs))}/supervisord.log",
+        f"pidfile={_escape(str(site.folder))}/supervisord.pid",
+        f"childlogdir={_escape(str(site.logs))}",
         "nodaemon=false",
         "minfds=1024",
         "",
         "[unix_http_server]",
-        f"file={socket_path(site)}",
+        f"file={_escape(str(socket_path(site)))}",
         "chmod=0700",
         "",
         "[rpcinterface:supervisor]",

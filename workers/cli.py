@@ -35,7 +35,12 @@ def make_parser() -> argparse.ArgumentParser:
     """Both commands."""
     parser = argparse.ArgumentParser(prog="medai")
     commands = parser.add_subparsers(dest="command", required=True)
-    worker = commands.add_parser("worker", help="run one worker", description="Run one worker until it is stopped.")
+    worker = commands.add_parser(
+        "worker",
+        help="run one worker",
+        description="Run one worker until it is stopped.",
+        epilog="example: medai worker --config medai.toml --queue gpu",
+    )
     worker.add_argument("--config", help="medai.toml")
     worker.add_argument("--dir", type=Path, help="directory of a system made by 'medai up'")
     worker.add_argument("--queue", choices=["auto", "cpu", "gpu"], help="instead of [worker] queue")

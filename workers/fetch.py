@@ -5,17 +5,29 @@ Measured (orthanc.md): ``/file`` over a few kept-alive connections is the fastes
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from router.contract import Job, sources_hash
 from router.errors import OrthancRefused, PermanentError, TemporaryError
 from router.orthanc import Orthanc
+
+UNREADABLE = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    ValueError,
+    KeyError,
+    NotImplementedError,
+    struct.error,
+)
+"""What pydicom raises on a file that is damaged or cut short."""
 
 
 def fetch(job: Job, orthanc: Orthanc, *, threads: int = 4) -> list[Dataset]:
@@ -51,5 +63,5 @@ def _read(orthanc: Orthanc, name: str) -> Dataset:
     data = orthanc.file(name)
     try:
         return pydicom.dcmread(BytesIO(data))
-    except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise PermanentError("an image of the series is not readable DICOM: it is damaged or cut short") from error

@@ -6,6 +6,7 @@ Nothing of a zip is unpacked to disk; members that are not DICOM are passed over
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,9 +15,9 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from router.errors import PermanentError
+from workers.fetch import UNREADABLE
 
 NOT_READ = frozenset({"SEG", "SR", "PR", "KO", "DOC", "OT", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
 MAX_UNPACKED_BYTES = 16 * 2**30
@@ -77,15 +78,22 @@ def _headers(path: Path) -> Iterator[tuple[Any, Dataset | None]]:
             if sum(item.file_size for item in members) > MAX_UNPACKED_BYTES:
                 raise PermanentError(f"{path} unpacks to more than {MAX_UNPACKED_BYTES // 2**30} GiB: refused")
             for item in sorted(members, key=lambda item: item.filename):
-                yield item.filename, _header(BytesIO(archive.read(item)))
+                yield item.filename, _header(BytesIO(_member(archive, item.filename)))
     else:
         yield path, _header(path)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise PermanentError(f"{name} in the zip is damaged, encrypted or packed in an unknown way") from error
 
 
 def _header(source: Any) -> Dataset | None:
     try:
         return pydicom.dcmread(source, stop_before_pixels=True)
-    except (InvalidDicomError, EOFError, ValueError, KeyError, NotImplementedError):
+    except UNREADABLE:
         return None
 
 
@@ -94,6 +102,6 @@ def _full(path: Path, source: Any) -> Dataset:
         if isinstance(source, Path):
             return pydicom.dcmread(source)
         with zipfile.ZipFile(path) as archive:
-            return pydicom.dcmread(BytesIO(archive.read(source)))
-    except (InvalidDicomError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            return pydicom.dcmread(BytesIO(_member(archive, source)))
+    except UNREADABLE as error:
         raise PermanentError(f"an image of the series is damaged: {Path(str(source)).name}") from error
