@@ -31,22 +31,28 @@ Seconds = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """A table of medai.toml: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class OrthancSettings(Section):
     """The archive: its REST API, and how the router follows it."""
 
     url: str = "http://127.0.0.1:8042"
+    """Base of Orthanc's REST API."""
     username: str = ""
+    """Orthanc user; empty: no login."""
     password: SecretStr = SecretStr("")
+    """Orthanc password; better given as MEDAI_ORTHANC__PASSWORD than in a file."""
     dicomweb_url: str = ""
     """Base of the WADO-RS addresses in the ORU, as the RIS reaches it; default: ``url`` + /dicom-web."""
     poll_s: Seconds = 0.1
+    """How often the change log is asked for news."""
     sweep_s: Seconds = 60.0
+    """How often all studies are compared with the ledger, for those that no event announced."""
     backlog_h: float = 24.0
     """At the very first start, studies that arrived within this many hours are read; older ones are left alone."""
     timeout_s: Seconds = 30.0
+    """Longest wait for one answer of Orthanc."""
 
     @property
     def wado_root(self) -> str:
@@ -58,43 +64,61 @@ class LedgerSettings(Section):
     """The ledger's database: SQLite by default, PostgreSQL by URL (postgresql+psycopg://…)."""
 
     url: str = "sqlite:///medai-ledger.sqlite"
+    """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE."""
 
 
 class BrokerSettings(Section):
     """Redis, which carries job ids and nothing else."""
 
     url: str = "redis://127.0.0.1:6379/0"
+    """redis:// or rediss:// (TLS), with the database number."""
 
 
 class RisSettings(Section):
     """Where the ORU goes (MLLP) and what its header says. ``host`` empty: no RIS, nothing is sent."""
 
     host: str = ""
+    """Name or address of the RIS; empty: nothing is sent."""
     port: Port = 2576
+    """MLLP port of the RIS."""
     timeout_s: Seconds = 10.0
+    """Longest wait for an acknowledgement."""
     sending_application: str = "MEDAI"
+    """MSH-3 of the ORU."""
     sending_facility: str = "AI"
+    """MSH-4 of the ORU."""
     receiving_application: str = "RIS"
+    """MSH-5 of the ORU."""
     receiving_facility: str = "HOSPITAL"
+    """MSH-6 of the ORU; also the assigning authority of PID-3 where the images name none."""
     processing_id: Literal["P", "T", "D"] = "P"
+    """MSH-11: production, training (test) or debugging."""
     tls: bool = False
+    """Send by TLS 1.2 or newer."""
     ca_file: str = ""
+    """Certificate authority of the RIS; empty: the system's."""
     certificate_file: str = ""
+    """Client certificate, where the RIS asks for one."""
     key_file: str = ""
+    """Key of the client certificate."""
 
 
 class Hl7InSettings(Section):
-    """The router's own MLLP listener for orders (ORM^O01, OMI^O23). ``port`` 0 in a file means off."""
+    """The router's own MLLP listener for orders (ORM^O01, OMI^O23). ``enabled = false`` turns it off."""
 
     enabled: bool = True
+    """Whether the router listens for orders."""
     host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
     port: Port = 2575
+    """Port for orders."""
 
 
 class WatchFolderSettings(Section):
     """A folder whose DICOM files and zips are sent to Orthanc. ``path`` empty: off."""
 
     path: str = ""
+    """The folder; empty: off."""
     settle_s: Seconds = 2.0
     """A file is taken when its size and time have not changed for this long."""
     max_zip_gb: float = 8.0
@@ -105,7 +129,9 @@ class MetricsSettings(Section):
     """Prometheus metrics, /health and /ready of the router. ``port`` 0 means off."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
     port: Port = 9108
+    """Port for Prometheus; 0: off."""
 
 
 class WorkerSettings(Section):
@@ -114,13 +140,17 @@ class WorkerSettings(Section):
     queue: Literal["auto", "cpu", "gpu"] = "auto"
     """``auto``: gpu (and cpu) where a CUDA device is found, else cpu."""
     lease_s: Annotated[float, Field(gt=1)] = 20.0
+    """A job whose worker is silent for this long is given to another."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
+    """A job that ends unexpectedly this often fails."""
     retry_s: Seconds = 5.0
     """First back-off; doubles with each attempt up to ``retry_max_s``."""
     retry_max_s: Seconds = 300.0
+    """Longest back-off."""
     give_up_h: float = 72.0
     """A peer that stays away this long fails the job; until then temporary errors are retried."""
     fetch_threads: Annotated[int, Field(ge=1, le=32)] = 4
+    """Connections to Orthanc while a series is fetched."""
     torch_threads: Annotated[int, Field(ge=0)] = 0
     """0: as many as there are cores."""
 
@@ -129,6 +159,7 @@ class ModelsSettings(Section):
     """Where models are: folders of MONAI bundles beside those that ship, and weights that do not ship."""
 
     folders: tuple[str, ...] = ()
+    """Folders that hold MONAI bundles, besides those that ship."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Model name -> file or folder with its weights, for a bundle that ships without them."""
 
@@ -137,10 +168,15 @@ class ResultSettings(Section):
     """What the results say of this installation."""
 
     manufacturer: str = "Med-AI"
+    """Manufacturer (0008,0070) of the results."""
     device_name: str = "MEDAI"
+    """Manufacturer's Model Name (0008,1090) of the results."""
     serial_number: str = "1"
+    """Device Serial Number (0018,1000) of the results."""
     institution: str = ""
+    """Institution Name (0008,0080) of the results; empty: left out."""
     series_number_base: Annotated[int, Field(ge=1, le=90000)] = 9000
+    """Series Numbers of results start here."""
 
 
 class CompletenessSettings(Section):
@@ -161,13 +197,21 @@ class SeriesSettings(Section):
     where: str = ""
     """CEL over ``s`` (one series) and ``study``; empty: all."""
     modality: tuple[str, ...] = ()
+    """Modalities to take; empty: any image modality."""
     orientation: tuple[Literal["axial", "coronal", "sagittal", "oblique"], ...] = ()
+    """Planes to take; empty: any."""
     slices_min: Annotated[int, Field(ge=1)] = 1
+    """Fewest images of the series."""
     slices_max: Annotated[int, Field(ge=1)] = 5000
+    """Most images of the series."""
     thickness_min_mm: Seconds = 0.0
+    """Thinnest slices to take."""
     thickness_max_mm: Seconds = 1000.0
+    """Thickest slices to take."""
     image_type_excludes: tuple[str, ...] = ("LOCALIZER", "DERIVED", "SCREEN SAVE", "PROJECTION IMAGE", "MIP")
+    """Series whose Image Type holds one of these are left out."""
     prefer: Literal["most_slices", "thinnest", "first"] = "most_slices"
+    """Which of several series that qualify is the best one."""
     take: Literal["best", "all"] = "best"
     """``best``: the preferred one; ``all``: a job for each."""
 
@@ -176,30 +220,39 @@ class RouteSettings(Section):
     """One route: which studies, which series of them, which model, where the results go."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+    """Lower-case letters, digits, - and _; in every decision, metric and filler number."""
     when: str = "true"
     """CEL over ``study`` and ``series``; see docs/routes.md."""
     model: str
+    """Which model reads the series."""
     model_version: str = ""
     """Empty: the version that the worker's registry holds when the job is made."""
     queue: Literal["cpu", "gpu"] = "cpu"
+    """Which workers read it; a GPU worker serves both queues, and uses its GPU for either."""
     priority: Literal["order", "stat", "urgent", "routine", "background"] = "order"
     """``order``: from the order, else the Requested Procedure Priority, else routine."""
     destinations: tuple[str, ...] = ("archive", "ris")
+    """"archive" (required), "ris", and names of [destinations]."""
     series: SeriesSettings = SeriesSettings()
+    """Which series of the study it takes: [routes.series]."""
     completeness: CompletenessSettings = CompletenessSettings()
+    """When the study counts as complete: [routes.completeness]."""
 
 
 class DicomDestination(Section):
     """An extra DICOM node for the results: the name it has in Orthanc's DicomModalities."""
 
     modality: str
+    """Its name in DicomModalities."""
 
 
 class LogSettings(Section):
     """Logs are JSON lines on standard error, without patient identifiers."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important level that is written."""
     format: Literal["json", "console"] = "json"
+    """JSON lines, or text for people."""
     key: SecretStr = SecretStr("")
     """Key of the hash that stands for a study in the logs; empty: one is made per ledger."""
 
@@ -212,6 +265,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        use_attribute_docstrings=True,
         nested_model_default_partial_update=True,
     )
 
