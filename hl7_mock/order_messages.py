@@ -125,8 +125,8 @@ def new_order(request: OrderRequest, *, placed_at: float) -> OrderDetails:
         sex=request.sex.upper() or "U",
         accession=request.accession or f"A{short_id(9)}",
         study_uid=request.study_uid or f"2.25.{uuid.uuid4().int}",
-        procedure_code=request.procedure_code or "CTCHEST",
-        procedure_text=request.procedure_text or request.procedure_code or "CT chest",
+        procedure_code=request.procedure_code or f"{request.modality or 'CT'}STUDY"[:20],
+        procedure_text=request.procedure_text or request.procedure_code or f"{request.modality or 'CT'} study",
         modality=request.modality or "CT",
         priority=request.priority or "R",
     )

@@ -43,6 +43,7 @@ from router.contract import (
 from router.errors import LeaseLost, TemporaryError
 
 log = structlog.get_logger(__name__)
+FORGET_WORKER_S = 3600.0
 FINAL = tuple(state.value for state in FINAL_STATES)
 
 
@@ -662,6 +663,7 @@ class Ledger:
         statement = self._insert(t.workers).values(name=name, **values)
         with self.begin() as db:
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+            db.execute(t.workers.delete().where(t.workers.c.seen_at < now - FORGET_WORKER_S))  # the killed ones
 
     def worker_gone(self, name: str) -> None:
         """A worker stops in good order."""

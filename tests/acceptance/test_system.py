@@ -255,7 +255,7 @@ def test_the_command_line_tells_the_story(running: Any, command: Callable[..., A
     story = command("job", job["job_id"][:13], *where).stdout
     assert all(word in story for word in ("decisions", "measurements", "attempts", "infer"))
     status = json.loads(command("status", *where, "--json").stdout)
-    assert status["workers"][0]["alive"]
+    assert any(worker["alive"] for worker in status["workers"])
     groups = json.loads(command("turnaround", *where, "--by", "route", "--json").stdout)["groups"]
     assert {group["group"] for group in groups} >= {"mr-brain", "whatever"}
     assert all(group["turnaround"]["n"] == group["done"] for group in groups)
