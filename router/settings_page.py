@@ -23,9 +23,9 @@ INTRODUCTION = """\
 Made from `router/settings.py` by `python -m router.settings_page`.
 
 One file, `medai.toml`, is read by the router and the workers: `--config FILE`, else `MEDAI_CONFIG`, else
-`./medai.toml`, else `/etc/medai/medai.toml`. Environment variables win over it: section and key with two underscores between them, such
-as `MEDAI_ORTHANC__PASSWORD`. An unknown key is an error that names the nearest known one; `medai check` tells what is
-wrong and reaches every peer. Keep passwords out of the file, or the file private.
+`./medai.toml`, else `/etc/medai/medai.toml`. Environment variables win over it: section and key with two underscores
+between them, such as `MEDAI_ORTHANC__PASSWORD`. An unknown key is an error that names the nearest known one;
+`medai check` tells what is wrong and reaches every peer. Keep passwords out of the file, or the file private.
 
 ```toml
 routing = "first"          # or "all": every route that matches reads the study
