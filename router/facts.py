@@ -15,8 +15,9 @@ from typing import Any
 
 from router.contract import Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from router.errors import OrthancRefused
-from router.ledger import Ledger, SeriesSeen, StudySeen
+from router.ledger import Ledger
 from router.orthanc import Orthanc
+from router.studies import SeriesSeen, StudySeen
 
 EXPECTED_OF_STUDY = ("NumberOfStudyRelatedInstances",)
 EXPECTED_OF_SERIES = ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition")

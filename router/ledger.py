@@ -2,27 +2,20 @@
 
 Orthanc's change log, Redis and every callback are doorbells; what must not be lost is committed here first. Two
 rules make doing things twice harmless: a job's id derives from what it reads, and every change of a job's state is
-one UPDATE that names the state (and lease) it expects. Tables: schema.py. Reading for people: reports.py.
+one UPDATE that names the state (and lease) it expects. Tables: schema.py. Studies and orders: studies.py. Reading for
+people: reports.py.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, Select, and_, create_engine, event, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
 
 from router import schema as t
 from router.contract import (
@@ -31,7 +24,6 @@ from router.contract import (
     Job,
     JobId,
     JobState,
-    Order,
     OrthancId,
     Predecessor,
     Priority,
@@ -40,35 +32,13 @@ from router.contract import (
     Verdict,
     make_job_id,
 )
+from router.database import decide
 from router.errors import LeaseLost, TemporaryError
+from router.studies import Studies, find_order
 
 log = structlog.get_logger(__name__)
 FORGET_WORKER_S = 3600.0
 FINAL = tuple(state.value for state in FINAL_STATES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeriesSeen:
-    """What the router read of one series in Orthanc: its count without our own results."""
-
-    orthanc_id: str
-    series_uid: str
-    instances: int
-    expected: Mapping[str, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudySeen:
-    """What the router read of one study in Orthanc."""
-
-    study_uid: str
-    orthanc_id: str
-    accession: str
-    modality: str
-    expected: Mapping[str, int]
-    series: tuple[SeriesSeen, ...]
-    archive_update: str
-    acquired_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,236 +83,8 @@ class Pending:
     first_try_at: float | None
 
 
-class Ledger:
-    """One database; safe to share between threads. ``now`` is given by the caller: time is data here."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.engine = make_engine(url)
-        self._reader = self.engine.execution_options(reads_only=True)
-        self._insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
-
-    # -- set-up
-
-    def migrate(self) -> None:
-        """Bring the schema to the newest revision (Alembic); harmless when it is there already."""
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["engine"] = self.engine
-        try:
-            command.upgrade(config, "head")
-        except OperationalError as error:
-            raise TemporaryError(f"the ledger does not answer ({type(error.orig).__name__})") from error
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self.engine.dispose()
-
-    @contextmanager
-    def begin(self, *, reads_only: bool = False) -> Iterator[Connection]:
-        """One transaction; a database that is away or locked is a TemporaryError."""
-        try:
-            with (self._reader if reads_only else self.engine).begin() as connection:
-                yield connection
-        except OperationalError as error:
-            raise TemporaryError(f"the ledger does not answer ({type(error.orig).__name__})") from error
-
-    def setting(self, key: str, default: str) -> str:
-        """A value that is made once and kept (the log key, the first start); the first writer wins."""
-        with self.begin() as db:
-            db.execute(self._insert(t.meta).values(key=key, value=default).on_conflict_do_nothing())
-            return str(db.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar_one())
-
-    def log_key(self) -> str:
-        """The key of the pseudonyms in the logs, made with the ledger."""
-        return self.setting("log_key", secrets.token_hex(16))
-
-    # -- the cursor in Orthanc's change log
-
-    def read_cursor(self, name: str) -> int | None:
-        """The last change that was taken in; None at the very first start."""
-        with self.begin(reads_only=True) as db:
-            value = db.execute(select(t.cursor.c.value).where(t.cursor.c.name == name)).scalar()
-        return None if value is None else int(value)
-
-    def write_cursor(self, name: str, value: int, now: float, db: Connection | None = None) -> None:
-        """Move the cursor; with ``db``, in the transaction that records what was seen up to it."""
-        if db is None:
-            with self.begin() as own:
-                return self.write_cursor(name, value, now, own)
-        values = {"value": value, "at": now}
-        statement = self._insert(t.cursor).values(name=name, **values)
-        db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-        return None
-
-    # -- orders
-
-    def upsert_order(self, order: Order, *, status: str, control_id: str, now: float) -> bool:
-        """Record an order (placer is its key) and raise the waiting jobs it names; False when it was known."""
-        content = {**asdict(order), "priority": int(order.priority)}
-        values = {
-            "accession": order.accession,
-            "study_uid": order.study_uid,
-            "status": status,
-            "priority": int(order.priority),
-            "ordered_at": order.ordered_at,
-            "received_at": now,
-            "control_id": control_id,
-            "content": content,
-        }
-        with self.begin() as db:
-            known = db.execute(select(t.orders.c.control_id).where(t.orders.c.placer == order.placer)).scalar()
-            if known == control_id:
-                return False
-            statement = self._insert(t.orders).values(placer=order.placer, **values)
-            db.execute(statement.on_conflict_do_update(index_elements=["placer"], set_=values))
-            self._raise_priority(db, order)
-        return known is None
-
-    def _raise_priority(self, db: Connection, order: Order) -> None:
-        """An order that comes after its study still hurries the jobs that wait (a doorbell rings again)."""
-        mine = self._order_match(order.accession, order.study_uid)
-        waiting = and_(
-            t.jobs.c.state == JobState.PENDING.value,
-            t.jobs.c.priority > int(order.priority),
-            t.jobs.c.study_id.in_(select(t.studies.c.id).where(mine)),
-        )
-        db.execute(update(t.jobs).where(waiting).values(priority=int(order.priority), sent_at=None))
-
-    @staticmethod
-    def _order_match(accession: str, study_uid: str) -> Any:
-        terms = []
-        if accession:
-            terms.append(t.studies.c.accession == accession)
-        if study_uid:
-            terms.append(t.studies.c.study_uid == study_uid)
-        return or_(*terms) if terms else t.studies.c.id < 0
-
-    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
-        """The newest order that is not cancelled and names this study or its accession number."""
-        with self.begin(reads_only=True) as db:
-            return _order_for(db, study_uid=study_uid, accession=accession)
-
-    # -- studies
-
-    def see_study(self, seen: StudySeen, *, at: float, due_at: float | None, db: Connection) -> int:
-        """Record a study as Orthanc has it now; returns its row id.
-
-        Its clock (``last_instance_at``) moves only for series that grew or shrank, so our own results and repeated
-        events leave it alone.
-        """
-        row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id)).mappings().first()
-        common: dict[str, Any] = {
-            "study_uid": seen.study_uid,
-            "accession": seen.accession,
-            "archive_update": seen.archive_update,
-            "deleted_at": None,
-        }
-        if seen.modality or row is None:  # a lone report or presentation state says nothing of the images
-            common |= {"modality": seen.modality, "expected": dict(seen.expected), "acquired_at": seen.acquired_at}
-        if row is None:
-            fresh = {**common, "orthanc_id": seen.orthanc_id, "instances": 0, "first_instance_at": at}
-            made = db.execute(insert(t.studies).values(**fresh, last_instance_at=at, due_at=due_at))
-            assert made.inserted_primary_key is not None
-            study_id = int(made.inserted_primary_key[0])
-        else:
-            study_id = int(row["id"])
-            db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**common))
-        if self._see_series(db, study_id, seen.series, at) or row is None or row["deleted_at"] is not None:
-            self._restart_clock(db, study_id, at, due_at)
-        return study_id
-
-    def _see_series(self, db: Connection, study_id: int, seen: Sequence[SeriesSeen], at: float) -> bool:
-        rows = db.execute(select(t.series.c.orthanc_id, t.series.c.instances).where(t.series.c.study_id == study_id))
-        known = {str(row.orthanc_id): int(row.instances) for row in rows}
-        changed = False
-        for item in seen:
-            if known.get(item.orthanc_id) == item.instances:
-                continue
-            changed = True
-            values = {"instances": item.instances, "expected": dict(item.expected), "last_instance_at": at}
-            keys = {"orthanc_id": item.orthanc_id, "study_id": study_id, "series_uid": item.series_uid}
-            statement = self._insert(t.series).values(**keys, **values)
-            db.execute(statement.on_conflict_do_update(index_elements=["orthanc_id"], set_=values))
-        return changed
-
-    def _restart_clock(self, db: Connection, study_id: int, at: float, due_at: float | None) -> None:
-        total = select(func.coalesce(func.sum(t.series.c.instances), 0)).where(t.series.c.study_id == study_id)
-        values = {"instances": total.scalar_subquery(), "last_instance_at": at, "due_at": due_at, "complete_at": None}
-        db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**values))
-
-    def forget_series(self, study_id: int, keep: Iterable[str], db: Connection) -> None:
-        """Drop the rows of series that are no longer in Orthanc."""
-        gone = and_(t.series.c.study_id == study_id, t.series.c.orthanc_id.not_in(list(keep)))
-        db.execute(t.series.delete().where(gone))
-
-    def due_studies(self, now: float, *, limit: int = 200) -> list[dict[str, Any]]:
-        """Studies whose completeness is to be decided now, longest due first."""
-        query = select(t.studies).where(t.studies.c.due_at <= now).order_by(t.studies.c.due_at).limit(limit)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
-
-    def next_due(self) -> float | None:
-        """When the next study is to be looked at."""
-        with self.begin(reads_only=True) as db:
-            value = db.execute(select(func.min(t.studies.c.due_at))).scalar()
-        return None if value is None else float(value)
-
-    def set_due(self, study_id: int, due_at: float | None, *, if_seen_at: float | None = None) -> None:
-        """Plan the next look; with ``if_seen_at``, only when no newer image restarted the clock meanwhile."""
-        where = t.studies.c.id == study_id
-        if if_seen_at is not None:
-            where = and_(where, t.studies.c.last_instance_at == if_seen_at)
-        with self.begin() as db:
-            db.execute(update(t.studies).where(where).values(due_at=due_at))
-
-    def study_row(self, orthanc_id: str) -> dict[str, Any] | None:
-        """A study's row with ``series``, by Orthanc id."""
-        with self.begin(reads_only=True) as db:
-            row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == orthanc_id)).mappings().first()
-            if row is None:
-                return None
-            query = select(t.series).where(t.series.c.study_id == row["id"])
-            return {**row, "series": [dict(item) for item in db.execute(query).mappings()]}
-
-    def archive_updates(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
-        """LastUpdate as it was when each of these studies was last looked at; unknown ones are left out."""
-        query = select(t.studies.c.orthanc_id, t.studies.c.archive_update).where(
-            t.studies.c.orthanc_id.in_(orthanc_ids)
-        )
-        with self.begin(reads_only=True) as db:
-            return {str(row[0]): str(row[1]) for row in db.execute(query)}
-
-    def mark_deleted(self, orthanc_id: str, now: float) -> None:
-        """The study is gone from Orthanc: nothing more is due for it."""
-        row = self.study_row(orthanc_id)
-        if row is None or row["deleted_at"] is not None:
-            return
-        with self.begin() as db:
-            values = {"deleted_at": now, "due_at": None}
-            db.execute(update(t.studies).where(t.studies.c.id == row["id"]).values(**values))
-            reason = "the study was deleted from Orthanc"
-            _decide(db, row["id"], Decision(verdict=Verdict.SKIP, reason=reason), now)
-
-    def record(self, study_id: int, decisions: Sequence[Decision], now: float, *, outcome: str) -> bool:
-        """Keep decisions, once: the same ``outcome`` as last time writes nothing and returns False."""
-        with self.begin() as db:
-            same = db.execute(select(t.studies.c.outcome_hash).where(t.studies.c.id == study_id)).scalar() == outcome
-            if same:
-                return False
-            for decision in decisions:
-                _decide(db, study_id, decision, now)
-            values = {"outcome_hash": outcome}
-            db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**values))
-        return True
-
-    def set_complete(self, study_id: int, now: float) -> float:
-        """Stamp the study complete (once per arrival of images) and return that moment."""
-        with self.begin() as db:
-            empty = and_(t.studies.c.id == study_id, t.studies.c.complete_at.is_(None))
-            db.execute(update(t.studies).where(empty).values(complete_at=now))
-            value = db.execute(select(t.studies.c.complete_at).where(t.studies.c.id == study_id)).scalar_one()
-        return float(value)
+class Ledger(Studies):
+    """Jobs, deliveries, workers and models, on top of what was seen and ordered."""
 
     # -- jobs: made by the router
 
@@ -386,7 +128,7 @@ class Ledger:
             db.execute(insert(t.jobs).values(**values, **row))
             self._first_stamps(db, job_id, study, new, now)
             decision = Decision(verdict=verdict, reason=reason + note, route=new.route)
-            _decide(db, new.study_id, decision, now, job_id=job_id)
+            decide(db, new.study_id, decision, now, job_id=job_id)
         return job_id, decision
 
     def _supersede(
@@ -415,7 +157,7 @@ class Ledger:
         return revision, str(last["id"]), Verdict.SUPERSEDE, note
 
     def _first_stamps(self, db: Connection, job_id: str, study: Mapping[str, Any], new: NewJob, now: float) -> None:
-        order = _order_for(db, study_uid=new.study_uid, accession=str(study["accession"]))
+        order = find_order(db, study_uid=new.study_uid, accession=str(study["accession"]))
         moments = {
             StampName.ORDERED: order.ordered_at if order else None,
             StampName.ACQUIRED: study["acquired_at"],
@@ -617,7 +359,7 @@ class Ledger:
             if state is JobState.FAILED:
                 row = db.execute(select(t.jobs.c.study_id, t.jobs.c.route).where(t.jobs.c.id == job_id)).one()
                 decision = Decision(verdict=Verdict.FAIL, reason=reason, route=row.route)
-                _decide(db, row.study_id, decision, now, job_id=job_id)
+                decide(db, row.study_id, decision, now, job_id=job_id)
 
     def release(self, job_id: str, token: str, *, reason: str, not_before: float, crashed: bool, now: float) -> None:
         """Give a job back for another try at ``not_before``; the sweeper sends it then."""
@@ -709,31 +451,6 @@ def migrated(ledger: Ledger, stop: threading.Event) -> Ledger:
     return ledger
 
 
-def make_engine(url: str) -> Engine:
-    """An engine whose SQLite is durable (WAL, synchronous FULL) and whose write transactions never dead-lock."""
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, json_serializer=_json)
-    engine = create_engine(url, json_serializer=_json, connect_args={"timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself: _begin does
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A writer that takes its lock late can dead-lock with another; readers need none.
-        reads = connection.get_execution_options().get("reads_only", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
 def stamp(db: Connection, job_id: str, name: StampName, at: float, *, keep_first: bool, insert_: Any) -> None:
     """Write one stamp in an open transaction; the first or the newest moment stays."""
     statement = insert_(t.stamps).values(job_id=job_id, name=name.value, at=at)
@@ -751,35 +468,9 @@ def _predecessor_done() -> Any:
     return ~open_before.exists()
 
 
-def _decide(db: Connection, study_id: int, decision: Decision, now: float, *, job_id: str | None = None) -> None:
-    db.execute(
-        insert(t.decisions).values(
-            study_id=study_id,
-            job_id=job_id,
-            at=now,
-            verdict=decision.verdict.value,
-            route=decision.route,
-            reason=decision.reason,
-        )
-    )
-
-
 def _end_attempt(db: Connection, job_id: str, now: float, outcome: str, error: str) -> None:
     running = and_(t.attempts.c.job_id == job_id, t.attempts.c.ended_at.is_(None))
     db.execute(update(t.attempts).where(running).values(ended_at=now, outcome=outcome, error=error))
-
-
-def _order_for(db: Connection, *, study_uid: str, accession: str) -> Order | None:
-    terms = [t.orders.c.study_uid == study_uid]
-    if accession:
-        terms.append(t.orders.c.accession == accession)
-    valid = and_(or_(*terms), t.orders.c.status != "cancelled")
-    query = select(t.orders.c.content).where(valid).order_by(t.orders.c.received_at.desc()).limit(1)
-    content = db.execute(query).scalar()
-    if content is None:
-        return None
-    order = Order(**{**content, "procedure": tuple(content["procedure"])})
-    return replace(order, priority=Priority(order.priority))
 
 
 def _pending(db: Connection, job_id: str) -> tuple[Pending, ...]:
@@ -814,6 +505,6 @@ def _job(db: Connection, row: Mapping[str, Any], study: Mapping[str, Any]) -> Jo
         revision=row["revision"],
         attempt=row["attempts"],
         destinations=tuple(row["destinations"]),
-        order=_order_for(db, study_uid=study["study_uid"], accession=study["accession"]),
+        order=find_order(db, study_uid=study["study_uid"], accession=study["accession"]),
         predecessor=predecessor,
     )

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from router.contract import Decision, JobId, Priority
-from router.ledger import Claim, Ledger, NewJob, SeriesSeen, StudySeen
+from router.ledger import Claim, Ledger, NewJob
+from router.studies import SeriesSeen, StudySeen
 
 T0 = 1_800_000_000.0
 
