@@ -252,8 +252,8 @@ def _explain_failure(options: Options, outcomes: list[Outcome], teller: Teller) 
     for outcome in outcomes:
         if not outcome.ok:
             _section("The router's last decisions", outcome.reasons or ["(none recorded)"])
-    tails = log_tails(options.folder)
-    _section("Ends of the logs", tails or ["(no logs yet)"])
+    if not outcomes or any(outcome.job is not None and not outcome.ok for outcome in outcomes):
+        _section("Ends of the logs", log_tails(options.folder) or ["(no logs yet)"])
     print(flush=True)
     teller.say(f"logs and data stay in {options.folder}")
 

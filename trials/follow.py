@@ -16,6 +16,8 @@ from trials.show import new_stamps
 from trials.study import StudyFolder
 
 POLL_S = 0.5
+POLL_MAX_S = 2.0
+"""Each look costs half a second of one core, which the worker needs too: while nothing new comes, look less often."""
 SETTLE_S = 3.0
 """A study that no route took is given this long for a second thought before it counts as final."""
 
@@ -85,13 +87,15 @@ def follow(box: Box, study: StudyFolder, *, timeout_s: float, teller: Teller) ->
     deadline = time.monotonic() + timeout_s
     told = _Told(teller=teller)
     teller.say("following it; first the router waits until no more images come ...")
+    pause_s = POLL_S
     while True:
         answer = box.jobs(study.study_uid)
         jobs = current_jobs(answer)
-        told.tell(jobs, answer)
+        news = told.tell(jobs, answer)
         if _final(jobs) or told.given_up(jobs, answer) or time.monotonic() > deadline:
             break
-        time.sleep(POLL_S)
+        pause_s = POLL_S if news else min(pause_s * 1.5, POLL_MAX_S)
+        time.sleep(pause_s)
     reasons = [_reason(decision) for decision in answer.get("decisions", [])][-8:]
     if not jobs:
         teller.say("no job was made for this study: " + (reasons[-1] if reasons else "the router never saw it"))
@@ -174,7 +178,8 @@ class _Told:
     last_at: float = field(default_factory=time.monotonic)
     idle_since: float | None = None
 
-    def tell(self, jobs: list[dict[str, Any]], answer: Mapping[str, Any]) -> None:
+    def tell(self, jobs: list[dict[str, Any]], answer: Mapping[str, Any]) -> bool:
+        """Say what is new; whether there was anything."""
         lines = self._decisions(answer)
         for job in jobs:
             prefix = f"{job['route']}: " if len(jobs) > 1 else ""
@@ -186,6 +191,7 @@ class _Told:
         elif time.monotonic() - self.last_at > 5:
             self.last_at = time.monotonic()
             self.teller.say(f"  still {self._state(jobs)} ...")
+        return bool(lines)
 
     def _decisions(self, answer: Mapping[str, Any]) -> list[str]:
         fresh = []

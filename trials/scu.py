@@ -176,8 +176,12 @@ def _send_batch(batch: list[_Item], transfer: _Transfer, associations: int) -> N
     threads = [threading.Thread(target=work, name=f"c-store-{n}") for n in range(min(associations, len(batch)))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:  # what is on its way is finished, nothing more is begun
+        queue.clear()
+        raise
     if queue and errors:
         raise errors[0]
 
