@@ -30,6 +30,8 @@ STAGES: Mapping[str, tuple[StampName, StampName]] = {
     "deliver": (StampName.STORED, StampName.ORU_ACKNOWLEDGED),
 }
 """Stage -> the two stamps it lies between, in the order of the journey."""
+CLOCK_S = 1.0
+"""Clocks of two machines may differ by this much before a stage counts as senseless."""
 HEADLINE = (StampName.LAST_INSTANCE, StampName.ORU_ACKNOWLEDGED)
 ALIVE_S = 20.0
 """A worker that was not heard of for longer counts as gone."""
@@ -37,12 +39,16 @@ GROUPS = ("route", "modality", "priority")
 
 
 def stages_of(stamps: Mapping[str, float]) -> dict[str, float]:
-    """Seconds of each stage whose two stamps exist."""
-    return {
+    """Seconds of each stage whose two stamps exist and follow each other.
+
+    An order that was written after its images (old images sent again) says nothing of the way between them.
+    """
+    lengths = {
         name: round(stamps[end] - stamps[start], 4)
         for name, (start, end) in STAGES.items()
         if start in stamps and end in stamps
     }
+    return {name: length for name, length in lengths.items() if length > -CLOCK_S}
 
 
 def turnaround_of(stamps: Mapping[str, float]) -> float | None:
