@@ -60,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MedaiError as error:
         print(f"medai: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("medai: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # `medai jobs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
