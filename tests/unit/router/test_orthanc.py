@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers.append(dict(self.headers))
         self.server.script(self)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - the base class names it so
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """Silence."""
@@ -132,7 +132,7 @@ def test_an_image_that_was_cut_short_is_never_taken_for_whole(fake: Fake, orthan
 
 def test_an_archive_that_is_too_slow_is_away(fake: Fake) -> None:
     client = fake.client(timeout_s=0.1)
-    fake.script = lambda _: None if fake.release.wait(5) else None
+    fake.script = lambda _: fake.release.wait(5) and None
     with pytest.raises(OrthancUnreachable, match=r"does not answer \(ReadTimeoutError\)"):
         client.system()
     assert len(fake.seen) == 1

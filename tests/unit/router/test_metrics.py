@@ -1,0 +1,141 @@
+"""The page for Prometheus: true after a restart, counted once, and without a word about a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import urllib3
+from ledger_cases import T0, arrive, make, seen, store
+from prometheus_client.parser import text_string_to_metric_families
+
+from router.contract import JobState
+from router.errors import TemporaryError
+from router.ledger import Ledger
+from router.metrics import MetricsServer
+from router.settings import MetricsSettings
+
+
+@dataclass
+class World:
+    """A ledger, a metrics server on it and what the router's loop says."""
+
+    ledger: Ledger
+    now: float = T0
+    orthanc_up: bool = True
+    heartbeat: float = T0
+    server: MetricsServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server = MetricsServer(
+            MetricsSettings(port=0), self.ledger, orthanc_up=lambda: self.orthanc_up,
+            heartbeat=lambda: self.heartbeat, version="1.2.3", clock=lambda: self.now,
+        )  # fmt: skip
+
+    def get(self, path: str) -> tuple[int, str]:
+        answer = urllib3.request("GET", f"http://127.0.0.1:{self.server.port}{path}", timeout=5.0)
+        return answer.status, answer.data.decode()
+
+    def values(self) -> dict[tuple[str, ...], float]:
+        """(name, label values in the order of their names …) -> value, of one scrape."""
+        status, text = self.get("/metrics")
+        assert status == 200
+        return {
+            (s.name, *(value for _, value in sorted(s.labels.items()))): s.value
+            for family in text_string_to_metric_families(text)
+            for s in family.samples
+        }
+
+    def reading(self, uid: str, at: float, state: JobState = JobState.DONE) -> None:
+        job_id, _ = make(self.ledger, arrive(self.ledger, seen(uid=uid), at=at), at=at)
+        claim = self.ledger.claim(job_id, worker="w1", lease_s=20, now=at + 1)
+        assert claim is not None
+        if state is JobState.DONE:
+            store(self.ledger, claim, at=at + 2)
+            self.ledger.delivery_ended(job_id, "ris", ok=True, text="AA", now=at + 3)
+        self.ledger.finish(job_id, claim.token, state, "", at + 3)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    ledger.migrate()
+    world = World(ledger)
+    world.server.start()
+    yield world
+    world.server.stop()
+    ledger.close()
+
+
+def test_gauges_say_what_the_ledger_holds_now(world: World) -> None:
+    make(world.ledger, arrive(world.ledger, seen(uid="1.1")), at=T0 - 30)
+    world.ledger.worker_seen("w1", queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=T0)
+    values = world.values()
+    assert values["medai_build_info", "1.2.3"] == 1
+    assert values["medai_orthanc_up",] == values["medai_ledger_up",] == values["medai_workers_alive",] == 1
+    assert values["medai_queue_depth", "routine", "cpu"] == 1
+    assert values["medai_queue_oldest_seconds", "routine", "cpu"] == 30
+    assert (values["medai_jobs", "pending"], values["medai_jobs", "done"]) == (1, 0)
+    assert values["medai_studies",] == values["medai_studies_arriving",] == 1
+
+
+def test_a_reading_is_observed_once_however_often_the_page_is_read(world: World) -> None:
+    world.reading("1.1", T0)
+    world.reading("1.2", T0)
+    for _ in range(2):
+        values = world.values()
+    assert values["medai_turnaround_seconds_count", "routine", "brain"] == 2
+    assert values["medai_turnaround_seconds_sum", "routine", "brain"] == 6.0
+    assert values["medai_stage_seconds_count", "brain", "deliver"] == 2
+    world.reading("1.3", T0)
+    world.reading("1.4", T0 + 50)
+    assert world.values()["medai_turnaround_seconds_count", "routine", "brain"] == 4
+
+
+def test_what_failed_or_ended_before_the_router_started_is_not_observed(world: World) -> None:
+    world.reading("1.1", T0, JobState.FAILED)
+    world.reading("1.2", T0 - 600)
+    assert not [key for key in world.values() if key[0] == "medai_turnaround_seconds_count"]
+
+
+def test_no_metric_names_a_study_or_a_job(world: World) -> None:
+    world.reading("1.2.840.99999", T0)
+    _, text = world.get("/metrics")
+    assert "99999" not in text
+    assert "job_id" not in text
+
+
+def test_a_ledger_that_is_away_shows_and_the_page_still_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise TemporaryError("the ledger does not answer")
+
+    monkeypatch.setattr("router.reports.status", away)
+    monkeypatch.setattr("router.reports.finished_stamps", away)
+    values = world.values()
+    assert values["medai_ledger_up",] == 0
+    assert ("medai_studies",) not in values
+
+
+Change = Callable[[World], None]
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda w: None, 200),
+        (lambda w: setattr(w, "orthanc_up", False), 503),
+        (lambda w: setattr(w, "now", T0 + 31), 503),
+    ],
+)
+def test_ready_means_that_the_loop_turns_and_orthanc_answers(world: World, change: Change, status: int) -> None:
+    change(world)
+    assert world.get("/ready")[0] == status
+    assert world.get("/health") == (200, "ok\n"), "the process lives all the same"
+
+
+def test_another_path_says_where_to_look(world: World) -> None:
+    status, text = world.get("/")
+    assert status == 404
+    assert "/metrics" in text
