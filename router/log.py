@@ -10,8 +10,10 @@ import hashlib
 import hmac
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -89,3 +91,12 @@ def configure(*, level: str = "info", style: str = "json", process: str = "medai
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
+    sys.excepthook = _unhandled
+    threading.excepthook = lambda args: _unhandled(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _unhandled(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """What nobody caught is logged like everything else: Python's own way would print the exception's text."""
+    if error is None or issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger(__name__).critical("unhandled_error", exc_info=(kind, error, trace))

@@ -143,7 +143,7 @@ class MetricsServer:
         self._metrics: Any = make_wsgi_app(registry)
         self._ready: Callable[[], bool] = lambda: orthanc_up() and clock() - heartbeat() < 30.0
         self._server = make_server(settings.host, settings.port, self._answer, _Server, _Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
 
     @property
     def port(self) -> int:

@@ -123,7 +123,7 @@ def write_supervisord(site: Site) -> Path:
             "stopasgroup=false",
             "killasgroup=true",
             "redirect_stderr=true",
-            f"stdout_logfile={_escape(str(site.logs))}/{name}.log",
+            f"stdout_logfile={_escape(_escape(str(site.logs)))}/{name}.log",  # supervisord 4 expands it twice
             "stdout_logfile_maxbytes=20MB",
             "stdout_logfile_backups=3",
         ]
