@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -138,3 +139,17 @@ def test_a_study_has_one_pseudonym_under_one_key_and_another_under_another() -> 
     assert names.study("1.2.3") == Pseudonyms("key").study("1.2.3") == "fdd9cca0781e"
     assert names.study("1.2.3") != names.study("1.2.4")
     assert names.study("1.2.3") != Pseudonyms("other").study("1.2.3")
+
+
+def test_an_exception_that_nobody_catches_is_logged_without_its_text() -> None:
+    code = (
+        "import threading; from router import log; log.configure()\n"
+        "def fails(): raise KeyError('Plantedname')\n"
+        "thread = threading.Thread(target=fails); thread.start(); thread.join()\n"
+        "fails()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in lines] == ["unhandled_error", "unhandled_error"]
+    assert "Plantedname" not in done.stderr

@@ -34,6 +34,9 @@ class Fake(ThreadingHTTPServer):
     def client(self, **settings: Any) -> Orthanc:
         return Orthanc(OrthancSettings(url=f"http://127.0.0.1:{self.server_port}/", **settings))
 
+    def hold(self) -> None:
+        self.release.wait(5)
+
     def answers(self, value: Any, status: int = 200) -> None:
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.script = lambda handler: reply(handler, data, status)
@@ -132,7 +135,7 @@ def test_an_image_that_was_cut_short_is_never_taken_for_whole(fake: Fake, orthan
 
 def test_an_archive_that_is_too_slow_is_away(fake: Fake) -> None:
     client = fake.client(timeout_s=0.1)
-    fake.script = lambda _: fake.release.wait(5) and None
+    fake.script = lambda _: fake.hold()
     with pytest.raises(OrthancUnreachable, match=r"does not answer \(ReadTimeoutError\)"):
         client.system()
     assert len(fake.seen) == 1

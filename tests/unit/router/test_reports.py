@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_cases import T0, arrive, make, seen, store
 
 from router import reports
 from router.contract import JobId, JobState, Priority, StampName
 from router.ledger import Ledger
-from tests.ledger_cases import T0, arrive, make, seen, store
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,7 +168,7 @@ def test_a_route_may_send_to_a_destination_that_is_defined(load: Load) -> None:
     ],
 )
 def test_the_wado_root_follows_the_archive_unless_the_ris_reaches_it_elsewhere(
-    given: dict[str, str], root: str
+    given: dict[str, Any], root: str
 ) -> None:
     assert settings.OrthancSettings(**given).wado_root == root
 
