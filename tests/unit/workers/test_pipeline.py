@@ -1,0 +1,191 @@
+"""The page that every reading goes through: its stages in order, and errors that say whether to try again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from ball_model import BallModel
+from dicom_cases import PLANTED, slice_of
+from pydicom.dataset import Dataset
+
+from models.errors import GeometryMismatch, ModelRefused, ModelsError, ModelUnavailable, NotAVolume, UnreadableImage
+from models.volume import Segmentation, Volume
+from router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
+from router.errors import LeaseLost, PermanentError, TemporaryError
+from router.settings import Settings
+from workers import pipeline
+from workers.pipeline import join_order, understandable
+from workers.results import Results
+
+CREATED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+STAGES = ["fetched", "prepared", "inferred", "encoded", "store"]
+
+
+def job(order: Order | None = None) -> Job:
+    job_id = make_job_id(study_uid="1.2", sources="s", route="r", model="mr_brain", version="1")
+    return Job(
+        job_id=JobId(job_id), study_uid=StudyUID("1.2"), study_orthanc_id=OrthancId("o"), series_orthanc_ids=(),
+        sources_hash="s", sources_count=16, route="r", model="mr_brain", model_version="1", order=order,
+    )  # fmt: skip
+
+
+@dataclass
+class MemoryPorts:
+    """The world in memory: what was done is in ``done``; ``lost_at`` is where the lease is found lost."""
+
+    images: list[Dataset] = field(default_factory=lambda: [slice_of(n, study="a") for n in range(16)])
+    segmenter: Any = field(default_factory=BallModel)
+    settings: Settings = field(default_factory=Settings)
+    lost_at: str = ""
+    done: list[str] = field(default_factory=list)
+    stored: list[Results] = field(default_factory=list)
+
+    def fetch(self, job: Job) -> Sequence[Dataset]:
+        images, self.images = self.images, []
+        return images
+
+    def model(self, name: str) -> Any:
+        assert name == "mr_brain"
+        return self.segmenter
+
+    def stamp(self, job: Job, name: StampName) -> None:
+        if name.value == self.lost_at:
+            raise LeaseLost("lost")
+        self.done.append(name.value)
+
+    def store(self, job: Job, results: Results) -> None:
+        self.done.append("store")
+        self.stored.append(results)
+
+
+def oru(ports: MemoryPorts) -> str:
+    return ports.stored[0].oru.decode()
+
+
+def test_a_reading_goes_through_its_stages_in_order_and_is_stored_once() -> None:
+    ports = MemoryPorts()
+    results = pipeline.run(job(), ports, created_at=CREATED)
+    assert ports.done == STAGES
+    assert ports.stored == [results]
+    assert list(results.objects) == ["seg", "sr", "sc"]
+    assert results.measurements[0].value > 0
+
+
+def test_a_retry_makes_the_same_objects_and_the_same_message() -> None:
+    first, second = MemoryPorts(), MemoryPorts()
+    for ports in (first, second):
+        pipeline.run(job(), ports, created_at=CREATED)
+    assert oru(first) == oru(second)
+    uids = [{k: str(d.SOPInstanceUID) for k, d in ports.stored[0].objects.items()} for ports in (first, second)]
+    assert uids[0] == uids[1]
+
+
+@pytest.mark.parametrize("stage", STAGES[:-1])
+def test_a_job_that_is_no_longer_ours_stores_nothing_wherever_that_is_found_out(stage: str) -> None:
+    ports = MemoryPorts(lost_at=stage)
+    with pytest.raises(LeaseLost):
+        pipeline.run(job(), ports, created_at=CREATED)
+    assert ports.done == STAGES[: STAGES.index(stage)]
+
+
+def test_images_that_make_no_volume_end_the_job_with_the_reason() -> None:
+    images = [slice_of(n, study="a") for n in (*range(8), *range(11, 16))]
+    with pytest.raises(PermanentError, match="mm apart") as caught:
+        pipeline.run(job(), MemoryPorts(images=images), created_at=CREATED)
+    assert isinstance(caught.value.__cause__, NotAVolume)
+
+
+def test_no_images_at_all_end_the_job_with_a_reason() -> None:
+    with pytest.raises(PermanentError):
+        pipeline.run(job(), MemoryPorts(images=[]), created_at=CREATED)
+
+
+def test_a_model_that_finds_nothing_ends_the_job_with_its_words() -> None:
+    dark = [slice_of(n, study="a", PixelData=bytes(2 * 16 * 16)) for n in range(16)]
+    with pytest.raises(PermanentError, match="nothing is bright in this series"):
+        pipeline.run(job(), MemoryPorts(images=dark), created_at=CREATED)
+
+
+class Shifted(BallModel):
+    """Answers on another grid than it was asked on."""
+
+    def segment(self, volume: Volume) -> Segmentation:
+        good = super().segment(volume)
+        x, y, z = good.geometry.origin_mm
+        return replace(good, geometry=replace(good.geometry, origin_mm=(x, y, z + 3.0)))
+
+
+def test_a_mask_on_another_grid_than_the_images_is_never_stored() -> None:
+    ports = MemoryPorts(segmenter=Shifted())
+    with pytest.raises(PermanentError, match="mask and image: the grids lie 3.000 mm apart"):
+        pipeline.run(job(), ports, created_at=CREATED)
+    assert ports.stored == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (NotAVolume("a"), PermanentError), (UnreadableImage("a"), PermanentError), (ModelRefused("a"), PermanentError),
+        (GeometryMismatch("a"), PermanentError), (ModelsError("a"), PermanentError), (ModelUnavailable("a"), TemporaryError),
+    ],
+)  # fmt: skip
+def test_only_a_model_that_is_not_there_may_come_back(error: ModelsError, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="^a$") as caught, understandable():
+        raise error
+    assert caught.value.__cause__ is error
+    if isinstance(caught.value, TemporaryError):
+        assert caught.value.retry_after_s == 30.0
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    with pytest.raises(ZeroDivisionError), understandable():
+        raise ZeroDivisionError
+
+
+# -- the order
+
+
+@pytest.fixture(scope="module")
+def found() -> Segmentation:
+    return BallModel().segment(pipeline.prepare([slice_of(n, study="a") for n in range(16)], threads=1).volume)
+
+
+def image(patient: str | None) -> Dataset:
+    header = Dataset()
+    if patient is not None:
+        header.PatientID = patient
+    return header
+
+
+@pytest.mark.parametrize("order", [None, Order(placer="P1"), Order(placer="P1", patient_id=" MRN7 ")])
+def test_an_order_for_the_same_patient_or_for_nobody_stays(order: Order | None, found: Segmentation) -> None:
+    joined, kept = join_order(job(order), image("MRN7 "), found)
+    assert joined.order == order
+    assert kept.warnings == ()
+
+
+@pytest.mark.parametrize("patient", ["MRN8", "", None])
+def test_an_order_for_another_patient_is_left_out_and_that_is_said(patient: str | None, found: Segmentation) -> None:
+    given = job(Order(placer="P1", patient_id="MRN7"))
+    joined, kept = join_order(given, image(patient), found)
+    assert joined.order is None
+    assert joined.job_id == given.job_id
+    assert len(kept.warnings) == 1
+    assert "another patient" in kept.warnings[0]
+    assert "MRN" not in kept.warnings[0]
+    assert np.array_equal(kept.labels, found.labels)
+
+
+def test_the_message_carries_the_orders_number_only_for_its_own_patient() -> None:
+    right, wrong = MemoryPorts(), MemoryPorts()
+    pipeline.run(job(Order(placer="PLACER77", patient_id=PLANTED["mrn"])), right, created_at=CREATED)
+    pipeline.run(job(Order(placer="PLACER77", patient_id="ANOTHER")), wrong, created_at=CREATED)
+    assert "PLACER77" in oru(right)
+    assert "PLACER77" not in oru(wrong)
+    assert "ANOTHER" not in oru(wrong)
+    assert "another patient" in oru(wrong)
