@@ -30,6 +30,9 @@ UNREADABLE = (
 """What pydicom raises on a file that is damaged or cut short."""
 
 
+DAMAGED = "an image of the series is not readable DICOM: it is damaged or cut short"
+
+
 def fetch(job: Job, orthanc: Orthanc, *, threads: int = 4) -> list[Dataset]:
     """Every image of the job's series, with pixels, in Orthanc's order.
 
@@ -62,6 +65,9 @@ def _wanted(job: Job, orthanc: Orthanc) -> Sequence[str]:
 def _read(orthanc: Orthanc, name: str) -> Dataset:
     data = orthanc.file(name)
     try:
-        return pydicom.dcmread(BytesIO(data))
+        image = pydicom.dcmread(BytesIO(data))
     except UNREADABLE as error:
-        raise PermanentError("an image of the series is not readable DICOM: it is damaged or cut short") from error
+        raise PermanentError(DAMAGED) from error
+    if "SOPInstanceUID" not in image:  # a file that ends within its header reads as an empty one
+        raise PermanentError(DAMAGED)
+    return image
