@@ -171,10 +171,11 @@ class Router:
         ready = [v for v in matched if clocks[v.route].verdict is Verdict.COMPLETE]
         later: list[float | None] = [clock.due_at for clock in waiting]
         if ready or not waiting:
+            decided_at = self._clock()  # before the jobs that follow from it
             decisions, again = self._decide(row, facts, verdicts, ready, clocks)
             later.append(again)
             outcome = fingerprint([(d.verdict.value, d.route or "", d.reason) for d in decisions])
-            if self._ledger.record(int(row["id"]), decisions, self._clock(), outcome=outcome):
+            if self._ledger.record(int(row["id"]), decisions, decided_at, outcome=outcome):
                 for decision in decisions:
                     log.info(
                         "decided",

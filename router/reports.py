@@ -142,7 +142,7 @@ def decisions(
         mine = select(t.jobs.c.study_id).where(t.jobs.c.id == job_id).scalar_subquery()
         query = query.where(t.decisions.c.study_id == mine)
     with ledger.begin(reads_only=True) as db:
-        rows = db.execute(query.order_by(t.decisions.c.id.desc()).limit(limit)).mappings()
+        rows = db.execute(query.order_by(t.decisions.c.at.desc(), t.decisions.c.id.desc()).limit(limit)).mappings()
         return [dict(row) for row in rows][::-1]
 
 
