@@ -91,7 +91,10 @@ def process(
     """Read one study from files; returns what ``medai process --json`` prints. Raises PermanentError with a reason."""
     if not path.exists():
         raise PermanentError(f"{path} does not exist")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermanentError(f"{out} cannot be made a folder for the results: {error.strerror}") from error
     if path.is_file() and path.name.lower().endswith(NIFTI):
         return process_nifti(path, out, registry=registry, model=model, report=report)
     return process_dicom(path, out, settings=settings, registry=registry, model=model, series=series, report=report)
@@ -154,7 +157,9 @@ def write_nifti(volume: Volume, segmentation: Segmentation, out: Path, source: P
     """Mask and key image beside each other."""
     stem = source.name.removesuffix(".gz").removesuffix(".nii")
     mask = out / f"{stem}_mask.nii.gz"
-    labels_to_nifti(segmentation.labels, segmentation.geometry, mask)
+    unfinished = out / f"unfinished_{mask.name}"  # the ending tells SimpleITK the format
+    labels_to_nifti(segmentation.labels, segmentation.geometry, unfinished)
+    unfinished.replace(mask)
     picture = out / "key_image.png"
     write(picture, to_png(render_key_image(volume, segmentation, measure(volume, segmentation))))
     return {mask.name: str(mask), picture.name: str(picture)}

@@ -115,6 +115,19 @@ def test_rubbish_beside_the_images_does_no_harm(study: Path, tmp_path: Path) -> 
     assert read(study, tmp_path / "out")["measurements"]
 
 
+def test_of_several_series_the_one_asked_for_is_read_and_a_wrong_number_is_explained(
+    study: Path, tmp_path: Path
+) -> None:
+    for number, data in enumerate(study_files("a", slices=14, series=2)):
+        (study / f"second{number:04}").write_bytes(data)
+    for asked, taken in ((None, 1), (2, 2)):
+        seg = pydicom.dcmread(read(study, tmp_path / "out", series=asked)["files"]["seg.dcm"])
+        (source,) = seg.ReferencedSeriesSequence
+        assert source.SeriesInstanceUID == slice_of(0, study="a", series=taken).SeriesInstanceUID
+    with pytest.raises(PermanentError, match="no series 7 here; there are 1, 2"):
+        read(study, tmp_path / "out", series=7)
+
+
 def test_a_path_that_does_not_exist_is_told_and_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(PermanentError, match="nowhere does not exist"):
         read(tmp_path / "nowhere", tmp_path / "out")
@@ -189,3 +202,9 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     process.write(path, b"old")
     process.write(path, b"new")
     assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"new", [path])
+
+
+def test_a_file_in_the_place_of_the_results_is_explained(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(PermanentError, match="cannot be made a folder"):
+        read(study, tmp_path / "taken", Models(Entry("one")))

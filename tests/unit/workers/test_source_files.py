@@ -97,6 +97,15 @@ def test_a_zip_gives_what_the_folder_gives_and_leaves_nothing_on_the_disk(tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_names_in_a_zip_that_point_elsewhere_write_nothing_anywhere(tmp_path: Path) -> None:
+    names = ("../../above.dcm", "/etc/absolute.dcm", "..\\windows.dcm")
+    inside = tmp_path / "in" / "side"
+    inside.mkdir(parents=True)
+    chosen = read_series(packed(inside / "study.zip", dict(zip(names, files(3).values(), strict=True))))
+    assert numbers(chosen.images) == {1, 2, 3}
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [inside / "study.zip"]
+
+
 def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
