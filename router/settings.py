@@ -26,6 +26,7 @@ from router.errors import SettingsError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -51,7 +52,7 @@ class OrthancSettings(Section):
     """How often all studies are compared with the ledger, for those that no event announced."""
     backlog_h: float = 24.0
     """At the very first start, studies that arrived within this many hours are read; older ones are left alone."""
-    timeout_s: Seconds = 30.0
+    timeout_s: Positive = 30.0
     """Longest wait for one answer of Orthanc."""
 
     @property
@@ -81,7 +82,7 @@ class RisSettings(Section):
     """Name or address of the RIS; empty: nothing is sent."""
     port: Port = 2576
     """MLLP port of the RIS."""
-    timeout_s: Seconds = 10.0
+    timeout_s: Positive = 10.0
     """Longest wait for an acknowledgement."""
     sending_application: str = "MEDAI"
     """MSH-3 of the ORU."""

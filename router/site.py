@@ -67,8 +67,10 @@ class Site:
         file = folder / "site.json"
         if not file.is_file():
             raise SettingsError(f"{folder} holds no Med-AI system: start one with 'medai up --dir {folder}'")
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return cls(folder=folder, **content)
+        try:
+            return cls(folder=folder, **json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{file} is damaged: put its last good version back, or use another --dir") from error
 
     @classmethod
     def create(cls, folder: Path, *, free_ports: bool) -> Site:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from ledger_cases import T0, arrive, make, seen
+from structlog.testing import capture_logs
 
 from router import reports
 from router.contract import Priority
@@ -86,6 +87,28 @@ def test_a_broker_that_is_away_costs_nothing_but_time(system: System) -> None:
     system.broker.room = 10
     assert system.sweeper.tick() == Swept(sent=1)
     assert system.sent() == [job_id]
+
+
+def test_a_broker_that_is_away_is_told_once_and_so_is_its_return(system: System) -> None:
+    system.job("1.1")
+    system.broker.room = 0
+    with capture_logs() as logs:
+        for _ in range(3):
+            system.sweeper.tick()
+        system.broker.room = 10
+        for _ in range(2):
+            system.sweeper.tick()
+    assert [line["event"] for line in logs] == ["broker_unreachable", "broker_is_back"]
+
+
+def test_a_lease_that_ran_out_is_told_with_what_became_of_the_job(system: System) -> None:
+    job_id = system.job("1.1")
+    with capture_logs() as logs:
+        for _ in range(2):
+            assert system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now) is not None
+            system.now += 21
+            system.sweeper.tick()
+    assert [line["now"] for line in logs if line["event"] == "lease_expired"] == ["pending", "failed"]
 
 
 def test_a_broker_that_breaks_half_way_keeps_what_went_and_gets_the_rest_later(system: System) -> None:
