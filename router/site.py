@@ -28,6 +28,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "ris_mllp": 2576,
     "ris_http": 8090,
 }
+FREE_RANGE = range(12_000, 32_000)
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
 SYSTEM_BINARIES = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
@@ -259,12 +260,16 @@ def find_binary(*names: str) -> str:
 
 def pick_ports() -> dict[str, int]:
     """Free loopback ports, all held open until each has been found, so that no two are the same."""
-    held = []
+    held: list[socket.socket] = []
     try:
-        for _ in DEFAULT_PORTS:
+        while len(held) < len(DEFAULT_PORTS):
             probe = socket.socket()
-            probe.bind(("127.0.0.1", 0))
             held.append(probe)
+            try:
+                # Below the range from which the system takes ports for outgoing connections: nobody else gets it soon.
+                probe.bind(("127.0.0.1", secrets.choice(FREE_RANGE)))
+            except OSError:
+                held.pop().close()
         return {name: probe.getsockname()[1] for name, probe in zip(DEFAULT_PORTS, held, strict=True)}
     finally:
         for probe in held:
