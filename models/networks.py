@@ -1,15 +1,151 @@
-"""Network architectures that are ours to define, for checkpoints that hold weights alone.
+"""Network architectures: ``definition`` by name for training, ``build`` by definition for bundles.
 
-Next: inference.py.
+A definition is MONAI's notation (``_target_`` and plain parameters). ``build`` makes the network of a definition,
+and only of the targets listed here: a bundle's file never chooses what code runs. MONAI is imported when one of its
+networks is built, not before (it takes seconds). Next: architectures.py (ours on MONAI's blocks), inference.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from models.errors import ModelUnavailable
+
+OURS: Mapping[str, str] = {
+    "models.networks.SmallUNet": "models.networks",
+    "models.architectures.DenseNetSegmenter": "models.architectures",
+    "models.architectures.DeepLabV3Plus": "models.architectures",
+}
+MONAI_NETWORKS = "monai.networks.nets."
+FOREIGN = frozenset(
+    {
+        *("AHNet", "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DenseNet", "DenseNet121", "DenseNet169"),
+        *("DynUNet", "FlexibleUNet", "HighResNet", "ResNet", "SegResNet", "SegResNetDS", "SEResNet50", "SwinUNETR"),
+        *("UNet", "UNETR", "VNet"),
+    }
+)
+"""Networks of MONAI that a bundle may name: they are built from numbers and words alone."""
+
+
+def definition(
+    name: str, *, dims: int, channels_in: int, channels_out: int, channels: Sequence[int], **more: Any
+) -> dict[str, Any]:
+    """The definition of a network by its short name: unet, densenet, deeplabv3plus, densenet_classifier.
+
+    ``channels`` are the widths from the finest level to the coarsest (densenet: the stem's width, then the number
+    of layers in each dense block). ``more`` overrides single parameters. Raises ModelUnavailable for another name.
+    """
+    if name not in DEFINITIONS:
+        raise ModelUnavailable(f"there is no network {name!r}; there are {', '.join(DEFINITIONS)}")
+    return {**DEFINITIONS[name](dims, channels_in, channels_out, list(channels)), **more}
+
+
+def _unet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
+    """nnU-Net's plain U-Net: two convolutions a level, instance norm, strided and transposed convolutions."""
+    levels = len(channels)
+    return {
+        "_target_": f"{MONAI_NETWORKS}DynUNet",
+        "spatial_dims": dims,
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "kernel_size": [3] * levels,
+        "strides": [1] + [2] * (levels - 1),
+        "upsample_kernel_size": [2] * (levels - 1),
+        "filters": channels,
+        "norm_name": "instance",
+    }
+
+
+def _densenet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
+    return {
+        "_target_": "models.architectures.DenseNetSegmenter",
+        "spatial_dims": dims,
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "init_features": channels[0],
+        "block_config": channels[1:],
+    }
+
+
+def _deeplab(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
+    return {
+        "_target_": "models.architectures.DeepLabV3Plus",
+        "spatial_dims": dims,
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "channels": channels,
+    }
+
+
+def _classifier(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
+    return {
+        "_target_": f"{MONAI_NETWORKS}DenseNet",
+        "spatial_dims": dims,
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "init_features": channels[0],
+        "growth_rate": 12,
+        "bn_size": 2,
+        "block_config": channels[1:],
+    }
+
+
+DEFINITIONS: Mapping[str, Callable[[int, int, int, list[int]], dict[str, Any]]] = {
+    "unet": _unet,
+    "densenet": _densenet,
+    "deeplabv3plus": _deeplab,
+    "densenet_classifier": _classifier,
+}
+
+
+def build(network_def: Mapping[str, Any]) -> nn.Module:
+    """The network of a definition, with fresh weights. Raises ModelUnavailable, saying what is wrong with it."""
+    parameters = dict(network_def)
+    target = str(parameters.pop("_target_", ""))
+    _plain(parameters, "network_def")
+    try:
+        network: nn.Module = _class(target)(**parameters)
+    except ImportError as error:
+        raise ModelUnavailable(f"the network {target} needs {error.name or 'MONAI'}: pip install monai") from error
+    except (TypeError, ValueError, KeyError, IndexError, AssertionError, NotImplementedError) as error:
+        raise ModelUnavailable(f"the network {target} cannot be built of these parameters: {error}") from error
+    return network
+
+
+def _class(target: str) -> Callable[..., nn.Module]:
+    name = target.rpartition(".")[2]
+    found: Callable[..., nn.Module]
+    if target in OURS:
+        found = getattr(importlib.import_module(OURS[target]), name)
+        return found
+    if target.startswith(MONAI_NETWORKS) and name in FOREIGN:
+        found = getattr(importlib.import_module("monai.networks.nets"), name)
+        return found
+    known = ", ".join(sorted(FOREIGN))
+    raise ModelUnavailable(
+        f"network_def names {target or 'no _target_'}; a bundle may name one of ours or, of {MONAI_NETWORKS}, {known}. "
+        "Any other network runs as TorchScript or ONNX"
+    )
+
+
+def _plain(value: Any, where: str) -> None:
+    """Numbers, words and lists of them; MONAI's ``$`` and ``@`` expressions would be code."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _plain(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _plain(item, where)
+    elif isinstance(value, str) and value.startswith(("$", "@", "%")):
+        raise ModelUnavailable(
+            f"{where} is the expression {value!r}; expressions are code and are not run. Write it out"
+        )
 
 
 def double_convolution(channels_in: int, channels_out: int) -> nn.Sequential:

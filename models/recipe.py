@@ -1,0 +1,88 @@
+"""How a network is fed and read: ``configs/inference.json`` of a bundle, and the same tables in a training config.
+
+Training and inference parse the same classes, so a network never meets values in production that it was not
+trained on. Axis order: spacings are (x, y, z) millimetres as everywhere; regions of interest are array order
+[slice, row, column] (2D networks: [row, column]). Next: feed.py (does it), networks.py (builds the network).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Intensity(_Strict):
+    """How values become what the network knows.
+
+    ``window``: clipped to [low, high] in the volume's unit, then -1 ... 1. ``zscore``: clipped to the percentiles
+    low ... high (0-100), then mean 0 and deviation 1. ``shift``: ``low`` is subtracted, nothing is clipped but
+    what lies below ``low``. ``none``: as they are.
+    """
+
+    kind: Literal["none", "window", "zscore", "shift"] = "zscore"
+    low: float = 0.5
+    high: float = 99.5
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Intensity:
+        if self.kind in ("window", "zscore") and not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be less than high ({self.high:g})")
+        return self
+
+
+class Feed(_Strict):
+    """From a Volume to the array that a network reads.
+
+    ``axes`` is where column, row and slice index grow (preprocess.reorient). ``spacing_mm`` is the grid that the
+    network knows; None keeps the source's. ``inside_body`` sets a CT to air outside the patient (blankets, table).
+    """
+
+    axes: str = Field(default="LPS", pattern="^[LRPAIS]{3}$")
+    spacing_mm: tuple[float, float, float] | None = None
+    intensity: Intensity = Intensity()
+    inside_body: bool = False
+
+
+class Inferer(_Strict):
+    """How the array is cut up for the network, and how its answers are put together.
+
+    ``roi`` is the window [slice, row, column] that slides over the array with ``overlap``; empty: all at once,
+    padded to a multiple of ``multiple`` along each axis. ``dims`` 2 reads slice by slice, ``batch`` at a time.
+    ``mirror`` lists array axes (0 slice, 1 row, 2 column) over whose flips the answers are averaged too.
+    """
+
+    dims: Literal[2, 3] = 3
+    roi: tuple[int, ...] = ()
+    overlap: float = Field(default=0.25, ge=0.0, lt=1.0)
+    multiple: int = Field(default=16, ge=1)
+    batch: int = Field(default=1, ge=1)
+    mirror: tuple[int, ...] = ()
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    threshold: float = 0.5
+    """For ``sigmoid``: above it a voxel belongs to the channel's class."""
+
+
+class Cleaning(_Strict):
+    """What is tidied in the label map, segment by segment, in three dimensions."""
+
+    components: int = Field(default=0, ge=0)
+    """Keep the largest so many pieces, each at least a twentieth of the largest; 0 keeps all."""
+    fill_holes: bool = False
+    inside_body: bool = False
+    """CT: drop pieces that lie mostly outside the patient."""
+
+
+class Recipe(_Strict):
+    """All of ``inference.json``. ``network_def`` is MONAI's notation: ``_target_`` and plain parameters."""
+
+    network_def: dict[str, Any] = {}
+    """Empty for runners that bring their own graph (TorchScript, ONNX)."""
+    runner: Literal["network", "torchscript", "onnx", "nnunet"] = "network"
+    feed: Feed = Feed()
+    inferer: Inferer = Inferer()
+    cleaning: Cleaning = Cleaning()
