@@ -162,6 +162,16 @@ def labels_to_grid(labels: Labels, from_geometry: Geometry, to_geometry: Geometr
     return np.asarray(sitk.GetArrayFromImage(resampled), dtype=np.uint8)
 
 
+def resample_onto(voxels: Voxels, from_geometry: Geometry, to_geometry: Geometry) -> Voxels:
+    """Values on another grid of the same frame of reference, linear, float32; the nearest voxel beyond their edge."""
+    if from_geometry.frame_of_reference_uid != to_geometry.frame_of_reference_uid:
+        raise GeometryMismatch("values cannot be moved to another frame of reference")
+    resampler = _resampler(to_geometry, sitk.sitkLinear)
+    resampler.UseNearestNeighborExtrapolatorOn()
+    found: Voxels = sitk.GetArrayFromImage(resampler.Execute(_image(voxels.astype(np.float32), from_geometry)))
+    return found
+
+
 def _resampler(geometry: Geometry, interpolator: int) -> sitk.ResampleImageFilter:
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([int(n) for n in geometry.shape[::-1]])

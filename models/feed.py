@@ -1,0 +1,113 @@
+"""From a Volume to the array that a network reads, and back onto exactly the source's grid.
+
+``to_network`` turns axes, resamples and scales as a bundle's Feed says; what it returns knows the way back. Training
+and inference both come through here. Arrays are [slice, row, column]. Next: inference.py, training/prepare.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cc3d
+import fill_voids
+import numpy as np
+
+from models.errors import GeometryMismatch, ModelRefused
+from models.geometry import Geometry
+from models.preprocess import Reorientation, labels_to_grid, reorient, resample, resample_onto
+from models.recipe import Feed, Intensity
+from models.volume import Labels, Volume, Voxels
+
+HU_OF_AIR = -1024
+HU_OF_SKIN = -400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fed:
+    """What a network reads (float32) and the way back: turned axes, grid of the network, grid of the source."""
+
+    array: Voxels = field(repr=False, hash=False, compare=False)
+    body: Labels | None = field(repr=False, hash=False, compare=False)
+    """On the network's grid, where the feed asks for it."""
+    turn: Reorientation
+    upright: Geometry
+    """The source's grid with its axes turned."""
+    grid: Geometry
+    """The network's."""
+
+    def labels_in(self, labels: Labels) -> Labels:
+        """Labels of the source's grid on the network's: for training."""
+        turned = np.ascontiguousarray(self.turn.apply(labels))
+        return turned if self.grid == self.upright else labels_to_grid(turned, self.upright, self.grid)
+
+    def labels_back(self, labels: Labels) -> Labels:
+        """Labels of the network's grid on the source's."""
+        self._require(labels.shape)
+        upright = labels if self.grid == self.upright else labels_to_grid(labels, self.grid, self.upright)
+        return self.turn.undo(upright)
+
+    def probabilities_back(self, probabilities: Voxels) -> Labels:
+        """The class of the highest probability on the source's grid; ``probabilities`` are [class, slice, row, column].
+
+        Probabilities are interpolated, not labels, so that contours are smooth on a finer grid.
+        """
+        self._require(probabilities.shape[1:])
+        if self.grid == self.upright:
+            return self.turn.undo(probabilities.argmax(axis=0).astype(np.uint8))
+        best = np.zeros(self.upright.shape, dtype=np.float32)
+        labels = np.zeros(self.upright.shape, dtype=np.uint8)
+        for number, one in enumerate(probabilities):
+            here = resample_onto(one, self.grid, self.upright)
+            better = here > best
+            labels[better] = number
+            np.copyto(best, here, where=better)
+        return self.turn.undo(labels)
+
+    def _require(self, shape: tuple[int, ...]) -> None:
+        if tuple(shape) != self.grid.shape:
+            raise GeometryMismatch(f"the network answered {tuple(shape)} voxels for {self.grid.shape}")
+
+
+def to_network(volume: Volume, feed: Feed) -> Fed:
+    """The array of a volume. Raises ModelRefused for an image without any content."""
+    upright, turn = reorient(volume, feed.axes)
+    spacing_mm = feed.spacing_mm or upright.geometry.spacing_mm
+    same = np.allclose(spacing_mm, upright.geometry.spacing_mm, rtol=0, atol=1e-3)
+    here = upright if same else resample(upright, spacing_mm)
+    voxels = np.nan_to_num(here.voxels.astype(np.float32), nan=0.0 if volume.unit != "HU" else HU_OF_AIR)
+    mask = None
+    if feed.inside_body:
+        mask = body(voxels)
+        voxels = np.where(mask, voxels, np.float32(HU_OF_AIR))
+    array = scale(voxels, feed.intensity)
+    return Fed(array=array, body=mask, turn=turn, upright=upright.geometry, grid=here.geometry)
+
+
+def scale(voxels: Voxels, intensity: Intensity) -> Voxels:
+    """Values as the network knows them, float32. Raises ModelRefused where all values are the same."""
+    values = np.asarray(voxels, dtype=np.float32)
+    if intensity.kind == "none":
+        return values
+    if intensity.kind == "shift":
+        return np.maximum(values, np.float32(intensity.low)) - np.float32(intensity.low)
+    if intensity.kind == "window":
+        middle, half = (intensity.high + intensity.low) / 2, (intensity.high - intensity.low) / 2
+        return ((np.clip(values, intensity.low, intensity.high) - middle) / half).astype(np.float32)
+    low, high = np.percentile(values, [intensity.low, intensity.high])
+    clipped = np.clip(values, low, high)
+    deviation = float(clipped.std())
+    if deviation <= 0:
+        raise ModelRefused("the image is empty: nearly all voxels have the same value")
+    return ((clipped - clipped.mean()) / deviation).astype(np.float32)
+
+
+def body(hounsfield: Voxels) -> Labels:
+    """1 in the patient, in axial slices: the largest piece denser than lung; holes filled in each slice."""
+    pieces = cc3d.connected_components((hounsfield > HU_OF_SKIN).astype(np.uint8))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    dense = pieces == int(sizes.argmax()) if sizes.any() else np.zeros(hounsfield.shape, dtype=bool)
+    filled = np.zeros(hounsfield.shape, dtype=np.uint8)
+    for number, image in enumerate(dense):
+        filled[number] = fill_voids.fill(image.astype(np.uint8))
+    return filled
