@@ -105,12 +105,32 @@ def _code(triple: tuple[str, str, str]) -> Code:
     return Code(value=value, scheme=scheme, meaning=meaning)
 
 
+class EvaluationClass(_Strict):
+    """What experts drew (label values of their data) and which segments answer to it; both are merged to compare."""
+
+    labels: tuple[int, ...] = Field(min_length=1)
+    segments: tuple[int, ...] = Field(min_length=1)
+
+
+class Guard(_Strict):
+    """Which body parts (series_kind's words) a model may read, and how sure the classifier must be of them."""
+
+    parts: tuple[str, ...] = Field(min_length=1)
+    least: float = Field(default=0.5, ge=0.0, le=1.0)
+
+
+class _Evaluation(_Strict):
+    classes: dict[str, EvaluationClass]
+
+
 class _MedAI(_Strict):
     title: str
     segmenter: str
     input: InputSpec
     segments: tuple[_Segment, ...]
     weights: Weights
+    evaluation: _Evaluation = _Evaluation(classes={})
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +146,9 @@ class Bundle:
     plausible: Mapping[int, Plausible] = field(hash=False)
     parameters: Mapping[str, Any] = field(hash=False)
     weights: tuple[Path, ...]
+    evaluation: Mapping[str, EvaluationClass] = field(default_factory=dict, hash=False)
+    """Class name -> what experts call it and which segments answer to it; empty where no data set was named."""
+    guard: Guard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +231,8 @@ def read_bundle(folder: Path, configured: str | None) -> Bundle:
         plausible={segment.number: segment.plausible for segment in ours.segments},
         parameters=parameters,
         weights=files,
+        evaluation=ours.evaluation.classes,
+        guard=ours.guard,
     )
 
 

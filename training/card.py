@@ -1,0 +1,135 @@
+"""The model card, ``docs/README.md`` of a bundle: written by ``export``, its figures filled in by ``evaluate --card``.
+
+Nothing here measures anything: the text comes from the description, the numbers from the run and from evaluate.
+Next: export.py, evaluate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.config import TrainingConfig
+from training.description import Description, SegmentText
+from training.errors import TrainingError
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the machine knows of a model."""
+
+    name: str
+    config: TrainingConfig
+    dataset: str
+    split: Mapping[str, Sequence[str]] = field(hash=False)
+    summary: Mapping[str, Any] = field(hash=False)
+    weights_bytes: int
+    half: bool
+    rounding: float | None
+    """Share of voxels of a random image whose class the rounding to 16 bits changed."""
+    command: str
+    """The export's own command."""
+
+
+def text(description: Description, facts: Facts) -> str:
+    """The card in Markdown."""
+    parts = [
+        f"# {facts.name}: {description.title}",
+        f"**Purpose.** {description.description}",
+        _data(description, facts),
+        _network(facts),
+        "**Figures.** " + figures(""),
+        _made(description, facts),
+        _plausible(description),
+        "**Limits.** " + " ".join(description.limits),
+        f"**Intended use.** {description.intended_use}",
+        description.notes.strip(),
+        _references(description.references),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def figures(table: str) -> str:
+    """The figures between their markers."""
+    body = table or "Not judged yet: `medai-train evaluate BUNDLE --data DATA --split test --card` writes them here."
+    return f"{BEGIN}\n{body}\n{END}"
+
+
+def with_figures(path: Path, table: str) -> None:
+    """Put figures into a card. Raises TrainingError for a card without the markers."""
+    content = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, begin, rest = content.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise TrainingError(f"{path.name} has no place for figures: put {BEGIN} and {END} where they belong")
+    path.write_text(f"{before}{figures(table)}{after}", encoding="utf-8")
+
+
+def _data(description: Description, facts: Facts) -> str:
+    sides = ", ".join(
+        f"{len(names)} {word}"
+        for word, names in (
+            ("trained the network", facts.split["train"]),
+            ("chose its checkpoint", facts.split["validation"]),
+            ("were held out as test", facts.split["test"]),
+        )
+    )
+    split = facts.config.split
+    fold = f", fold {split.fold} of {split.folds}" if split.folds > 1 else ""
+    licence = f" Licence: {description.data_licence}." if description.data_licence else ""
+    return (
+        f"**Training data.** {description.data_source}{licence} Of the cases {sides} "
+        f"(whole patients, drawn by seed {split.seed}{fold}; names in [split.json](split.json))."
+    )
+
+
+def _network(facts: Facts) -> str:
+    summary = facts.summary
+    count = summary.get("parameters")
+    size = f"{int(count):,} parameters, " if isinstance(count, int) else ""
+    kind = "16 bits" if facts.half else "32 bits"
+    lines = [
+        f"**Network.** `{summary['network_def'].get('_target_', '')}`, {size}"
+        f"weights in {kind}, {facts.weights_bytes / 1e6:.2f} MB."
+    ]
+    if facts.rounding is not None:
+        lines.append(f"Rounding changed the class of {facts.rounding:.4%} of the voxels of a random image.")
+    if "epochs" in summary and "seconds" in summary:
+        kept = f" (kept: epoch {summary['best_epoch']}, counted from 0)" if "best_epoch" in summary else ""
+        lines.append(f"Trained for {summary['epochs']} epochs{kept} in {float(summary['seconds']) / 60:.1f} minutes.")
+    lines.append(f"Seed {facts.config.seed}. Everything else is in [training.toml](training.toml).")
+    return " ".join(lines)
+
+
+def _made(description: Description, facts: Facts) -> str:
+    plain = (
+        f"medai-train fit training/configs/{facts.config.name}.toml --data DATA --out runs/{facts.config.name}",
+        facts.command,
+    )
+    commands = "\n".join(line for line in (description.commands or plain) if line)
+    return f"**Made by** (seed {facts.config.seed}, split seed {facts.config.split.seed}):\n\n```sh\n{commands}\n```"
+
+
+def _plausible(description: Description) -> str:
+    if not description.segments:
+        return ""
+    rows = [_limits(segment) for segment in description.segments]
+    return "\n".join(
+        ["**Plausible volumes.**", "", "| structure | expected, ml | refused, ml |", "|---|---|---|", *rows]
+    )
+
+
+def _limits(segment: SegmentText) -> str:
+    plausible = segment.plausible
+    refused = f"{plausible.refuse_below_ml:g} or less"
+    if plausible.refuse_above_ml is not None:
+        refused += f", above {plausible.refuse_above_ml:g}"
+    return f"| {segment.name} | {plausible.ml[0]:g} to {plausible.ml[1]:g} | {refused} |"
+
+
+def _references(references: Sequence[str]) -> str:
+    return "\n".join(["**References.**", "", *(f"- {line}" for line in references)]) if references else ""
