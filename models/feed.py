@@ -92,7 +92,8 @@ def scale(voxels: Voxels, intensity: Intensity) -> Voxels:
         return np.maximum(values, np.float32(intensity.low)) - np.float32(intensity.low)
     if intensity.kind == "window":
         middle, half = (intensity.high + intensity.low) / 2, (intensity.high - intensity.low) / 2
-        return ((np.clip(values, intensity.low, intensity.high) - middle) / half).astype(np.float32)
+        windowed: Voxels = ((np.clip(values, intensity.low, intensity.high) - middle) / half).astype(np.float32)
+        return windowed
     low, high = np.percentile(values, [intensity.low, intensity.high])
     clipped = np.clip(values, low, high)
     deviation = float(clipped.std())

@@ -47,18 +47,16 @@ def definition(
 
 
 def _unet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
-    """nnU-Net's plain U-Net: two convolutions a level, instance norm, strided and transposed convolutions."""
-    levels = len(channels)
+    """MONAI's U-Net with residual units (Kerfoot 2018): its first level is at half the size, which makes it fast."""
     return {
-        "_target_": f"{MONAI_NETWORKS}DynUNet",
+        "_target_": f"{MONAI_NETWORKS}UNet",
         "spatial_dims": dims,
         "in_channels": channels_in,
         "out_channels": channels_out,
-        "kernel_size": [3] * levels,
-        "strides": [1] + [2] * (levels - 1),
-        "upsample_kernel_size": [2] * (levels - 1),
-        "filters": channels,
-        "norm_name": "instance",
+        "channels": channels,
+        "strides": [2] * (len(channels) - 1),
+        "num_res_units": 2,
+        "norm": "INSTANCE",
     }
 
 

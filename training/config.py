@@ -9,6 +9,7 @@ very tables that the bundle will carry (models/recipe.py). Next: fit.py.
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -202,3 +203,27 @@ def _fault(fault: Any) -> str:
         model = model.model_fields[part].annotation
     near = difflib.get_close_matches(str(fault["loc"][-1]), model.model_fields, n=1)
     return f"{place}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def tables(config: TrainingConfig) -> dict[str, Any]:
+    """What TOML would hold: everything but absent values."""
+    return config.model_dump(mode="json", exclude_none=True)
+
+
+def to_toml(config: TrainingConfig) -> str:
+    """The configuration as TOML, which ``read`` gives back."""
+    content = tables(config)
+    plain = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {_toml(value)}" for key, value in plain.items()]
+    for name, section in content.items():
+        if isinstance(section, dict):
+            lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in section.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

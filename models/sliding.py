@@ -1,0 +1,91 @@
+"""A network over a whole array: all at once, in windows that overlap, or slice by slice.
+
+Used by inference and by the validation of a training alike. Arrays are [slice, row, column]; answers are
+probabilities [class, slice, row, column], float32. Next: runners.py (what is called), inference.py (who calls).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from models.recipe import Inferer
+from models.volume import Voxels
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+"""[batch, 1, ...] -> logits [batch, classes, ...] of the same size."""
+
+
+def predict(network: Network, array: Voxels, inferer: Inferer, device: torch.device) -> Voxels:
+    """Probabilities of each class for one array."""
+    image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)[None, None]
+    with torch.inference_mode():
+        answer = sum_over_mirrors(network, image, inferer)
+    found: Voxels = answer[0].float().cpu().numpy()
+    return found
+
+
+def sum_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
+    """The mean of the answers to the image and to its flips over ``inferer.mirror``."""
+    flips = [axes for size in range(len(inferer.mirror) + 1) for axes in itertools.combinations(inferer.mirror, size)]
+    total: torch.Tensor | None = None
+    for axes in flips:
+        turned = [axis + 2 for axis in axes]
+        answer = _activated(_windows(network, image.flip(turned), inferer), inferer).flip(turned)
+        total = answer if total is None else total + answer
+    assert total is not None
+    return total / len(flips)
+
+
+def _activated(logits: torch.Tensor, inferer: Inferer) -> torch.Tensor:
+    if inferer.activation == "softmax":
+        return torch.softmax(logits.float(), dim=1)
+    one = torch.sigmoid(logits.float())
+    # The background wins where no class exceeds the threshold.
+    return torch.cat([torch.full_like(one[:, :1], inferer.threshold), one], dim=1)
+
+
+def _windows(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
+    if inferer.dims == 2:
+        return torch.cat(list(_slices(network, image, inferer)), dim=2)
+    if not inferer.roi:
+        return _whole(network, image, inferer.multiple)
+    from monai.inferers import sliding_window_inference  # takes seconds: only where it is needed
+
+    answer: torch.Tensor = sliding_window_inference(
+        image,
+        roi_size=inferer.roi,
+        sw_batch_size=inferer.batch,
+        predictor=network,
+        overlap=inferer.overlap,
+        mode="gaussian",
+        padding_mode="replicate",
+    )
+    return answer
+
+
+def _slices(network: Network, image: torch.Tensor, inferer: Inferer) -> Iterator[torch.Tensor]:
+    """Answers [1, classes, slices, row, column] for a few slices at a time."""
+    slices = image[0].transpose(0, 1)
+    for start in range(0, len(slices), inferer.batch):
+        answer = _whole(network, slices[start : start + inferer.batch], inferer.multiple)
+        yield answer.transpose(0, 1)[None]
+
+
+def _whole(network: Network, image: torch.Tensor, multiple: int) -> torch.Tensor:
+    """All at once, padded at the end of each axis by its edge to a multiple, and cut back."""
+    sides = image.shape[2:]
+    pad = [amount for side in reversed(sides) for amount in _both(-side % multiple)]
+    padded = functional.pad(image, pad, mode="replicate") if any(pad) else image
+    answer = network(padded)
+    for axis, (before, side) in enumerate(zip(reversed(pad[::2]), sides, strict=True), start=2):
+        answer = answer.narrow(axis, before, side)
+    return answer
+
+
+def _both(amount: int) -> tuple[int, int]:
+    return amount // 2, amount - amount // 2
