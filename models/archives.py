@@ -50,11 +50,9 @@ def require_torchscript(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if (
-                len({name.lower() for name in names}) < len(names)
-                or len({name.partition("/")[0] for name in names}) > 1
-            ):
-                raise ModelUnavailable(f"{path.name} is no archive that torch wrote: a name twice, or several folders")
+            tops = {name.partition("/")[0] for name in names}
+            if len({name.lower() for name in names}) < len(names) or len(tops) > 1:
+                raise ModelUnavailable(f"{path.name} was not written by torch: a name twice, or several folders")
             for name in names:
                 if name.endswith(".py"):
                     _require_no_files(path, name.partition("/code/")[2], archive.read(name))

@@ -16,7 +16,7 @@ import torch
 
 from models.archives import read_weights, require_torchscript
 from models.errors import ModelUnavailable
-from models.networks import build
+from models.networks import SmallUNet, build
 from models.recipe import Recipe
 from models.weights import load_into
 
@@ -36,7 +36,7 @@ def make_runner(recipe: Recipe, weights: Sequence[Path], device: torch.device, *
         raise ModelUnavailable(f"{name}: {error}") from error
 
 
-class _Graph:
+class _Module:
     """Calls a module and checks that what comes out has the shape that was promised."""
 
     def __init__(self, module: Callable[[torch.Tensor], Any], name: str) -> None:
@@ -87,8 +87,9 @@ def ready(network_def: Mapping[str, Any], path: Path, device: torch.device) -> t
     network = build(network_def)
     load_into(network, read_weights(path))
     network.eval()
-    fused = getattr(network, "fused", None)  # ours may have a faster form
-    return (fused() if fused is not None else network).to(device)  # type: ignore[no-any-return]
+    if isinstance(network, SmallUNet):
+        network = network.fused()  # the same function, faster
+    return network.to(device)
 
 
 def torchscript(path: Path, device: torch.device) -> torch.nn.Module:
@@ -131,22 +132,21 @@ def _one(weights: Sequence[Path]) -> Path:
 
 
 def _network(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
-    return _Graph(ready(recipe.network_def, _one(weights), device), name)
+    return _Module(ready(recipe.network_def, _one(weights), device), name)
 
 
-def _torchscript(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
-    return _Graph(torchscript(_one(weights), device), name)
+def _torchscript(_: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
+    return _Module(torchscript(_one(weights), device), name)
 
 
-def _onnx(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
+def _onnx(_: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
     return _Onnx(_one(weights), device, name)
 
 
 def _nnunet(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
     from models.nnunet import Folds
 
-    folds = Folds(recipe.network_def, weights, device)
-    return _Graph(folds, name)
+    return _Module(Folds(recipe.network_def, weights, device), name)
 
 
 RUNNERS: Mapping[str, Callable[[Recipe, Sequence[Path], torch.device, str], Runner]] = {
