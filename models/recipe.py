@@ -19,18 +19,22 @@ class _Strict(BaseModel):
 class Intensity(_Strict):
     """How values become what the network knows.
 
-    ``window``: clipped to [low, high] in the volume's unit, then -1 ... 1. ``zscore``: clipped to the percentiles
-    low ... high (0-100), then mean 0 and deviation 1. ``shift``: ``low`` is subtracted, nothing is clipped but
-    what lies below ``low``. ``none``: as they are.
+    ``window``: low ... high in the volume's unit become ``to``. ``percentile``: the same with the volume's own
+    percentiles low ... high (0-100). Both are clipped there, unless ``clip`` is false. ``zscore``: clipped to the
+    percentiles low ... high, then mean 0 and deviation 1; with ``nonzero`` only what is not 0 counts, and 0 stays.
+    ``shift``: ``low`` is subtracted, nothing is clipped but what lies below ``low``. ``none``: as they are.
     """
 
-    kind: Literal["none", "window", "zscore", "shift"] = "zscore"
+    kind: Literal["none", "window", "percentile", "zscore", "shift"] = "zscore"
     low: float = 0.5
     high: float = 99.5
+    to: tuple[float, float] = (-1.0, 1.0)
+    clip: bool = True
+    nonzero: bool = False
 
     @model_validator(mode="after")
     def _in_order(self) -> Intensity:
-        if self.kind in ("window", "zscore") and not self.low < self.high:
+        if self.kind in ("window", "percentile", "zscore") and not self.low < self.high:
             raise ValueError(f"low ({self.low:g}) must be less than high ({self.high:g})")
         return self
 
@@ -52,19 +56,31 @@ class Inferer(_Strict):
     """How the array is cut up for the network, and how its answers are put together.
 
     ``roi`` is the window [slice, row, column] that slides over the array with ``overlap``; empty: all at once,
-    padded to a multiple of ``multiple`` along each axis. ``dims`` 2 reads slice by slice, ``batch`` at a time.
+    padded to a multiple of ``multiple`` along each axis. ``dims`` 2 reads slice by slice, ``batch`` at a time, and
+    ``roi`` is [row, column]. Where windows overlap, ``blend`` weighs their middles more (``gaussian``) or all alike;
+    an array that is smaller than a window is padded by its edge (``replicate``) or by 0 (``constant``).
     ``mirror`` lists array axes (0 slice, 1 row, 2 column) over whose flips the answers are averaged too.
     """
 
     dims: Literal[2, 3] = 3
     roi: tuple[int, ...] = ()
     overlap: float = Field(default=0.25, ge=0.0, lt=1.0)
+    blend: Literal["gaussian", "constant"] = "gaussian"
+    padding: Literal["replicate", "constant"] = "replicate"
     multiple: int = Field(default=16, ge=1)
     batch: int = Field(default=1, ge=1)
     mirror: tuple[int, ...] = ()
     activation: Literal["softmax", "sigmoid"] = "softmax"
     threshold: float = 0.5
     """For ``sigmoid``: above it a voxel belongs to the channel's class."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Inferer:
+        if self.roi and len(self.roi) != self.dims:
+            raise ValueError(f"roi has {len(self.roi)} sides, the network reads {self.dims} dimensions")
+        if not set(self.mirror) <= {0, 1, 2}:
+            raise ValueError("mirror names axes 0 (slice), 1 (row) and 2 (column)")
+        return self
 
 
 class Cleaning(_Strict):

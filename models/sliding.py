@@ -52,6 +52,18 @@ def _activated(logits: torch.Tensor, inferer: Inferer) -> torch.Tensor:
 def _windows(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
     if inferer.dims == 2:
         return torch.cat(list(_slices(network, image, inferer)), dim=2)
+    return _image(network, image, inferer)
+
+
+def _slices(network: Network, image: torch.Tensor, inferer: Inferer) -> Iterator[torch.Tensor]:
+    """Answers [1, classes, slices, row, column] for a few slices at a time."""
+    slices = image[0].transpose(0, 1)
+    for start in range(0, len(slices), inferer.batch):
+        answer = _image(network, slices[start : start + inferer.batch], inferer)
+        yield answer.transpose(0, 1)[None]
+
+
+def _image(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
     if not inferer.roi:
         return _whole(network, image, inferer.multiple)
     from monai.inferers import sliding_window_inference  # takes seconds: only where it is needed
@@ -62,18 +74,10 @@ def _windows(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.T
         sw_batch_size=inferer.batch,
         predictor=network,
         overlap=inferer.overlap,
-        mode="gaussian",
-        padding_mode="replicate",
+        mode=inferer.blend,
+        padding_mode=inferer.padding,
     )
     return answer
-
-
-def _slices(network: Network, image: torch.Tensor, inferer: Inferer) -> Iterator[torch.Tensor]:
-    """Answers [1, classes, slices, row, column] for a few slices at a time."""
-    slices = image[0].transpose(0, 1)
-    for start in range(0, len(slices), inferer.batch):
-        answer = _whole(network, slices[start : start + inferer.batch], inferer.multiple)
-        yield answer.transpose(0, 1)[None]
 
 
 def _whole(network: Network, image: torch.Tensor, multiple: int) -> torch.Tensor:
