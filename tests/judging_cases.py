@@ -64,8 +64,8 @@ plausible = { ml = [0.001, 10.0], warn_at_edge = false }
 """
 
 
-def threshold_weights(*, shell: float = 1.0, core: float = 3.0) -> dict[str, torch.Tensor]:
-    """Weights that make class 1 of values above ``shell`` and class 2 of values above ``core``."""
+def threshold_weights(*, outer: float = 1.0, core: float = 3.0) -> dict[str, torch.Tensor]:
+    """Weights that make class 1 of values above ``outer`` and class 2 of values above ``core``."""
     network = build(NETWORK)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     for name, value in weights.items():
@@ -76,7 +76,7 @@ def threshold_weights(*, shell: float = 1.0, core: float = 3.0) -> dict[str, tor
     last = weights["model.2.conv.weight"]  # [in, out, 1, 1, 1] of a transposed convolution
     for channel, slope in enumerate((0.0, 1.0, 2.0)):
         last[0, channel], last[1, channel] = slope, -slope
-    weights["model.2.conv.bias"].copy_(torch.tensor([0.0, -shell, -shell - core]))
+    weights["model.2.conv.bias"].copy_(torch.tensor([0.0, -outer, -outer - core]))
     return weights
 
 

@@ -220,6 +220,7 @@ def bundle_of_run(run_folder: Path) -> Iterator[Path]:
 def plain_description(settings: TrainingConfig) -> Description:
     """A description that says nothing but the classes' names: for judging a run, never for shipping."""
     structure = ("91723000", "SCT", "Anatomical Structure")
+    classifies = settings.network.name == "densenet_classifier"
     colours = [(255, 176, 0), (0, 176, 240), (230, 60, 60), (90, 200, 90), (180, 90, 220), (240, 130, 180)]
     segments = [
         SegmentText(
@@ -236,6 +237,7 @@ def plain_description(settings: TrainingConfig) -> Description:
         title=settings.name,
         task="a run that was not exported",
         description="a run that was not exported",
+        segmenter=CLASSIFIER if classifies else "network",
         licence="none",
         data_source="none",
         intended_use="none: to judge a run",
@@ -246,7 +248,7 @@ def plain_description(settings: TrainingConfig) -> Description:
             min_slices=1,
             max_spacing_mm=100.0,
         ),
-        segments=tuple(segments),
+        segments=() if classifies else tuple(segments),
     )
 
 

@@ -66,13 +66,13 @@ def test_weights_in_16_bits_take_half_and_draw_the_same(tmp_path: Path) -> None:
 
 
 def test_weights_beyond_16_bits_are_refused(tmp_path: Path) -> None:
-    cases.make_run(tmp_path / "run", weights=cases.threshold_weights(shell=1e6))
+    cases.make_run(tmp_path / "run", weights=cases.threshold_weights(outer=1e6))
     with pytest.raises(TrainingError, match="too large for 16 bits"):
         exported(tmp_path, half=True)
 
 
 def test_rounding_that_changes_what_is_drawn_is_refused(tmp_path: Path) -> None:
-    weights = cases.threshold_weights(shell=0.0, core=9.0)
+    weights = cases.threshold_weights(outer=0.0, core=9.0)
     weights["model.0.conv.bias"].fill_(3000.0)
     weights["model.2.conv.weight"][:2, 1] = torch.tensor([1.0, -0.9999]).reshape(2, 1, 1, 1)
     cases.make_run(tmp_path / "run", weights=weights)

@@ -1,0 +1,411 @@
+"""``medai-train evaluate``: judge a model on cases with expert labels.
+
+Every case is drawn by the segmenter that the worker runs (its bundle, its preprocessing), measured, and put into a
+table; the figures are means over cases with bootstrap intervals. Next: judging.py (which cases, how one is drawn),
+metrics.py (what the figures mean), card.py (where ``--card`` puts them).
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from training import card
+from training.cases import Case, Dataset
+from training.datasets import open_dataset
+from training.errors import ConfigError, DataError, TrainingError
+from training.export import CLASSIFIER, SIDES
+from training.judging import (
+    CaseResult,
+    Chosen,
+    Model,
+    choose,
+    judge_case,
+    load_case,
+    open_model,
+    parse_class,
+    require_classes,
+)
+from training.metrics import FEW, TOLERANCE_MM, summary
+from training.pictures import View, save, view
+
+EXAMPLES = """\
+examples:
+  medai-train evaluate models/bundles/mr_hippocampus --data DATA --split test --json figures.json
+  medai-train evaluate runs/hippocampus --data DATA --out judged/      tables and the worst cases as pictures
+  medai-train evaluate models/bundles/mr_hippocampus --data DATA --split test --card   figures into the model card
+  medai-train evaluate bundles/ct_lungs --data OTHER --class lungs=1,2:1 --weights UNet_wdk24.pt
+"""
+CLASSIFIER_JUDGE = "training.kinds"
+"""The module that judges classifier bundles: ``judge(options, model) -> int``."""
+Scored = tuple[float, int, View]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``medai-train evaluate``."""
+    parser.epilog = EXAMPLES
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="a bundle's folder, or a run's")
+    data_arguments(parser)
+    parser.add_argument(
+        "--split",
+        choices=[*SIDES, "all"],
+        default="",
+        help="side of the model's own split (default: test where the data set is that of the split, else all)",
+    )
+    parser.add_argument("--cases", type=Path, metavar="FILE", help="names of the cases to judge on, one a line")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N of the cases")
+    parser.add_argument("--strict", action="store_true", help="let the model refuse cases as it would in service")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write cases.csv, cases.parquet, figures.json, worst/")
+    parser.add_argument("--worst", type=int, default=3, metavar="N", help="how many worst cases become pictures (3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--card", action="store_true", help="write the figures into the bundle's docs/README.md")
+    parser.add_argument("--weights", metavar="PATH", help="weights of a bundle that does not hold its own")
+    parser.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="NAME=LABELS:SEGMENTS",
+        help="which expert labels which segments answer to, instead of what the bundle says",
+    )
+    model_arguments(parser)
+
+
+def data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where cases come from: shared with compare and promote."""
+    parser.add_argument("--data", required=True, metavar="DIR", help="images/ and labels/, dataset.json, DICOM, arrays")
+    parser.add_argument("--format", default="auto", help="the data's format, where it cannot be guessed")
+    parser.add_argument(
+        "--ignore-labels", action="store_true", help="expert labels that no class names count as background"
+    )
+
+
+def model_arguments(parser: argparse.ArgumentParser) -> None:
+    """How models run and are measured: shared with compare and promote."""
+    parser.add_argument(
+        "--tolerance-mm", type=float, default=TOLERANCE_MM, metavar="MM", help="of the surface Dice (1 mm)"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (0: torch's choice)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge, print the table, write what was asked for."""
+    if options.cases and options.split:
+        raise ConfigError("--cases and --split both say which cases judge: give one of them")
+    with open_model(
+        options.bundle, device=options.device, threads=options.threads, weights=options.weights, draws=False
+    ) as seen:
+        classifier = seen.bundle.segmenter == CLASSIFIER
+        if classifier:
+            return _classifier(options, seen)
+    with open_model(options.bundle, device=options.device, threads=options.threads, weights=options.weights) as model:
+        return _evaluate(options, with_classes(model, options.classes))
+
+
+def _classifier(options: argparse.Namespace, model: Model) -> int:
+    try:
+        module = importlib.import_module(CLASSIFIER_JUDGE)
+    except ModuleNotFoundError as error:
+        if error.name != CLASSIFIER_JUDGE:
+            raise
+        raise TrainingError(f"{model.name} tells what a series shows; nothing here judges that yet") from error
+    return int(module.judge(options, model))
+
+
+def with_classes(model: Model, texts: Sequence[str]) -> Model:
+    """The model with the classes of ``--class``. Raises ConfigError for segments that it does not draw."""
+    if not texts:
+        return model
+    classes = dict(parse_class(text) for text in texts)
+    numbers = {segment.number for segment in model.bundle.segments}
+    for name, entry in classes.items():
+        if not set(entry.segments) <= numbers:
+            raise ConfigError(f"--class {name}: the model draws the segments {sorted(numbers)}")
+    return replace(model, bundle=replace(model.bundle, evaluation=classes))
+
+
+def _evaluate(options: argparse.Namespace, model: Model) -> int:
+    require_classes(model)
+    dataset = open_data(options, model)
+    names = read_names(options.cases) if options.cases else ()
+    chosen = choose(dataset, model.kept, side=options.split, names=names, limit=options.limit)
+    print(f"{model.name}: {len(chosen.cases)} cases of {dataset.name}, {chosen.reason}", file=sys.stderr)
+    results, worst = _judge(options, model, chosen.cases)
+    report = Report(
+        model=model,
+        dataset=dataset,
+        chosen=chosen,
+        results=results,
+        tolerance_mm=options.tolerance_mm,
+        strict=options.strict,
+        seed=options.seed,
+        threads=options.threads or torch.get_num_threads(),
+    )
+    print(report.text())
+    if options.out:
+        _write(report, worst, options.out)
+    if options.json:
+        write_json(options.json, report.json())
+    if options.card:
+        card.with_figures(options.bundle / "docs" / "README.md", report.markdown())
+        print(f"figures written into {options.bundle / 'docs' / 'README.md'}", file=sys.stderr)
+    return 0
+
+
+def open_data(options: argparse.Namespace, model: Model) -> Dataset:
+    """The data set of ``--data``, read in the modality of the model where the format names none."""
+    modalities = sorted(model.bundle.spec.modalities)
+    return open_dataset(options.data, kind=options.format, modality=modalities[0] if modalities else "MR")
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Case names, one a line; blank lines and # comments are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list of names") from error
+    names = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not names:
+        raise DataError(f"{path} names no case")
+    return names
+
+
+def _judge(options: argparse.Namespace, model: Model, cases: Sequence[Case]) -> tuple[list[CaseResult], list[View]]:
+    """Every case, and views of those that came out worst."""
+    results: list[CaseResult] = []
+    worst: list[Scored] = []
+    for number, case in enumerate(tqdm(cases, desc=model.name, unit="case", file=sys.stderr)):
+        example = load_case(case)
+        result = judge_case(
+            model,
+            case,
+            example,
+            strict=options.strict,
+            tolerance_mm=options.tolerance_mm,
+            others_are_background=options.ignore_labels,
+        )
+        results.append(replace(result, drawn=None))
+        if options.out and options.worst > 0 and result.drawn is not None:
+            score = (-result.mean_dice, -number)
+            if len(worst) < options.worst or score > worst[0][:2]:
+                seen = view(
+                    case.name,
+                    f"{case.name}: " + ", ".join(f"{name} Dice {_text(m.dice)}" for name, m in result.measures.items()),
+                    example,
+                    result.drawn,
+                    [(name, entry.labels, entry.segments) for name, entry in model.classes.items()],
+                )
+                (heapq.heappush if len(worst) < options.worst else heapq.heapreplace)(worst, (*score, seen))
+    return results, [seen for _, _, seen in sorted(worst, reverse=True, key=lambda item: item[:2])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All that was found, in the forms it is wanted in."""
+
+    model: Model
+    dataset: Dataset
+    chosen: Chosen
+    results: Sequence[CaseResult]
+    tolerance_mm: float
+    strict: bool
+    seed: int
+    threads: int
+    structures: Mapping[str, Any] = field(init=False, hash=False)
+
+    def __post_init__(self) -> None:
+        """The figures, computed once."""
+        object.__setattr__(self, "structures", structures(self.model, self.results, seed=self.seed))
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Reason -> number of cases."""
+        counts: dict[str, int] = {}
+        for result in self.results:
+            if result.refusal:
+                counts[result.refusal] = counts.get(result.refusal, 0) + 1
+        return counts
+
+    def json(self) -> dict[str, Any]:
+        """For machines; the first four keys are a contract."""
+        seconds = [result.seconds for result in self.results]
+        card_of = self.model.bundle.card
+        return {
+            "cases": len(self.results),
+            "structures": dict(self.structures),
+            "seconds_per_case": float(np.median(seconds)),
+            "peak_memory_mb": max(result.peak_mb for result in self.results),
+            "seconds_per_case_mean": float(np.mean(seconds)),
+            "refused": self.refused,
+            "strict": self.strict,
+            "model": {"name": self.model.name, "version": card_of.version, "fingerprint": card_of.fingerprint},
+            "data": {
+                "name": self.dataset.name,
+                "side": self.chosen.side,
+                "chosen": self.chosen.reason,
+                "cases": [result.case for result in self.results],
+                "seen_in_training": self.chosen.seen,
+            },
+            "surface_dice_tolerance_mm": self.tolerance_mm,
+            "bootstrap_seed": self.seed,
+            "threads": self.threads,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each case and structure."""
+        rows = []
+        for result in self.results:
+            common = {
+                "case": result.case,
+                "seconds": result.seconds,
+                "peak_memory_mb": result.peak_mb,
+                "voxels": result.voxels,
+                "refusal": result.refusal,
+            }
+            if not result.measures:
+                rows.append({**common, "structure": None})
+            rows += [{**common, "structure": name, **asdict(item)} for name, item in result.measures.items()]
+        return rows
+
+    def text(self) -> str:
+        """For people, at a terminal."""
+        seconds = [result.seconds for result in self.results]
+        lines = [table(self.structures, self.tolerance_mm), ""]
+        lines.append(
+            f"{np.median(seconds):.2f} s a case (mean {np.mean(seconds):.2f} s, {self.threads} threads), "
+            f"at most {max(result.peak_mb for result in self.results):.0f} MB"
+        )
+        return "\n".join([*lines, *self.remarks()])
+
+    def remarks(self) -> list[str]:
+        """What a reader of the figures must know."""
+        found = []
+        if len(self.results) < FEW:
+            found.append(f"only {len(self.results)} cases: the intervals are too narrow")
+        if self.chosen.seen:
+            found.append(
+                f"{self.chosen.seen} of the cases trained the model or chose its checkpoint: these figures say nothing "
+                "of how it reads others"
+            )
+        for reason, count in self.refused.items():
+            found.append(f"refused {count} of {len(self.results)} cases (not in the figures): {reason}")
+        for name, entry in self.structures.items():
+            if entry["absent"]:
+                found.append(f"{name}: in {entry['absent']} cases on neither side, not counted")
+            if entry["missing"]["hd95_mm"]:
+                found.append(f"{name}: in {entry['missing']['hd95_mm']} cases on one side alone: Dice 0, no distance")
+        return found
+
+    def markdown(self) -> str:
+        """For the model card: nothing that changes when it is measured again but the seconds and the memory."""
+        side = {"all": "all cases", "named": "a list of cases"}.get(self.chosen.side, f"the {self.chosen.side} split")
+        command = f"medai-train evaluate {portable(self.model.source)} --data DATA"
+        command += f" --split {self.chosen.side}" if self.chosen.side in (*SIDES, "all") else " --cases FILE"
+        command += " --strict" if self.strict else ""
+        lines = [
+            f"{len(self.results)} cases of {self.dataset.name} ({side}); mean over cases [bootstrap 95% interval].",
+            "",
+            table(self.structures, self.tolerance_mm, markdown=True),
+            "",
+            f"By `{command} --card`; weights {self.model.bundle.card.fingerprint[:12]}, "
+            f"{np.median([result.seconds for result in self.results]):.2f} s a case on {self.threads} CPU threads"
+            f"{' and a GPU' if torch.cuda.is_available() else ''}, at most "
+            f"{max(result.peak_mb for result in self.results):.0f} MB.",
+        ]
+        remarks = self.remarks()
+        if remarks:
+            lines += ["", *(f"- {remark}" for remark in remarks)]
+        return "\n".join(lines)
+
+
+def portable(path: Path) -> str:
+    """A path as it may be written into a document: where a folder lies on one machine is left out."""
+    plain = not path.is_absolute() and ".." not in path.parts and path.name
+    return path.as_posix() if plain else f"bundles/{path.resolve().name}"
+
+
+def structures(model: Model, results: Sequence[CaseResult], *, seed: int) -> dict[str, Any]:
+    """Per class the figures over the cases that the model read."""
+    read = [result for result in results if not result.refusal]
+    return {name: summary([result.measures[name] for result in read], seed=seed) for name in model.classes}
+
+
+COLUMNS: Sequence[tuple[str, str, int]] = (
+    ("dice", "Dice", 3),
+    ("surface_dice", "surface Dice", 3),
+    ("hd95_mm", "HD95, mm", 2),
+    ("volume_error_percent", "volume error, %", 1),
+    ("sensitivity", "sensitivity", 3),
+    ("specificity", "specificity", 4),
+    ("precision", "precision", 3),
+    ("structure_sensitivity", "found", 2),
+    ("false_components", "false pieces", 2),
+)
+"""Figure, title, digits."""
+
+
+def table(figures: Mapping[str, Any], tolerance_mm: float, *, markdown: bool = False) -> str:
+    """Structures by figures; the interval stands in brackets."""
+    titles = ["structure", "cases"]
+    titles += [f"{title} at {tolerance_mm:g} mm" if key == "surface_dice" else title for key, title, _ in COLUMNS]
+    rows = [
+        [name, str(entry["counted"]), *(_cell(entry[key], digits) for key, _, digits in COLUMNS)]
+        for name, entry in figures.items()
+    ]
+    if markdown:
+        lines = [titles, ["---"] * len(titles), *rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    widths = [max(len(line[column]) for line in [titles, *rows]) for column in range(len(titles))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in [titles, *rows]
+    )
+
+
+def _cell(figure: Mapping[str, Any], digits: int) -> str:
+    if figure["mean"] is None:
+        return "-"
+    text = f"{figure['mean']:.{digits}f}"
+    if figure["ci95"] and figure["ci95"][0] != figure["ci95"][1]:
+        text += f" [{figure['ci95'][0]:.{digits}f}, {figure['ci95'][1]:.{digits}f}]"
+    return text
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _write(report: Report, worst: Sequence[View], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = pd.DataFrame(report.rows())
+    rows.to_csv(folder / "cases.csv", index=False, lineterminator="\n")
+    rows.to_parquet(folder / "cases.parquet", index=False)
+    write_json(folder / "figures.json", report.json())
+    for place, seen in enumerate(worst, start=1):
+        save(seen, folder / "worst" / f"{place}-{_plain(seen.case)}.png")
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON without NaN, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
