@@ -14,9 +14,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.errors import ModelRefused, ModelUnavailable
 from models.volume import Code, ModelCard, Segment, Volume
@@ -56,13 +56,63 @@ class InputSpec(_Strict):
                 )
 
 
-class Plausible(_Strict):
-    """Volumes that a segment may have: outside ``ml`` a warning, outside the refusing limits no result."""
+Edge = Literal["feet", "head", "front", "back", "right", "left"]
+"""A side of an axial volume."""
+
+
+class VolumeRange(_Strict):
+    """Volumes that may be: outside ``ml`` a warning, outside the refusing limits no result."""
 
     ml: tuple[float, float]
     refuse_below_ml: float = 0.0
     refuse_above_ml: float = math.inf
+
+
+class Plausible(VolumeRange):
+    """What a segment may look like."""
+
     warn_at_edge: bool = True
+    """Whether it is noted when the mask touches the edge of the field of view."""
+    edges: tuple[Edge, ...] = ()
+    """Edges that it may touch all the same, such as feet for a spinal cord."""
+    absent: Literal["refuse", "warn"] = "refuse"
+    """What an empty mask means; ``warn`` for a structure that the field of view need not hold."""
+    pieces_max: int | None = Field(default=None, ge=1)
+    """More pieces than this are noted (26 neighbours); None: any number."""
+
+
+class PairCheck(_Strict):
+    """Two groups of segments that should be about as large as each other."""
+
+    kind: Literal["pair"]
+    name: str
+    """What people call them: "hippocampus, left and right"."""
+    first: tuple[int, ...] = Field(min_length=1)
+    second: tuple[int, ...] = Field(min_length=1)
+    ratio_warn: float = Field(gt=0.0, lt=2.0)
+    """Noted when the difference is a larger part than this of the mean of both."""
+
+
+class LeftOfCheck(_Strict):
+    """The centre of ``left`` must lie on the patient's left of that of ``right``."""
+
+    kind: Literal["left_of"]
+    name: str
+    left: tuple[int, ...] = Field(min_length=1)
+    right: tuple[int, ...] = Field(min_length=1)
+    otherwise: Literal["refuse", "warn"] = "refuse"
+
+
+class TotalCheck(VolumeRange):
+    """A group of segments whose volume is reported under its own name, and what it may be."""
+
+    kind: Literal["total"]
+    name: str
+    segments: tuple[int, ...] = Field(min_length=1)
+
+
+AcrossCheck = Annotated[PairCheck | LeftOfCheck | TotalCheck, Field(discriminator="kind")]
+"""A check that looks at more than one segment."""
 
 
 class Weights(_Strict):
@@ -84,6 +134,7 @@ class _Segment(_Strict):
     category: tuple[str, str, str]
     type: tuple[str, str, str]
     modifier: tuple[str, str, str] | None = None
+    topography: tuple[str, str, str] | None = None
     site: tuple[str, str, str] | None = None
     colour: tuple[int, int, int]
     plausible: Plausible
@@ -95,6 +146,7 @@ class _Segment(_Strict):
             category=_code(self.category),
             type=_code(self.type),
             modifier=_code(self.modifier) if self.modifier else None,
+            topography=_code(self.topography) if self.topography else None,
             site=_code(self.site) if self.site else None,
             colour=self.colour,
         )
@@ -131,6 +183,23 @@ class _MedAI(_Strict):
     weights: Weights
     evaluation: _Evaluation = _Evaluation(classes={})
     guard: Guard | None = None
+    checks: tuple[AcrossCheck, ...] = ()
+
+    @model_validator(mode="after")
+    def _checks_name_segments(self) -> _MedAI:
+        known = {segment.number for segment in self.segments}
+        for check in self.checks:
+            strays = sorted(check_segments(check) - known)
+            if strays:
+                raise ValueError(f"checks: {check.name!r} names segments that are not there: {strays}")
+        return self
+
+
+def check_segments(check: AcrossCheck) -> set[int]:
+    """The segments that a check looks at."""
+    if isinstance(check, PairCheck):
+        return {*check.first, *check.second}
+    return {*check.left, *check.right} if isinstance(check, LeftOfCheck) else set(check.segments)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +218,8 @@ class Bundle:
     evaluation: Mapping[str, EvaluationClass] = field(default_factory=dict, hash=False)
     """Class name -> what experts call it and which segments answer to it; empty where no data set was named."""
     guard: Guard | None = None
+    checks: tuple[AcrossCheck, ...] = ()
+    """Checks across segments, in the order in which they are reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +240,28 @@ class Description:
 def read_metadata(folder: Path) -> tuple[dict[str, Any], _MedAI]:
     """``configs/metadata.json``: all of it, and its ``medai`` section checked. Raises ModelUnavailable."""
     metadata = _json(folder / "configs" / "metadata.json")
+    found = _section(metadata.get("medai"))
+    if isinstance(found, ValidationError):
+        faults = "; ".join(f"{place}: {message}" for place, message in _faults(found))
+        raise ModelUnavailable(f"bundle {folder.name}: the medai section of metadata.json: {faults}") from found
+    return metadata, found
+
+
+def faults_of(section: Any) -> list[tuple[str, str]]:
+    """What is missing or wrong in a medai section: place ("segments.0.type") and message; empty when it is whole."""
+    found = _section(section)
+    return _faults(found) if isinstance(found, ValidationError) else []
+
+
+def _section(section: Any) -> _MedAI | ValidationError:
     try:
-        return metadata, _MedAI.model_validate(metadata.get("medai"))
+        return _MedAI.model_validate(section)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise ModelUnavailable(f"bundle {folder.name}: the medai section of metadata.json: {faults}") from error
+        return error
+
+
+def _faults(error: ValidationError) -> list[tuple[str, str]]:
+    return [(".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()]
 
 
 def describe(folder: Path, configured: str | None) -> Description:
@@ -233,6 +321,7 @@ def read_bundle(folder: Path, configured: str | None) -> Bundle:
         weights=files,
         evaluation=ours.evaluation.classes,
         guard=ours.guard,
+        checks=ours.checks,
     )
 
 
