@@ -12,6 +12,7 @@ import cc3d
 import fill_voids
 import numpy as np
 
+from models.boxes import bounding_box, part_of, same_box
 from models.errors import GeometryMismatch, ModelRefused
 from models.geometry import Geometry
 from models.preprocess import Reorientation, labels_to_grid, reorient, resample, resample_onto
@@ -20,6 +21,9 @@ from models.volume import Labels, Volume, Voxels
 
 HU_OF_AIR = -1024
 HU_OF_SKIN = -400
+EMPTY = "the image is empty: nearly all voxels have the same value"
+CHANCE = 0.05
+"""A class whose probability stays below this cannot win."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,31 +51,44 @@ class Fed:
         return self.turn.undo(upright)
 
     def probabilities_back(self, probabilities: Voxels) -> Labels:
-        """The class of the highest probability on the source's grid; ``probabilities`` are [class, slice, row, column].
+        """The likeliest class on the source's grid; ``probabilities`` are [class, slice, row, column].
 
-        Probabilities are interpolated, not labels, so that contours are smooth on a finer grid.
+        Probabilities are interpolated, not labels, so that contours are smooth on a finer grid; only in the box
+        where some class but the background has a chance.
         """
         self._require(probabilities.shape[1:])
         if self.grid == self.upright:
             return self.turn.undo(probabilities.argmax(axis=0).astype(np.uint8))
-        best = np.zeros(self.upright.shape, dtype=np.float32)
-        labels = np.zeros(self.upright.shape, dtype=np.uint8)
-        for number, one in enumerate(probabilities):
-            here = resample_onto(one, self.grid, self.upright)
-            better = here > best
-            labels[better] = number
-            np.copyto(best, here, where=better)
-        return self.turn.undo(labels)
+        return self.turn.undo(likeliest(probabilities, self.grid, self.upright))
 
     def _require(self, shape: tuple[int, ...]) -> None:
         if tuple(shape) != self.grid.shape:
             raise GeometryMismatch(f"the network answered {tuple(shape)} voxels for {self.grid.shape}")
 
 
+def likeliest(probabilities: Voxels, from_geometry: Geometry, to_geometry: Geometry) -> Labels:
+    """The class of the highest probability on another grid; ``probabilities`` are [class, slice, row, column]."""
+    labels = np.zeros(to_geometry.shape, dtype=np.uint8)
+    chance = bounding_box(probabilities[1:].max(axis=0) > CHANCE, margin=2)
+    box, part = same_box(chance, from_geometry, to_geometry)
+    if 0 in part.shape:
+        return labels
+    source = part_of(from_geometry, chance)
+    best = np.full(part.shape, -1.0, dtype=np.float32)
+    inside = np.zeros(part.shape, dtype=np.uint8)
+    for number, one in enumerate(probabilities):
+        here = resample_onto(one[chance], source, part)
+        better = here > best
+        inside[better] = number
+        np.copyto(best, here, where=better)
+    labels[box] = inside
+    return labels
+
+
 def to_network(volume: Volume, feed: Feed) -> Fed:
     """The array of a volume. Raises ModelRefused for an image without any content."""
     upright, turn = reorient(volume, feed.axes)
-    spacing_mm = feed.spacing_mm or upright.geometry.spacing_mm
+    spacing_mm = _spacing_mm(feed, upright.geometry)
     same = np.allclose(spacing_mm, upright.geometry.spacing_mm, rtol=0, atol=1e-3)
     here = upright if same else resample(upright, spacing_mm)
     voxels = np.nan_to_num(here.voxels.astype(np.float32), nan=0.0 if volume.unit != "HU" else HU_OF_AIR)
@@ -83,6 +100,14 @@ def to_network(volume: Volume, feed: Feed) -> Fed:
     return Fed(array=array, body=mask, turn=turn, upright=upright.geometry, grid=here.geometry)
 
 
+def _spacing_mm(feed: Feed, source: Geometry) -> tuple[float, float, float]:
+    """Voxel sizes (x, y, z) of the network's grid."""
+    if feed.spacing_mm is None:
+        return source.spacing_mm
+    x, y, z = (wanted or own for wanted, own in zip(feed.spacing_mm, source.spacing_mm, strict=True))
+    return x, y, z
+
+
 def scale(voxels: Voxels, intensity: Intensity) -> Voxels:
     """Values as the network knows them, float32. Raises ModelRefused where all values are the same."""
     values = np.asarray(voxels, dtype=np.float32)
@@ -90,16 +115,36 @@ def scale(voxels: Voxels, intensity: Intensity) -> Voxels:
         return values
     if intensity.kind == "shift":
         return np.maximum(values, np.float32(intensity.low)) - np.float32(intensity.low)
-    if intensity.kind == "window":
-        middle, half = (intensity.high + intensity.low) / 2, (intensity.high - intensity.low) / 2
-        windowed: Voxels = ((np.clip(values, intensity.low, intensity.high) - middle) / half).astype(np.float32)
-        return windowed
-    low, high = np.percentile(values, [intensity.low, intensity.high])
+    if intensity.kind in ("window", "percentile"):
+        return _mapped(values, intensity)
+    return _zscore(values, intensity)
+
+
+def _mapped(values: Voxels, intensity: Intensity) -> Voxels:
+    """low ... high (of the unit, or percentiles) become ``intensity.to``."""
+    low, high = intensity.low, intensity.high
+    if intensity.kind == "percentile":
+        low, high = (float(limit) for limit in np.percentile(values, [low, high]))
+        if low >= high:
+            raise ModelRefused(EMPTY)
+    below, above = intensity.to
+    kept = np.clip(values, low, high) if intensity.clip else values
+    middle, half = (high + low) / 2, (high - low) / 2
+    mapped: Voxels = ((kept - middle) / half * ((above - below) / 2) + (above + below) / 2).astype(np.float32)
+    return mapped
+
+
+def _zscore(values: Voxels, intensity: Intensity) -> Voxels:
+    counted = values != 0 if intensity.nonzero else np.ones(values.shape, dtype=bool)
+    if not counted.any():
+        raise ModelRefused(EMPTY)
+    low, high = np.percentile(values[counted], [intensity.low, intensity.high])
     clipped = np.clip(values, low, high)
-    deviation = float(clipped.std())
+    deviation = float(clipped[counted].std())
     if deviation <= 0:
-        raise ModelRefused("the image is empty: nearly all voxels have the same value")
-    return ((clipped - clipped.mean()) / deviation).astype(np.float32)
+        raise ModelRefused(EMPTY)
+    scaled: Voxels = np.where(counted, (clipped - clipped[counted].mean()) / deviation, 0).astype(np.float32)
+    return scaled
 
 
 def body(hounsfield: Voxels) -> Labels:

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "export": ("training.export", "make a bundle of a trained network"),
     "promote": ("training.promote", "put a bundle into service, if it is not inferior to the current one"),
     "rollback": ("training.rollback", "return to the bundle that served before"),
+    "template": ("training.template", "make a symmetric template of a brain, for localisation"),
     "etl": ("training.etl.command", "make or run the Mage.ai pipeline that prepares a data set"),
 }
 EXAMPLES = """\

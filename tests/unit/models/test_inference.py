@@ -12,10 +12,12 @@ import torch
 from pydicom import Dataset
 
 from models.bundle import Bundle
+from models.cleaning import largest, within
 from models.errors import ModelRefused
+from models.feed import body
 from models.geometry import Geometry
-from models.inference import _body, _largest, _within, finish
 from models.networks import SmallUNet
+from models.plausibility import finish
 from models.preprocess import nifti_to_volume, reorient, resample, series_to_volume
 from models.registry import Registry
 from models.volume import Segmentation, Volume
@@ -131,11 +133,11 @@ def test_plausibility_comes_from_the_bundle(brain_bundle: Bundle) -> None:
 def test_the_largest_pieces_stay_and_crumbs_go() -> None:
     mask = np.zeros((10, 10, 10), bool)
     mask[:4], mask[6:8], mask[9, 9, 9] = True, True, True
-    kept = _largest(mask, 3)
+    kept = largest(mask, 3)
     assert kept[:4].all()
     assert kept[6:8].all()
     assert not kept[9].any()
-    assert not _largest(np.zeros((3, 3, 3), bool), 2).any()
+    assert not largest(np.zeros((3, 3, 3), bool), 2).any()
 
 
 def test_a_blanket_is_not_in_the_body_but_a_lung_is() -> None:
@@ -144,7 +146,7 @@ def test_a_blanket_is_not_in_the_body_but_a_lung_is() -> None:
     chest[:, 15:25, 10:20] = -850
     mask = chest == -850
     mask[:, 4:6, 5:35] = True
-    kept = _within(mask, _body(chest))
+    kept = within(mask, body(chest) > 0)
     assert kept[:, 15:25, 10:20].all()
     assert kept.sum() == 6 * 100
 

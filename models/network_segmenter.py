@@ -1,0 +1,48 @@
+"""Any network by its recipe: feed, windows, back onto the source's grid, tidied. Next: recipe.py, runners.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from models.bundle import Bundle
+from models.cleaning import clean
+from models.errors import ModelUnavailable
+from models.feed import to_network
+from models.preprocess import to_axial
+from models.recipe import Recipe
+from models.runners import make_runner
+from models.segmenter import Bundled
+from models.sliding import predict
+from models.volume import Labels, Volume
+
+
+class NetworkSegmenter(Bundled):
+    """What ``inference.json`` describes, ours or foreign."""
+
+    def __init__(self, bundle: Bundle, device: torch.device, *, parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__(bundle, device)
+        self.recipe = read_recipe(bundle.name, bundle.parameters if parameters is None else parameters)
+        self._runner = make_runner(self.recipe, bundle.weights, device, name=bundle.name)
+
+    def labels(self, volume: Volume) -> Labels:
+        """The likeliest class of each voxel, as the segments are numbered."""
+        fed = to_network(volume, self.recipe.feed)
+        probabilities = predict(self._runner, fed.array, self.recipe.inferer, self.device)
+        return self._tidied(fed.probabilities_back(probabilities), volume)
+
+    def _tidied(self, labels: Labels, volume: Volume) -> Labels:
+        axial, turn = to_axial(volume)
+        return turn.undo(clean(turn.apply(labels), axial, self.recipe.cleaning))
+
+
+def read_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
+    """A bundle's inference.json. Raises ModelUnavailable with every fault in it."""
+    try:
+        return Recipe.model_validate(dict(parameters))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ModelUnavailable(f"{name}: inference.json: {faults}") from error
