@@ -116,4 +116,5 @@ def _numbers() -> list[Any]:
     from numpy._core.multiarray import scalar
 
     kinds = (np.float64, np.float32, np.int64, np.int32, np.bool_)
-    return [scalar, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
+    before_numpy_2 = (scalar, "numpy.core.multiarray.scalar")
+    return [scalar, before_numpy_2, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
