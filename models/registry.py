@@ -76,6 +76,10 @@ class Registry:
                 self._loaded[name] = load(bundle, device=self._device, threads=self._threads)
             return self._loaded[name]
 
+    def folder(self, name: str) -> Path:
+        """Where a model's bundle lies, whether or not it can run. Raises ModelUnavailable for an unknown name."""
+        return self._folder(name)
+
     def _folder(self, name: str) -> Path:
         if name in self._folders:
             return self._folders[name]

@@ -22,6 +22,7 @@ from router.settings import Settings
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "worker": ("workers.cli", "run one worker"),
     "process": ("workers.cli", "read one study from files, with no server at all"),
+    "models": ("workers.models_cli", "add, list, show and remove models"),
     "ris": ("hl7_mock.cli", "run the mock RIS"),
     "demo": ("trials.demo", "see it work on a real study, in one command"),
 }
@@ -39,6 +40,7 @@ examples:
   medai turnaround --since 24h --by route
   medai process STUDY/ --out RESULTS/ the same reading with no server
   medai check                         is the configuration right, does every peer answer?
+  medai models add MY_MODEL/          check a model of your own and make it one that a route can name
 """
 
 

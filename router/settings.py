@@ -163,6 +163,24 @@ class ModelsSettings(Section):
     """Folders that hold MONAI bundles, besides those that ship."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Model name -> file or folder with its weights, for a bundle that ships without them."""
+    added: str = ""
+    """Where ``medai models add`` puts models while ``folders`` is empty; default: medai-models beside medai.toml."""
+
+    @property
+    def adds_to(self) -> Path:
+        """The folder of added models, which may not exist yet."""
+        return Path(self.folders[0] if self.folders else self.added or ADDED)
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Where to look for models besides those that ship: ``folders``, else what was added, where there is any."""
+        if self.folders:
+            return tuple(Path(folder) for folder in self.folders)
+        return (self.adds_to,) if self.adds_to.is_dir() else ()
+
+
+ADDED = ".medai/site/medai-models"
+"""Where models are added with no configuration: the folder that 'medai up' will look in."""
 
 
 class ResultSettings(Section):
@@ -343,6 +361,10 @@ def load(explicit: str | None = None) -> Settings:
             raise SettingsError(f"{path}: not valid TOML: {error}") from error
         except OSError as error:
             raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    if path is not None and isinstance(values.get("models", {}), dict):
+        # Beside the file, wherever a process was started.
+        beside = str(path.resolve().with_name("medai-models"))
+        values["models"] = {"added": beside, **values.get("models", {})}
     try:
         return Settings(**values)
     except EnvironmentFault as error:  # its text names the key, not the value

@@ -12,7 +12,6 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -78,8 +77,9 @@ def start_child(settings: Settings) -> None:
     from workers.tasks import JobRunner
 
     logs.configure(level=settings.log.level, style=settings.log.format, process="worker")
-    folders = [*(Path(folder) for folder in settings.models.folders), SHIPPED]
-    registry = Registry(folders, settings.models.weights, threads=settings.worker.torch_threads)
+    registry = Registry(
+        (*settings.models.places, SHIPPED), settings.models.weights, threads=settings.worker.torch_threads
+    )
     ledger = Ledger(settings.ledger.url)
     name = worker_name()
     _child.runner = JobRunner(settings, orthanc=Orthanc(settings.orthanc), ledger=ledger, models=registry, worker=name)

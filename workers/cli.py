@@ -91,8 +91,9 @@ def cmd_process(options: argparse.Namespace) -> int:
     from workers import process
 
     settings = configuration.load(options.config) if options.config else Settings()
-    folders = [*(Path(folder) for folder in settings.models.folders), SHIPPED]
-    registry = Registry(folders, settings.models.weights, threads=settings.worker.torch_threads)
+    registry = Registry(
+        (*settings.models.places, SHIPPED), settings.models.weights, threads=settings.worker.torch_threads
+    )
     began = time.monotonic()
 
     def report(text: str) -> None:

@@ -35,8 +35,17 @@ def load(tmp_path: Path) -> Load:
     return from_text
 
 
-def test_an_empty_file_gives_the_defaults(load: Load) -> None:
-    assert load("") == Settings()
+def test_an_empty_file_gives_the_defaults_and_a_folder_for_added_models_beside_it(load: Load, tmp_path: Path) -> None:
+    loaded = load("")
+    assert loaded.model_copy(update={"models": Settings().models}) == Settings()
+    assert (loaded.models.adds_to, loaded.models.places) == (tmp_path / "medai-models", ())
+
+
+def test_added_models_are_found_where_they_were_added(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "medai-models").mkdir()
+    assert load("").models.places == (tmp_path / "medai-models",)
+    configured = load('[models]\nfolders = ["/srv/models"]\n').models
+    assert (configured.adds_to, configured.places) == (Path("/srv/models"), (Path("/srv/models"),))
 
 
 def test_an_unknown_key_is_named_with_the_nearest_known_one(load: Load) -> None:
