@@ -122,6 +122,8 @@ class Plausibility:
     @property
     def summary(self) -> str:
         """In one line."""
+        if not self.checks:
+            return "nothing was checked"
         skipped = len(self.checks) - self.made
         return f"{self.passed} of {self.made} checks passed" + (f", {skipped} could not be made" if skipped else "")
 

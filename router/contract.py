@@ -204,9 +204,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number about one segment. ``unit`` is UCUM (``ml``, ``[hnsf'U]``)."""
+    """One number about one segment, or about several together. ``unit`` is UCUM (``ml``, ``[hnsf'U]``)."""
 
     segment_number: int
+    """0 for a total of several segments; then ``segment_name`` is the total's name."""
     segment_name: str
     quantity: str
     """``volume`` or ``mean_attenuation``."""

@@ -26,7 +26,13 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from router.contract import Order, Predecessor
 
-CASES = {"ct_axial": ("CT", "axial", 2), "mr_sagittal": ("MR", "sagittal", 1), "ct_oblique": ("CT", "oblique", 2)}
+CASES = {
+    "ct_axial": ("CT", "axial", 2),
+    "mr_sagittal": ("MR", "sagittal", 1),
+    "ct_oblique": ("CT", "oblique", 2),
+    "mr_parts": ("MR", "axial", 0),
+}
+"""Modality, plane and segments; 0: two parts of one hippocampus with a total and checks that passed."""
 WARNINGS = ("the mask touches the edge of the field of view",)
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
 XPATH_LIMITS = [f"-Djdk.xml.xpath{name}=0" for name in ("ExprOpLimit", "TotalOpLimit", "ExprGrpLimit")]
@@ -64,7 +70,8 @@ class Case:
     def __init__(self, make: Any, folder: Path, name: str) -> None:
         modality, plane, segments = CASES[name]
         self.source = make.source(modality=modality, plane=plane)
-        self.segmentation = make.segmentation(self.source, segments=segments, warnings=WARNINGS)
+        parts = make.hippocampus(self.source)
+        self.segmentation = make.segmentation(self.source, segments=segments, warnings=WARNINGS) if segments else parts
         first = make.results(
             self.source, segmentation=self.segmentation, job=make.job(self.source, job_id=make.other_job_id)
         )
@@ -158,11 +165,22 @@ def test_dcmqi_reads_the_measurements_of_the_report(case: Case, tmp_path: Path) 
     assert out.exists(), said
     groups = json.loads(out.read_text())["Measurements"]
     values = [float(item["value"]) for group in groups for item in group["measurementItems"]]
-    assert values == [m.value for m in case.results.measurements]
+    assert values == [m.value for m in case.results.measurements if m.segment_number]
+
+
+def test_highdicom_reads_back_sides_parts_and_the_verdict(case: Case) -> None:
+    content = highdicom.sr.srread(case.folder / "sr.dcm").content
+    for group, segment in zip(content.get_volumetric_roi_measurement_groups(), case.segmentation.segments, strict=True):
+        (site,) = group.finding_sites
+        read = [code.value if code else None for code in (site.laterality, site.topographical_modifier)]
+        assert read == [code.value if code else None for code in (segment.modifier, segment.topography)]
+    (evaluations,) = [item for item in content[0].ContentSequence if item.name.value == "C0034375"]
+    verdict = evaluations.ContentSequence[0]
+    assert verdict.value.value == case.segmentation.plausibility.verdict.upper()
 
 
 @pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
-@pytest.mark.parametrize("case", ["ct_axial"], indirect=True)
+@pytest.mark.parametrize("case", ["ct_axial", "mr_parts"], indirect=True)
 def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
     said = run("java", *XPATH_LIMITS, "-cp", PIXELMED, "com.pixelmed.validate.DicomSRValidator", case.folder / "sr.dcm")
     assert "Error" not in said, said
@@ -188,5 +206,6 @@ def test_the_volume_in_the_report_is_that_of_the_mask_in_the_archive(case: Case)
     seg = highdicom.seg.segread(case.folder / "seg.dcm")
     volume = seg.get_volume(combine_segments=True)
     for found in (m for m in case.results.measurements if m.quantity == "volume"):
-        voxels = int((volume.array == found.segment_number).sum())
+        inside = volume.array == found.segment_number if found.segment_number else volume.array > 0
+        voxels = int(inside.sum())
         assert found.value == pytest.approx(voxels * volume.voxel_volume / 1000, abs=0.001)

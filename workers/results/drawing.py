@@ -18,7 +18,7 @@ from scipy import ndimage
 from models.volume import Segment, Segmentation
 from router.contract import Measurement
 from workers.results.identity import plain
-from workers.results.measure import MEAN_ATTENUATION, VOLUME
+from workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
 from workers.results.planes import Array, Cut
 
 PANEL = 512
@@ -41,6 +41,15 @@ class Window:
     low: float
     high: float
     text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One line of the legend."""
+
+    colour: tuple[int, int, int] | None
+    name: str
+    numbers: str
 
 
 def compose(
@@ -81,39 +90,54 @@ def contour(coverage: Array) -> Array:
 
 
 def legend(segmentation: Segmentation, measurements: Sequence[Measurement], window: Window) -> Image.Image:
-    """What the colours mean, the numbers, the warnings, and who says so."""
+    """What the colours mean, the numbers, the verdict with what led to it, and who says so."""
     picture = Image.new("RGB", (PANEL, PANEL), DARK)
     pen, model = ImageDraw.Draw(picture), segmentation.model
     _write(pen, (MARGIN, 14), plain(model.title, 44), 22, WHITE)
     _write(pen, (MARGIN, 46), plain(f"{model.name} {model.version}, result not verified", 60), 15, GREY)
     bottom = PANEL - 30
     _write(pen, (MARGIN, bottom), window.text, 14, GREY)
-    lines = [line for text in segmentation.warnings for line in _wrap(f"Check: {plain(text, 300)}", 17)][:6]
-    top_of_warnings = bottom - 10 - 22 * len(lines)
-    for number, line in enumerate(lines):
-        _write(pen, (MARGIN, top_of_warnings + 22 * number), line, 17, AMBER)
-    _rows(pen, segmentation.segments, measurements, top=84, bottom=top_of_warnings - 8)
+    plausibility = segmentation.plausibility
+    lines = [line for text in plausibility.findings for line in _wrap(f"Check: {plain(text, 300)}", 17)][:6]
+    top_of_verdict = bottom - 10 - 22 * (len(lines) + 1)
+    good = plausibility.verdict == "plausible"
+    verdict = f"{'Plausible' if good else 'To be checked'}: {plausibility.summary}"
+    _write(pen, (MARGIN, top_of_verdict), verdict, 17, WHITE if good else AMBER)
+    for number, line in enumerate(lines, start=1):
+        _write(pen, (MARGIN, top_of_verdict + 22 * number), line, 17, AMBER)
+    _rows(pen, entries(segmentation, measurements), top=84, bottom=top_of_verdict - 8)
     return picture
 
 
-def _rows(
-    pen: ImageDraw.ImageDraw, segments: Sequence[Segment], measurements: Sequence[Measurement], *, top: int, bottom: int
-) -> None:
-    """A coloured square, the name and the numbers for each segment, as many as fit."""
-    height = 50 if len(segments) * 50 <= bottom - top else 24
+def entries(segmentation: Segmentation, measurements: Sequence[Measurement]) -> list[Entry]:
+    """A line for each segment, then one for each total."""
+    found = [
+        Entry(colour=segment.colour, name=segment.name, numbers=numbers_text(segment, measurements))
+        for segment in segmentation.segments
+    ]
+    totals = [m for m in measurements if m.segment_number == TOTAL]
+    return found + [
+        Entry(colour=None, name=f"{m.segment_name}, total", numbers=QUANTITY_TEXT[m.quantity].format(m.value))
+        for m in totals
+    ]
+
+
+def _rows(pen: ImageDraw.ImageDraw, lines: Sequence[Entry], *, top: int, bottom: int) -> None:
+    """A coloured square, the name and the numbers of each, as many as fit."""
+    height = 50 if len(lines) * 50 <= bottom - top else 24
     room = max((bottom - top) // height, 1)
-    shown = segments if len(segments) <= room else segments[: room - 1]
-    for row, segment in enumerate(shown):
+    shown = lines if len(lines) <= room else lines[: room - 1]
+    for row, each in enumerate(shown):
         y = top + row * height
-        pen.rectangle((MARGIN, y + 2, MARGIN + 16, y + 18), fill=segment.colour)
-        numbers = numbers_text(segment, measurements)
+        if each.colour is not None:
+            pen.rectangle((MARGIN, y + 2, MARGIN + 16, y + 18), fill=each.colour)
         if height > 24:
-            _write(pen, (MARGIN + 28, y), plain(segment.name, 44), 18, WHITE)
-            _write(pen, (MARGIN + 28, y + 22), numbers, 17, GREY)
+            _write(pen, (MARGIN + 28, y), plain(each.name, 44), 18, WHITE)
+            _write(pen, (MARGIN + 28, y + 22), each.numbers, 17, GREY)
         else:
-            _write(pen, (MARGIN + 28, y), f"{plain(segment.name, 28)}: {numbers}", 15, WHITE)
-    if len(shown) < len(segments):
-        _write(pen, (MARGIN, top + len(shown) * height), f"and {len(segments) - len(shown)} more", 15, GREY)
+            _write(pen, (MARGIN + 28, y), f"{plain(each.name, 28)}: {each.numbers}", 15, WHITE)
+    if len(shown) < len(lines):
+        _write(pen, (MARGIN, top + len(shown) * height), f"and {len(lines) - len(shown)} more", 15, GREY)
 
 
 def numbers_text(segment: Segment, measurements: Sequence[Measurement]) -> str:

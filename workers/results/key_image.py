@@ -33,6 +33,7 @@ BRAIN = "12738006"
 BODY_PARTS = {
     **{"39607008": "CHEST", "80891009": "HEART", "15825003": "AORTA", "12738006": "BRAIN", "51282000": "SPINE"},
     **{"10200004": "LIVER", "78961009": "SPLEEN", "15776009": "PANCREAS", "28231008": "GALLBLADDER"},
+    **{"5366008": "BRAIN", "119238007": "BRAIN", "2748008": "SPINE", "45289007": "HEADNECK", "91609006": "HEADNECK"},
     **{"69695003": "STOMACH", "89837001": "BLADDER", "64033007": "ABDOMEN", "23451007": "ABDOMEN"},
 }
 """BodyPartExamined (PS3.16 annex L) by the SCT code of the first segment, where the source says none."""

@@ -1,4 +1,4 @@
-"""Numbers about each segment: its volume, and its mean attenuation in CT. Next: sr.py, oru.py."""
+"""Numbers about each segment: its volume, and its mean attenuation in CT; and total volumes. Next: sr.py, oru.py."""
 
 from __future__ import annotations
 
@@ -11,22 +11,30 @@ VOLUME = "volume"
 MEAN_ATTENUATION = "mean_attenuation"
 MILLILITRE = "ml"
 HOUNSFIELD = "[hnsf'U]"
+TOTAL = 0
+"""Segment number of a measurement of several segments together."""
 
 
 def measure(volume: Volume, segmentation: Segmentation) -> tuple[Measurement, ...]:
     """Volume (ml: voxels times voxel volume) of every segment, and mean HU of those of a CT that are not empty.
 
-    Raises GeometryMismatch when the mask does not lie on the volume's grid.
+    Then the volume of each total that the model reports. Raises GeometryMismatch when the mask does not lie on the
+    volume's grid.
     """
     segmentation.geometry.require_same(volume.geometry, what="the mask and its source")
     found: list[Measurement] = []
+    counted: dict[int, int] = {}
     for segment in segmentation.segments:
         voxels, total = _count_and_sum(volume, segmentation, segment.number)
+        counted[segment.number] = voxels
         millilitres = voxels * segmentation.geometry.voxel_ml
         found.append(_measurement(segment.number, segment.name, VOLUME, millilitres, MILLILITRE))
         if volume.unit == "HU" and voxels:
             mean = total / voxels
             found.append(_measurement(segment.number, segment.name, MEAN_ATTENUATION, mean, HOUNSFIELD))
+    for each in segmentation.totals:
+        millilitres = sum(counted[number] for number in each.segments) * segmentation.geometry.voxel_ml
+        found.append(_measurement(TOTAL, each.name, VOLUME, millilitres, MILLILITRE))
     return tuple(found)
 
 

@@ -3,7 +3,9 @@
 Identifiers come from the order where one is known, else from the images. Each number names what it measures twice:
 OBX-3 holds the concept (SCT 118565006 Volume) and a local alternate ("Right lung volume"), OBX-4 the segment number
 that a coded finding (121071) with the same OBX-4 explains. OBX-8 stays empty for numbers, since no reference range is
-known here, and is A for a plausibility warning. ``parse_ack`` reads the answer. Next: ../deliver.py.
+known here. The verdict of the plausibility checks is coded under OBX-4 V (OBX-8: N, or A where a person should look)
+and each finding under W1, W2 …; totals of several segments have T1, T2 …. ``parse_ack`` reads the answer.
+Next: ../deliver.py.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Literal
 
 from pydicom import Dataset
 
-from models.volume import Code, Segment, Segmentation
+from models.volume import Code, Segmentation
 from router.contract import Job, Measurement, control_id
 from router.errors import RisUnreachable
 from router.settings import RisSettings
@@ -32,7 +34,7 @@ from workers.results.hl7_text import (
     segment,
     timestamp,
 )
-from workers.results.measure import MEAN_ATTENUATION, MILLILITRE, VOLUME
+from workers.results.measure import MEAN_ATTENUATION, MILLILITRE, TOTAL, VOLUME
 from workers.results.source import Source, usable
 from workers.results.sr import ANY_PROCEDURE, PROCEDURES
 
@@ -95,7 +97,7 @@ def encode_oru(
     if status != "X":
         observations += _findings(message, measurements)
         observations += _references(message, objects, wado_root)
-        observations += _warnings(message)
+        observations += _plausibility(message)
     lines = [_msh(message, ris), _pid(message, ris), *_pv1(message), _obr(message)]
     lines += [_obx(number, fields, message) for number, fields in enumerate(observations, start=1)]
     return join(lines)
@@ -244,35 +246,44 @@ def _study(message: _Message) -> Iterator[dict[int, str]]:
 def _findings(message: _Message, measurements: Sequence[Measurement]) -> Iterator[dict[int, str]]:
     for each in message.segmentation.segments:
         sub_id = str(each.number)
-        local = (_local_code(each, ""), identity.plain(each.name, 100), LOCAL)
+        local = (_local_code(each.name, ""), identity.plain(each.name, 100), LOCAL)
         yield {
             2: "CWE",
             3: "121071^Finding^DCM",
             4: sub_id,
             5: components(*local, each.type.value, each.type.meaning, each.type.scheme),
         }
-        if each.modifier is not None:
-            code = components(each.modifier.value, each.modifier.meaning, each.modifier.scheme)
-            yield {2: "CWE", 3: "272741003^Laterality^SCT", 4: sub_id, 5: code}
+        for concept, code in (
+            ("272741003^Laterality^SCT", each.modifier),
+            ("106233006^Topographical modifier^SCT", each.topography),
+        ):
+            if code is not None:
+                yield {2: "CWE", 3: concept, 4: sub_id, 5: components(code.value, code.meaning, code.scheme)}
         for number in (m for m in measurements if m.segment_number == each.number):
-            yield _number(each, number)
+            yield _number(sub_id, number)
+    totals = (m for m in measurements if m.segment_number == TOTAL)
+    for place, total in enumerate(totals, start=1):
+        name = components(_local_code(total.segment_name, ""), identity.plain(total.segment_name, 100), LOCAL)
+        yield {2: "CWE", 3: "121071^Finding^DCM", 4: f"T{place}", 5: name}
+        yield _number(f"T{place}", total)
 
 
-def _number(each: Segment, measurement: Measurement) -> dict[int, str]:
+def _number(sub_id: str, measurement: Measurement) -> dict[int, str]:
     code, word = QUANTITIES[measurement.quantity]
-    name = f"{identity.plain(each.name, 60)} {word}"
+    name = f"{identity.plain(measurement.segment_name, 60)} {word}"
+    local = _local_code(measurement.segment_name, measurement.quantity)
     return {
         2: "NM",
-        3: components(code.value, code.meaning, code.scheme, _local_code(each, measurement.quantity), name, LOCAL),
-        4: str(each.number),
+        3: components(code.value, code.meaning, code.scheme, local, name, LOCAL),
+        4: sub_id,
         5: f"{measurement.value:.6f}".rstrip("0").rstrip("."),
         6: UNITS[measurement.unit],
     }
 
 
-def _local_code(each: Segment, quantity: str) -> str:
-    words = f"{identity.plain(each.name, 40)} {quantity}".upper()
-    return "_".join("".join(c if c.isalnum() else " " for c in words).split()) or f"SEGMENT_{each.number}"
+def _local_code(name: str, quantity: str) -> str:
+    words = f"{identity.plain(name, 40)} {quantity}".upper()
+    return "_".join("".join(c if c.isalnum() else " " for c in words).split()) or "SEGMENT"
 
 
 def _references(message: _Message, objects: identity.ResultUids, wado_root: str) -> Iterator[dict[int, str]]:
@@ -291,9 +302,17 @@ def _references(message: _Message, objects: identity.ResultUids, wado_root: str)
         }
 
 
-def _warnings(message: _Message) -> Iterator[dict[int, str]]:
-    """Plausibility warnings: coded as such, the words as text."""
-    for number, text in enumerate(message.segmentation.warnings, start=1):
+def _plausibility(message: _Message) -> Iterator[dict[int, str]]:
+    """The verdict of the checks, also when all passed; then what a person should look at, the words as text."""
+    plausibility = message.segmentation.plausibility
+    yield {
+        2: "CWE",
+        3: components("VERDICT", "Verdict of the plausibility checks", LOCAL),
+        4: "V",
+        5: components(plausibility.verdict.upper(), identity.plain(plausibility.summary, 190), LOCAL),
+        8: "N" if plausibility.verdict == "plausible" else "A",
+    }
+    for number, text in enumerate(plausibility.findings, start=1):
         yield {
             2: "CWE",
             3: components("PLAUSIBILITY", "Plausibility of the AI result", LOCAL),

@@ -1,7 +1,7 @@
 """The mask as DICOM Segmentation (BINARY, PS3.3 C.8.20), voxel for voxel on the grid of its source.
 
 highdicom builds it from the label map and the headers alone; what highdicom has no parameter for (laterality,
-Device UID) and what it draws at random or from the clock is set here. Next: sr.py.
+part, Device UID) and what it draws at random or from the clock is set here. Next: sr.py.
 """
 
 from __future__ import annotations
@@ -79,10 +79,9 @@ def describe(segment: Segment, model: ModelCard, job: Job) -> SegmentDescription
         tracking_id=identity.tracking_id(job, segment),
         display_color=CIELabColor(*lab(segment.colour)),
     )
-    if segment.modifier is not None:  # highdicom has no parameter for it
-        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
-            concept(segment.modifier)
-        ]
+    modifiers = [concept(code) for code in (segment.modifier, segment.topography) if code is not None]
+    if modifiers:  # highdicom has no parameter for them
+        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = modifiers
     return item
 
 

@@ -1,8 +1,12 @@
 """The findings as Comprehensive 3D SR, TID 1500 (PS3.16): a measurement group (TID 1411) for each segment.
 
 The SR points to the SEG and to the images; its tracking identifiers are the SEG's. It is complete but preliminary
-and unverified: no person has looked. Plausibility warnings are text items of TID 1500's Qualitative Evaluations.
-Next: key_image.py.
+and unverified: no person has looked. TID 1500's Qualitative Evaluations hold the verdict of the plausibility checks
+as a code and their findings as text.
+
+Totals of several segments are text there too. TID 1420, which is made for them, refers to its measurement groups by
+reference, and highdicom cannot read a report that holds such items; a group without a segment (TID 1501) beside those
+with one is an error to PixelMed's validator. Next: key_image.py.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from models.volume import Code, Segment, Segmentation
 from router.contract import Job, Measurement
 from router.settings import ResultSettings
 from workers.results import identity
-from workers.results.measure import MEAN_ATTENUATION, VOLUME
+from workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
 from workers.results.seg import ARTIFICIAL_INTELLIGENCE, concept, contributing_equipment, equipment, finish
 from workers.results.source import Source
 
@@ -46,6 +50,13 @@ UNITS = {
 MEAN = Code(value="373098007", scheme="SCT", meaning="Mean")
 QUALITATIVE_EVALUATIONS = Code(value="C0034375", scheme="UMLS", meaning="Qualitative Evaluations")
 COMMENT = Code(value="121106", scheme="DCM", meaning="Comment")
+ASSESSMENT = Code(value="111005", scheme="DCM", meaning="Assessment Category")
+"""Assignment of an overall result to a general category (PS3.16 annex D)."""
+VERDICTS = {
+    "plausible": Code(value="PLAUSIBLE", scheme="99MEDAI", meaning="Plausible by automatic checks"),
+    "check": Code(value="CHECK", scheme="99MEDAI", meaning="To be checked by a person"),
+}
+"""Of the plausibility checks; no standard context group has such categories."""
 
 
 def encode_sr(
@@ -93,8 +104,7 @@ def _content(
             _group(source, seg, segmentation, segment, measurements, job) for segment in segmentation.segments
         ],
     )
-    if segmentation.warnings:
-        report[0].ContentSequence.append(_evaluations(segmentation.warnings))
+    report[0].ContentSequence.append(_evaluations(segmentation, measurements))
     return report
 
 
@@ -138,7 +148,11 @@ def _group(
         finding_type=concept(segment.type),
         algorithm_id=algorithm,
         finding_sites=[
-            hd.FindingSite(concept(site), laterality=concept(segment.modifier) if segment.modifier else None)
+            hd.FindingSite(
+                concept(site),
+                laterality=concept(segment.modifier) if segment.modifier else None,
+                topographical_modifier=concept(segment.topography) if segment.topography else None,
+            )
         ],
         measurements=[_number(m) for m in measurements if m.segment_number == segment.number],
     )
@@ -182,22 +196,30 @@ def _source_images(source: Source, segmentation: Segmentation, segment: Segment)
     ]
 
 
-def _evaluations(warnings: Sequence[str]) -> hd.ContainerContentItem:
-    """What looked implausible, in words, as comments under Qualitative Evaluations (TID 1500 rows 12 and 13)."""
+def _evaluations(segmentation: Segmentation, measurements: Sequence[Measurement]) -> hd.ContainerContentItem:
+    """The verdict, what led to it, and totals, under Qualitative Evaluations (TID 1500 rows 12 to 14)."""
+    plausibility = segmentation.plausibility
+    texts = [f"Plausibility: {plausibility.summary}"]
+    texts += [f"Check: {identity.plain(text, 1000)}" for text in plausibility.findings]
+    texts += [
+        f"Total: {identity.plain(each.segment_name, 100)}, volume {each.value:g} cm3"
+        for each in measurements
+        if each.segment_number == TOTAL
+    ]
     container = hd.ContainerContentItem(
         name=concept(QUALITATIVE_EVALUATIONS), relationship_type=hd.RelationshipTypeValues.CONTAINS
     )
-    container.ContentSequence = hd.ContentSequence(
-        [
-            hd.TextContentItem(
-                name=concept(COMMENT),
-                value=f"Check: {identity.plain(text, 1000)}",
-                relationship_type=hd.RelationshipTypeValues.CONTAINS,
-            )
-            for text in warnings
-        ]
+    verdict = hd.CodeContentItem(
+        name=concept(ASSESSMENT),
+        value=concept(VERDICTS[plausibility.verdict]),
+        relationship_type=hd.RelationshipTypeValues.CONTAINS,
     )
+    container.ContentSequence = hd.ContentSequence([verdict, *(_comment(text) for text in texts)])
     return container
+
+
+def _comment(text: str) -> hd.TextContentItem:
+    return hd.TextContentItem(name=concept(COMMENT), value=text, relationship_type=hd.RelationshipTypeValues.CONTAINS)
 
 
 def _predecessors(source: Source, job: Job) -> list[Dataset] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -13,7 +14,7 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 
 from models.geometry import Geometry
-from models.volume import Code, ModelCard, Segment, Segmentation, Stack, Volume
+from models.volume import Check, Code, ModelCard, Segment, Segmentation, Stack, Total, Volume
 from router.contract import Job, JobId, Measurement, OrthancId, StudyUID, make_job_id
 from router.settings import ResultSettings, RisSettings, Settings
 from workers.results import Results, encode_all
@@ -124,6 +125,27 @@ def make_segmentation(source: Source, *, segments: int = 2, warnings: tuple[str,
     )
 
 
+def make_hippocampus(source: Source) -> Segmentation:
+    """The two boxes as the front and back of one hippocampus, with a total and two checks that passed."""
+    hippocampus = Code(value="5366008", scheme="SCT", meaning="Hippocampus")
+    front = Code(value="255549009", scheme="SCT", meaning="Anterior")
+    back = Code(value="255551008", scheme="SCT", meaning="Posterior")
+    plain = make_segmentation(source)
+    segments = tuple(
+        Segment(number=n, name=f"Left hippocampus, {part}", category=ORGAN, type=hippocampus, modifier=LEFT, topography=code)
+        for n, part, code in ((1, "anterior", front), (2, "posterior", back))
+    )  # fmt: skip
+    return replace(
+        plain,
+        segments=segments,
+        totals=(Total(name="Left hippocampus", segments=(1, 2)),),
+        checks=(
+            Check(name="a: volume", passed=True, text="a: 5 ml is within the expected range of 2 to 6 ml"),
+            Check(name="b: volume", passed=True, text="b: 5 ml is within the expected range of 2 to 6 ml"),
+        ),
+    )
+
+
 def make_job(source: Source, *, route: str = "ct_lungs", **changes: object) -> Job:
     """A job on that source; ``changes`` replace its fields."""
     study = str(source.first.StudyInstanceUID)
@@ -147,6 +169,7 @@ class Factory:
     created_at = CREATED_AT
     source = staticmethod(make_source)
     segmentation = staticmethod(make_segmentation)
+    hippocampus = staticmethod(make_hippocampus)
     job = staticmethod(make_job)
     settings = ResultSettings(institution="St. Elsewhere")
     ris = RisSettings()

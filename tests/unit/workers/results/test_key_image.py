@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 from workers.results.drawing import (
+    AMBER,
     BANNER,
     BANNER_TEXT,
     PANEL,
     SIZE,
+    Window,
     contour,
+    entries,
+    legend,
     numbers_text,
     place_text,
     scale_mm,
@@ -140,6 +144,27 @@ def test_a_retry_draws_the_same_picture(make: Any) -> None:
     draw = lambda: to_png(render_key_image(source.volume, segmentation, ()))  # noqa: E731  (said once, used twice)
     assert draw() == draw()
     assert Image.open(BytesIO(draw())).size == SIZE
+
+
+def test_the_legend_has_a_line_for_each_segment_and_each_total(make: Any) -> None:
+    source = make.source()
+    segmentation = make.hippocampus(source)
+    lines = entries(segmentation, make.measurements(source, segmentation))
+    assert [line.name for line in lines] == [*(s.name for s in segmentation.segments), "Left hippocampus, total"]
+    assert lines[0].colour == segmentation.segments[0].colour
+    assert lines[-1].colour is None
+    assert lines[-1].numbers.endswith(" ml")
+
+
+def test_the_verdict_is_amber_only_where_a_person_should_look(make: Any) -> None:
+    source = make.source()
+    good = make.hippocampus(source)
+    bad = replace(good, warnings=("the mask touches the edge",))
+    counts = []
+    for segmentation in (good, bad):
+        pixels = np.asarray(legend(segmentation, (), Window(low=0, high=1, text=""))).reshape(-1, 3)
+        counts.append(int((pixels == AMBER).all(axis=1).sum()))
+    assert counts[0] == 0 < counts[1]
 
 
 def test_an_empty_mask_is_drawn_too(make: Any) -> None:

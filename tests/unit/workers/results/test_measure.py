@@ -42,6 +42,15 @@ def test_an_empty_segment_measures_zero_and_has_no_mean(make: Any) -> None:
     assert [(m.quantity, m.value) for m in of_left] == [("volume", 0.0)]
 
 
+def test_a_total_is_the_volume_of_its_segments_together(make: Any) -> None:
+    source = make.source()
+    segmentation = make.hippocampus(source)
+    total = measure(source.volume, segmentation)[-1]
+    voxels = int((segmentation.labels > 0).sum())
+    assert (total.segment_number, total.segment_name, total.quantity) == (0, "Left hippocampus", "volume")
+    assert total.value == pytest.approx(voxels * 1.25 * 1.5 * 3.0 / 1000, abs=0.001)
+
+
 def test_a_mask_on_another_grid_is_refused(make: Any) -> None:
     source = make.source()
     segmentation = make.segmentation(source)

@@ -94,12 +94,20 @@ def test_pixel_measures_are_the_grids(seg: Dataset, source: Any) -> None:
     assert float(measures.SpacingBetweenSlices) == pytest.approx(3.0)
 
 
+def test_a_segment_that_is_a_part_has_two_modifiers_its_side_and_its_part(make: Any, source: Any) -> None:
+    made = make.seg(source, segmentation=make.hippocampus(source))
+    kinds = [item.SegmentedPropertyTypeCodeSequence[0] for item in made.SegmentSequence]
+    modifiers = [[code.CodeValue for code in kind.SegmentedPropertyTypeModifierCodeSequence] for kind in kinds]
+    assert [kind.CodeValue for kind in kinds] == ["5366008", "5366008"]
+    assert modifiers == [["7771000", "255549009"], ["7771000", "255551008"]]
+
+
 def test_segments_say_what_they_are_and_who_found_them(seg: Dataset, make: Any, source: Any) -> None:
     job = make.job(source)
     for number, (item, side) in enumerate(zip(seg.SegmentSequence, ("24028007", "7771000"), strict=True), start=1):
         kind = item.SegmentedPropertyTypeCodeSequence[0]
         category = item.SegmentedPropertyCategoryCodeSequence[0]
-        modifier = kind.SegmentedPropertyTypeModifierCodeSequence[0]
+        (modifier,) = kind.SegmentedPropertyTypeModifierCodeSequence
         assert (kind.CodeValue, kind.CodingSchemeDesignator) == ("39607008", "SCT")
         assert (category.CodeValue, category.CodingSchemeDesignator) == ("91723000", "SCT")
         assert (modifier.CodeValue, modifier.CodingSchemeDesignator) == (side, "SCT")

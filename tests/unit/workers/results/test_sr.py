@@ -117,11 +117,36 @@ def test_the_algorithm_is_contributing_equipment_with_the_segs_device_uid(sr: Da
 
 def test_a_plausibility_warning_is_in_the_report(sr: Dataset) -> None:
     (container,) = items(sr, "C0034375")
-    assert items(container, "121106")[0].TextValue == "Check: the mask touches the edge of the field of view"
+    assert coded(container, "111005") == ["CHECK"]
+    assert items(container, "121106")[1].TextValue == "Check: the mask touches the edge of the field of view"
 
 
-def test_without_warnings_there_is_no_evaluation(make: Any, source: Any) -> None:
-    assert not items(make.encode(source)["sr"], "C0034375")
+def test_the_verdict_of_the_checks_is_coded_even_when_all_passed(make: Any, source: Any) -> None:
+    (container,) = items(make.encode(source, segmentation=make.hippocampus(source))["sr"], "C0034375")
+    assert coded(container, "111005") == ["PLAUSIBLE"]
+    assert items(container, "121106")[0].TextValue == "Plausibility: 2 of 2 checks passed"
+
+
+def test_a_result_that_nothing_checked_is_to_be_checked_by_a_person(make: Any, source: Any) -> None:
+    (container,) = items(make.encode(source)["sr"], "C0034375")
+    assert coded(container, "111005") == ["CHECK"]
+    assert [item.TextValue for item in items(container, "121106")] == ["Plausibility: nothing was checked"]
+
+
+def test_a_finding_site_has_its_side_and_its_part(make: Any, source: Any) -> None:
+    groups = items(make.encode(source, segmentation=make.hippocampus(source))["sr"], "125007")
+    assert [coded(group, "272741003") for group in groups] == [["7771000"], ["7771000"]]
+    assert [coded(group, "106233006") for group in groups] == [["255549009"], ["255551008"]]
+
+
+def test_a_total_is_told_in_words_because_no_group_may_hold_it(make: Any, source: Any) -> None:
+    made = make.results(source, segmentation=make.hippocampus(source))
+    parts, total = made.measurements[:-1], made.measurements[-1]
+    (container,) = items(made.objects["sr"], "C0034375")
+    told = items(container, "121106")[-1].TextValue
+    assert told == f"Total: Left hippocampus, volume {total.value:g} cm3"
+    assert total.value == pytest.approx(sum(m.value for m in parts if m.quantity == "volume"), abs=0.002)
+    assert len(items(made.objects["sr"], "125007")) == 2
 
 
 def test_a_revision_names_the_report_that_it_replaces(make: Any, source: Any) -> None:
