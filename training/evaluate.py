@@ -72,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--card", action="store_true", help="write the figures into the bundle's docs/README.md")
     parser.add_argument("--weights", metavar="PATH", help="weights of a bundle that does not hold its own")
+    class_arguments(parser)
+    model_arguments(parser)
+
+
+def class_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is compared, where the bundle does not say it: shared with compare."""
     parser.add_argument(
         "--class",
         dest="classes",
@@ -80,7 +86,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=LABELS:SEGMENTS",
         help="which expert labels which segments answer to, instead of what the bundle says",
     )
-    model_arguments(parser)
 
 
 def data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -332,10 +337,10 @@ class Report:
         return "\n".join(lines)
 
 
-def portable(path: Path) -> str:
+def portable(path: Path, folder: str = "bundles") -> str:
     """A path as it may be written into a document: where a folder lies on one machine is left out."""
     plain = not path.is_absolute() and ".." not in path.parts and path.name
-    return path.as_posix() if plain else f"bundles/{path.resolve().name}"
+    return path.as_posix() if plain else f"{folder}/{path.resolve().name}"
 
 
 def structures(model: Model, results: Sequence[CaseResult], *, seed: int) -> dict[str, Any]:

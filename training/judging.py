@@ -6,6 +6,7 @@ by the segmenter that the worker would use and measures it. Next: metrics.py (th
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from models.bundle import Bundle, EvaluationClass, read_bundle
@@ -217,6 +219,21 @@ def judge_case(
     )
 
 
+def paired_dice(structure: str, results: Sequence[Sequence[CaseResult]]) -> list[npt.NDArray[np.float64]]:
+    """Per model the Dice of one structure by case, for a paired comparison; all models saw the same cases.
+
+    A case that a model refused counts 0. Where one model rightly draws nothing and another draws what is not there,
+    nothing is the perfect answer: 1. Cases without the structure on any side are left out.
+    """
+    scores = [[0.0 if one.refusal else one.measures[structure].dice for one in group] for group in results]
+    counted = [place for place in range(len(scores[0])) if any(score[place] is not None for score in scores)]
+    return [np.asarray([_or_perfect(score[place]) for place in counted], dtype=np.float64) for score in scores]
+
+
+def _or_perfect(value: float | None) -> float:
+    return 1.0 if value is None else value
+
+
 def load_case(case: Case) -> Example:
     """A case's voxels; every fault of reading is a DataError that names the case."""
     try:
@@ -282,6 +299,7 @@ class Watch:
             torch.cuda.reset_peak_memory_stats()
             self._before_mb = torch.cuda.memory_allocated() / 1e6
         else:
+            _give_back()
             _forget_peak()
             self._before_mb = _status_mb("VmRSS") or 0.0
         self._began = time.perf_counter()
@@ -296,6 +314,13 @@ class Watch:
         else:
             self.peak_mb = _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         self.growth_mb = max(0.0, self.peak_mb - self._before_mb) if self._before_mb else 0.0
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, or what one model left behind would hide what the next one takes."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _forget_peak() -> None:

@@ -225,13 +225,18 @@ def lower_bound(values: npt.NDArray[np.float64], *, seed: int = 0) -> float | No
     return _bootstrap(values, "greater", seed)[0]
 
 
+def _mean(values: npt.NDArray[np.float64], axis: int = -1) -> Any:
+    """Rounded, because BCa counts resamples that equal the mean, and rounding errors must not tell them apart."""
+    return np.round(np.mean(values, axis=axis), 9)
+
+
 def _bootstrap(values: npt.NDArray[np.float64], alternative: str, seed: int) -> tuple[float, float]:
     for method in ("BCa", "percentile"):  # BCa has no answer for a few nearly equal values
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = bootstrap(
                 (values,),
-                np.mean,
+                _mean,
                 n_resamples=RESAMPLES,
                 confidence_level=0.95,
                 alternative=alternative,

@@ -29,7 +29,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
@@ -40,7 +39,17 @@ from training.cases import Dataset
 from training.errors import ConfigError, NotPromoted, TrainingError
 from training.evaluate import data_arguments, model_arguments, open_data, read_names
 from training.export import SIDES, is_run
-from training.judging import CaseResult, Chosen, Model, choose, judge_case, load_case, open_model, require_classes
+from training.judging import (
+    CaseResult,
+    Chosen,
+    Model,
+    choose,
+    judge_case,
+    load_case,
+    open_model,
+    paired_dice,
+    require_classes,
+)
 from training.metrics import figure, lower_bound
 
 MARGIN = 0.01
@@ -321,17 +330,15 @@ def _identity(model: Model) -> dict[str, str]:
 
 
 def _verdict(structure: str, results: Sequence[Sequence[CaseResult]], seed: int) -> Verdict:
-    scores = [paired(structure, group) for group in results]
-    counted = [place for place in range(len(scores[0])) if any(score[place] is not None for score in scores)]
-    # Where one model draws what is not there and the other rightly nothing, nothing is the perfect answer.
-    arrays = [np.asarray([_or_perfect(score[place]) for place in counted], dtype=np.float64) for score in scores]
+    arrays = paired_dice(structure, results)
+    count = int(arrays[0].size)
     own = figure(list(arrays[0]), seed=seed)
-    if len(arrays) == 1 or not counted:
-        return Verdict(structure=structure, cases=len(counted), candidate=own.mean, candidate_ci95=own.ci95)
+    if len(arrays) == 1 or not count:
+        return Verdict(structure=structure, cases=count, candidate=own.mean, candidate_ci95=own.ci95)
     theirs, difference = figure(list(arrays[1]), seed=seed), arrays[0] - arrays[1]
     return Verdict(
         structure=structure,
-        cases=len(counted),
+        cases=count,
         candidate=own.mean,
         candidate_ci95=own.ci95,
         current=theirs.mean,
@@ -339,15 +346,6 @@ def _verdict(structure: str, results: Sequence[Sequence[CaseResult]], seed: int)
         difference=float(difference.mean()),
         lower=lower_bound(difference, seed=seed),
     )
-
-
-def paired(structure: str, results: Sequence[CaseResult]) -> list[float | None]:
-    """Dice by case; a case that the model refused to read counts 0, one without the structure on both sides None."""
-    return [0.0 if result.refusal else result.measures[structure].dice for result in results]
-
-
-def _or_perfect(value: float | None) -> float:
-    return 1.0 if value is None else value
 
 
 def record(folder: Path, entry: Mapping[str, Any]) -> None:
