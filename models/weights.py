@@ -27,7 +27,8 @@ def load_into(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> 
     unknown = [name for name in weights if name not in first]
     if missing or unknown:
         raise ModelUnavailable(
-            f"the weights do not fit the network: {_few('missing', missing)}{_few('unknown', unknown)}"
+            "the weights do not fit the network: "
+            + "; ".join(_few(what, names) for what, names in (("missing", missing), ("unknown", unknown)) if names)
         )
     whole = {name: weights[name] if name in weights else weights[first[name]] for name in first}
     try:
@@ -48,7 +49,5 @@ def _first_names(network: torch.nn.Module) -> dict[str, str]:
 
 
 def _few(what: str, names: list[str]) -> str:
-    if not names:
-        return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{what} {', '.join(names[:3])}{more}"
