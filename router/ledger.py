@@ -38,6 +38,8 @@ from router.studies import Studies, find_order
 
 log = structlog.get_logger(__name__)
 FORGET_WORKER_S = 3600.0
+REFUSED = "refused"
+"""Verdict of a reading whose model gave no result; the others come from the worker ("plausible", "check")."""
 FINAL = tuple(state.value for state in FINAL_STATES)
 
 
@@ -299,13 +301,19 @@ class Ledger(Studies):
         warnings: Sequence[str],
         deliveries: Sequence[Mapping[str, Any]],
         now: float,
+        plausibility: Mapping[str, Any] | None = None,
     ) -> None:
-        """All objects are in the archive: keep the measurements and what is owed to the other destinations."""
+        """All objects are in the archive: keep the measurements and what is owed to the other destinations.
+
+        ``plausibility`` is what the checks of the result came to; its ``verdict`` is kept beside it, to be counted.
+        """
         values = {
             "stored_at": now,
             "results": dict(results),
             "measurements": list(measurements),
             "warnings": list(warnings),
+            "verdict": plausibility["verdict"] if plausibility else None,
+            "plausibility": dict(plausibility) if plausibility else None,
         }
         with self.begin() as db:
             self._while_held(job_id, token, values, db)
@@ -344,15 +352,19 @@ class Ledger(Studies):
             if ok and destination == "ris":
                 stamp(db, job_id, StampName.ORU_ACKNOWLEDGED, now, keep_first=True, insert_=self._insert)
 
-    def finish(self, job_id: str, token: str, state: JobState, reason: str, now: float) -> None:
-        """End a job for good."""
-        values = {
+    def finish(
+        self, job_id: str, token: str, state: JobState, reason: str, now: float, *, refused: bool = False
+    ) -> None:
+        """End a job for good; ``refused``: by its model, which would not read the series or found nothing plausible."""
+        values: dict[str, Any] = {
             "state": state.value,
             "reason": reason,
             "finished_at": now,
             "lease_token": None,
             "lease_until": None,
         }
+        if refused:
+            values["verdict"] = REFUSED
         with self.begin() as db:
             self._while_held(job_id, token, values, db)
             _end_attempt(db, job_id, now, state.value, reason if state is not JobState.DONE else "")

@@ -1,7 +1,8 @@
 """The router's page for Prometheus, and its /health and /ready.
 
-Gauges are read from the ledger at each scrape, so they are true after a restart; histograms grow as jobs end. No label
-names a patient or a study: routes, priorities, queues, stages, states only. Next: reports.py.
+Gauges and counts are read from the ledger at each scrape, so they are true after a restart; histograms grow as jobs
+end. No label names a patient or a study: routes, priorities, queues, stages, states, models and verdicts only.
+Next: reports.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram, make_wsgi_app
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from router import reports
@@ -73,6 +74,12 @@ def _other_metrics(now: dict[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "medai_studies_arriving", "Studies whose completeness is not decided yet.", value=now["studies_arriving"]
     )
+    verdicts = CounterMetricFamily(
+        "medai_verdicts", "Readings in the ledger by what the model's checks came to.", labels=["model", "verdict"]
+    )
+    for item in now["verdicts"]:
+        verdicts.add_metric([item["model"], item["verdict"]], item["count"])
+    yield verdicts
     alive = sum(bool(item["alive"]) for item in now["workers"])
     yield GaugeMetricFamily("medai_workers_alive", "Workers heard of lately.", value=alive)
 

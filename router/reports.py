@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, and_, func, select
+from sqlalchemy import Connection, RowMapping, and_, func, select
 
 from router import schema as t
 from router.contract import FINAL_STATES, JobState, Priority, StampName
@@ -123,6 +123,8 @@ def _job(
         "results": row["results"] or {},
         "measurements": row["measurements"] or [],
         "warnings": row["warnings"] or [],
+        "verdict": row["verdict"],
+        "plausibility": row["plausibility"],
         "oru": {"control_id": ris["control_id"], "ack": ris["receipt"], "error": ris["error"]} if ris else None,
         "deliveries": [
             {k: item[k] for k in ("destination", "state", "attempts", "receipt", "error", "done_at")} for item in owed
@@ -174,7 +176,7 @@ def study(ledger: Ledger, study_uid: str) -> dict[str, Any] | None:
 
 
 def status(ledger: Ledger, now: float) -> dict[str, Any]:
-    """Queue depth and oldest waiting by queue and priority, jobs by state, studies still arriving, workers, models."""
+    """The queue by priority, jobs by state, studies still arriving, workers, models and the verdicts on their results."""
     pending = t.jobs.c.state == JobState.PENDING.value
     depth = (
         select(t.jobs.c.queue, t.jobs.c.priority, func.count().label("depth"), func.min(t.jobs.c.created_at).label("o"))
@@ -207,7 +209,15 @@ def status(ledger: Ledger, now: float) -> dict[str, Any]:
             "studies_arriving": int(arriving.scalar_one()),
             "workers": [{**item, "alive": now - item["seen_at"] < ALIVE_S} for item in people],
             "models": known,
+            "verdicts": _verdicts(db),
         }
+
+
+def _verdicts(db: Connection) -> list[dict[str, Any]]:
+    """How many readings of each model came to each verdict; as many rows as there are models, times three at most."""
+    columns = (t.jobs.c.model, t.jobs.c.verdict)
+    query = select(*columns, func.count().label("count")).where(t.jobs.c.verdict.is_not(None))
+    return [dict(row) for row in db.execute(query.group_by(*columns).order_by(*columns)).mappings()]
 
 
 def finished_stamps(ledger: Ledger, *, since: float, limit: int = 100_000) -> list[dict[str, Any]]:

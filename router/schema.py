@@ -126,6 +126,8 @@ jobs = Table(
     Column("results", JSON),
     Column("measurements", JSON),
     Column("warnings", JSON),
+    Column("verdict", String(16)),
+    Column("plausibility", JSON),
     Index(None, "state", "priority", "created_at"),
     Index(None, "study_id", "route", "slot", "revision"),
     Index(None, "created_at"),

@@ -89,7 +89,7 @@ def job(story: Mapping[str, Any]) -> str:
         parts += [
             f"  {m['segment_name']:<24} {m['quantity']:<18} {m['value']:.1f} {m['unit']}" for m in story["measurements"]
         ]
-    parts += [f"  note: {text}" for text in story["warnings"]]
+    parts += plausibility(story)
     parts += ["", "results"]
     parts += [f"  {kind.upper():<3} {item['orthanc_id']}" for kind, item in story["results"].items()] or ["  none"]
     for item in story["deliveries"]:
@@ -100,6 +100,20 @@ def job(story: Mapping[str, Any]) -> str:
         took = seconds(item["ended_at"] - item["started_at"]) if item["ended_at"] else "running"
         parts.append(f"  {item['number']}: {item['outcome']} on {item['worker']}, {took} {item['error']}".rstrip())
     return "\n".join(parts)
+
+
+def plausibility(story: Mapping[str, Any]) -> list[str]:
+    """The verdict with the checks that did not pass or could not be made; other notes follow."""
+    found = story.get("plausibility")
+    notes = list(story["warnings"])
+    if not found:
+        return [f"  note: {text}" for text in notes]
+    parts = ["", f"plausibility: {found['verdict']}, {found['summary']}"]
+    for item in found["checks"]:
+        if not item["passed"]:
+            parts.append(f"  {'not made' if item['passed'] is None else 'check'}: {item['text']}")
+            notes = [text for text in notes if text != item["text"]]
+    return parts + [f"  note: {text}" for text in notes]
 
 
 def status(now_is: Mapping[str, Any], now: float) -> str:
@@ -122,6 +136,8 @@ def status(now_is: Mapping[str, Any], now: float) -> str:
     parts.append("models" if now_is["models"] else "models   none announced")
     for item in now_is["models"]:
         parts.append(f"  {item['name']} {item['version']}  {'ready' if item['available'] else item['reason']}")
+        counted = [f"{v['count']} {v['verdict']}" for v in now_is["verdicts"] if v["model"] == item["name"]]
+        parts += [f"    results: {', '.join(counted)}"] if counted else []
     return "\n".join(parts)
 
 

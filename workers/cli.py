@@ -113,6 +113,7 @@ def cmd_process(options: argparse.Namespace) -> int:
         return 0
     for item in content["measurements"]:
         print(f"{item['segment_name']:<24} {item['quantity']:<18} {item['value']:.1f} {item['unit']}")
+    print(f"{content['plausibility']['verdict']}: {content['plausibility']['summary']}")
     for text in content["warnings"]:
         print(f"note: {text}")
     for name in content["files"].values():

@@ -22,7 +22,7 @@ from router.errors import OrthancRefused, PermanentError, RisRefused, RisUnreach
 from router.ledger import Claim, Ledger, Pending
 from router.orthanc import Orthanc, orthanc_id
 from router.settings import RisSettings, Settings
-from workers.results import Results
+from workers.results import Results, as_json
 from workers.results.oru import parse_ack
 
 AR_TRIES = 5
@@ -71,6 +71,7 @@ def store(
         results={kind: asdict(item) for kind, item in objects.items()},
         measurements=[asdict(item) for item in results.measurements],
         warnings=results.warnings,
+        plausibility=as_json(results.plausibility),
         deliveries=owed(job, results, settings),
         now=clock(),
     )

@@ -20,13 +20,13 @@ from pydicom.dataset import Dataset
 from models.inference import Segmenter
 from models.preprocess import labels_to_nifti, nifti_to_volume
 from models.registry import Registry
-from models.volume import Segmentation, Volume
-from router.contract import Job, JobId, OrthancId, StampName, StudyUID, make_job_id, sources_hash
+from models.volume import Plausibility, Segmentation, Volume
+from router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
 from router.errors import PermanentError
 from router.settings import Settings
 from workers import pipeline
 from workers.deliver import to_bytes
-from workers.results import Results
+from workers.results import Results, as_json
 from workers.results.key_image import render_key_image, to_png
 from workers.results.measure import measure
 from workers.source_files import read_series
@@ -118,7 +118,7 @@ def process_dicom(
     ports = FilePorts(settings=settings, images=chosen.images, segmenter=segmenter, out=out, report=report)
     began = time.time()
     results = pipeline.run(job, ports, created_at=datetime.now(tz=UTC).astimezone().replace(microsecond=0))
-    return summary(segmenter, results.measurements, results.warnings, ports.files, time.time() - began)
+    return summary(segmenter, results.measurements, results.plausibility, ports.files, time.time() - began)
 
 
 def local_job(images: Sequence[Dataset], segmenter: Segmenter) -> Job:
@@ -150,7 +150,7 @@ def process_nifti(path: Path, out: Path, *, registry: Registry, model: str | Non
         segmentation = segmenter.segment(volume)
     report("inferred")
     files = write_nifti(volume, segmentation, out, path)
-    return summary(segmenter, measure(volume, segmentation), segmentation.warnings, files, time.time() - began)
+    return summary(segmenter, measure(volume, segmentation), segmentation.plausibility, files, time.time() - began)
 
 
 def write_nifti(volume: Volume, segmentation: Segmentation, out: Path, source: Path) -> dict[str, str]:
@@ -180,7 +180,11 @@ def choose(registry: Registry, modality: str | None, model: str | None) -> Segme
 
 
 def summary(
-    segmenter: Segmenter, measurements: Any, warnings: Any, files: dict[str, str], seconds: float
+    segmenter: Segmenter,
+    measurements: Sequence[Measurement],
+    plausibility: Plausibility,
+    files: dict[str, str],
+    seconds: float,
 ) -> dict[str, Any]:
     """What came out."""
     return {
@@ -188,7 +192,8 @@ def summary(
         "model_version": segmenter.card.version,
         "seconds": round(seconds, 3),
         "measurements": [asdict(item) for item in measurements],
-        "warnings": list(warnings),
+        "warnings": list(plausibility.findings),
+        "plausibility": as_json(plausibility),
         "files": files,
     }
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 from pydicom.dataset import Dataset
 
+from models.errors import ModelRefused
 from models.inference import Segmenter
 from router.contract import Job, JobState, StampName
 from router.errors import LeaseLost, PermanentError, TemporaryError
@@ -121,7 +122,8 @@ class JobRunner:
             return self._later(claim, error)
         except PermanentError as error:
             log.warning("job_failed", job=job_id, reason=str(error))
-            self.ledger.finish(job_id, claim.token, JobState.FAILED, str(error), self.clock())
+            refused = isinstance(error.__cause__, ModelRefused)
+            self.ledger.finish(job_id, claim.token, JobState.FAILED, str(error), self.clock(), refused=refused)
             return JobState.FAILED
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a library must cost a retry, not the job
             return self._crashed(claim, error)

@@ -11,12 +11,14 @@ from typing import Any
 
 import ledger_cases as cases
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from ledger_cases import T0, arrive, make, seen, store
 from servers import postgresql
 
-from router import reports
+from router import migrations, reports
 from router.contract import JobState, Order, Priority, StampName, Verdict
 from router.errors import LeaseLost, TemporaryError
 from router.ledger import Ledger
@@ -53,6 +55,23 @@ def test_migrations_make_exactly_the_tables_of_the_schema(ledger: Ledger) -> Non
     with ledger.begin() as db:
         differences = compare_metadata(MigrationContext.configure(db, opts={"compare_type": True}), metadata)
     assert differences == []
+
+
+def test_a_ledger_of_the_first_version_keeps_its_jobs_when_it_is_brought_up_to_date(ledger: Ledger) -> None:
+    job_id, _ = make(ledger, arrive(ledger, seen()))
+    (before,) = reports.jobs(ledger)
+    move_to(ledger, "0001")
+    ledger.migrate()
+    assert reports.jobs(ledger) == [before]
+    assert (before["job_id"], before["verdict"], before["plausibility"]) == (job_id, None, None)
+    assert before["stamps"]
+
+
+def move_to(ledger: Ledger, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["engine"] = ledger.engine
+    command.downgrade(config, revision)
 
 
 def test_several_processes_may_migrate_at_once(ledger: Ledger, tmp_path: Path) -> None:

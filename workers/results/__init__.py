@@ -8,12 +8,13 @@ Next: source.py (what the images say), identity.py (UIDs and texts), seg.py, sr.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
 from pydicom import Dataset
 
-from models.volume import Segmentation, Stack
+from models.volume import Check, Plausibility, Segmentation, Stack
 from router.contract import Job, Measurement
 from router.settings import ResultSettings, Settings
 from workers.results.identity import ResultUids
@@ -24,7 +25,7 @@ from workers.results.seg import encode_seg
 from workers.results.source import Source
 from workers.results.sr import encode_sr
 
-__all__ = ["ENCODERS", "Context", "ResultUids", "Results", "Source", "encode_all"]
+__all__ = ["ENCODERS", "Context", "ResultUids", "Results", "Source", "as_json", "encode_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,23 @@ class Results:
     measurements: tuple[Measurement, ...]
     warnings: tuple[str, ...]
     uids: ResultUids
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def plausibility(self) -> Plausibility:
+        """What the checks came to."""
+        return Plausibility(findings=self.warnings, checks=self.checks)
+
+
+def as_json(plausibility: Plausibility) -> dict[str, Any]:
+    """A verdict with its checks, for the ledger and for ``medai process --json``."""
+    return {
+        "verdict": plausibility.verdict,
+        "summary": plausibility.summary,
+        "passed": plausibility.passed,
+        "made": plausibility.made,
+        "checks": [asdict(check) for check in plausibility.checks],
+    }
 
 
 def _seg(context: Context, _made: Mapping[str, Dataset]) -> Dataset:
@@ -107,6 +125,7 @@ def encode_all(
         oru=_oru(context, settings),
         measurements=context.measurements,
         warnings=segmentation.warnings,
+        checks=segmentation.checks,
         uids=ResultUids.of(job.job_id),
     )
 

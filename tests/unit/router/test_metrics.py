@@ -69,6 +69,15 @@ def world(tmp_path: Path) -> Iterator[World]:
     ledger.close()
 
 
+def test_readings_are_counted_by_model_and_verdict(world: World) -> None:
+    world.reading("1.1", T0)
+    world.reading("1.2", T0)
+    world.reading("1.3", T0, state=JobState.FAILED)
+    values = world.values()
+    assert values["medai_verdicts_total", "mr_brain", "plausible"] == 2
+    assert ("medai_verdicts_total", "mr_brain", "refused") not in values
+
+
 def test_gauges_say_what_the_ledger_holds_now(world: World) -> None:
     make(world.ledger, arrive(world.ledger, seen(uid="1.1")), at=T0 - 30)
     world.ledger.worker_seen("w1", queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=T0)

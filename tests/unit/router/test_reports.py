@@ -159,3 +159,24 @@ def test_every_grouping_that_is_offered_works(ledger: Ledger, by: str) -> None:
     read(ledger, job, JobState.DONE, at=T0 + 5)
     (group,) = reports.turnaround(ledger, since=T0, by=by)
     assert group["group"] == {"route": "brain", "modality": "MR", "priority": "routine"}[by]
+
+
+def test_a_verdict_is_kept_with_its_checks_and_counted_by_model(ledger: Ledger) -> None:
+    for uid, verdict in (("1.1", "plausible"), ("1.2", "check"), ("1.3", "check")):
+        job_id, _ = make(ledger, arrive(ledger, seen(uid=uid)))
+        claim = ledger.claim(job_id, worker="w", lease_s=100, now=T0)
+        assert claim is not None
+        store(ledger, claim, verdict=verdict)
+    refused, _ = make(ledger, arrive(ledger, seen(uid="1.4")))
+    claim = ledger.claim(refused, worker="w", lease_s=100, now=T0)
+    assert claim is not None
+    ledger.finish(refused, claim.token, JobState.FAILED, "no brain", T0 + 1, refused=True)
+    (first,) = reports.jobs(ledger, study_uid="1.1")
+    assert (first["verdict"], first["plausibility"]["summary"]) == ("plausible", "1 of 1 checks passed")
+    (last,) = reports.jobs(ledger, study_uid="1.4")
+    assert (last["verdict"], last["plausibility"]) == ("refused", None)
+    assert reports.status(ledger, T0)["verdicts"] == [
+        {"model": "mr_brain", "verdict": "check", "count": 2},
+        {"model": "mr_brain", "verdict": "plausible", "count": 1},
+        {"model": "mr_brain", "verdict": "refused", "count": 1},
+    ]

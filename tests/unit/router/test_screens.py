@@ -17,7 +17,7 @@ JOB: dict[str, Any] = {
 }  # fmt: skip
 EMPTY: dict[str, Any] = {
     "queues": [], "queue_depth": 0, "oldest_waiting_s": 0.0, "jobs": {"pending": 0, "done": 0}, "studies": 0,
-    "studies_arriving": 0, "workers": [], "models": [],
+    "studies_arriving": 0, "workers": [], "models": [], "verdicts": [],
 }  # fmt: skip
 
 
@@ -127,6 +127,33 @@ def test_a_story_tells_decisions_measurements_deliveries_and_attempts() -> None:
     ):  # fmt: skip
         assert part in text
     assert not any(line != line.rstrip() for line in text.splitlines())
+
+
+def test_a_story_tells_the_verdict_and_each_thing_to_check_once() -> None:
+    checks = [
+        {"name": "a: volume", "passed": True, "text": "a is as large as expected"},
+        {"name": "a: edges", "passed": False, "text": "a is cut off"},
+        {"name": "b: pair", "passed": None, "text": "b has no other side"},
+    ]
+    found = {"verdict": "check", "summary": "1 of 2 checks passed, 1 could not be made", "checks": checks}
+    text = screens.job({**JOB, "warnings": ["a is cut off", "another patient"], "plausibility": found})
+    lines = [line.strip() for line in text.splitlines()]
+    assert "plausibility: check, 1 of 2 checks passed, 1 could not be made" in lines
+    assert [line for line in lines if "cut off" in line] == ["check: a is cut off"]
+    assert "not made: b has no other side" in lines
+    assert "note: another patient" in lines
+    assert "as large as expected" not in text
+
+
+def test_a_models_results_are_counted_under_its_name() -> None:
+    models = [{"name": "m", "version": "1", "available": True, "reason": ""}]
+    verdicts = [
+        {"model": "m", "verdict": "check", "count": 2},
+        {"model": "m", "verdict": "plausible", "count": 5},
+        {"model": "gone", "verdict": "plausible", "count": 9},
+    ]
+    text = screens.status({**EMPTY, "models": models, "verdicts": verdicts}, NOW)
+    assert text.splitlines()[-1] == "    results: 2 check, 5 plausible"
 
 
 def test_a_story_without_results_says_so() -> None:

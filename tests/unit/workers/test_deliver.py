@@ -256,6 +256,7 @@ def test_objects_are_announced_before_they_are_sent_and_confirmed_after(orthanc:
     assert list(stored["results"]) == ["seg", "sr", "sc"]
     assert stored["measurements"][0]["segment_name"] == "Brain"
     assert stored["warnings"] == ("note",)
+    assert (stored["plausibility"]["verdict"], stored["plausibility"]["checks"]) == ("check", [])
     assert [row["destination"] for row in stored["deliveries"]] == ["pacs2", "ris"]
 
 
