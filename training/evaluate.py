@@ -25,8 +25,8 @@ from tqdm import tqdm
 from training import card
 from training.cases import Case, Dataset
 from training.datasets import open_dataset
-from training.errors import ConfigError, DataError, TrainingError
-from training.export import CLASSIFIER, SIDES
+from training.errors import ConfigError, DataError, LeakageError, TrainingError
+from training.export import CLASSIFIER, SIDES, KeptSplit, read_run
 from training.judging import (
     CaseResult,
     Chosen,
@@ -46,6 +46,7 @@ examples:
   medai-train evaluate models/bundles/mr_hippocampus --data DATA --split test --json figures.json
   medai-train evaluate runs/hippocampus --data DATA --out judged/      tables and the worst cases as pictures
   medai-train evaluate models/bundles/mr_hippocampus --data DATA --split test --card   figures into the model card
+  medai-train evaluate models/bundles/ct_head_neck --folds runs/hn-* --data DATA --card     by cross-validation
   medai-train evaluate bundles/ct_lungs --data OTHER --class lungs=1,2:1 --weights UNet_wdk24.pt
 """
 CLASSIFIER_JUDGE = "training.kinds"
@@ -66,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cases", type=Path, metavar="FILE", help="names of the cases to judge on, one a line")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="only the first N of the cases")
+    parser.add_argument(
+        "--folds",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="cross-validation: judge these runs of BUNDLE's configuration, each on its own side, and pool the cases",
+    )
     parser.add_argument("--strict", action="store_true", help="let the model refuse cases as it would in service")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write cases.csv, cases.parquet, figures.json, worst/")
     parser.add_argument("--worst", type=int, default=3, metavar="N", help="how many worst cases become pictures (3)")
@@ -146,10 +155,13 @@ def with_classes(model: Model, texts: Sequence[str]) -> Model:
 def _evaluate(options: argparse.Namespace, model: Model) -> int:
     require_classes(model)
     dataset = open_data(options, model)
-    names = read_names(options.cases) if options.cases else ()
-    chosen = choose(dataset, model.kept, side=options.split, names=names, limit=options.limit)
-    print(f"{model.name}: {len(chosen.cases)} cases of {dataset.name}, {chosen.reason}", file=sys.stderr)
-    results, worst = _judge(options, model, chosen.cases)
+    if options.folds:
+        chosen, results, worst = _cross_validate(options, model, dataset)
+    else:
+        names = read_names(options.cases) if options.cases else ()
+        chosen = choose(dataset, model.kept, side=options.split, names=names, limit=options.limit)
+        print(f"{model.name}: {len(chosen.cases)} cases of {dataset.name}, {chosen.reason}", file=sys.stderr)
+        results, worst = _judge(options, model, chosen.cases)
     report = Report(
         model=model,
         dataset=dataset,
@@ -159,6 +171,7 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
         strict=options.strict,
         seed=options.seed,
         threads=options.threads or torch.get_num_threads(),
+        folds=tuple(portable(path, "runs") for path in options.folds),
     )
     print(report.text())
     if options.out:
@@ -169,6 +182,52 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
         card.with_figures(options.bundle / "docs" / "README.md", report.markdown())
         print(f"figures written into {options.bundle / 'docs' / 'README.md'}", file=sys.stderr)
     return 0
+
+
+def _cross_validate(
+    options: argparse.Namespace, model: Model, dataset: Dataset
+) -> tuple[Chosen, list[CaseResult], list[View]]:
+    """Every run on its own cases, which no other run judges. Raises TrainingError, LeakageError."""
+    if options.cases or options.limit:
+        raise ConfigError("--folds judges each run on a side of its own split: leave --cases and --limit out")
+    kept = {path: read_run(path).split for path in options.folds}
+    side = options.split or fold_side(list(kept.values()))
+    cases: list[Case] = []
+    results: list[CaseResult] = []
+    worst: list[View] = []
+    for path, split in kept.items():
+        chosen = choose(dataset, split, side=side)
+        again = sorted({case.name for case in chosen.cases} & {case.name for case in cases})
+        if again:
+            raise TrainingError(
+                f"{path.name} judges {again[0]}, which another run judges, too: are these folds of one split?"
+            )
+        require_untrained(path.name, split, chosen, dataset)
+        with open_model(path, device=options.device, threads=options.threads) as fold:
+            if set(fold.classes) != set(model.classes):
+                raise TrainingError(
+                    f"{fold.name} draws {', '.join(fold.classes)}, {model.name} {', '.join(model.classes)}"
+                )
+            found, seen = _judge(options, fold, chosen.cases)
+        cases, results, worst = [*cases, *chosen.cases], [*results, *found], [*worst, *seen]
+    reason = f"cross-validation over {len(kept)} runs, each judged on its own {side} cases"
+    return Chosen(cases=tuple(cases), side=side, reason=reason), results, worst
+
+
+def fold_side(splits: Sequence[KeptSplit]) -> str:
+    """``test`` where every fold has test cases of its own, else ``validation``."""
+    tests = [name for split in splits for name in split.sides["test"]]
+    own = all(split.sides["test"] for split in splits) and len(set(tests)) == len(tests)
+    return "test" if own else "validation"
+
+
+def require_untrained(name: str, split: KeptSplit, chosen: Chosen, dataset: Dataset) -> None:
+    """Raise LeakageError when a case that judges a fold, or its patient, trained it."""
+    trained = set(split.sides["train"])
+    patients = {case.patient for case in dataset.cases if case.name in trained}
+    seen = [case.name for case in chosen.cases if case.name in trained or case.patient in patients]
+    if seen:
+        raise LeakageError(f"{name} was trained on {seen[0]}, or on another case of that patient")
 
 
 def open_data(options: argparse.Namespace, model: Model) -> Dataset:
@@ -230,6 +289,8 @@ class Report:
     strict: bool
     seed: int
     threads: int
+    folds: tuple[str, ...] = ()
+    """The runs of a cross-validation, whose networks were judged instead of the model's own."""
     structures: Mapping[str, Any] = field(init=False, hash=False)
 
     def __post_init__(self) -> None:
@@ -265,6 +326,7 @@ class Report:
                 "cases": [result.case for result in self.results],
                 "seen_in_training": self.chosen.seen,
             },
+            "folds": list(self.folds),
             "surface_dice_tolerance_mm": self.tolerance_mm,
             "bootstrap_seed": self.seed,
             "threads": self.threads,
@@ -299,6 +361,13 @@ class Report:
     def remarks(self) -> list[str]:
         """What a reader of the figures must know."""
         found = []
+        if self.folds:
+            found.append(
+                f"{self.chosen.reason}: figures of {len(self.folds)} networks of the same configuration, "
+                "not of the bundle's own weights"
+            )
+        if self.folds and self.chosen.side == "validation":
+            found.append("the validation cases also chose each network's checkpoint: slightly too good")
         if len(self.results) < FEW:
             found.append(f"only {len(self.results)} cases: the intervals are too narrow")
         if self.chosen.seen:
@@ -320,7 +389,9 @@ class Report:
         side = {"all": "all cases", "named": "a list of cases"}.get(self.chosen.side, f"the {self.chosen.side} split")
         command = f"medai-train evaluate {portable(self.model.source)} --data DATA"
         command += f" --split {self.chosen.side}" if self.chosen.side in (*SIDES, "all") else " --cases FILE"
+        command += f" --folds {' '.join(self.folds)}" if self.folds else ""
         command += " --strict" if self.strict else ""
+        side = "cross-validation" if self.folds else side
         lines = [
             f"{len(self.results)} cases of {self.dataset.name} ({side}); mean over cases [bootstrap 95% interval].",
             "",

@@ -141,6 +141,42 @@ def test_classes_can_be_given_for_a_model_that_names_none(tmp_path: Path, bundle
     assert found["structures"]["block"]["dice"]["mean"] > 0.9  # type: ignore[index]
 
 
+def fold(tmp_path: Path, number: int, **sides: list[str]) -> Path:
+    split = {"train": ["a"], "validation": ["b"], "test": []} | sides
+    weights = cases.threshold_weights(core=3.0 if number == 0 else 3.97)
+    return cases.make_run(tmp_path / "runs" / f"fold{number}", split=split, weights=weights)
+
+
+def test_cross_validation_pools_what_each_run_draws_on_its_own_cases(
+    tmp_path: Path, bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [fold(tmp_path, 0, validation=["b", "c"]), fold(tmp_path, 1, train=["b"], validation=["a", "e"])]
+    found = judged(tmp_path, bundle, "--data", data, "--card", "--folds", *runs)
+    assert found["data"]["cases"] == ["b", "c", "a", "e"]  # type: ignore[index]
+    assert found["folds"] == ["runs/fold0", "runs/fold1"]
+    assert 0.8 < found["structures"]["core"]["dice"]["mean"] < 1.0  # type: ignore[index]
+    text = capsys.readouterr().out
+    assert "not of the bundle's own weights" in text
+    assert "also chose each network's checkpoint" in text
+    card = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "--split validation --folds runs/fold0 runs/fold1 --card" in card
+
+
+def test_folds_with_test_cases_of_their_own_are_judged_on_these(tmp_path: Path, bundle: Path, data: Path) -> None:
+    runs = [fold(tmp_path, 0, test=["c"]), fold(tmp_path, 1, test=["d", "e"])]
+    found = judged(tmp_path, bundle, "--data", data, "--folds", *runs)
+    assert (found["data"]["side"], found["data"]["cases"]) == ("test", ["c", "d", "e"])  # type: ignore[index]
+
+
+def test_a_case_that_two_folds_judge_or_that_trained_its_fold_is_refused(
+    tmp_path: Path, bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [fold(tmp_path, 0, validation=["b", "c"]), fold(tmp_path, 1, validation=["c"])]
+    assert "judges c, which another run judges, too" in fails(capsys, bundle, "--data", data, "--folds", *runs)
+    leak = fold(tmp_path, 2, train=["a", "d"], validation=["d"])
+    assert "fold2 was trained on d" in fails(capsys, bundle, "--data", data, "--folds", runs[0], leak)
+
+
 def fails(capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> str:
     assert cli.main(["evaluate", *map(str, words)]) == code
     return capsys.readouterr().err
