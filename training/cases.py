@@ -42,6 +42,14 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Oddity:
+    """Something about a data set as a whole: what was left out and why. ``fatal``: it must not be trained on so."""
+
+    text: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Cases in a fixed order, and what their label values mean ({1: "anterior", ...}; may be empty if unknown)."""
 
@@ -49,6 +57,7 @@ class Dataset:
     cases: tuple[Case, ...]
     label_names: dict[int, str] = field(default_factory=dict, hash=False)
     modality: str = ""
+    oddities: tuple[Oddity, ...] = ()
 
     def named(self, names: set[str]) -> tuple[Case, ...]:
         """Those cases, in the data set's order. Raises DataError for a name that is not there."""
