@@ -17,7 +17,7 @@ from models.hippocampus import Hippocampus
 from models.network_segmenter import NetworkSegmenter
 from models.segmenter import Segmenter
 
-__all__ = ["SEGMENTERS", "Segmenter", "load"]
+__all__ = ["SEGMENTERS", "Segmenter", "load", "torch_device"]
 
 SEGMENTERS: Mapping[str, Callable[[Bundle, torch.device], Segmenter]] = {
     "deepbet": DeepBet,
@@ -36,12 +36,13 @@ def load(bundle: Bundle, *, device: str = "auto", threads: int = 0) -> Segmenter
     if threads > 0:
         torch.set_num_threads(threads)
     try:
-        return SEGMENTERS[bundle.segmenter](bundle, _device(device))
+        return SEGMENTERS[bundle.segmenter](bundle, torch_device(device))
     except KeyError as error:
         raise ModelUnavailable(f"{bundle.name}: inference.json lacks the parameter {error}") from error
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """The device that a setting names. Raises ModelUnavailable for CUDA where there is none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

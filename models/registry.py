@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from models.bundle import Bundle, Description, describe, read_bundle
+from models.bundle import Bundle, Description, Guard, describe, read_bundle
 from models.errors import ModelUnavailable
 from models.volume import ModelCard
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from models.inference import Segmenter
 
 SHIPPED = Path(__file__).resolve().parent / "bundles"
+CLASSIFIER = "series_kind"
+"""The one bundle that draws nothing: it tells what a series shows, and models with a guard ask it."""
 
 
 class Registry:
@@ -42,6 +45,7 @@ class Registry:
         self._folders = _bundles(folders)
         self._bundles: dict[str, Bundle] = {}
         self._loaded: dict[str, Segmenter] = {}
+        self._classifier: Any = None
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -75,6 +79,29 @@ class Registry:
                     ) from error
                 self._loaded[name] = load(bundle, device=self._device, threads=self._threads)
             return self._loaded[name]
+
+    def guard(self, name: str) -> Guard | None:
+        """Which body parts a model may read; None: any. Raises ModelUnavailable."""
+        return self.metadata(name).guard
+
+    def classifier(self) -> Any:
+        """The model that tells what a series shows (``SeriesKind``), loaded once; None where there is no such bundle.
+
+        Raises ModelUnavailable when it is there and cannot run.
+        """
+        if CLASSIFIER not in self._folders:
+            return None
+        with self._lock:
+            if self._classifier is None:
+                bundle = self.metadata(CLASSIFIER)
+                try:
+                    kinds, inference = import_module(f"models.{CLASSIFIER}"), import_module("models.inference")
+                except ImportError as error:
+                    raise ModelUnavailable(
+                        f"{CLASSIFIER} needs a Python module that is missing ({error.name})"
+                    ) from error
+                self._classifier = kinds.SeriesKind(bundle, inference.torch_device(self._device))
+            return self._classifier
 
     def folder(self, name: str) -> Path:
         """Where a model's bundle lies, whether or not it can run. Raises ModelUnavailable for an unknown name."""

@@ -176,7 +176,7 @@ def study(ledger: Ledger, study_uid: str) -> dict[str, Any] | None:
 
 
 def status(ledger: Ledger, now: float) -> dict[str, Any]:
-    """The queue by priority, jobs by state, studies still arriving, workers, models and the verdicts on their results."""
+    """The queue by priority, jobs by state, studies still arriving, workers, models, and verdicts on results."""
     pending = t.jobs.c.state == JobState.PENDING.value
     depth = (
         select(t.jobs.c.queue, t.jobs.c.priority, func.count().label("depth"), func.min(t.jobs.c.created_at).label("o"))

@@ -154,6 +154,10 @@ class WorkerSettings(Section):
     """Connections to Orthanc while a series is fetched."""
     torch_threads: Annotated[int, Field(ge=0)] = 0
     """0: as many as there are cores."""
+    guard: Literal["refuse", "warn", "off"] = "refuse"
+    """When a series shows another body part than its model reads, or lies otherwise than its header says: ``refuse``
+    to read it, ``warn`` in the result, or ``off``, do not look. Only models whose bundle names body parts are
+    guarded, and only where the model series_kind can run."""
 
 
 class ModelsSettings(Section):

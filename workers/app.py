@@ -108,6 +108,8 @@ def preload(registry: Any, settings: Settings) -> None:
     for name in sorted({route.model for route in settings.routes}):
         try:
             registry.load(name)
+            if settings.worker.guard != "off" and registry.guard(name) is not None:
+                registry.classifier()
         except ModelUnavailable as error:
             log.warning("model_unavailable", model=name, reason=str(error))
 

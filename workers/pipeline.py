@@ -1,8 +1,9 @@
 """What a worker does with one job, on one page. **Read this first.**
 
-``run`` fetches the series, makes a volume, segments it, encodes SEG, SR, key image and ORU, and stores the objects.
-Everything that touches the outside is a port, so that ``medai process`` (files) and tests (memory) run the same page.
-Next: fetch.py, results/, deliver.py, tasks.py (claims and retries).
+``run`` fetches the series, makes a volume, looks whether it shows what the model reads, segments it, encodes SEG, SR,
+key image and ORU, and stores the objects. Everything that touches the outside is a port, so that ``medai process``
+(files) and tests (memory) run the same page. Next: guard.py, fetch.py, results/, deliver.py, tasks.py (claims and
+retries).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydicom.dataset import Dataset
 from models.errors import ModelsError, ModelUnavailable
 from models.inference import Segmenter
 from models.preprocess import series_to_volume
-from models.volume import Segmentation, Stack
+from models.volume import Check, Segmentation, Stack
 from router.contract import Job, StampName
 from router.errors import PermanentError, TemporaryError
 from router.settings import Settings
@@ -32,6 +33,10 @@ class Ports(Protocol):
 
     def fetch(self, job: Job) -> Sequence[Dataset]:
         """The job's images with pixels."""
+        ...
+
+    def look(self, job: Job, stack: Stack) -> Check | None:
+        """Whether the pixels show what the model reads; raises ModelRefused where they do not."""
         ...
 
     def model(self, name: str) -> Segmenter:
@@ -55,8 +60,10 @@ def run(job: Job, ports: Ports, *, created_at: datetime) -> Results:
         stack = prepare(images, threads=ports.settings.worker.fetch_threads)
         del images  # the volume holds the voxels now: do not hold them twice
         ports.stamp(job, StampName.PREPARED)
+        looked = ports.look(job, stack)
         segmentation = ports.model(job.model).segment(stack.volume)
         segmentation.geometry.require_same(stack.volume.geometry, what="mask and image")
+        segmentation = segmentation.checked(looked) if looked else segmentation
         ports.stamp(job, StampName.INFERRED)
         job, segmentation = join_order(job, stack.datasets[0], segmentation)
         results = encode_all(stack, segmentation, job, ports.settings, created_at=created_at)

@@ -20,12 +20,13 @@ from pydicom.dataset import Dataset
 from models.inference import Segmenter
 from models.preprocess import labels_to_nifti, nifti_to_volume
 from models.registry import Registry
-from models.volume import Plausibility, Segmentation, Volume
+from models.volume import Check, Plausibility, Segmentation, Stack, Volume
 from router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
 from router.errors import PermanentError
 from router.settings import Settings
 from workers import pipeline
 from workers.deliver import to_bytes
+from workers.guard import Watch
 from workers.results import Results, as_json
 from workers.results.key_image import render_key_image, to_png
 from workers.results.measure import measure
@@ -42,6 +43,7 @@ class FilePorts:
     settings: Settings
     images: list[Dataset]
     segmenter: Segmenter
+    watch: Watch
     out: Path
     report: Report
     stamps: dict[str, float] = field(default_factory=dict)
@@ -51,6 +53,10 @@ class FilePorts:
         """The images, handed over: nobody else holds their pixels."""
         images, self.images = self.images, []
         return images
+
+    def look(self, job: Job, stack: Stack) -> Check | None:
+        """By the model's guard."""
+        return self.watch.look(job.model, stack.volume, stack.datasets[0])
 
     def model(self, name: str) -> Segmenter:
         """The one that was loaded."""
@@ -96,7 +102,8 @@ def process(
     except OSError as error:
         raise PermanentError(f"{out} cannot be made a folder for the results: {error.strerror}") from error
     if path.is_file() and path.name.lower().endswith(NIFTI):
-        return process_nifti(path, out, registry=registry, model=model, report=report)
+        watch = Watch(registry, settings.worker.guard)
+        return process_nifti(path, out, registry=registry, watch=watch, model=model, report=report)
     return process_dicom(path, out, settings=settings, registry=registry, model=model, series=series, report=report)
 
 
@@ -115,7 +122,8 @@ def process_dicom(
     report(chosen.reason)
     segmenter = choose(registry, chosen.images[0].get("Modality", ""), model)
     job = local_job(chosen.images, segmenter)
-    ports = FilePorts(settings=settings, images=chosen.images, segmenter=segmenter, out=out, report=report)
+    watch = Watch(registry, settings.worker.guard)
+    ports = FilePorts(settings=settings, images=chosen.images, segmenter=segmenter, watch=watch, out=out, report=report)
     began = time.time()
     results = pipeline.run(job, ports, created_at=datetime.now(tz=UTC).astimezone().replace(microsecond=0))
     return summary(segmenter, results.measurements, results.plausibility, ports.files, time.time() - began)
@@ -140,14 +148,18 @@ def local_job(images: Sequence[Dataset], segmenter: Segmenter) -> Job:
     )
 
 
-def process_nifti(path: Path, out: Path, *, registry: Registry, model: str | None, report: Report) -> dict[str, Any]:
+def process_nifti(
+    path: Path, out: Path, *, registry: Registry, watch: Watch, model: str | None, report: Report
+) -> dict[str, Any]:
     """A NIfTI volume: there is no patient to write DICOM about, so a mask and a picture come out."""
     segmenter = choose(registry, "MR", model)
     began = time.time()
     with pipeline.understandable():
         volume = nifti_to_volume(path, modality=sorted(segmenter.spec.modalities)[0])
         report("prepared")
+        looked = watch.look(segmenter.card.name, volume)
         segmentation = segmenter.segment(volume)
+        segmentation = segmentation.checked(looked) if looked else segmentation
     report("inferred")
     files = write_nifti(volume, segmentation, out, path)
     return summary(segmenter, measure(volume, segmentation), segmentation.plausibility, files, time.time() - began)

@@ -17,13 +17,14 @@ from pydicom.dataset import Dataset
 
 from models.errors import ModelRefused
 from models.inference import Segmenter
+from models.volume import Check, Stack
 from router.contract import Job, JobState, StampName
 from router.errors import LeaseLost, PermanentError, TemporaryError
 from router.ledger import Claim, Ledger
 from router.log import describe
 from router.orthanc import Orthanc
 from router.settings import Settings
-from workers import deliver, pipeline
+from workers import deliver, guard, pipeline
 from workers.fetch import fetch
 from workers.lease import Lease
 from workers.results import Results
@@ -31,7 +32,7 @@ from workers.results import Results
 log = structlog.get_logger(__name__)
 
 
-class Models(Protocol):
+class Models(guard.Models, Protocol):
     """Where a model comes from (models.registry.Registry)."""
 
     def load(self, name: str) -> Segmenter:
@@ -51,6 +52,10 @@ class ServerPorts:
     def fetch(self, job: Job) -> Sequence[Dataset]:
         """The job's images from Orthanc."""
         return fetch(job, self._runner.orthanc, threads=self.settings.worker.fetch_threads)
+
+    def look(self, job: Job, stack: Stack) -> Check | None:
+        """By the model's guard."""
+        return self._runner.watch.look(job.model, stack.volume, stack.datasets[0])
 
     def model(self, name: str) -> Segmenter:
         """From the registry; it stays loaded for the next job."""
@@ -91,6 +96,7 @@ class JobRunner:
         self.orthanc = orthanc
         self.ledger = ledger
         self.models = models
+        self.watch = guard.Watch(models, settings.worker.guard)
         self.worker = worker
         self.clock = clock
         self.current: str | None = None

@@ -14,7 +14,7 @@ from dicom_cases import PLANTED, slice_of
 from pydicom.dataset import Dataset
 
 from models.errors import GeometryMismatch, ModelRefused, ModelsError, ModelUnavailable, NotAVolume, UnreadableImage
-from models.volume import Segmentation, Volume
+from models.volume import Check, Segmentation, Stack, Volume
 from router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
 from router.errors import LeaseLost, PermanentError, TemporaryError
 from router.settings import Settings
@@ -23,7 +23,7 @@ from workers.pipeline import join_order, understandable
 from workers.results import Results
 
 CREATED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-STAGES = ["fetched", "prepared", "inferred", "encoded", "store"]
+STAGES = ["fetched", "prepared", "look", "inferred", "encoded", "store"]
 
 
 def job(order: Order | None = None) -> Job:
@@ -41,6 +41,7 @@ class MemoryPorts:
     images: list[Dataset] = field(default_factory=lambda: [slice_of(n, study="a") for n in range(16)])
     segmenter: Any = field(default_factory=BallModel)
     settings: Settings = field(default_factory=Settings)
+    looked: Check | None = None
     lost_at: str = ""
     done: list[str] = field(default_factory=list)
     stored: list[Results] = field(default_factory=list)
@@ -48,6 +49,10 @@ class MemoryPorts:
     def fetch(self, job: Job) -> Sequence[Dataset]:
         images, self.images = self.images, []
         return images
+
+    def look(self, job: Job, stack: Stack) -> Check | None:
+        self.done.append("look")
+        return self.looked
 
     def model(self, name: str) -> Any:
         assert name == "mr_brain"
@@ -85,12 +90,23 @@ def test_a_retry_makes_the_same_objects_and_the_same_message() -> None:
     assert uids[0] == uids[1]
 
 
-@pytest.mark.parametrize("stage", STAGES[:-1])
+@pytest.mark.parametrize("stage", ["fetched", "prepared", "inferred", "encoded"])
 def test_a_job_that_is_no_longer_ours_stores_nothing_wherever_that_is_found_out(stage: str) -> None:
     ports = MemoryPorts(lost_at=stage)
     with pytest.raises(LeaseLost):
         pipeline.run(job(), ports, created_at=CREATED)
     assert ports.done == STAGES[: STAGES.index(stage)]
+
+
+def test_what_the_guard_saw_is_among_the_checks_of_the_result() -> None:
+    good = Check(name="series kind", passed=True, text="the pixels look like head (0.99), which the model reads")
+    results = pipeline.run(job(), MemoryPorts(looked=good), created_at=CREATED)
+    assert results.checks == (good,)
+    assert results.plausibility.verdict == "plausible"
+    bad = replace(good, passed=False, text="the pixels look like abdomen (0.97)")
+    noted = pipeline.run(job(), MemoryPorts(looked=bad), created_at=CREATED)
+    assert noted.warnings == (bad.text,)
+    assert noted.plausibility.verdict == "check"
 
 
 def test_images_that_make_no_volume_end_the_job_with_the_reason() -> None:
