@@ -1,7 +1,7 @@
 """Segmentation networks that MONAI does not have, on its blocks: DenseNet as an encoder, and DeepLabv3+.
 
-Both work in two and three dimensions, take any side that is a multiple of their ``reduction`` and give logits of
-the input's size. Importing this module imports MONAI. Next: networks.py (who builds them).
+Both work in two and three dimensions and give logits of the input's size. Like the papers', and like MONAI's U-Net,
+they begin with a strided convolution and end with an upsampling (``stem_stride``), which makes them fast. Importing this module imports MONAI. Next: networks.py (who builds them).
 """
 
 from __future__ import annotations
@@ -30,12 +30,19 @@ def _convolution(dims: int, channels_in: int, channels_out: int, **more: Any) ->
     return block
 
 
+def _head(dims: int, channels_in: int, classes: int, stride: int) -> nn.Module:
+    """Logits at the size that the stem began with."""
+    if stride == 1:
+        return _convolution(dims, channels_in, classes, kernel_size=1, conv_only=True)
+    return _convolution(dims, channels_in, classes, strides=stride, is_transposed=True, conv_only=True)
+
+
 class DenseNetSegmenter(nn.Module):
     """DenseNet (Huang 2017) as the encoder of a U-shaped network (as FC-DenseNet, Jégou 2017).
 
     MONAI's DenseNet gives the dense blocks and transitions; its stem (stride 4, made for photographs) is replaced
-    by a convolution at full size, because the structures here are a few voxels wide. ``block_config`` gives the
-    layers of each dense block; the sides must be multiples of ``2 ** (len(block_config) - 1)``.
+    by a convolution of ``stem_stride``, because the structures here are a few voxels wide. ``block_config`` gives
+    the layers of each dense block; sides must be multiples of ``stem_stride * 2 ** (len(block_config) - 1)``.
     """
 
     def __init__(
@@ -47,6 +54,7 @@ class DenseNetSegmenter(nn.Module):
         growth_rate: int = 8,
         block_config: Sequence[int] = (3, 4, 4, 4),
         bn_size: int = 2,
+        stem_stride: int = 2,
     ) -> None:
         super().__init__()
         encoder = DenseNet(
@@ -60,7 +68,7 @@ class DenseNetSegmenter(nn.Module):
             act="LEAKYRELU",
             norm=NORM,
         ).features
-        self.stem = _convolution(spatial_dims, in_channels, init_features)
+        self.stem = _convolution(spatial_dims, in_channels, init_features, strides=stem_stride)
         self.blocks = nn.ModuleList(getattr(encoder, f"denseblock{i + 1}") for i in range(len(block_config)))
         self.transitions = nn.ModuleList(getattr(encoder, f"transition{i + 1}") for i in range(len(block_config) - 1))
         widths, width = [], init_features
@@ -73,7 +81,7 @@ class DenseNetSegmenter(nn.Module):
         for skip in reversed(widths[:-1]):
             self.ups.append(_convolution(spatial_dims, above + skip, max(init_features, skip // 2)))
             above = max(init_features, skip // 2)
-        self.head = _convolution(spatial_dims, above, out_channels, kernel_size=1, conv_only=True)
+        self.head = _head(spatial_dims, above, out_channels, stem_stride)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes, ...] of the images' size."""
@@ -93,7 +101,7 @@ class DeepLabV3Plus(nn.Module):
     """DeepLabv3+ (Chen 2018): residual encoder, atrous spatial pyramid, decoder with one low-level skip.
 
     The encoder halves the size once a level of ``channels`` after the first but the last, which widens its view by
-    dilation instead (output stride 4 for four levels: structures here are small). The pyramid is MONAI's SimpleASPP.
+    dilation instead (output stride 8 for four levels). The pyramid is MONAI's SimpleASPP.
     """
 
     def __init__(
@@ -105,9 +113,10 @@ class DeepLabV3Plus(nn.Module):
         aspp_channels: int = 24,
         low_level_channels: int = 12,
         dilations: Sequence[int] = (1, 2, 4, 6),
+        stem_stride: int = 2,
     ) -> None:
         super().__init__()
-        self.stem = _convolution(spatial_dims, in_channels, channels[0])
+        self.stem = _convolution(spatial_dims, in_channels, channels[0], strides=stem_stride)
         self.levels = nn.ModuleList()
         for number, (before, width) in enumerate(itertools.pairwise(channels)):
             last = number == len(channels) - 2
@@ -130,7 +139,7 @@ class DeepLabV3Plus(nn.Module):
             _convolution(spatial_dims, 2 * aspp_channels + low_level_channels, channels[1]),
             _convolution(spatial_dims, channels[1], channels[0]),
         )
-        self.head = _convolution(spatial_dims, channels[0], out_channels, kernel_size=1, conv_only=True)
+        self.head = _head(spatial_dims, channels[0], out_channels, stem_stride)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes, ...] of the images' size."""
