@@ -93,16 +93,17 @@ class Hippocampus(NetworkSegmenter):
 
     def _crop(self, volume: Volume, pose: Pose, side: Side) -> Crop:
         """Look where the template says; then again, with what was found in its usual place."""
+        frame = volume.geometry.frame_of_reference_uid
         expected = pose.point(np.asarray(self._place.centre_mm[side]))
-        first = self._answer(volume, self._grid(expected, pose, side))
+        first = self._answer(volume, self._grid(expected, pose, side, frame))
         found = 1.0 - first.probabilities[0]
         if not (found > 0.5).any():
             raise ModelRefused(f"the {side} hippocampus was not found: is it a whole T1 head?")
         index = np.argwhere(found > 0.5).mean(axis=0)[::-1]
         centre = (first.geometry.affine @ np.append(index, 1.0))[:3]
-        return self._answer(volume, self._grid(centre, pose, side))
+        return self._answer(volume, self._grid(centre, pose, side, frame))
 
-    def _grid(self, centre_mm: npt.NDArray[np.float64], pose: Pose, side: Side) -> Geometry:
+    def _grid(self, centre_mm: npt.NDArray[np.float64], pose: Pose, side: Side, frame: str = "") -> Geometry:
         """A box of 1 mm, turned like the head, RAS for the known side; the other side's x axis is turned round."""
         turn = pose.rotation() @ np.asarray(RAS).reshape(3, 3)
         if side != self._place.known_side:
@@ -115,6 +116,7 @@ class Hippocampus(NetworkSegmenter):
             direction=tuple(float(value) for value in turn.ravel()),  # type: ignore[arg-type] # nine of them
             spacing_mm=(1.0, 1.0, 1.0),
             shape=(z, y, x),
+            frame_of_reference_uid=frame,
         )
 
     def _answer(self, volume: Volume, grid: Geometry) -> Crop:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class NetworkSegmenter(Bundled):
     def __init__(self, bundle: Bundle, device: torch.device, *, parameters: Mapping[str, Any] | None = None) -> None:
         super().__init__(bundle, device)
         self.recipe = read_recipe(bundle.name, bundle.parameters if parameters is None else parameters)
-        self._runner = make_runner(self.recipe, bundle.weights, device, name=bundle.name)
+        self._runner = make_runner(self.recipe, network_weights(bundle), device, name=bundle.name)
 
     def labels(self, volume: Volume) -> Labels:
         """The likeliest class of each voxel, as the segments are numbered."""
@@ -37,6 +38,11 @@ class NetworkSegmenter(Bundled):
     def _tidied(self, labels: Labels, volume: Volume) -> Labels:
         axial, turn = to_axial(volume)
         return turn.undo(clean(turn.apply(labels), axial, self.recipe.cleaning))
+
+
+def network_weights(bundle: Bundle) -> tuple[Path, ...]:
+    """Those of a bundle's hashed files that are a network's; a template beside them is not."""
+    return tuple(path for path in bundle.weights if not path.name.endswith(".nii.gz"))
 
 
 def read_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:

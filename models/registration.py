@@ -92,7 +92,7 @@ def _register(fixed: sitk.Image, moving: sitk.Image, guess: sitk.AffineTransform
     method.SetNumberOfWorkUnits(1)
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(0.1, SEED)
+    method.SetMetricSamplingPercentage(0.03, SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-3, numberOfIterations=120, relaxationFactor=0.6

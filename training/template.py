@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from pydicom import dcmread
+from pydicom.misc import is_dicom
 from scipy.linalg import sqrtm
 
 from models.preprocess import image_to_volume, nifti_to_volume, series_to_volume, volume_to_image
@@ -80,11 +81,11 @@ def _mirrored(volume: Volume) -> Volume:
     return Volume(voxels=volume.voxels[:, :, ::-1].copy(), geometry=volume.geometry, modality=volume.modality)
 
 
-def read_head(path: Path) -> Volume:
+def read_head(path: Path, *, modality: str = "MR") -> Volume:
     """A NIfTI file or a folder with one DICOM series. Raises DataError."""
     if path.is_file():
-        return nifti_to_volume(path, modality="MR")
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in ("", ".dcm"))
+        return nifti_to_volume(path, modality=modality)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and is_dicom(file))
     if not files:
         raise DataError(f"{path} holds no DICOM files")
     return series_to_volume([dcmread(file) for file in files]).volume
