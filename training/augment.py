@@ -107,6 +107,8 @@ def _shape(config: AugmentationConfig, patch: tuple[int, ...]) -> list[Any]:
         ResizeWithPadOrCropd(BOTH, spatial_size=patch, mode="edge"),
     ]
     steps += [RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in config.mirror]
+    if config.mirror_sides:
+        steps.append(RandMirrorSidesd(config.mirror_sides))
     return steps
 
 
@@ -147,6 +149,26 @@ class RandThickSlicesd(RandomizableTransform, MapTransform):  # type: ignore[mis
         padded = torch.cat([image, image[:, -1:].expand(-1, -count % thick, -1, -1)], dim=1)
         mean = padded.reshape(1, -1, thick, *image.shape[2:]).mean(dim=2)
         return {**data, IMAGE: mean.repeat_interleave(thick, dim=1)[:, :count]}
+
+
+class RandMirrorSidesd(RandomizableTransform, MapTransform):  # type: ignore[misc] # MONAI has no types here
+    """Right and left exchanged half of the time: columns flipped, and the classes that name sides with them."""
+
+    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+        MapTransform.__init__(self, list(BOTH))
+        RandomizableTransform.__init__(self, 0.5)
+        self._swaps = {**dict(pairs), **{second: first for first, second in pairs}}
+
+    def __call__(self, data: Any) -> Any:
+        """{"image", "target"}, both mirrored, perhaps."""
+        self.randomize(None)
+        if not self._do_transform:
+            return data
+        image, target = (torch.as_tensor(data[key]).flip(-1) for key in BOTH)
+        swapped = target.clone()
+        for old, new in self._swaps.items():
+            swapped[target == old] = new
+        return {**data, IMAGE: image, TARGET: swapped}
 
 
 class RandCropSlicesd(RandomizableTransform, MapTransform):  # type: ignore[misc] # MONAI has no types here

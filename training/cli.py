@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "promote": ("training.promote", "put a bundle into service, if it is not inferior to the current one"),
     "rollback": ("training.rollback", "return to the bundle that served before"),
     "template": ("training.template", "make a symmetric template of a brain, for localisation"),
+    "lung-reference": ("training.lung_reference", "draw lungs in CT by a classical method, where no expert has"),
     "etl": ("training.etl.command", "make or run the Mage.ai pipeline that prepares a data set"),
 }
 EXAMPLES = """\

@@ -84,9 +84,8 @@ class AugmentationConfig(_Section):
     mirror: tuple[int, ...] = ()
     """Array axes (0 slice, 1 row, 2 column) that are flipped half of the time. Not the left-right axis where the
     classes name sides."""
-    p_elastic: float = 0.0
-    elastic_sigma: tuple[float, float] = (4.0, 6.0)
-    elastic_magnitude: tuple[float, float] = (20.0, 60.0)
+    mirror_sides: tuple[tuple[int, int], ...] = ()
+    """Pairs of classes (numbers from 1) that change places when the column axis is flipped, half of the time."""
     p_noise: float = 0.2
     noise: float = 0.1
     p_blur: float = 0.2
