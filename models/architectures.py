@@ -1,7 +1,8 @@
 """Segmentation networks that MONAI does not have, on its blocks: DenseNet as an encoder, and DeepLabv3+.
 
 Both work in two and three dimensions and give logits of the input's size. Like the papers', and like MONAI's U-Net,
-they begin with a strided convolution and end with an upsampling (``stem_stride``), which makes them fast. Importing this module imports MONAI. Next: networks.py (who builds them).
+they begin with a strided convolution and end with an upsampling (``stem_stride``), which makes them fast. Importing
+this module imports MONAI. Next: networks.py (who builds them).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import (
+    AsDiscreted,
     Compose,
     MapTransform,
     RandAdjustContrastd,
@@ -47,7 +48,7 @@ def make_augmentation(config: AugmentationConfig, budget: BudgetConfig, classes:
         [
             *_whole_case(config),
             *_crop(config, budget, patch, classes),
-            *_shape(config, patch),
+            *_shape(config, patch, classes),
             *_values(config),
         ]
     )
@@ -90,10 +91,12 @@ def _crop(config: AugmentationConfig, budget: BudgetConfig, patch: tuple[int, ..
     return steps
 
 
-def _shape(config: AugmentationConfig, patch: tuple[int, ...]) -> list[Any]:
+def _shape(config: AugmentationConfig, patch: tuple[int, ...], classes: int) -> list[Any]:
+    """Turned, scaled, shifted. Targets are interpolated class by class: the nearest voxel would fray their edges."""
     dims = len(patch)
     angle = math.radians(config.rotate_deg)
     steps: list[Any] = [
+        AsDiscreted(TARGET, to_onehot=classes),
         RandAffined(
             BOTH,
             prob=config.p_affine,
@@ -101,10 +104,11 @@ def _shape(config: AugmentationConfig, patch: tuple[int, ...]) -> list[Any]:
             rotate_range=[angle] * (3 if dims == 3 else 1),
             scale_range=[config.scale] * dims,
             translate_range=[config.shift_voxels] * dims,
-            mode=("bilinear", "nearest"),
+            mode=("bilinear", "bilinear"),
             padding_mode=("border", "zeros"),
         ),
         ResizeWithPadOrCropd(BOTH, spatial_size=patch, mode="edge"),
+        AsDiscreted(TARGET, argmax=True),
     ]
     steps += [RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in config.mirror]
     if config.mirror_sides:

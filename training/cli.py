@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "rollback": ("training.rollback", "return to the bundle that served before"),
     "template": ("training.template", "make a symmetric template of a brain, for localisation"),
     "lung-reference": ("training.lung_reference", "draw lungs in CT by a classical method, where no expert has"),
+    "kind-slices": ("training.kind_slices", "cut slices that show a known body part, for series_kind"),
     "etl": ("training.etl.command", "make or run the Mage.ai pipeline that prepares a data set"),
 }
 EXAMPLES = """\

@@ -137,8 +137,8 @@ def _closed(sides: Labels, spacing: tuple[float, ...]) -> Labels:
 
 def _ball(reach: list[int]) -> Voxels:
     grids = np.ogrid[tuple(slice(-r, r + 1) for r in reach)]
-    found: Voxels = sum((grid / max(r, 1)) ** 2 for grid, r in zip(grids, reach, strict=True)) <= 1.0
-    return found
+    distance = sum((grid / max(r, 1)) ** 2 for grid, r in zip(grids, reach, strict=True))
+    return np.asarray(distance <= 1.0)
 
 
 def working(volume: Volume) -> Volume:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
+from training.cases import Case, Dataset, Example
 from training.config import TrainingConfig
 from training.datasets import open_dataset
+from training.errors import DataError
 from training.fit import Task
+from training.kind_slices import read_slices
+from training.kinds import KindTask
 from training.prepare import prepare_split
 from training.run_folder import RunFolder
 from training.segmentation import SegmentationTask
@@ -13,9 +21,24 @@ from training.splits import by_names, split
 
 def open_task(config: TrainingConfig, folder: RunFolder, *, resume: bool) -> Task:
     """Read the data, split it (or split it as before) and keep the split. Raises TrainingError."""
+    if config.network.name == "densenet_classifier":
+        return _kinds(config, folder)
     data = config.data
     dataset = open_dataset(data.root, kind=data.format, modality=data.modality)
     sides = by_names(dataset, folder.split()) if resume else split(dataset, config.split)
     folder.keep_split(sides.names(), dataset.name)
     prepared = prepare_split(sides, config, sides=("train", "validation"))
     return SegmentationTask(config, prepared["train"], prepared["validation"])
+
+
+def _kinds(config: TrainingConfig, folder: RunFolder) -> Task:
+    """The classifier of series: its slices are split by patients as cases are."""
+    slices = read_slices(Path(config.data.root))
+    cases = tuple(Case(name=str(name), patient=str(name), read=_unread) for name in np.unique(slices.patients))
+    sides = split(Dataset(name=Path(config.data.root).stem, cases=cases), config.split).names()
+    folder.keep_split(sides, Path(config.data.root).stem)
+    return KindTask(config, slices, set(sides["train"]), set(sides["validation"]))
+
+
+def _unread() -> Example:
+    raise DataError("slices of series_kind have no volume to read")
