@@ -34,6 +34,8 @@ from workers.source_files import read_series
 
 Report = Callable[[str], None]
 NIFTI = (".nii", ".nii.gz")
+USUAL = {"MR": ("mr_hippocampus", "mr_brain"), "CT": ("ct_lungs",)}
+"""Which model reads a modality when nobody names one: the first of these that can run here."""
 
 
 @dataclass(kw_only=True)
@@ -178,15 +180,20 @@ def write_nifti(volume: Volume, segmentation: Segmentation, out: Path, source: P
 
 
 def choose(registry: Registry, modality: str | None, model: str | None) -> Segmenter:
-    """The named model, else the one that reads this modality."""
+    """The named model, else the usual one for this modality, else the only one that reads it."""
     if model is None:
         fits = [
-            d.name for d in registry.describe() if d.available and modality in registry.metadata(d.name).spec.modalities
+            d.name
+            for d in registry.describe()
+            if d.available
+            and registry.metadata(d.name).segments
+            and modality in registry.metadata(d.name).spec.modalities
         ]
-        if len(fits) != 1:
+        usual = [name for name in USUAL.get(modality or "", ()) if name in fits]
+        if not usual and len(fits) != 1:
             names = ", ".join(fits or registry.names())
             raise PermanentError(f"which model should read this {modality} series? Name one with --model: {names}")
-        model = fits[0]
+        model = (usual or fits)[0]
     with pipeline.understandable():
         return registry.load(model)
 

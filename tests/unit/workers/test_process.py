@@ -12,12 +12,13 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from ball_model import CARD, SPEC, BallModel
+from ball_model import BALL, CARD, SPEC, BallModel
 from dicom_cases import slice_of, study_files, study_uid
 from PIL import Image
 
 from models.errors import ModelUnavailable
 from models.registry import Registry
+from models.volume import Segment
 from router.errors import PermanentError, TemporaryError
 from router.settings import Settings
 from workers import process
@@ -32,6 +33,7 @@ class Entry:
     name: str
     modalities: frozenset[str] = frozenset({"MR"})
     available: bool = True
+    segments: tuple[Segment, ...] = (BALL,)
 
     @property
     def spec(self) -> Any:
@@ -188,6 +190,20 @@ def test_the_model_is_the_only_one_that_reads_this_modality(study: Path, tmp_pat
     models = Models(Entry("other", frozenset({"CT", "PT"})), Entry("mine"), Entry("away", available=False))
     assert read(study, tmp_path / "out", models)["model"] == "mine"
     assert models.loaded == ["mine"]
+
+
+def test_the_usual_model_is_taken_where_several_can_read_and_the_next_where_it_cannot(
+    study: Path, tmp_path: Path
+) -> None:
+    both = Models(Entry("another"), Entry("mr_brain"), Entry("mr_hippocampus"))
+    assert read(study, tmp_path / "out", both)["model"] == "mr_hippocampus"
+    one = Models(Entry("another"), Entry("mr_brain"), Entry("mr_hippocampus", available=False))
+    assert read(study, tmp_path / "out", one)["model"] == "mr_brain"
+
+
+def test_a_model_that_draws_nothing_reads_nothing(study: Path, tmp_path: Path) -> None:
+    models = Models(Entry("series_kind", segments=()), Entry("mine"))
+    assert read(study, tmp_path / "out", models)["model"] == "mine"
 
 
 def test_several_models_or_none_ask_for_one_by_name(study: Path, tmp_path: Path) -> None:
