@@ -9,9 +9,8 @@ from __future__ import annotations
 import difflib
 import threading
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.bundle import Bundle, Description, Guard, describe, read_bundle
 from models.errors import ModelUnavailable
@@ -19,6 +18,7 @@ from models.volume import ModelCard
 
 if TYPE_CHECKING:
     from models.inference import Segmenter
+    from models.series_kind import SeriesKind
 
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 CLASSIFIER = "series_kind"
@@ -45,7 +45,7 @@ class Registry:
         self._folders = _bundles(folders)
         self._bundles: dict[str, Bundle] = {}
         self._loaded: dict[str, Segmenter] = {}
-        self._classifier: Any = None
+        self._classifier: SeriesKind | None = None
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
@@ -84,8 +84,8 @@ class Registry:
         """Which body parts a model may read; None: any. Raises ModelUnavailable."""
         return self.metadata(name).guard
 
-    def classifier(self) -> Any:
-        """The model that tells what a series shows (``SeriesKind``), loaded once; None where there is no such bundle.
+    def classifier(self) -> SeriesKind | None:
+        """The model that tells what a series shows, loaded once; None where there is no such bundle.
 
         Raises ModelUnavailable when it is there and cannot run.
         """
@@ -95,12 +95,14 @@ class Registry:
             if self._classifier is None:
                 bundle = self.metadata(CLASSIFIER)
                 try:
-                    kinds, inference = import_module(f"models.{CLASSIFIER}"), import_module("models.inference")
+                    from models.inference import torch_device
+                    from models.series_kind import SeriesKind
                 except ImportError as error:
                     raise ModelUnavailable(
-                        f"{CLASSIFIER} needs a Python module that is missing ({error.name})"
+                        f"{CLASSIFIER} needs a Python package that is missing ({error.name}): pip install "
+                        "'med-ai[worker]'"
                     ) from error
-                self._classifier = kinds.SeriesKind(bundle, inference.torch_device(self._device))
+                self._classifier = SeriesKind(bundle, torch_device(self._device))
             return self._classifier
 
     def folder(self, name: str) -> Path:
