@@ -32,7 +32,7 @@ class DataConfig(_Section):
     format: Literal["auto", "folder", "decathlon", "dicom", "openkbp", "orthanc"] = "auto"
     modality: str = "MR"
     """For formats that name none (NIfTI, NRRD)."""
-    classes: dict[str, tuple[int, ...]]
+    classes: dict[str, tuple[int, ...]] = Field(min_length=1)
     """Class name -> label values of the data set that belong to it. The network's channels are background, then
     these in their order. Label values that no class names are background."""
     cache: bool = True

@@ -36,7 +36,7 @@ def own_bundle(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_the_shipped_models_are_there() -> None:
-    assert Registry().names() == ("ct_lungs", "mr_brain")
+    assert Registry().names() == ("ct_lungs", "mr_brain", "mr_hippocampus")
 
 
 def test_a_version_ends_with_the_weights_hash_and_needs_no_torch() -> None:
@@ -76,20 +76,20 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
 
 def test_a_bundle_of_one_s_own_is_found_and_hashed(own_bundle: Callable[..., Path]) -> None:
     registry = Registry((own_bundle(), SHIPPED))
-    assert registry.names() == ("ct_lungs", "mr_brain", "my_lungs")
+    assert registry.names() == ("ct_lungs", "mr_brain", "mr_hippocampus", "my_lungs")
     assert registry.card("my_lungs").fingerprint == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_a_pickle_in_place_of_weights_is_not_run(own_bundle: Callable[..., Path], tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     attack = b"cos\nsystem\n(S'touch " + str(trap).encode() + b"'\ntR."
-    with pytest.raises(ModelUnavailable, match=r"net\.pt does not fit this network"):
+    with pytest.raises(ModelUnavailable, match=r"my_lungs: net\.pt"):
         Registry((own_bundle(attack),)).load("my_lungs")
     assert not trap.exists()
 
 
 def test_an_unknown_segmenter_is_named(own_bundle: Callable[..., Path]) -> None:
-    with pytest.raises(ModelUnavailable, match=r"no segmenter 'magic'; there are deepbet, unet2d"):
+    with pytest.raises(ModelUnavailable, match=r"no segmenter 'magic'; there are deepbet, network, hippocampus"):
         Registry((own_bundle(segmenter="magic"),)).load("my_lungs")
 
 
@@ -100,16 +100,20 @@ def test_a_typing_error_in_the_metadata_is_named(own_bundle: Callable[..., Path]
     assert not registry.describe()[0].available
 
 
-@pytest.mark.parametrize("name", ["mr_brain", "ct_lungs"])
+@pytest.mark.parametrize("name", ["mr_brain", "ct_lungs", "mr_hippocampus"])
 def test_codes_are_those_of_the_standard_and_the_card_is_complete(name: str) -> None:
     metadata = json.loads((SHIPPED / name / "configs" / "metadata.json").read_text())
-    concepts = (codes.cid7150.AnatomicalStructure, codes.SCT.Brain, codes.SCT.Lung, codes.cid244.Bilateral)
+    concepts = (
+        *(codes.cid7150.AnatomicalStructure, codes.SCT.Brain, codes.SCT.Lung, codes.SCT.Hippocampus),
+        *(codes.cid244.Bilateral, codes.SCT.Left, codes.SCT.Right, codes.SCT.Anterior, codes.SCT.Posterior),
+    )
     known = {code.value for code in concepts}
     for segment in metadata["medai"]["segments"]:
-        for part in ("category", "type", "modifier"):
-            if part in segment or part != "modifier":
+        for part in ("category", "type", "modifier", "topography"):
+            if part in segment or part in ("category", "type"):
                 value, scheme, _ = segment[part]
                 assert (value in known, scheme) == (True, "SCT")
     text = (SHIPPED / name / "docs" / "README.md").read_text()
-    assert all(f"**{part}" in text for part in ("Purpose", "Source", "Limits", "Intended use"))
+    assert all(f"**{part}" in text for part in ("Purpose", "Limits", "Intended use"))
+    assert "**Source" in text or "**Training data" in text
     assert metadata["medai"]["weights"]["licence"] in text

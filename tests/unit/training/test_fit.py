@@ -146,7 +146,8 @@ def test_a_wrong_configuration_is_said_in_words(
 ) -> None:
     code = main(["fit", str(config), "--data", str(data), "--out", str(tmp_path / "run"), "--set", change])
     assert code in (1, 2)
-    assert any(word in capsys.readouterr().err for word in words.split("|"))
+    said = capsys.readouterr().err
+    assert any(word in said for word in words.split("|"))
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
     checkout.run("ris")
     done = checkout.run("setup", "--test", PATH=_everything_there(checkout))
     assert done.returncode == 0, done.stderr
-    assert "postgresql,dev]" in checkout.installs[-1]
+    assert "postgresql,dev,training,foreign]" in checkout.installs[-1]
     assert checkout.run("test", "-k", "x y", PATH=_everything_there(checkout)).stdout == (
         f"pytest in {checkout.root} with -k x y\n"
     )
