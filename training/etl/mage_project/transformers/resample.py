@@ -1,0 +1,13 @@
+"""Images as the network reads them, labels as its classes."""
+
+from mage_project.utils.step import step  # type: ignore[import-not-found]  # Mage puts the project on the path
+
+if "transformer" not in globals():  # Mage puts its own decorator there
+    from mage_ai.data_preparation.decorators import transformer  # type: ignore[import-not-found]  # in Mage's environment
+
+
+@transformer  # type: ignore[untyped-decorator] # Mage is not installed here
+def resample(source: str, *_: object, **variables: object) -> str:
+    """Returns the step's folder."""
+    folder: str = step("resample", source, variables)
+    return folder
