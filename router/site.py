@@ -198,9 +198,9 @@ path = {inbox}
 
 # A T1-weighted head: at least 60 thin slices; BodyPartExamined may be absent, but must not name another part.
 [[routes]]
-name = "mr-brain"
+name = "mr-hippocampus"
 when = 'study.Modality == "MR"'
-model = "mr_brain"
+model = "mr_hippocampus"
 [routes.series]
 where = '''
 (!has(s.BodyPartExamined) || s.BodyPartExamined in ["", "HEAD", "BRAIN"])

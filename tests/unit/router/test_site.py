@@ -42,7 +42,7 @@ def test_free_ports_are_all_different() -> None:
 def test_the_first_configuration_loads_and_its_routes_compile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load(site, monkeypatch)
     Rules(loaded.routes, loaded.routing)
-    assert [route.name for route in loaded.routes] == ["mr-brain"]
+    assert [route.name for route in loaded.routes] == ["mr-hippocampus"]
     assert loaded.orthanc.url == site.orthanc_url
     assert loaded.orthanc.password.get_secret_value() == site.password
     ports = (loaded.ris.port, loaded.hl7_in.port, loaded.metrics.port)
@@ -55,7 +55,7 @@ def test_the_lung_route_is_there_when_its_weights_are(tmp_path: Path, monkeypatc
     weights.mkdir(parents=True)
     loaded = load(Site.create(tmp_path / "site", free_ports=True), monkeypatch)
     Rules(loaded.routes, loaded.routing)
-    assert [route.name for route in loaded.routes] == ["mr-brain", "ct-lungs"]
+    assert [route.name for route in loaded.routes] == ["mr-hippocampus", "ct-lungs"]
     assert loaded.models.weights == {"ct_lungs": str(weights)}
 
 
