@@ -196,7 +196,7 @@ def _label_shapes(facts: Sequence[Facts], names: Mapping[int, str]) -> Iterator[
                 text = f"{name} touches the image's edge ({', '.join(label.faces)}): cut off?"
                 yield Finding(level="warning", check="clipped", case=one.name, text=text)
             if label.pieces > max(1.0, float(np.median(pieces[value]))):
-                text = f"{name} lies in {label.pieces} pieces, the smallest of {label.smallest_piece} voxels"
+                text = f"{name} lies in {label.pieces} pieces, the smallest of {_count(label.smallest_piece)}"
                 yield Finding(level="warning", check="pieces", case=one.name, text=text)
             if label.gap_slices > float(np.median(gaps[value])):
                 text = f"{name} is missing on {label.gap_slices} slices between others"
@@ -208,6 +208,10 @@ def _volumes(facts: Sequence[Facts], names: Mapping[int, str]) -> Iterator[Findi
         holding = [one for one in facts if value in one.labels]
         volumes = [one.labels[value].ml for one in holding]
         yield from _outliers(holding, volumes, "volume", f"{_named(value, names)} has {{:.3g}} ml", floor=0.1)
+
+
+def _count(voxels: int) -> str:
+    return "1 voxel" if voxels == 1 else f"{voxels} voxels"
 
 
 def _named(value: int, names: Mapping[int, str]) -> str:
