@@ -33,6 +33,8 @@ def sum_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) ->
     """The mean of the answers to the image and to its flips over ``inferer.mirror``."""
     flips = [axes for size in range(len(inferer.mirror) + 1) for axes in itertools.combinations(inferer.mirror, size)]
     total: torch.Tensor | None = None
+    if not inferer.mirror:
+        return _activated(_windows(network, image, inferer), inferer)
     for axes in flips:
         turned = [axis + 2 for axis in axes]
         answer = _activated(_windows(network, image.flip(turned), inferer), inferer).flip(turned)
@@ -44,9 +46,10 @@ def sum_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) ->
 def _activated(logits: torch.Tensor, inferer: Inferer) -> torch.Tensor:
     if inferer.activation == "softmax":
         return torch.softmax(logits.float(), dim=1)
-    one = torch.sigmoid(logits.float())
-    # The background wins where no class exceeds the threshold.
-    return torch.cat([torch.full_like(one[:, :1], inferer.threshold), one], dim=1)
+    # The background wins where no class exceeds the threshold. In place: a whole CT's logits are large.
+    answer = logits.new_full((len(logits), logits.shape[1] + 1, *logits.shape[2:]), inferer.threshold).float()
+    answer[:, 1:].copy_(logits).sigmoid_()
+    return answer
 
 
 def _windows(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
