@@ -84,7 +84,7 @@ def test_a_t1_head_of_384_slices_comes_back_with_every_result(running: Any, shar
 def test_a_chest_ct_of_275_slices_comes_back_with_every_result(running: Any, shared_data: Any, tmp_path: Path) -> None:
     shared_data("weights/ct_lung_unet_small")
     uid = running.send_folder(shared_data(CHEST) / "dicom_jpegls")
-    job = running.finished(uid)
+    job = running.finished(uid, within_s=400.0)  # 275 slices of 512 x 512 one by one on the CPU
     check_results(running, uid, job, tmp_path)
     assert job["model"] == "ct_lungs"
     values = {m["quantity"]: m["value"] for m in job["measurements"]}
