@@ -61,10 +61,13 @@ class SeriesKind:
 
     def classify(self, volume: Volume) -> Kind:
         """Raises ModelRefused for an image without any content."""
-        slices = axial_slices(volume)
+        return kind_of(self.logits(axial_slices(volume)), self.parts)
+
+    def logits(self, slices: Voxels) -> Voxels:
+        """[slice, parts and upright] of slices [slice, SIDE, SIDE] as the network sees them."""
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(slices[:, None]).to(self._device)).float().cpu().numpy()
-        return kind_of(logits, self.parts)
+            found: Voxels = self._network(torch.from_numpy(slices[:, None]).to(self._device)).float().cpu().numpy()
+        return found
 
 
 def kind_of(logits: Voxels, parts: Sequence[str]) -> Kind:

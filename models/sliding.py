@@ -24,22 +24,21 @@ def predict(network: Network, array: Voxels, inferer: Inferer, device: torch.dev
     """Probabilities of each class for one array."""
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)[None, None]
     with torch.inference_mode():
-        answer = sum_over_mirrors(network, image, inferer)
+        answer = mean_over_mirrors(network, image, inferer)
     found: Voxels = answer[0].float().cpu().numpy()
     return found
 
 
-def sum_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
+def mean_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
     """The mean of the answers to the image and to its flips over ``inferer.mirror``."""
-    flips = [axes for size in range(len(inferer.mirror) + 1) for axes in itertools.combinations(inferer.mirror, size)]
-    total: torch.Tensor | None = None
     if not inferer.mirror:
         return _activated(_windows(network, image, inferer), inferer)
+    flips = [axes for size in range(len(inferer.mirror) + 1) for axes in itertools.combinations(inferer.mirror, size)]
+    total = torch.zeros((), device=image.device)
     for axes in flips:
         turned = [axis + 2 for axis in axes]
-        answer = _activated(_windows(network, image.flip(turned), inferer), inferer).flip(turned)
-        total = answer if total is None else total + answer
-    assert total is not None
+        answer = _activated(_windows(network, image.flip(turned), inferer), inferer)
+        total = total + answer.flip(turned)
     return total / len(flips)
 
 

@@ -184,7 +184,7 @@ def judge(options: argparse.Namespace, model: Any) -> int:
     side = options.split or "test"
     names = set(slices.patients.tolist()) if side == "all" else set(split[side])
     rows = np.flatnonzero(np.isin(slices.patients, sorted(names)))
-    logits = run_slices(kinds._network, slices.images[rows].astype(np.float32), torch.device("cpu"))
+    logits = kinds.logits(slices.images[rows].astype(np.float32))
     report = report_of(logits, slices, rows)
     for name, figures in report["structures"].items():
         print(
