@@ -91,7 +91,8 @@ def to_network(volume: Volume, feed: Feed) -> Fed:
     spacing_mm = _spacing_mm(feed, upright.geometry)
     same = np.allclose(spacing_mm, upright.geometry.spacing_mm, rtol=0, atol=1e-3)
     here = upright if same else resample(upright, spacing_mm)
-    voxels = np.nan_to_num(here.voxels.astype(np.float32), nan=0.0 if volume.unit != "HU" else HU_OF_AIR)
+    empty = HU_OF_AIR if volume.unit == "HU" else 0.0
+    voxels = np.nan_to_num(here.voxels.astype(np.float32), copy=False, nan=empty)
     mask = None
     if feed.inside_body:
         mask = body(voxels)

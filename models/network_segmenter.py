@@ -17,7 +17,7 @@ from models.preprocess import to_axial
 from models.recipe import Recipe
 from models.runners import make_runner
 from models.segmenter import Bundled
-from models.sliding import predict
+from models.sliding import predict, predict_slices
 from models.volume import Labels, Volume
 
 
@@ -32,6 +32,9 @@ class NetworkSegmenter(Bundled):
     def labels(self, volume: Volume) -> Labels:
         """The likeliest class of each voxel, as the segments are numbered."""
         fed = to_network(volume, self.recipe.feed)
+        if self.recipe.inferer.dims == 2 and fed.grid == fed.upright:
+            labels = predict_slices(self._runner, fed.array, self.recipe.inferer, self.device)
+            return self._tidied(fed.labels_back(labels), volume)
         probabilities = predict(self._runner, fed.array, self.recipe.inferer, self.device)
         return self._tidied(fed.probabilities_back(probabilities), volume)
 

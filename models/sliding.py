@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 
 from models.recipe import Inferer
-from models.volume import Voxels
+from models.volume import Labels, Voxels
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 """[batch, 1, ...] -> logits [batch, classes, ...] of the same size."""
@@ -27,6 +27,15 @@ def predict(network: Network, array: Voxels, inferer: Inferer, device: torch.dev
         answer = mean_over_mirrors(network, image, inferer)
     found: Voxels = answer[0].float().cpu().numpy()
     return found
+
+
+def predict_slices(network: Network, array: Voxels, inferer: Inferer, device: torch.device) -> Labels:
+    """The likeliest class of each voxel by a 2D network, a few slices at a time: probabilities take much memory."""
+    parts = [
+        predict(network, array[start : start + inferer.batch], inferer, device).argmax(axis=0).astype(np.uint8)
+        for start in range(0, len(array), inferer.batch)
+    ]
+    return np.concatenate(parts)
 
 
 def mean_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:

@@ -1,0 +1,61 @@
+"""However an array is cut up, the answers are those of the network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.recipe import Inferer
+from models.sliding import predict, predict_slices
+
+CPU = torch.device("cpu")
+
+
+def bright(images: torch.Tensor) -> torch.Tensor:
+    """Logits of background and of what is brighter than 0.5."""
+    return torch.cat([torch.zeros_like(images), images - 0.5], dim=1)
+
+
+def leaning(images: torch.Tensor) -> torch.Tensor:
+    """Logits that depend on the column, so that a flip changes them."""
+    ramp = torch.linspace(-1, 1, images.shape[-1])
+    return torch.cat([torch.zeros_like(images), images - 0.5 + ramp], dim=1)
+
+
+@pytest.fixture
+def array() -> np.ndarray:
+    return np.random.default_rng(0).random((11, 18, 21)).astype(np.float32)
+
+
+@pytest.mark.parametrize("inferer", [Inferer(multiple=8), Inferer(roi=(8, 8, 8)), Inferer(dims=2, batch=3, multiple=8)])
+def test_every_way_answers_on_the_arrays_own_grid(array: np.ndarray, inferer: Inferer) -> None:
+    found = predict(bright, array, inferer, CPU)
+    assert found.shape == (2, *array.shape)
+    np.testing.assert_array_equal(found.argmax(axis=0), array > 0.5)
+
+
+@pytest.mark.parametrize("mirror", [(), (2,), (0, 1)])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_slices_a_few_at_a_time_are_those_of_the_whole(
+    array: np.ndarray, mirror: tuple[int, ...], activation: str
+) -> None:
+    inferer = Inferer(dims=2, batch=4, multiple=8, mirror=mirror, activation=activation, threshold=0.6)  # type: ignore[arg-type] # both are meant
+    whole = predict(leaning, array, inferer, CPU).argmax(axis=0)
+    assert set(np.unique(whole)) > {0}
+    np.testing.assert_array_equal(predict_slices(leaning, array, inferer, CPU), whole)
+
+
+def test_mirrored_answers_are_averaged(array: np.ndarray) -> None:
+    plain = predict(leaning, array, Inferer(multiple=1), CPU)
+    turned = predict(leaning, array[:, :, ::-1], Inferer(multiple=1), CPU)[..., ::-1]
+    both = predict(leaning, array, Inferer(multiple=1, mirror=(2,)), CPU)
+    np.testing.assert_allclose(both, (plain + turned) / 2, rtol=1e-5)
+
+
+def test_a_voxel_below_the_threshold_is_background(array: np.ndarray) -> None:
+    def one_class(images: torch.Tensor) -> torch.Tensor:
+        return torch.logit(images.clamp(1e-4, 1 - 1e-4))
+
+    found = predict(one_class, array, Inferer(activation="sigmoid", threshold=0.8, multiple=1), CPU)
+    np.testing.assert_array_equal(found.argmax(axis=0), array > 0.8)
