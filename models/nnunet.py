@@ -8,15 +8,12 @@ recipe), runners.py.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from models.archives import read_weights
 from models.errors import ModelUnavailable
-from models.weights import load_into
 
 PACKAGE = "dynamic_network_architectures"
 ARCHITECTURES = frozenset({f"{PACKAGE}.architectures.unet.{name}" for name in ("PlainConvUNet", "ResidualEncoderUNet")})
@@ -29,26 +26,6 @@ LAYERS = frozenset(
 )
 CLASSES = ("conv_op", "norm_op", "dropout_op", "nonlin", "block")
 """Parameters of an architecture that name a class."""
-
-
-class Folds:
-    """The mean of the logits of the networks of several folds."""
-
-    def __init__(self, network_def: Mapping[str, Any], weights: Sequence[Path], device: torch.device) -> None:
-        if not weights:
-            raise ModelUnavailable("no fold has a checkpoint")
-        self._networks: list[torch.nn.Module] = []
-        for path in weights:
-            network = build(network_def)
-            load_into(network, read_weights(path))
-            self._networks.append(network.eval().to(device))
-
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes, ...]."""
-        first: torch.Tensor = self._networks[0](batch)
-        for network in self._networks[1:]:
-            first = first + network(batch)
-        return first / len(self._networks)
 
 
 def build(network_def: Mapping[str, Any]) -> torch.nn.Module:

@@ -46,6 +46,22 @@ class _Module:
         return answer(self._module(batch), batch, self._name)
 
 
+class Members:
+    """The mean of the logits of networks that were trained alike (other folds, other seeds)."""
+
+    def __init__(self, networks: Sequence[torch.nn.Module]) -> None:
+        if not networks:
+            raise ModelUnavailable("there is no weight file")
+        self._networks = networks
+
+    def __call__(self, batch: torch.Tensor) -> Any:
+        """What the only network says, or the mean; float32."""
+        if len(self._networks) == 1:
+            return self._networks[0](batch)
+        total: torch.Tensor = sum(network(batch).float() for network in self._networks) / len(self._networks)
+        return total
+
+
 class _Onnx:
     """A session of onnxruntime; tensors pass through numpy, on the CPU."""
 
@@ -82,11 +98,15 @@ def answer(found: Any, batch: torch.Tensor, name: str) -> torch.Tensor:
     return found.float()
 
 
+def loaded(network: torch.nn.Module, path: Path) -> torch.nn.Module:
+    """A network with weights from a file, in evaluation mode."""
+    load_into(network, read_weights(path))
+    return network.eval()
+
+
 def ready(network_def: Mapping[str, Any], path: Path, device: torch.device) -> torch.nn.Module:
     """A network with its weights, for inference."""
-    network = build(network_def)
-    load_into(network, read_weights(path))
-    network.eval()
+    network = loaded(build(network_def), path)
     if isinstance(network, SmallUNet):
         network = network.fused()  # the same function, faster
     return network.to(device)
@@ -132,7 +152,7 @@ def _one(weights: Sequence[Path]) -> Path:
 
 
 def _network(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
-    return _Module(ready(recipe.network_def, _one(weights), device), name)
+    return _Module(Members([ready(recipe.network_def, path, device) for path in weights]), name)
 
 
 def _torchscript(_: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
@@ -144,9 +164,10 @@ def _onnx(_: Recipe, weights: Sequence[Path], device: torch.device, name: str) -
 
 
 def _nnunet(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
-    from models.nnunet import Folds
+    from models import nnunet
 
-    return _Module(Folds(recipe.network_def, weights, device), name)
+    networks = [loaded(nnunet.build(recipe.network_def), path).to(device) for path in weights]
+    return _Module(Members(networks), name)
 
 
 RUNNERS: Mapping[str, Callable[[Recipe, Sequence[Path], torch.device, str], Runner]] = {

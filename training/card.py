@@ -27,6 +27,11 @@ class Facts:
     dataset: str
     split: Mapping[str, Sequence[str]] = field(hash=False)
     summary: Mapping[str, Any] = field(hash=False)
+    """Of the first run."""
+    members: int = 1
+    """Networks whose answers are averaged."""
+    seconds: float
+    """Of all trainings."""
     weights_bytes: int
     half: bool
     rounding: float | None
@@ -92,15 +97,18 @@ def _network(facts: Facts) -> str:
     count = summary.get("parameters")
     size = f"{int(count):,} parameters, " if isinstance(count, int) else ""
     kind = "16 bits" if facts.half else "32 bits"
+    many = f"The mean of {facts.members} networks: " if facts.members > 1 else ""
     lines = [
-        f"**Network.** `{summary['network_def'].get('_target_', '')}`, {size}"
+        f"**Network.** {many}`{summary['network_def'].get('_target_', '')}`, {size}"
         f"weights in {kind}, {facts.weights_bytes / 1e6:.2f} MB."
     ]
     if facts.rounding is not None:
         lines.append(f"Rounding changed the class of {facts.rounding:.4%} of the voxels of a random image.")
-    if "epochs" in summary and "seconds" in summary:
-        kept = f" (kept: epoch {summary['best_epoch']}, counted from 0)" if "best_epoch" in summary else ""
-        lines.append(f"Trained for {summary['epochs']} epochs{kept} in {float(summary['seconds']) / 60:.1f} minutes.")
+    if "epochs" in summary:
+        one = facts.members == 1 and "best_epoch" in summary
+        kept = f" (kept: epoch {summary['best_epoch']}, counted from 0)" if one else ""
+        each = " each" if facts.members > 1 else ""
+        lines.append(f"Trained for {summary['epochs']} epochs{each}{kept}, {facts.seconds / 60:.1f} minutes in all.")
     lines.append(f"Seed {facts.config.seed}. Everything else is in [training.toml](training.toml).")
     return " ".join(lines)
 

@@ -1,4 +1,4 @@
-"""``medai-train export``: a MONAI bundle of a run.
+"""``medai-train export``: a MONAI bundle of a run, or of several that answer together.
 
 What the machine knows (network, feed, split, seeds) comes from the run folder; what only a person can say (title,
 codes, licence, intended use, limits) comes from a description in TOML. The same run and description give the same
@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +47,13 @@ Weights = dict[str, torch.Tensor]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``medai-train export``."""
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="what `medai-train fit --out RUN` made")
+    parser.add_argument(
+        "run_folders",
+        metavar="RUN",
+        type=Path,
+        nargs="+",
+        help="what `medai-train fit --out RUN` made; of several (folds, seeds) the answers are averaged",
+    )
     parser.add_argument("--bundle", type=Path, required=True, metavar="FOLDER", help="the bundle to write")
     parser.add_argument(
         "--describe", type=Path, required=True, metavar="TOML", help="what a person must say of the model"
@@ -59,14 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Write the bundle and say where it is."""
     found = export(
-        options.run_folder,
+        options.run_folders,
         options.bundle,
         read_description(options.describe),
         half=options.half,
         replace=options.replace,
         command=_command(options),
     )
-    size = (options.bundle / WEIGHTS).stat().st_size
+    size = sum(path.stat().st_size for path in found.weights if path.suffix == ".safetensors")
     print(f"{options.bundle}: {found.card.title}, version {found.card.version}, weights {size / 1e6:.2f} MB")
     print(f"next: medai-train evaluate {options.bundle} --data DATA --split test --card")
     return 0
@@ -74,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _command(options: argparse.Namespace) -> str:
     words = [
-        f"medai-train export runs/{options.run_folder.resolve().name}",
+        "medai-train export " + " ".join(f"runs/{folder.resolve().name}" for folder in options.run_folders),
         f"--bundle bundles/{options.bundle.resolve().name}",
         f"--describe {options.describe.name}",
         *(["--half"] if options.half else []),
@@ -165,8 +171,37 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
+    """Runs that answer together. Raises TrainingError where they differ in what a bundle says once."""
+    runs = tuple(read_run(folder) for folder in folders)
+    first = runs[0]
+    for other in runs[1:]:
+        same = (
+            (other.recipe == first.recipe, "the network or how it is fed and read"),
+            (other.config.data.classes == first.config.data.classes, "the classes"),
+            (other.split.dataset == first.split.dataset, "the data set"),
+            (set(other.split.sides["test"]) == set(first.split.sides["test"]), "the held-out test cases"),
+        )
+        differing = [what for is_same, what in same if not is_same]
+        if differing:
+            raise TrainingError(
+                f"{first.folder.name} and {other.folder.name} differ in {', '.join(differing)}: they cannot be averaged"
+            )
+    return runs
+
+
+def joint_split(runs: Sequence[Run]) -> KeptSplit:
+    """The cases as several runs saw them: what trained one of them trained the model."""
+    train = {name for run in runs for name in run.split.sides["train"]}
+    chose = {name for run in runs for name in run.split.sides["validation"]}
+    sides = {"train": train, "validation": chose - train, "test": set(runs[0].split.sides["test"])}
+    if leaked := sides["test"] & (train | chose):
+        raise TrainingError(f"{', '.join(sorted(leaked))}: held out by one run, seen by another")
+    return KeptSplit(dataset=runs[0].split.dataset, sides={side: tuple(sorted(names)) for side, names in sides.items()})
+
+
 def export(
-    run_folder: Path,
+    run_folders: Sequence[Path],
     bundle: Path,
     description: Description,
     *,
@@ -174,19 +209,19 @@ def export(
     replace: bool = False,
     command: str = "",
 ) -> Any:
-    """Write a bundle of a run and read it back, whole or not at all.
+    """Write a bundle of one run, or of several whose answers are averaged, and read it back, whole or not at all.
 
     Returns the models.bundle.Bundle. Raises TrainingError where something is there already, where the weights are
     too large or do not fit the network, or where 16 bits would change what is drawn.
     """
-    found = read_run(run_folder)
+    runs = read_runs(run_folders)
     if bundle.exists() and not replace:
         raise TrainingError(f"{bundle} exists: choose another folder, or say --replace")
     if bundle.exists() and any(bundle.iterdir()) and not (bundle / "configs" / "metadata.json").is_file():
         raise TrainingError(f"{bundle} is no bundle, so it is not replaced: choose another folder")
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with _beside(bundle) as temporary:
-        _write(found, temporary, description, half=half, command=command)
+        _write(runs, temporary, description, half=half, command=command)
         read_bundle(temporary, None)
         if bundle.exists():
             shutil.rmtree(bundle)
@@ -213,7 +248,7 @@ def bundle_of_run(run_folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="medai-run-") as holder:
         folder = Path(holder) / found.config.name
         folder.mkdir()
-        _write(found, folder, plain_description(found.config), half=False, command="", limit=False)
+        _write((found,), folder, plain_description(found.config), half=False, command="", limit=False)
         yield folder
 
 
@@ -252,22 +287,25 @@ def plain_description(settings: TrainingConfig) -> Description:
     )
 
 
-def _write(found: Run, folder: Path, description: Description, *, half: bool, command: str, limit: bool = True) -> None:
+def _write(
+    runs: Sequence[Run], folder: Path, description: Description, *, half: bool, command: str, limit: bool = True
+) -> None:
+    found = runs[0]
     for part in ("configs", "models", "docs"):
         (folder / part).mkdir(exist_ok=True)
-    weights, rounding = _weights(found, half=half)
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    size = (folder / WEIGHTS).stat().st_size
+    files, rounding = _write_weights(runs, folder, half=half)
+    size = sum((folder / name).stat().st_size for name in files)
     if limit and size >= MOST_BYTES:
         raise TrainingError(
             f"the weights take {size / 1e6:.1f} MB; less than {MOST_BYTES / 1e6:.0f} MB are wanted. "
             + ("Make the network smaller" if half else "Store them in 16 bits (--half), or make the network smaller")
         )
+    kept = joint_split(runs)
     _to_json(folder / "configs" / "inference.json", inference_json(found.recipe, description))
-    _to_json(folder / "configs" / "metadata.json", _metadata(found, description, _sha256(folder / WEIGHTS)))
+    _to_json(folder / "configs" / "metadata.json", _metadata(found, description, files))
     _to_json(
         folder / "docs" / "split.json",
-        {"dataset": found.split.dataset, "seed": found.config.split.seed, **found.split.sides},
+        {"dataset": kept.dataset, "seed": found.config.split.seed, **kept.sides},
     )
     (folder / "docs" / "training.toml").write_text(_portable(found.folder / "config.toml"), encoding="utf-8")
     for inside, source in description.copies.items():
@@ -277,15 +315,29 @@ def _write(found: Run, folder: Path, description: Description, *, half: bool, co
     facts = card.Facts(
         name=folder.name,
         config=found.config,
-        split=found.split.sides,
-        dataset=found.split.dataset,
+        split=kept.sides,
+        dataset=kept.dataset,
         summary=found.summary,
+        members=len(runs),
+        seconds=sum(float(run.summary.get("seconds", 0.0)) for run in runs),
         weights_bytes=size,
         half=half,
         rounding=rounding,
         command=command,
     )
     (folder / "docs" / "README.md").write_text(card.text(description, facts), encoding="utf-8")
+
+
+def _write_weights(runs: Sequence[Run], folder: Path, *, half: bool) -> tuple[dict[str, str], float | None]:
+    """The weights of each run in a file of its own: name in the bundle -> SHA-256; the most that rounding changed."""
+    files, changes = {}, []
+    for number, found in enumerate(runs, start=1):
+        name = WEIGHTS if number == 1 else WEIGHTS.replace(".", f"_{number}.")
+        weights, changed = _weights(found, half=half)
+        save_file(weights, folder / name, metadata={"format": "pt"})
+        files[name] = _sha256(folder / name)
+        changes += [changed] if changed is not None else []
+    return files, max(changes, default=None)
 
 
 def _to_json(path: Path, value: Any) -> None:
@@ -298,8 +350,9 @@ def _sha256(path: Path) -> str:
 
 
 def _portable(path: Path) -> str:
-    """The configuration without the place where the data lay on one machine (or an archive's password)."""
-    return re.sub(r"(?m)^(\s*root\s*=\s*)([\"']).*\2", r"\1\2\2", path.read_text(encoding="utf-8"))
+    """The configuration without the places where data and first weights lay on one machine."""
+    text = re.sub(r"(?m)^(\s*root\s*=\s*)([\"']).*\2", r"\1\2\2", path.read_text(encoding="utf-8"))
+    return re.sub(r"(?m)^(\s*start\s*=\s*[\"']).*/(?=[^/\n]+[\"'])", r"\1", text)
 
 
 def _weights(found: Run, *, half: bool) -> tuple[Weights, float | None]:
@@ -365,7 +418,7 @@ def inference_json(recipe: Recipe, description: Description) -> dict[str, Any]:
     return {**table, **description.inference}
 
 
-def _metadata(found: Run, description: Description, digest: str) -> dict[str, Any]:
+def _metadata(found: Run, description: Description, files: Mapping[str, str]) -> dict[str, Any]:
     versions = {str(key): str(value) for key, value in found.summary.get("versions", {}).items()}
     classes = ["background", *found.config.data.classes]
     return {
@@ -395,7 +448,7 @@ def _metadata(found: Run, description: Description, digest: str) -> dict[str, An
         "intended_use": description.intended_use,
         "references": list(description.references),
         "network_data_format": _data_format(found, description, classes),
-        "medai": _medai(found, description, digest),
+        "medai": _medai(found, description, files),
     }
 
 
@@ -429,7 +482,7 @@ def _data_format(found: Run, description: Description, classes: list[str]) -> di
     }
 
 
-def _medai(found: Run, description: Description, digest: str) -> dict[str, Any]:
+def _medai(found: Run, description: Description, files: Mapping[str, str]) -> dict[str, Any]:
     table: dict[str, Any] = {
         "title": description.title,
         "segmenter": description.segmenter,
@@ -442,7 +495,7 @@ def _medai(found: Run, description: Description, digest: str) -> dict[str, Any]:
             "source": "bundle",
             "origin": f"trained by this project with medai-train, configuration {found.config.name}",
             "licence": description.licence,
-            "files": {WEIGHTS: digest, **{name: _sha256(description.copies[name]) for name in description.hashed}},
+            "files": {**files, **{name: _sha256(description.copies[name]) for name in description.hashed}},
         },
     }
     evaluation = {name: entry.model_dump(mode="json") for name, entry in description.evaluation.items()}

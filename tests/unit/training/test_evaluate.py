@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 def bundle(tmp_path: Path) -> Path:
     """A bundle whose network draws what is bright."""
     run = cases.make_run(tmp_path / "runs" / "blocks", split={"test": TEST})
-    export(run, tmp_path / "bundles" / "blocks", read_description(cases.write_description(tmp_path)))
+    export([run], tmp_path / "bundles" / "blocks", read_description(cases.write_description(tmp_path)))
     return tmp_path / "bundles" / "blocks"
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import judging_cases as cases
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from models.bundle import read_bundle
 from models.networks import build
 from models.recipe import Recipe
+from models.runners import make_runner
 from training import cli
 from training.description import read_description
 from training.errors import ConfigError, TrainingError
@@ -29,7 +30,7 @@ def exported(tmp_path: Path, name: str = "blocks", **options: object) -> Path:
         cases.make_run(run)
     bundle = tmp_path / "bundles" / name
     description = read_description(cases.write_description(tmp_path))
-    export(run, bundle, description, **options)  # type: ignore[arg-type]
+    export([run], bundle, description, **options)  # type: ignore[arg-type]
     return bundle
 
 
@@ -156,7 +157,7 @@ def test_extra_keys_and_files_go_into_the_bundle_and_hashed_ones_count_as_weight
     )
     cases.make_run(tmp_path / "run")
     folder = tmp_path / "bundle"
-    bundle = export(tmp_path / "run", folder, read_description(cases.write_description(tmp_path, text)))
+    bundle = export([tmp_path / "run"], folder, read_description(cases.write_description(tmp_path, text)))
     assert bundle.parameters["margin_mm"] == 20
     assert [path.name for path in bundle.weights] == ["model.safetensors", "template.nii.gz"]
 
@@ -165,7 +166,7 @@ def test_the_description_cannot_contradict_how_the_network_was_trained(tmp_path:
     text = cases.DESCRIPTION.replace("[input]", "[inference]\nfeed = { axes = 'RAS' }\n[input]")
     cases.make_run(tmp_path / "run")
     with pytest.raises(ConfigError, match="sets feed, which the training's configuration decides"):
-        export(tmp_path / "run", tmp_path / "bundle", read_description(cases.write_description(tmp_path, text)))
+        export([tmp_path / "run"], tmp_path / "bundle", read_description(cases.write_description(tmp_path, text)))
 
 
 def test_the_model_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
@@ -183,7 +184,7 @@ def test_the_model_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
         "| Shell | 0.01 to 10 | 0 or less |",
         "It knows nothing but blocks.",
         "To test the judging of models.",
-        "Trained for 3 epochs (kept: epoch 2, counted from 0) in 1.5 minutes.",
+        "Trained for 3 epochs (kept: epoch 2, counted from 0), 1.5 minutes in all.",
     ):
         assert expected in card
 
@@ -206,3 +207,36 @@ def test_a_run_can_be_judged_as_a_bundle_before_anybody_described_it(tmp_path: P
         bundle = read_bundle(folder, None)
         assert [segment.name for segment in bundle.segments] == ["shell", "core"]
     assert not folder.exists()
+
+
+def test_several_runs_become_one_bundle_whose_networks_answer_together(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("first", "second")]
+    for number, run in enumerate(runs):
+        cases.make_run(run)
+        weights = load_file(run / "best.safetensors")
+        shifted = {name: value + 0.25 * number for name, value in weights.items() if value.is_floating_point()}
+        save_file({**weights, **shifted}, run / "best.safetensors")
+    description = read_description(cases.write_description(tmp_path))
+    bundle = export(runs, tmp_path / "bundles" / "pair", description)
+    assert [path.name for path in bundle.weights] == ["model.safetensors", "model_2.safetensors"]
+    recipe = Recipe.model_validate(bundle.parameters)
+    device, image = torch.device("cpu"), torch.rand((1, 1, 8, 8, 8)) * 4
+    both = make_runner(recipe, bundle.weights, device, name="pair")
+    single = [make_runner(recipe, (path,), device, name="one") for path in bundle.weights]
+    with torch.inference_mode():
+        torch.testing.assert_close(both(image), (single[0](image) + single[1](image)) / 2)
+    text = (bundle.folder / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "The mean of 2 networks" in text
+
+
+def test_runs_that_differ_are_not_averaged(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("first", "second")]
+    for run in runs:
+        cases.make_run(run)
+    kept = json.loads((runs[1] / "split.json").read_text(encoding="utf-8"))
+    changed = {**kept, "train": [*kept["train"], *kept["test"]], "test": []}
+    (runs[1] / "split.json").write_text(json.dumps(changed), encoding="utf-8")
+    description = read_description(cases.write_description(tmp_path))
+    with pytest.raises(TrainingError, match="differ in the held-out test cases"):
+        export(runs, tmp_path / "bundle", description)
+    assert not (tmp_path / "bundle").exists()

@@ -44,7 +44,9 @@ def bundle(tmp_path: Path, name: str, core: float, **more: Any) -> Path:
         config=more.pop("config", None),
     )
     folder = tmp_path / "candidates" / name / "blocks"
-    export(run, folder, read_description(cases.write_description(tmp_path / name, more.pop("text", cases.DESCRIPTION))))
+    export(
+        [run], folder, read_description(cases.write_description(tmp_path / name, more.pop("text", cases.DESCRIPTION)))
+    )
     return folder
 
 
