@@ -29,17 +29,7 @@ from models.networks import build
 from training import comparison, plots
 from training.cases import Case, Dataset
 from training.errors import ConfigError, LeakageError, TrainingError
-from training.evaluate import (
-    class_arguments,
-    data_arguments,
-    model_arguments,
-    open_data,
-    portable,
-    read_names,
-    structures,
-    with_classes,
-    write_json,
-)
+from training.evaluate import structures
 from training.judging import (
     CaseResult,
     Chosen,
@@ -52,6 +42,16 @@ from training.judging import (
     require_classes,
 )
 from training.metrics import FEW, interval
+from training.options import (
+    class_arguments,
+    data_arguments,
+    model_arguments,
+    open_data,
+    portable,
+    read_names,
+    with_classes,
+    write_json,
+)
 
 EXAMPLES = """\
 examples:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import heapq
 import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,8 +23,7 @@ from tqdm import tqdm
 
 from training import card
 from training.cases import Case, Dataset
-from training.datasets import open_dataset
-from training.errors import ConfigError, DataError, LeakageError, TrainingError
+from training.errors import ConfigError, LeakageError, TrainingError
 from training.export import CLASSIFIER, SIDES, KeptSplit, read_run
 from training.judging import (
     CaseResult,
@@ -35,10 +33,19 @@ from training.judging import (
     judge_case,
     load_case,
     open_model,
-    parse_class,
     require_classes,
 )
-from training.metrics import FEW, TOLERANCE_MM, summary
+from training.metrics import FEW, summary
+from training.options import (
+    class_arguments,
+    data_arguments,
+    model_arguments,
+    open_data,
+    portable,
+    read_names,
+    with_classes,
+    write_json,
+)
 from training.pictures import View, save, view
 
 EXAMPLES = """\
@@ -85,37 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model_arguments(parser)
 
 
-def class_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is compared, where the bundle does not say it: shared with compare."""
-    parser.add_argument(
-        "--class",
-        dest="classes",
-        action="append",
-        default=[],
-        metavar="NAME=LABELS:SEGMENTS",
-        help="which expert labels which segments answer to, instead of what the bundle says",
-    )
-
-
-def data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where cases come from: shared with compare and promote."""
-    parser.add_argument("--data", required=True, metavar="DIR", help="images/ and labels/, dataset.json, DICOM, arrays")
-    parser.add_argument("--format", default="auto", help="the data's format, where it cannot be guessed")
-    parser.add_argument(
-        "--ignore-labels", action="store_true", help="expert labels that no class names count as background"
-    )
-
-
-def model_arguments(parser: argparse.ArgumentParser) -> None:
-    """How models run and are measured: shared with compare and promote."""
-    parser.add_argument(
-        "--tolerance-mm", type=float, default=TOLERANCE_MM, metavar="MM", help="of the surface Dice (1 mm)"
-    )
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (0: torch's choice)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-
-
 def run(options: argparse.Namespace) -> int:
     """Judge, print the table, write what was asked for."""
     if options.cases and options.split:
@@ -138,18 +114,6 @@ def _classifier(options: argparse.Namespace, model: Model) -> int:
             raise
         raise TrainingError(f"{model.name} tells what a series shows; nothing here judges that yet") from error
     return int(module.judge(options, model))
-
-
-def with_classes(model: Model, texts: Sequence[str]) -> Model:
-    """The model with the classes of ``--class``. Raises ConfigError for segments that it does not draw."""
-    if not texts:
-        return model
-    classes = dict(parse_class(text) for text in texts)
-    numbers = {segment.number for segment in model.bundle.segments}
-    for name, entry in classes.items():
-        if not set(entry.segments) <= numbers:
-            raise ConfigError(f"--class {name}: the model draws the segments {sorted(numbers)}")
-    return replace(model, bundle=replace(model.bundle, evaluation=classes))
 
 
 def _evaluate(options: argparse.Namespace, model: Model) -> int:
@@ -228,24 +192,6 @@ def require_untrained(name: str, split: KeptSplit, chosen: Chosen, dataset: Data
     seen = [case.name for case in chosen.cases if case.name in trained or case.patient in patients]
     if seen:
         raise LeakageError(f"{name} was trained on {seen[0]}, or on another case of that patient")
-
-
-def open_data(options: argparse.Namespace, model: Model) -> Dataset:
-    """The data set of ``--data``, read in the modality of the model where the format names none."""
-    modalities = sorted(model.bundle.spec.modalities)
-    return open_dataset(options.data, kind=options.format, modality=modalities[0] if modalities else "MR")
-
-
-def read_names(path: Path) -> tuple[str, ...]:
-    """Case names, one a line; blank lines and # comments are left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a list of names") from error
-    names = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    if not names:
-        raise DataError(f"{path} names no case")
-    return names
 
 
 def _judge(options: argparse.Namespace, model: Model, cases: Sequence[Case]) -> tuple[list[CaseResult], list[View]]:
@@ -408,12 +354,6 @@ class Report:
         return "\n".join(lines)
 
 
-def portable(path: Path, folder: str = "bundles") -> str:
-    """A path as it may be written into a document: where a folder lies on one machine is left out."""
-    plain = not path.is_absolute() and ".." not in path.parts and path.name
-    return path.as_posix() if plain else f"{folder}/{path.resolve().name}"
-
-
 def structures(model: Model, results: Sequence[CaseResult], *, seed: int) -> dict[str, Any]:
     """Per class the figures over the cases that the model read."""
     read = [result for result in results if not result.refusal]
@@ -477,11 +417,3 @@ def _write(report: Report, worst: Sequence[View], folder: Path) -> None:
 
 def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """JSON without NaN, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

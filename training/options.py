@@ -1,0 +1,94 @@
+"""Options that evaluate, compare and promote share, and what they read and write alike.
+
+Next: judging.py (which cases, how one is drawn), evaluate.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from training.cases import Dataset
+from training.datasets import open_dataset
+from training.errors import ConfigError, DataError
+from training.judging import Model, parse_class
+from training.metrics import TOLERANCE_MM
+
+
+def class_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is compared, where the bundle does not say it: shared with compare."""
+    parser.add_argument(
+        "--class",
+        dest="classes",
+        action="append",
+        default=[],
+        metavar="NAME=LABELS:SEGMENTS",
+        help="which expert labels which segments answer to, instead of what the bundle says",
+    )
+
+
+def data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where cases come from: shared with compare and promote."""
+    parser.add_argument("--data", required=True, metavar="DIR", help="images/ and labels/, dataset.json, DICOM, arrays")
+    parser.add_argument("--format", default="auto", help="the data's format, where it cannot be guessed")
+    parser.add_argument(
+        "--ignore-labels", action="store_true", help="expert labels that no class names count as background"
+    )
+
+
+def model_arguments(parser: argparse.ArgumentParser) -> None:
+    """How models run and are measured: shared with compare and promote."""
+    parser.add_argument(
+        "--tolerance-mm", type=float, default=TOLERANCE_MM, metavar="MM", help="of the surface Dice (1 mm)"
+    )
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (0: torch's choice)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
+
+def with_classes(model: Model, texts: Sequence[str]) -> Model:
+    """The model with the classes of ``--class``. Raises ConfigError for segments that it does not draw."""
+    if not texts:
+        return model
+    classes = dict(parse_class(text) for text in texts)
+    numbers = {segment.number for segment in model.bundle.segments}
+    for name, entry in classes.items():
+        if not set(entry.segments) <= numbers:
+            raise ConfigError(f"--class {name}: the model draws the segments {sorted(numbers)}")
+    return replace(model, bundle=replace(model.bundle, evaluation=classes))
+
+
+def open_data(options: argparse.Namespace, model: Model) -> Dataset:
+    """The data set of ``--data``, read in the modality of the model where the format names none."""
+    modalities = sorted(model.bundle.spec.modalities)
+    return open_dataset(options.data, kind=options.format, modality=modalities[0] if modalities else "MR")
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Case names, one a line; blank lines and # comments are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a list of names") from error
+    names = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    if not names:
+        raise DataError(f"{path} names no case")
+    return names
+
+
+def portable(path: Path, folder: str = "bundles") -> str:
+    """A path as it may be written into a document: where a folder lies on one machine is left out."""
+    plain = not path.is_absolute() and ".." not in path.parts and path.name
+    return path.as_posix() if plain else f"{folder}/{path.resolve().name}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON without NaN, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
