@@ -15,6 +15,7 @@ import torch
 from monai.transforms import (
     AsDiscreted,
     Compose,
+    Lambdad,
     MapTransform,
     RandAdjustContrastd,
     RandAffined,
@@ -55,14 +56,17 @@ def make_augmentation(config: AugmentationConfig, budget: BudgetConfig, classes:
 
 
 def patch_of(case: Prepared, augmentation: Compose, seed: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """One patch: image [1, ...] float32, target [1, ...] int64; the same for the same seed."""
+    """One patch: image [1, ...] and target [class, ...], both float32; the same for the same seed.
+
+    A target holds each class's share of a voxel: rotation and scaling cut voxels, and rounding would thin small things.
+    """
     number = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
     augmentation.set_random_state(seed=number)
     item: Any = {IMAGE: torch.from_numpy(case.image[None]), TARGET: torch.from_numpy(case.target[None])}
     done = augmentation(item)
     done = done[0] if isinstance(done, list) else done
     image, target = torch.as_tensor(done[IMAGE]), torch.as_tensor(done[TARGET])
-    return image.float().contiguous(), target.long().contiguous()
+    return image.float().contiguous(), target.float().contiguous()
 
 
 def _whole_case(config: AugmentationConfig) -> list[Any]:
@@ -92,7 +96,7 @@ def _crop(config: AugmentationConfig, budget: BudgetConfig, patch: tuple[int, ..
 
 
 def _shape(config: AugmentationConfig, patch: tuple[int, ...], classes: int) -> list[Any]:
-    """Turned, scaled, shifted. Targets are interpolated class by class: the nearest voxel would fray their edges."""
+    """Turned, scaled, shifted. Targets become shares of the classes, which are interpolated like the image."""
     dims = len(patch)
     angle = math.radians(config.rotate_deg)
     steps: list[Any] = [
@@ -108,7 +112,7 @@ def _shape(config: AugmentationConfig, patch: tuple[int, ...], classes: int) -> 
             padding_mode=("border", "zeros"),
         ),
         ResizeWithPadOrCropd(BOTH, spatial_size=patch, mode="edge"),
-        AsDiscreted(TARGET, argmax=True),
+        Lambdad(TARGET, whole_shares),
     ]
     steps += [RandFlipd(BOTH, prob=0.5, spatial_axis=axis) for axis in config.mirror]
     if config.mirror_sides:
@@ -132,6 +136,13 @@ def _values(config: AugmentationConfig) -> list[Any]:
         (config.p_noise, lambda p: RandGaussianNoised(IMAGE, prob=p, std=config.noise)),
     ]
     return [make(probability) for probability, make in steps if probability]
+
+
+def whole_shares(target: Any) -> torch.Tensor:
+    """Shares [class, ...] that sum to 1: what no class claims is background."""
+    shares = torch.as_tensor(target).clamp(0.0, 1.0)
+    rest = 1.0 - shares[1:].sum(dim=0, keepdim=True)
+    return torch.cat([rest.clamp(min=0.0), shares[1:]])
 
 
 class RandThickSlicesd(RandomizableTransform, MapTransform):  # type: ignore[misc] # MONAI has no types here
@@ -169,10 +180,8 @@ class RandMirrorSidesd(RandomizableTransform, MapTransform):  # type: ignore[mis
         if not self._do_transform:
             return data
         image, target = (torch.as_tensor(data[key]).flip(-1) for key in BOTH)
-        swapped = target.clone()
-        for old, new in self._swaps.items():
-            swapped[target == old] = new
-        return {**data, IMAGE: image, TARGET: swapped}
+        order = [self._swaps.get(number, number) for number in range(len(target))]
+        return {**data, IMAGE: image, TARGET: target[order]}
 
 
 class RandCropSlicesd(RandomizableTransform, MapTransform):  # type: ignore[misc] # MONAI has no types here

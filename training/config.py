@@ -35,6 +35,8 @@ class DataConfig(_Section):
     classes: dict[str, tuple[int, ...]] = Field(min_length=1)
     """Class name -> label values of the data set that belong to it. The network's channels are background, then
     these in their order. Label values that no class names are background."""
+    repeat: dict[str, int] = {}
+    """Training cases that come so many times as often as the others: the one whole chest among many lung tips."""
     cache: bool = True
     """Keep the prepared cases in memory."""
 
@@ -62,6 +64,8 @@ class NetworkConfig(_Section):
     channels: tuple[int, ...] = (16, 32, 64, 128)
     parameters: dict[str, Any] = {}
     """Further parameters of that network's definition."""
+    start: str = ""
+    """Weights to start from instead of random ones: a run's folder, a bundle's, or a file of safetensors."""
 
 
 class LossConfig(_Section):

@@ -22,8 +22,11 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+from models.archives import read_weights
+from models.errors import ModelsError
 from models.networks import build
 from models.sliding import Network
+from models.weights import load_into
 from training.config import ComputeConfig, OptimiserConfig, TrainingConfig, parse, read, tables
 from training.errors import ConfigError, TrainingError
 from training.run_folder import RunFolder, Summary
@@ -32,6 +35,7 @@ EXAMPLES = """\
 examples:
   medai-train fit training/configs/mr_hippocampus.toml --data DATA --out runs/hippocampus
   medai-train fit training/configs/mr_hippocampus.toml --data DATA --out runs/hippocampus --resume
+  medai-train fit config.toml --out runs/tuned --set 'network.start="models/bundles/ct_lungs"' --set optimiser.lr=5e-4
   medai-train fit config.toml --out runs/try --set budget.epochs=5 --set optimiser.lr=1e-3
 """
 
@@ -77,7 +81,7 @@ class State:
 def fit(task: Task, config: TrainingConfig, folder: RunFolder, *, resume: bool = False, quiet: bool = False) -> Summary:
     """Train until the budget ends; the best weights are in the folder. Raises TrainingError."""
     trainer = Trainer(task, config)
-    state = trainer.restore(folder.checkpoint()) if resume else State()
+    state = trainer.restore(folder.checkpoint()) if resume else trainer.start()
     began = time.monotonic() - state.seconds
     with folder.board(config, trainer.network, task.sample(), enabled=not resume) as board:
         for epoch in tqdm(range(state.epoch, config.budget.epochs), **_bar(config, state, quiet=quiet)):
@@ -177,6 +181,18 @@ class Trainer:
             "state": dict(vars(state)),
         }
 
+    def start(self) -> State:
+        """The beginning: random weights, or those of ``network.start``. Raises TrainingError when they do not fit."""
+        if self.config.network.start:
+            path = weights_at(Path(self.config.network.start))
+            try:
+                load_into(self.network, read_weights(path))
+            except ModelsError as error:
+                raise TrainingError(f"network.start: {path.name}: {error}") from error
+            if self._average is not None:
+                self._average.module.load_state_dict(self.network.state_dict())
+        return State()
+
     def restore(self, snapshot: dict[str, Any]) -> State:
         """Go on from a snapshot. Raises TrainingError when it is another network's."""
         try:
@@ -199,6 +215,14 @@ class Trainer:
             return torch.contiguous_format
         dims = ndim - 2 if ndim else len(self.config.budget.patch)
         return torch.channels_last_3d if dims == 3 else torch.channels_last
+
+
+def weights_at(path: Path) -> Path:
+    """The weights of a run, of a bundle, or a file itself. Raises TrainingError."""
+    for candidate in (path / "best.safetensors", path / "models" / "model.safetensors", path):
+        if candidate.is_file():
+            return candidate
+    raise TrainingError(f"network.start: {path} is no run, no bundle, and no file of weights")
 
 
 def choose_device(compute: ComputeConfig) -> tuple[torch.device, torch.dtype]:

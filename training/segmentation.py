@@ -5,7 +5,7 @@ Next: fit.py (the loop), augment.py (the patches).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from models.sliding import Network, predict
 from models.volume import Voxels
 from training.augment import make_augmentation, patch_of
 from training.config import TrainingConfig
+from training.errors import ConfigError
 from training.prepare import Prepared
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -48,7 +49,7 @@ class SegmentationTask:
     """What fit.py needs of a task."""
 
     def __init__(self, config: TrainingConfig, train: list[Prepared], validation: list[Prepared]) -> None:
-        self.config, self._train, self._validation = config, train, validation
+        self.config, self._train, self._validation = config, repeated(train, config.data.repeat), validation
         self.classes = ("background", *config.data.classes)
         self._augmentation = make_augmentation(config.augmentation, config.budget, len(self.classes))
         self._loss = make_loss(config)
@@ -115,6 +116,14 @@ class SegmentationTask:
         return torch.zeros((1, 1, *self.config.budget.patch))
 
 
+def repeated(cases: list[Prepared], times: Mapping[str, int]) -> list[Prepared]:
+    """The cases, those that ``times`` names so often. Raises ConfigError for a name that does not train."""
+    unknown = set(times) - {case.name for case in cases}
+    if unknown:
+        raise ConfigError(f"data.repeat names {', '.join(sorted(unknown))}, which is no training case")
+    return [case for case in cases for _ in range(times.get(case.name, 1))]
+
+
 COLOURS = np.array(
     [[0, 0, 0], [255, 160, 0], [0, 176, 240], [0, 200, 100], [230, 80, 200], [250, 230, 60], [120, 120, 255]]
 )
@@ -132,14 +141,13 @@ def overlays(image: Voxels, label_maps: list[Voxels]) -> Voxels:
 
 
 def make_loss(config: TrainingConfig) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """By [loss]: MONAI's losses on logits [batch, classes, ...] and targets [batch, 1, ...]."""
+    """By [loss]: MONAI's losses on logits and on targets that hold each class's share, both [batch, classes, ...]."""
     loss = config.loss
     weight = torch.tensor(loss.weights) if loss.weights else None
     if loss.name == "ce":
-        cross_entropy = torch.nn.CrossEntropyLoss(weight=weight)
-        return lambda logits, target: cross_entropy(logits, target[:, 0])
+        cross_entropy: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.nn.CrossEntropyLoss(weight=weight)
+        return cross_entropy
     options: dict[str, Any] = {
-        "to_onehot_y": True,
         "softmax": True,
         "batch": True,
         "include_background": loss.background,

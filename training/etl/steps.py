@@ -118,7 +118,7 @@ def augment(order: Order) -> State:
                 image, target = patch_of(prepared, transform, (order.config.seed, copy, index))
                 name = f"{case.name}-copy{copy}"
                 grid = _grid_of_copy(image.shape[1:], prepared.fed.grid)
-                made = _example(image[0].numpy(), target[0].numpy().astype(np.uint8), grid, state)
+                made = _example(image[0].numpy(), target.argmax(dim=0).numpy().astype(np.uint8), grid, state)
                 write_pair(made, name, order.out)
                 patients[name] = case.patient
     for name in state.cases:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -239,6 +240,28 @@ def test_folds_cover_every_patient_once(data: Path) -> None:
         for name in split(dataset, SplitConfig(test=0.0, folds=4, fold=fold)).names()["validation"]
     ]
     assert sorted(seen) == sorted(case.name for case in dataset.cases)
+
+
+def test_a_training_may_start_from_the_weights_of_another(
+    data: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["fit", str(config), "--data", str(data), "--out", str(first)]) == 0
+    command = ["fit", str(config), "--data", str(data), "--out", str(second), "--set", "budget.epochs=2"]
+    assert main([*command, "--set", f"network.start='{first}'", "--set", "optimiser.lr=1e-3"]) == 0
+    assert float(history(second)[0]["loss"]) < 0.8 * float(history(first)[0]["loss"])
+    other = ["--set", f"network.start='{first}'", "--set", "network.channels=[4,8]"]
+    assert main([*command[:-3], str(tmp_path / "third"), *other]) == 1
+    assert "do not fit" in capsys.readouterr().err
+
+
+def test_repeated_cases_come_more_often(data: Path, tmp_path: Path) -> None:
+    from training.segmentation import repeated
+
+    cases = [SimpleNamespace(name=name) for name in "ab"]
+    assert [case.name for case in repeated(cases, {"b": 3})] == ["a", "b", "b", "b"]  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="names c, which is no training case"):
+        repeated(cases, {"c": 2})  # type: ignore[arg-type]
 
 
 def test_an_unknown_section_is_an_error() -> None:
