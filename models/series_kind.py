@@ -26,6 +26,8 @@ SIDE = 96
 """Pixels of a slice that the network sees."""
 PIXEL_MM = 4.0
 MOST_SLICES = 32
+WAYS = 4
+"""In which a slice is turned to see whether it lies as it should."""
 PERCENTILES = Intensity(kind="zscore", low=1.0, high=99.0)
 
 
@@ -40,7 +42,8 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a series shows. ``upright`` is the probability that its pixels lie as its header says."""
+    """What a series shows. ``upright`` is the probability that its pixels lie as its header says: against a quarter
+    turn, half a turn and a flip of front and back, so that chance is 0.2."""
 
     part: str
     probabilities: Mapping[str, float] = field(hash=False)
@@ -61,7 +64,12 @@ class SeriesKind:
 
     def classify(self, volume: Volume) -> Kind:
         """Raises ModelRefused for an image without any content."""
-        return kind_of(self.logits(axial_slices(volume)), self.parts)
+        slices = axial_slices(volume)
+        return kind_of(self.logits(slices), self.logits_turned(slices), self.parts)
+
+    def logits_turned(self, slices: Voxels) -> Voxels:
+        """[way, slice]: how upright each slice looks when it is turned in each way."""
+        return np.stack([self.logits(np.stack([turned(one, way) for one in slices]))[:, -1] for way in range(WAYS)])
 
     def logits(self, slices: Voxels) -> Voxels:
         """[slice, parts and upright] of slices [slice, SIDE, SIDE] as the network sees them."""
@@ -70,15 +78,28 @@ class SeriesKind:
         return found
 
 
-def kind_of(logits: Voxels, parts: Sequence[str]) -> Kind:
-    """From logits [slice, parts and upright] to one answer."""
-    shifted = np.exp(logits[:, :-1] - logits[:, :-1].max(axis=1, keepdims=True))
-    mean = (shifted / shifted.sum(axis=1, keepdims=True)).mean(axis=0)
+def kind_of(logits: Voxels, when_turned: Voxels, parts: Sequence[str]) -> Kind:
+    """From logits [slice, parts and upright], and upright's [way, slice] for the slices turned, to one answer."""
+    mean = _shares(logits[:, :-1], axis=1).mean(axis=0)
     probabilities = {part: float(value) for part, value in zip(parts, mean, strict=True)}
-    upright = float((1.0 / (1.0 + np.exp(-logits[:, -1]))).mean())
+    # Some kinds of slices look less upright than others whichever way they lie: only the ways are compared.
+    upright = _shares(np.concatenate([logits[None, :, -1], when_turned]), axis=0)[0].mean()
     return Kind(
-        part=max(probabilities, key=lambda part: probabilities[part]), probabilities=probabilities, upright=upright
+        part=max(probabilities, key=lambda part: probabilities[part]),
+        probabilities=probabilities,
+        upright=float(upright),
     )
+
+
+def _shares(logits: Voxels, *, axis: int) -> Voxels:
+    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    found: Voxels = shifted / shifted.sum(axis=axis, keepdims=True)
+    return found
+
+
+def turned(image: Voxels, way: int) -> Voxels:
+    """A slice that does not lie as it should: front and back exchanged, or one to three quarter turns."""
+    return np.ascontiguousarray(np.rot90(image, way) if way else image[::-1])
 
 
 def axial_slices(volume: Volume, most: int = MOST_SLICES) -> Voxels:
@@ -102,7 +123,13 @@ def network_slice(image: Voxels, row_mm: float, column_mm: float) -> Voxels | No
         scaled = scale(small, PERCENTILES)
     except ModelRefused:
         return None
-    return _fitted(scaled)
+    return standardised(_fitted(scaled))
+
+
+def standardised(image: Voxels) -> Voxels:
+    """Mean 0, deviation 1: what lies around the patient must not tell one scanner from another."""
+    scaled: Voxels = ((image - image.mean()) / (image.std() + 1e-6)).astype(np.float32)
+    return scaled
 
 
 def _fitted(image: Voxels) -> Voxels:

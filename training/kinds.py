@@ -1,27 +1,29 @@
 """Telling what a series shows, as a task for fit.py: slices of kind_slices.py, turned, remapped, made up.
 
-Half of the slices are turned or flipped and must be told from those that lie as they should; a tenth are made up
-(noise, balls, stripes) and show "other". Contrasts are remapped at random, so that shapes decide. Left and right are
-exchanged freely. ``judge`` is what medai-train evaluate calls for such a bundle. Next: models/series_kind.py.
+Parts are drawn equally often, then patients, then slices. Half of the slices are turned or flipped and must be told
+from those that lie as they should; a tenth are made up (noise, balls, stripes) and show "other". Contrasts are
+remapped at random, so that shapes decide. Left and right are exchanged freely.
+``judge`` is what medai-train evaluate calls for such a bundle. Next: models/series_kind.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from monai.transforms import Compose, RandAffine, RandGaussianNoise, RandGaussianSmooth
+from monai.transforms import Compose, RandAffine, RandBiasField, RandGaussianNoise, RandGaussianSmooth
 from torch.utils.data import DataLoader
 
 from models.networks import definition
-from models.series_kind import SIDE, kind_of
+from models.series_kind import SIDE, WAYS, kind_of, standardised, turned
 from models.sliding import Network
 from models.volume import Voxels
+from training import card
 from training.augment import IMAGE, RandRemapd
 from training.config import TrainingConfig
 from training.kind_slices import PARTS, UNKNOWN, Slices
@@ -36,8 +38,8 @@ class KindSlices(torch.utils.data.Dataset[Item]):
 
     def __init__(self, slices: Slices, rows: Voxels, config: TrainingConfig, epoch: int) -> None:
         self._slices, self._config, self._epoch = slices, config, epoch
-        groups = [rows[slices.parts[rows] == part] for part in (*range(len(PARTS)), UNKNOWN)]
-        self._groups = [group for group in groups if len(group)]
+        parts = [rows[slices.parts[rows] == part] for part in (*range(len(PARTS)), UNKNOWN)]
+        self._parts = [by_patient(part, slices.patients, config.data.repeat) for part in parts if len(part)]
         self._count = config.budget.cases_per_epoch or len(rows)
         self._distort = Compose(
             [
@@ -49,6 +51,7 @@ class KindSlices(torch.utils.data.Dataset[Item]):
                     padding_mode="border",
                 ),
                 RandGaussianSmooth(prob=0.2, sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0)),
+                RandBiasField(prob=0.3, coeff_range=(0.0, 0.3)),
                 RandGaussianNoise(prob=0.3, std=0.3),
             ]
         )
@@ -67,25 +70,26 @@ class KindSlices(torch.utils.data.Dataset[Item]):
         else:
             image, part, upright = self._real(draw)
         distorted = torch.as_tensor(self._distort(torch.from_numpy(image[None])))
-        done = self._remap({IMAGE: distorted})[IMAGE]
+        done = torch.from_numpy(standardised(torch.as_tensor(self._remap({IMAGE: distorted})[IMAGE]).numpy()))
         target = torch.tensor([part, upright], dtype=torch.int64)
-        return torch.as_tensor(done).float().contiguous(), target
+        return done.contiguous(), target
 
     def _real(self, draw: np.random.Generator) -> tuple[Voxels, int, int]:
-        group = self._groups[int(draw.integers(len(self._groups)))]
-        row = int(group[int(draw.integers(len(group)))])
+        patients = self._parts[int(draw.integers(len(self._parts)))]
+        rows = patients[int(draw.integers(len(patients)))]
+        row = int(rows[int(draw.integers(len(rows)))])
         image = self._slices.images[row].astype(np.float32)
         part, upright = int(self._slices.parts[row]), int(self._slices.axial[row])
         if draw.random() < 0.5:
             image = image[:, ::-1]
         if upright and draw.random() < TURNED:
-            image, upright = turned(image, int(draw.integers(4))), 0
+            image, upright = turned(image, int(draw.integers(WAYS))), 0
         return np.ascontiguousarray(image), part, upright
 
 
-def turned(image: Voxels, way: int) -> Voxels:
-    """A slice that does not lie as it should: quarter turns, or front and back exchanged."""
-    return np.ascontiguousarray(np.rot90(image, way) if way else image[::-1])
+def by_patient(rows: Voxels, patients: Voxels, repeat: Mapping[str, int]) -> list[Voxels]:
+    """Rows of each patient; a patient that ``repeat`` names comes so many times."""
+    return [rows[patients[rows] == name] for name in np.unique(patients[rows]) for _ in range(repeat.get(str(name), 1))]
 
 
 def made_up(draw: np.random.Generator) -> Voxels:
@@ -97,8 +101,7 @@ def made_up(draw: np.random.Generator) -> Voxels:
         image[((rows - y) ** 2 + (columns - x) ** 2 * draw.uniform(0.5, 2.0)) < radius**2] += draw.uniform(-3, 3)
     if draw.random() < 0.3:
         image += np.sin((rows * draw.uniform(-1, 1) + columns * draw.uniform(-1, 1)) * draw.uniform(0.1, 1.0))
-    found: Voxels = (image - image.mean()) / (image.std() + 1e-6)
-    return found
+    return standardised(image)
 
 
 class KindTask:
@@ -184,23 +187,59 @@ def judge(options: argparse.Namespace, model: Any) -> int:
     side = options.split or "test"
     names = set(slices.patients.tolist()) if side == "all" else set(split[side])
     rows = np.flatnonzero(np.isin(slices.patients, sorted(names)))
-    logits = kinds.logits(slices.images[rows].astype(np.float32))
-    report = report_of(logits, slices, rows)
+    images = slices.images[rows].astype(np.float32)
+    report = report_of(kinds.logits(images), kinds.logits_turned(images), slices, rows)
     for name, figures in report["structures"].items():
         print(
             f"{name:10s} {figures['slices']:5d} slices  sensitivity {figures['sensitivity']:.3f}  "
             f"specificity {figures['specificity']:.3f}"
         )
-    print(f"upright    sensitivity {report['upright']['sensitivity']:.3f}")
+    upright = report["upright"]
+    print(f"upright    {upright['slices']:5d} slices  sensitivity {upright['sensitivity']:.3f}")
     for name, one in report["patients"].items():
         print(f"{name}: {one['part']} {one['probability']:.2f}, upright {one['upright']:.2f}")
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    if options.card:
+        card.with_figures(model.bundle.folder / "docs" / "README.md", markdown(report, side))
     return 0
 
 
-def report_of(logits: Voxels, slices: Slices, rows: Voxels) -> dict[str, Any]:
-    """Sensitivity and specificity of each part by slices, and the answer for each patient's axial slices."""
+def markdown(report: Mapping[str, Any], side: str) -> str:
+    """The figures as tables for the model card."""
+    rows = [
+        f"| {name} | {one['slices']} | {one['sensitivity']:.3f} | {one['specificity']:.3f} |"
+        for name, one in report["structures"].items()
+        if one["specificity"] is not None
+    ]
+    upright = report["upright"]
+    patients = [
+        f"| {name} | {one['part']} ({one['probability']:.2f}) | {one['upright']:.2f} |"
+        for name, one in report["patients"].items()
+    ]
+    return "\n".join(
+        [
+            f"By slices of the {report['cases']} patients of the {side} side:",
+            "",
+            "| shows | slices | sensitivity | specificity |",
+            "|---|---|---|---|",
+            *rows,
+            f"| upright | {upright['slices']} | {upright['sensitivity']:.3f} | |",
+            "",
+            "By patients:",
+            "",
+            "| patient | taken for | upright |",
+            "|---|---|---|",
+            *patients,
+        ]
+    )
+
+
+def report_of(logits: Voxels, when_turned: Voxels, slices: Slices, rows: Voxels) -> dict[str, Any]:
+    """Sensitivity and specificity of each part by slices, and the answer for each patient's axial slices.
+
+    A slice is found upright when no way of turning it (``when_turned`` [way, slice]) looks more so.
+    """
     truth, found = slices.parts[rows], logits[:, :-1].argmax(axis=1)
     known = truth != UNKNOWN
     structures = {}
@@ -217,7 +256,7 @@ def report_of(logits: Voxels, slices: Slices, rows: Voxels) -> dict[str, Any]:
     for name in np.unique(slices.patients[rows]):
         mine = axial & (slices.patients[rows] == name)
         if mine.any():
-            kind = kind_of(logits[mine], PARTS)
+            kind = kind_of(logits[mine], when_turned[:, mine], PARTS)
             patients[str(name)] = {
                 "part": kind.part,
                 "probability": round(kind.probabilities[kind.part], 3),
@@ -226,6 +265,9 @@ def report_of(logits: Voxels, slices: Slices, rows: Voxels) -> dict[str, Any]:
     return {
         "cases": len(patients),
         "structures": structures,
-        "upright": {"sensitivity": float((logits[axial, -1] > 0).mean())},
+        "upright": {
+            "slices": int(axial.sum()),
+            "sensitivity": float((logits[axial, -1] > when_turned[:, axial].max(axis=0)).mean()),
+        },
         "patients": patients,
     }

@@ -20,8 +20,9 @@ from workers.results.key_image import UNPAIRED
 
 NAME = "series kind"
 """Of the check, as results and the ledger show it."""
-UPRIGHT_LEAST = 0.5
-"""How sure the classifier must be that the pixels lie as the header says."""
+UPRIGHT_LEAST = 0.3
+"""How sure the classifier must be that the pixels lie as the header says. It chooses among five ways to lie: a series
+that is turned gets less than 0.2, and one that is not more than 0.4 (docs/README.md of series_kind)."""
 WORDS = {"head_neck": "head and neck", "other": "another part"}
 """Of the classifier's parts, where its own word is not what people say."""
 PARTS = UNPAIRED | {"BREAST", "EXTREMITY", "FOOT", "HAND", "HIP", "KNEE", "LEG", "SHOULDER", "THORAX", "ARM", "ANKLE"}
@@ -42,7 +43,7 @@ class Kind(Protocol):
 
     @property
     def upright(self) -> float:
-        """Probability that the pixels lie as the header says."""
+        """Probability that the pixels lie as the header says, among five ways."""
 
 
 class Classifier(Protocol):
