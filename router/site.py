@@ -127,8 +127,6 @@ class Site:
 
     def medai_toml(self) -> str:
         """The first configuration: the shipped routes, pointed at this site's own servers."""
-        weights = foreign_lung_weights()
-        lungs = LUNGS.format(weights=_quoted(weights)) if weights else ""
         return TOML.format(
             orthanc=self.orthanc_url,
             user=self.username,
@@ -139,7 +137,6 @@ class Site:
             hl7=self.ports["hl7_in"],
             metrics=self.ports["metrics"],
             inbox=_quoted(self.folder / "inbox"),
-            lungs=lungs,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -212,10 +209,8 @@ thickness_max_mm = 2.0
 # Anonymised and reformatted T1 volumes are often marked DERIVED: they are welcome here.
 image_type_excludes = ["LOCALIZER", "PROJECTION IMAGE", "MIP", "MPR", "SCREEN SAVE"]
 prefer = "thinnest"
-{lungs}"""
 
-LUNGS = """
-# Lungs in a chest CT, by weights that do not ship with Med-AI.
+# Lungs in a CT that says it shows the chest.
 [[routes]]
 name = "ct-lungs"
 when = 'study.Modality == "CT" && series.exists(s, has(s.BodyPartExamined) && s.BodyPartExamined == "CHEST")'
@@ -225,22 +220,12 @@ modality = ["CT"]
 orientation = ["axial"]
 slices_min = 20
 thickness_max_mm = 6.0
-
-[models.weights]
-ct_lungs = {weights}
+prefer = "thinnest"
 """
 
 
 def _quoted(text: str | Path) -> str:
     return json.dumps(str(text), ensure_ascii=False)  # a JSON string is a TOML string too
-
-
-def foreign_lung_weights() -> Path | None:
-    """The lung U-Net's folder beside the checkout, when it is there (it is not ours to ship)."""
-    root = os.environ.get("MEDAI_SHARED_DATA")
-    base = Path(root) if root else Path(__file__).resolve().parent.parent.parent / "shared" / "data"
-    folder = base / "weights" / "ct_lung_unet_small"
-    return folder if folder.is_dir() else None
 
 
 def plugins() -> list[str]:

@@ -166,27 +166,14 @@ def test_folding_the_normalisation_changes_nothing() -> None:
     assert torch.allclose(before, after, atol=1e-4)
 
 
-def test_the_lungs_of_an_abdominal_ct_are_found_and_said_to_be_cut_off(
-    shared_data: SharedData, read_series: Callable[[Path], list[Dataset]]
+def test_the_lung_bases_of_an_abdominal_ct_are_found_left_and_right_and_said_to_be_cut_off(
+    registry: Registry, shared_data: SharedData, read_series: Callable[[Path], list[Dataset]]
 ) -> None:
-    weights = shared_data("weights") / "ct_lung_unet_small"
-    series = read_series(shared_data("ct_abdomen_CRLM"))
-    volume = series_to_volume(series).volume
-    result = Registry(weights={"ct_lungs": str(weights)}, device="cpu").load("ct_lungs").segment(volume)
+    volume = series_to_volume(read_series(shared_data("ct_abdomen_CRLM"))).volume
+    result = registry.load("ct_lungs").segment(volume)
     inside = volume.voxels[result.labels > 0]
-    assert 1300 < len(inside) * volume.geometry.voxel_ml < 1400
-    assert -850 < inside.mean() < -700, "lung, not air or soft tissue"
-    assert result.labels[:15].sum() == 0, "nothing below the diaphragm"
+    assert 1000 < len(inside) * volume.geometry.voxel_ml < 1500
+    assert -850 < inside.mean() < -650, "lung, not air or soft tissue"
     assert any("(head)" in warning for warning in result.warnings)
-    assert result.segments[0].modifier is not None
-
-
-def test_a_ct_without_lungs_is_refused_though_its_blanket_looks_like_lung(
-    shared_data: SharedData, read_series: Callable[[Path], list[Dataset]]
-) -> None:
-    weights = shared_data("weights") / "ct_lung_unet_small"
-    series = read_series(shared_data("ct_TotalSegmentator_example") / "example_ct_dicom")
-    with pytest.raises(ModelRefused, match="Lungs: nothing plausible was found"):
-        Registry(weights={"ct_lungs": str(weights)}, device="cpu").load("ct_lungs").segment(
-            series_to_volume(series).volume
-        )
+    columns = [float(np.argwhere(result.labels == number)[:, 2].mean()) for number in (1, 2)]
+    assert columns[0] + 50 < columns[1], "in an axial LPS image the left lung has the larger columns"

@@ -16,6 +16,8 @@ from pydicom.sr.codedict import codes
 from models.errors import ModelUnavailable
 from models.registry import SHIPPED, Registry
 
+SHIPPED_NAMES = ("ct_lungs", "mr_brain", "mr_hippocampus", "series_kind")
+
 
 @pytest.fixture
 def own_bundle(tmp_path: Path) -> Callable[..., Path]:
@@ -28,6 +30,7 @@ def own_bundle(tmp_path: Path) -> Callable[..., Path]:
         path = folder / "my_lungs" / "configs" / "metadata.json"
         metadata = json.loads(path.read_text())
         metadata["medai"]["weights"] = {"source": "bundle", "files": {"net.pt": ""}}
+        metadata["medai"]["weights"] = changes.pop("weights_are", metadata["medai"]["weights"])
         metadata["medai"].update(changes)
         path.write_text(json.dumps(metadata))
         return folder
@@ -35,8 +38,17 @@ def own_bundle(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_the_shipped_models_are_there() -> None:
-    assert Registry().names() == ("ct_lungs", "mr_brain", "mr_hippocampus")
+@pytest.fixture
+def foreign(own_bundle: Callable[..., Path]) -> Path:
+    """A folder with a bundle whose weights are somewhere else, as the settings say."""
+    digest = hashlib.sha256(b"right").hexdigest()
+    weights = {"source": "configured", "files": {"net.pt": digest}, "origin": "a colleague", "licence": "MIT"}
+    return own_bundle(weights_are=weights)
+
+
+def test_the_shipped_models_are_there_and_can_run() -> None:
+    assert Registry().names() == SHIPPED_NAMES
+    assert all(one.available for one in Registry().describe())
 
 
 def test_a_version_ends_with_the_weights_hash_and_needs_no_torch() -> None:
@@ -50,23 +62,24 @@ def test_a_version_ends_with_the_weights_hash_and_needs_no_torch() -> None:
     assert result.stdout.strip() == card.version == f"1.0.0+{card.fingerprint[:8]}"
 
 
-def test_missing_weights_say_what_to_set() -> None:
-    with pytest.raises(ModelUnavailable, match=r'under \[models\.weights\], ct_lungs = "PATH"'):
-        Registry().load("ct_lungs")
-    lungs = Registry().describe()[0]
-    assert (lungs.name, lungs.available, lungs.card) == ("ct_lungs", False, None)
-    assert "UNet_wdk24.pt" in lungs.reason
+def test_missing_weights_say_what_to_set(foreign: Path) -> None:
+    registry = Registry((foreign,))
+    with pytest.raises(ModelUnavailable, match=r'under \[models\.weights\], my_lungs = "PATH"'):
+        registry.load("my_lungs")
+    lungs = registry.describe()[0]
+    assert (lungs.name, lungs.available, lungs.card) == ("my_lungs", False, None)
+    assert "net.pt (from a colleague)" in lungs.reason
 
 
-def test_a_configured_path_that_holds_nothing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnavailable, match=r"weights UNet_wdk24\.pt are not at"):
-        Registry(weights={"ct_lungs": str(tmp_path)}).card("ct_lungs")
+def test_a_configured_path_that_holds_nothing_is_named(foreign: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match=r"weights net\.pt are not at"):
+        Registry((foreign,), weights={"my_lungs": str(tmp_path)}).card("my_lungs")
 
 
-def test_changed_weights_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "UNet_wdk24.pt").write_bytes(b"something else")
+def test_changed_weights_are_refused(foreign: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"something else")
     with pytest.raises(ModelUnavailable, match="is not the file that this bundle was checked with"):
-        Registry(weights={"ct_lungs": str(tmp_path)}).load("ct_lungs")
+        Registry((foreign,), weights={"my_lungs": str(tmp_path)}).load("my_lungs")
 
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
@@ -76,7 +89,7 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
 
 def test_a_bundle_of_one_s_own_is_found_and_hashed(own_bundle: Callable[..., Path]) -> None:
     registry = Registry((own_bundle(), SHIPPED))
-    assert registry.names() == ("ct_lungs", "mr_brain", "mr_hippocampus", "my_lungs")
+    assert set(registry.names()) == {*SHIPPED_NAMES, "my_lungs"}
     assert registry.card("my_lungs").fingerprint == hashlib.sha256(b"weights").hexdigest()
 
 
@@ -100,11 +113,12 @@ def test_a_typing_error_in_the_metadata_is_named(own_bundle: Callable[..., Path]
     assert not registry.describe()[0].available
 
 
-@pytest.mark.parametrize("name", ["mr_brain", "ct_lungs", "mr_hippocampus"])
+@pytest.mark.parametrize("name", SHIPPED_NAMES)
 def test_codes_are_those_of_the_standard_and_the_card_is_complete(name: str) -> None:
     metadata = json.loads((SHIPPED / name / "configs" / "metadata.json").read_text())
     concepts = (
         *(codes.cid7150.AnatomicalStructure, codes.SCT.Brain, codes.SCT.Lung, codes.SCT.Hippocampus),
+        *(codes.SCT.BrainStem, codes.SCT.SpinalCord, codes.SCT.ParotidGland, codes.SCT.Mandible),
         *(codes.cid244.Bilateral, codes.SCT.Left, codes.SCT.Right, codes.SCT.Anterior, codes.SCT.Posterior),
     )
     known = {code.value for code in concepts}

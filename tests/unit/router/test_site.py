@@ -18,11 +18,6 @@ ODD = 'a b 50% "q" ü'
 """A directory's name may hold all of this."""
 
 
-@pytest.fixture(autouse=True)
-def _no_weights_beside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MEDAI_SHARED_DATA", str(tmp_path / "shared"))
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site.create(tmp_path / "site", free_ports=True)
@@ -42,21 +37,12 @@ def test_free_ports_are_all_different() -> None:
 def test_the_first_configuration_loads_and_its_routes_compile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load(site, monkeypatch)
     Rules(loaded.routes, loaded.routing)
-    assert [route.name for route in loaded.routes] == ["mr-hippocampus"]
+    assert [route.name for route in loaded.routes] == ["mr-hippocampus", "ct-lungs"]
     assert loaded.orthanc.url == site.orthanc_url
     assert loaded.orthanc.password.get_secret_value() == site.password
     ports = (loaded.ris.port, loaded.hl7_in.port, loaded.metrics.port)
     assert ports == tuple(site.ports[name] for name in ("ris_mllp", "hl7_in", "metrics"))
     assert loaded.broker.url == f"redis://127.0.0.1:{site.ports['redis']}/0"
-
-
-def test_the_lung_route_is_there_when_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = tmp_path / "shared" / "weights" / "ct_lung_unet_small"
-    weights.mkdir(parents=True)
-    loaded = load(Site.create(tmp_path / "site", free_ports=True), monkeypatch)
-    Rules(loaded.routes, loaded.routing)
-    assert [route.name for route in loaded.routes] == ["mr-hippocampus", "ct-lungs"]
-    assert loaded.models.weights == {"ct_lungs": str(weights)}
 
 
 def test_a_directory_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
