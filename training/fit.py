@@ -3,7 +3,7 @@
 A run folder holds the configuration, the split, the best weights, a checkpoint after each epoch, the history and
 TensorBoard's files. A training that was killed goes on with ``--resume`` from its last whole epoch and sees the very
 patches that it would have seen: every random number derives from the seed, the epoch and the patch.
-Next: segmentation.py and slices.py (the tasks), run_folder.py (what is kept).
+Next: segmentation.py and kinds.py (the tasks), run_folder.py (what is kept).
 """
 
 from __future__ import annotations
