@@ -21,6 +21,8 @@ from models.volume import Labels, Volume, Voxels
 
 HU_OF_AIR = -1024
 HU_OF_SKIN = -400
+BODY_MARGIN = 2
+"""Voxels of air that a network sees around the patient."""
 EMPTY = "the image is empty: nearly all voxels have the same value"
 CHANCE = 0.05
 """A class whose probability stays below this cannot win."""
@@ -31,13 +33,11 @@ class Fed:
     """What a network reads (float32) and the way back: turned axes, grid of the network, grid of the source."""
 
     array: Voxels = field(repr=False, hash=False, compare=False)
-    body: Labels | None = field(repr=False, hash=False, compare=False)
-    """On the network's grid, where the feed asks for it."""
     turn: Reorientation
     upright: Geometry
     """The source's grid with its axes turned."""
     grid: Geometry
-    """The network's."""
+    """The network's: with ``inside_body``, of the patient's box alone."""
 
     def labels_in(self, labels: Labels) -> Labels:
         """Labels of the source's grid on the network's: for training."""
@@ -93,12 +93,21 @@ def to_network(volume: Volume, feed: Feed) -> Fed:
     here = upright if same else resample(upright, spacing_mm)
     empty = HU_OF_AIR if volume.unit == "HU" else 0.0
     voxels = np.nan_to_num(here.voxels.astype(np.float32), copy=False, nan=empty)
-    mask = None
+    grid = here.geometry
     if feed.inside_body:
-        mask = body(voxels)
-        voxels = np.where(mask, voxels, np.float32(HU_OF_AIR))
+        voxels, grid = _patient(voxels, grid)
     array = scale(voxels, feed.intensity)
-    return Fed(array=array, body=mask, turn=turn, upright=upright.geometry, grid=here.geometry)
+    return Fed(array=array, turn=turn, upright=upright.geometry, grid=grid)
+
+
+def _patient(hounsfield: Voxels, grid: Geometry) -> tuple[Voxels, Geometry]:
+    """The patient's box with air around them. Raises ModelRefused where there is nothing but air."""
+    mask = body(hounsfield)
+    box = bounding_box(mask, margin=BODY_MARGIN)
+    part = part_of(grid, box)
+    if 0 in part.shape:
+        raise ModelRefused("the CT holds nothing denser than air")
+    return np.where(mask[box], hounsfield[box], np.float32(HU_OF_AIR)), part
 
 
 def _spacing_mm(feed: Feed, source: Geometry) -> tuple[float, float, float]:

@@ -19,6 +19,7 @@ from models.errors import ModelUnavailable
 
 OURS: Mapping[str, str] = {
     "models.networks.SmallUNet": "models.networks",
+    "models.architectures.BlockUNet": "models.architectures",
     "models.architectures.DenseNetSegmenter": "models.architectures",
     "models.architectures.DeepLabV3Plus": "models.architectures",
 }
@@ -36,7 +37,7 @@ FOREIGN = frozenset(
 def definition(
     name: str, *, dims: int, channels_in: int, channels_out: int, channels: Sequence[int], **more: Any
 ) -> dict[str, Any]:
-    """The definition of a network by its short name: unet, densenet, deeplabv3plus, densenet_classifier.
+    """The definition of a network by its short name: a key of DEFINITIONS.
 
     ``channels`` are the widths from the finest level to the coarsest (densenet: the stem's width, then the number
     of layers in each dense block). ``more`` overrides single parameters. Raises ModelUnavailable for another name.
@@ -57,6 +58,16 @@ def _unet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -
         "strides": [2] * (len(channels) - 1),
         "num_res_units": 2,
         "norm": "INSTANCE",
+    }
+
+
+def _block_unet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
+    return {
+        "_target_": "models.architectures.BlockUNet",
+        "spatial_dims": dims,
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "channels": channels,
     }
 
 
@@ -96,6 +107,7 @@ def _classifier(dims: int, channels_in: int, channels_out: int, channels: list[i
 
 DEFINITIONS: Mapping[str, Callable[[int, int, int, list[int]], dict[str, Any]]] = {
     "unet": _unet,
+    "block_unet": _block_unet,
     "densenet": _densenet,
     "deeplabv3plus": _deeplab,
     "densenet_classifier": _classifier,

@@ -43,8 +43,8 @@ class Feed(_Strict):
     """From a Volume to the array that a network reads.
 
     ``axes`` is where column, row and slice index grow (preprocess.reorient). ``spacing_mm`` is the grid that the
-    network knows; None keeps the source's, as 0 does along one axis. ``inside_body`` sets a CT to air outside the
-    patient (blankets, table).
+    network knows; None keeps the source's, as 0 does along one axis. ``inside_body`` cuts a CT to the
+    patient's box and sets what is outside the patient (blankets, table) to air.
     """
 
     axes: str = Field(default="LPS", pattern="^[LRPAIS]{3}$")

@@ -30,12 +30,16 @@ class Facts:
     """Of the first run."""
     members: int = 1
     """Networks whose answers are averaged."""
+    configs: Mapping[str, str] = field(hash=False)
+    """Each training -> its configuration beside the card, in the order in which they were made."""
     seconds: float
     """Of all trainings."""
     weights_bytes: int
     half: bool
     rounding: float | None
     """Share of voxels of a random image whose class the rounding to 16 bits changed."""
+    place: str
+    """The bundle's folder, as a reader elsewhere names it."""
     command: str
     """The export's own command."""
 
@@ -109,16 +113,20 @@ def _network(facts: Facts) -> str:
         kept = f" (kept: epoch {summary['best_epoch']}, counted from 0)" if one else ""
         each = " each" if facts.members > 1 else ""
         lines.append(f"Trained for {summary['epochs']} epochs{each}{kept}, {facts.seconds / 60:.1f} minutes in all.")
-    lines.append(f"Seed {facts.config.seed}. Everything else is in [training.toml](training.toml).")
+    lines.append(f"Seed {facts.config.seed}. Everything else is in {_listed(facts)}.")
     return " ".join(lines)
 
 
+def _listed(facts: Facts) -> str:
+    return ", ".join(f"[{file}]({file})" for file in facts.configs.values())
+
+
 def _made(description: Description, facts: Facts) -> str:
-    plain = (
-        f"medai-train fit training/configs/{facts.config.name}.toml --data DATA --out runs/{facts.config.name}",
-        facts.command,
-    )
-    commands = "\n".join(line for line in (description.commands or plain) if line)
+    fits = [
+        f"medai-train fit {facts.place}/docs/{file} --data {description.data_folder} --out runs/{name}"
+        for name, file in facts.configs.items()
+    ]
+    commands = "\n".join(line for line in (*description.prepare, *fits, facts.command) if line)
     return f"**Made by** (seed {facts.config.seed}, split seed {facts.config.split.seed}):\n\n```sh\n{commands}\n```"
 
 

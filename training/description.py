@@ -84,8 +84,10 @@ class Description(_Strict):
     intended_use: str = Field(min_length=1)
     limits: tuple[str, ...] = Field(min_length=1)
     references: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-    """The exact commands that made the model, in their order; empty: those that a plain run needs."""
+    prepare: tuple[str, ...] = ()
+    """The exact commands before the trainings: those that made the data set. The trainings' own are known."""
+    data_folder: str = "DATA"
+    """The data set, as the card's commands name it."""
     notes: str = ""
     """Markdown for the model card: how it runs, pictures, comparisons."""
     input: InputSpec

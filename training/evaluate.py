@@ -24,7 +24,7 @@ from tqdm import tqdm
 from training import card
 from training.cases import Case, Dataset
 from training.errors import ConfigError, LeakageError, TrainingError
-from training.export import CLASSIFIER, SIDES, KeptSplit, read_run
+from training.export import CLASSIFIER
 from training.judging import (
     CaseResult,
     Chosen,
@@ -47,6 +47,7 @@ from training.options import (
     write_json,
 )
 from training.pictures import View, save, view
+from training.runs import SIDES, KeptSplit, joint_split, read_run
 
 EXAMPLES = """\
 examples:
@@ -154,7 +155,7 @@ def _cross_validate(
     """Every run on its own cases, which no other run judges. Raises TrainingError, LeakageError."""
     if options.cases or options.limit:
         raise ConfigError("--folds judges each run on a side of its own split: leave --cases and --limit out")
-    kept = {path: read_run(path).split for path in options.folds}
+    kept = {path: joint_split((read_run(path),)) for path in options.folds}
     side = options.split or fold_side(list(kept.values()))
     cases: list[Case] = []
     results: list[CaseResult] = []

@@ -16,7 +16,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,11 @@ from torch import nn
 from models.bundle import InputSpec, read_bundle
 from models.networks import build
 from models.recipe import Recipe
-from training import card, config
+from training import card
 from training.config import TrainingConfig
 from training.description import Description, PlausibleText, SegmentText, read_description
 from training.errors import ConfigError, TrainingError
+from training.runs import Run, joint_split, lineage, read_run, read_runs
 
 WEIGHTS = "models/model.safetensors"
 MOST_BYTES = 10_000_000
@@ -39,7 +39,6 @@ MOST_BYTES = 10_000_000
 MOST_CHANGED = 0.001
 """Share of voxels whose class may change when weights are rounded to 16 bits."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
-SIDES = ("train", "validation", "test")
 CLASSIFIER = "series_kind"
 """The segmenter name of bundles that tell what a series shows instead of drawing."""
 Weights = dict[str, torch.Tensor]
@@ -81,123 +80,16 @@ def run(options: argparse.Namespace) -> int:
 def _command(options: argparse.Namespace) -> str:
     words = [
         "medai-train export " + " ".join(f"runs/{folder.resolve().name}" for folder in options.run_folders),
-        f"--bundle bundles/{options.bundle.resolve().name}",
-        f"--describe {options.describe.name}",
+        f"--bundle {shown(options.bundle)}",
+        f"--describe {shown(options.describe)}",
         *(["--half"] if options.half else []),
     ]
     return " ".join(words)
 
 
-@dataclass(frozen=True, kw_only=True)
-class KeptSplit:
-    """The split of a run or bundle by names: what remains of it once the voxels are gone."""
-
-    dataset: str
-    sides: Mapping[str, tuple[str, ...]] = field(hash=False)
-    """``train``, ``validation`` and ``test`` -> case names."""
-
-    @property
-    def seen(self) -> frozenset[str]:
-        """Cases that trained the model or chose its checkpoint."""
-        return frozenset(self.sides["train"]) | frozenset(self.sides["validation"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run folder as read; ``summary`` is its summary.json."""
-
-    folder: Path
-    config: TrainingConfig
-    split: KeptSplit
-    network_def: Mapping[str, Any] = field(hash=False)
-    summary: Mapping[str, Any] = field(hash=False)
-
-    @property
-    def recipe(self) -> Recipe:
-        """How its network is built, fed and read."""
-        return Recipe(
-            network_def=dict(self.network_def),
-            feed=self.config.feed,
-            inferer=self.config.inferer,
-            cleaning=self.config.cleaning,
-        )
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run (not a bundle)."""
-    return (folder / "summary.json").is_file() and not (folder / "configs" / "metadata.json").is_file()
-
-
-def read_run(folder: Path) -> Run:
-    """A run folder. Raises TrainingError for one that is not finished."""
-    missing = [
-        name
-        for name in ("config.toml", "split.json", "summary.json", "best.safetensors")
-        if not (folder / name).is_file()
-    ]
-    if missing:
-        raise TrainingError(
-            f"{folder} is no finished run: it lacks {', '.join(missing)}. Run medai-train fit, or finish it by --resume"
-        )
-    summary = _json(folder / "summary.json")
-    if "network_def" not in summary:
-        raise TrainingError(f"{folder.name}: summary.json names no network_def, so the network cannot be rebuilt")
-    return Run(
-        folder=folder,
-        config=config.read(folder / "config.toml"),
-        split=read_split(folder / "split.json"),
-        network_def=summary["network_def"],
-        summary=summary,
-    )
-
-
-def read_split(path: Path) -> KeptSplit:
-    """A split.json of a run or a bundle."""
-    content = _json(path)
-    missing = [side for side in SIDES if not isinstance(content.get(side), list)]
-    if missing:
-        raise TrainingError(f"{path.name} lacks the case names of {', '.join(missing)}")
-    sides = {side: tuple(str(name) for name in content[side]) for side in SIDES}
-    return KeptSplit(dataset=str(content.get("dataset", "")), sides=sides)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is missing or not JSON") from error
-    if not isinstance(value, dict):
-        raise TrainingError(f"{path} must hold a JSON object")
-    return value
-
-
-def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
-    """Runs that answer together. Raises TrainingError where they differ in what a bundle says once."""
-    runs = tuple(read_run(folder) for folder in folders)
-    first = runs[0]
-    for other in runs[1:]:
-        same = (
-            (other.recipe == first.recipe, "the network or how it is fed and read"),
-            (other.config.data.classes == first.config.data.classes, "the classes"),
-            (other.split.dataset == first.split.dataset, "the data set"),
-            (set(other.split.sides["test"]) == set(first.split.sides["test"]), "the held-out test cases"),
-        )
-        differing = [what for is_same, what in same if not is_same]
-        if differing:
-            raise TrainingError(
-                f"{first.folder.name} and {other.folder.name} differ in {', '.join(differing)}: they cannot be averaged"
-            )
-    return runs
-
-
-def joint_split(runs: Sequence[Run]) -> KeptSplit:
-    """The cases as several runs saw them: what trained one of them trained the model."""
-    train = {name for run in runs for name in run.split.sides["train"]}
-    chose = {name for run in runs for name in run.split.sides["validation"]}
-    sides = {"train": train, "validation": chose - train, "test": set(runs[0].split.sides["test"])}
-    if leaked := sides["test"] & (train | chose):
-        raise TrainingError(f"{', '.join(sorted(leaked))}: held out by one run, seen by another")
-    return KeptSplit(dataset=runs[0].split.dataset, sides={side: tuple(sorted(names)) for side, names in sides.items()})
+def shown(path: Path) -> str:
+    """A path as a reader elsewhere can use it: as it was typed, or its name where it belongs to one machine."""
+    return path.resolve().name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
 def export(
@@ -221,7 +113,7 @@ def export(
         raise TrainingError(f"{bundle} is no bundle, so it is not replaced: choose another folder")
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with _beside(bundle) as temporary:
-        _write(runs, temporary, description, half=half, command=command)
+        _write(runs, temporary, description, half=half, command=command, place=shown(bundle))
         read_bundle(temporary, None)
         if bundle.exists():
             shutil.rmtree(bundle)
@@ -248,7 +140,7 @@ def bundle_of_run(run_folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="medai-run-") as holder:
         folder = Path(holder) / found.config.name
         folder.mkdir()
-        _write((found,), folder, plain_description(found.config), half=False, command="", limit=False)
+        _write((found,), folder, plain_description(found.config), half=False, limit=False)
         yield folder
 
 
@@ -288,7 +180,14 @@ def plain_description(settings: TrainingConfig) -> Description:
 
 
 def _write(
-    runs: Sequence[Run], folder: Path, description: Description, *, half: bool, command: str, limit: bool = True
+    runs: Sequence[Run],
+    folder: Path,
+    description: Description,
+    *,
+    half: bool,
+    command: str = "",
+    place: str = "",
+    limit: bool = True,
 ) -> None:
     found = runs[0]
     for part in ("configs", "models", "docs"):
@@ -307,7 +206,7 @@ def _write(
         folder / "docs" / "split.json",
         {"dataset": kept.dataset, "seed": found.config.split.seed, **kept.sides},
     )
-    (folder / "docs" / "training.toml").write_text(_portable(found.folder / "config.toml"), encoding="utf-8")
+    configs = _write_configs(runs, folder / "docs")
     for inside, source in description.copies.items():
         target = folder / inside
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -319,13 +218,28 @@ def _write(
         dataset=kept.dataset,
         summary=found.summary,
         members=len(runs),
-        seconds=sum(float(run.summary.get("seconds", 0.0)) for run in runs),
+        seconds=sum(float(run.summary.get("seconds", 0.0)) for run in lineage(runs)),
+        configs=configs,
+        place=place or folder.name,
         weights_bytes=size,
         half=half,
         rounding=rounding,
         command=command,
     )
     (folder / "docs" / "README.md").write_text(card.text(description, facts), encoding="utf-8")
+
+
+def _write_configs(runs: Sequence[Run], docs: Path) -> dict[str, str]:
+    """The configuration of each run and of those that it began from: run's name -> file in docs, in order of making.
+
+    training.toml is the first run's; the others' files have the runs' names.
+    """
+    files = {}
+    for run in lineage(runs):
+        name = run.folder.resolve().name
+        files[name] = "training.toml" if run is runs[0] else f"training_{name}.toml"
+        (docs / files[name]).write_text(_portable(run.folder / "config.toml"), encoding="utf-8")
+    return files
 
 
 def _write_weights(runs: Sequence[Run], folder: Path, *, half: bool) -> tuple[dict[str, str], float | None]:
@@ -350,9 +264,9 @@ def _sha256(path: Path) -> str:
 
 
 def _portable(path: Path) -> str:
-    """The configuration without the places where data and first weights lay on one machine."""
+    """The configuration without the places where data and first weights lay on one machine: runs are in runs/."""
     text = re.sub(r"(?m)^(\s*root\s*=\s*)([\"']).*\2", r"\1\2\2", path.read_text(encoding="utf-8"))
-    return re.sub(r"(?m)^(\s*start\s*=\s*[\"']).*/(?=[^/\n]+[\"'])", r"\1", text)
+    return re.sub(r"(?m)^(\s*start\s*=\s*[\"']).*/(?=[^/\n]+[\"'])", r"\1runs/", text)
 
 
 def _weights(found: Run, *, half: bool) -> tuple[Weights, float | None]:

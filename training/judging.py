@@ -25,8 +25,9 @@ from models.inference import Segmenter, load
 from models.volume import Labels
 from training.cases import Case, Dataset, Example
 from training.errors import ConfigError, DataError, LeakageError, TrainingError
-from training.export import KeptSplit, bundle_of_run, is_run, read_run, read_split
+from training.export import bundle_of_run
 from training.metrics import TOLERANCE_MM, Measures, measure
+from training.runs import KeptSplit, is_run, joint_split, read_run, read_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def open_model(
     if is_run(path):
         found = read_run(path)
         with bundle_of_run(path) as folder:
-            yield _model(folder, path, device, threads, None, found.split, found.summary, draws=draws)
+            yield _model(folder, path, device, threads, None, joint_split((found,)), found.summary, draws=draws)
         return
     kept = path / "docs" / "split.json"
     split = read_split(kept) if kept.is_file() else None

@@ -37,7 +37,6 @@ from models.bundle import EvaluationClass
 from models.registry import SHIPPED
 from training.cases import Dataset
 from training.errors import ConfigError, NotPromoted, TrainingError
-from training.export import SIDES, is_run
 from training.judging import (
     CaseResult,
     Chosen,
@@ -51,6 +50,7 @@ from training.judging import (
 )
 from training.metrics import figure, lower_bound
 from training.options import data_arguments, model_arguments, open_data, read_names
+from training.runs import SIDES, is_run
 
 MARGIN = 0.01
 """Dice that a candidate may lose at most, where nothing else is said."""

@@ -16,9 +16,10 @@ from training.cases import Example
 from training.datasets import read_pair, write_pair
 from training.description import read_description
 from training.errors import DataError, LeakageError, TrainingError
-from training.export import KeptSplit, export
+from training.export import export
 from training.judging import CaseResult, choose
 from training.metrics import measure
+from training.runs import KeptSplit
 
 TEST = ["c", "d", "e"]
 

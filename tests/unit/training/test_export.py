@@ -17,7 +17,8 @@ from models.runners import make_runner
 from training import cli
 from training.description import read_description
 from training.errors import ConfigError, TrainingError
-from training.export import bundle_of_run, export, read_split
+from training.export import bundle_of_run, export
+from training.runs import read_split
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -180,7 +181,7 @@ def test_the_model_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
         "Generated blocks. Licence: none needed.",
         "1 trained the network, 1 chose its checkpoint, 1 were held out as test",
         "drawn by seed 1",
-        "medai-train export runs/run --bundle bundles/blocks --describe blocks.bundle.toml",
+        "medai-train export runs/run --bundle blocks --describe blocks.bundle.toml",
         "| Shell | 0.01 to 10 | 0 or less |",
         "It knows nothing but blocks.",
         "To test the judging of models.",
@@ -240,3 +241,33 @@ def test_runs_that_differ_are_not_averaged(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="differ in the held-out test cases"):
         export(runs, tmp_path / "bundle", description)
     assert not (tmp_path / "bundle").exists()
+
+
+def staged(tmp_path: Path, **kept: list[str]) -> list[Path]:
+    """Two runs, the second of which began with the first one's weights; ``kept`` changes the first one's split."""
+    coarse, fine = cases.make_run(tmp_path / "coarse"), cases.make_run(tmp_path / "fine")
+    text = (fine / "config.toml").read_text(encoding="utf-8")
+    assert 'start = ""' in text
+    (fine / "config.toml").write_text(text.replace('start = ""', f'start = "{coarse}"'), encoding="utf-8")
+    split = json.loads((coarse / "split.json").read_text(encoding="utf-8"))
+    (coarse / "split.json").write_text(json.dumps({**split, **kept}), encoding="utf-8")
+    return [coarse, fine]
+
+
+def test_the_run_that_another_began_from_is_told_of_with_its_configuration(tmp_path: Path) -> None:
+    _, fine = staged(tmp_path)
+    description = read_description(cases.write_description(tmp_path))
+    bundle = export([fine], tmp_path / "blocks", description)
+    docs = bundle.folder / "docs"
+    assert 'start = "runs/coarse"' in (docs / "training.toml").read_text(encoding="utf-8")
+    assert 'start = ""' in (docs / "training_coarse.toml").read_text(encoding="utf-8")
+    text = (docs / "README.md").read_text(encoding="utf-8")
+    first = "medai-train fit blocks/docs/training_coarse.toml --data DATA --out runs/coarse"
+    assert text.index(first) < text.index("medai-train fit blocks/docs/training.toml --data DATA --out runs/fine")
+
+
+def test_a_case_that_an_earlier_stage_saw_cannot_be_held_out(tmp_path: Path) -> None:
+    _, fine = staged(tmp_path, train=["a", "c"], test=[])
+    description = read_description(cases.write_description(tmp_path))
+    with pytest.raises(TrainingError, match="c: held out by one run, seen by another"):
+        export([fine], tmp_path / "blocks", description)
