@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from models.errors import ModelUnavailable
 from models.networks import build
-from training import comparison, plots
+from training import card, comparison, plots
 from training.cases import Case, Dataset
 from training.errors import ConfigError, LeakageError, TrainingError
 from training.evaluate import structures
@@ -47,7 +47,6 @@ from training.options import (
     data_arguments,
     model_arguments,
     open_data,
-    portable,
     read_names,
     with_classes,
     write_json,
@@ -57,7 +56,7 @@ EXAMPLES = """\
 examples:
   medai-train compare runs/unet runs/densenet runs/deeplabv3plus --data DATA --out comparison/
   medai-train compare runs/* --data DATA --out comparison/ --markdown docs/comparison.md
-  medai-train compare models/bundles/ct_lungs other/ct_lungs=UNet_wdk24.pt --data DATA --out lungs/ --class lungs=1,2:1
+  medai-train compare bundles/ct_lungs other/ct_lungs=UNet_wdk24.pt --data DATA --out lungs/ --class lungs=1,2:1,2
 """
 
 
@@ -192,7 +191,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("name at least two models to compare")
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(_open(text, options)) for text in options.models]
-        models = named_apart([with_classes(model, options.classes) for model in opened])
+        models = named_apart([with_classes(model, options.classes, some=True) for model in opened])
         classes = common_classes(models)
         dataset = open_data(options, models[0])
         chosen = common_cases(dataset, models, names=read_names(options.cases) if options.cases else ())
@@ -231,14 +230,22 @@ def _open(text: str, options: argparse.Namespace) -> contextlib.AbstractContextM
 
 def command_of(options: argparse.Namespace) -> str:
     """The command line as it may stand in a document."""
-    words = ["medai-train compare", *(portable(Path(text), "runs") for text in options.models), "--data DATA"]
-    words.append(f"--out {portable(options.out, '.').removeprefix('./')}")
+    words = ["medai-train compare", *(_shown(text) for text in options.models), "--data DATA"]
+    words.append(f"--out {card.portable(options.out, '.').removeprefix('./')}")
     if options.markdown:
-        words.append(f"--markdown {portable(options.markdown, 'docs')}")
+        words.append(f"--markdown {card.portable(options.markdown, 'docs')}")
     for option, default in (("limit", 0), ("repeats", 1), ("threads", 0), ("tolerance_mm", 1.0), ("seed", 0)):
         if getattr(options, option) != default:
             words.append(f"--{option.replace('_', '-')} {getattr(options, option):g}")
+    words += [f"--cases {options.cases.name}"] if options.cases else []
+    words += [f"--class {text}" for text in options.classes]
     return " ".join(words)
+
+
+def _shown(model: str) -> str:
+    """A model as the command line names it, without where it lies: FOLDER, or FOLDER=WEIGHTS."""
+    folder, equals, weights = model.partition("=")
+    return card.portable(Path(folder), "runs") + equals + Path(weights).name
 
 
 def named_apart(models: Sequence[Model]) -> list[Model]:

@@ -41,7 +41,6 @@ from training.options import (
     data_arguments,
     model_arguments,
     open_data,
-    portable,
     read_names,
     with_classes,
     write_json,
@@ -136,7 +135,7 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
         strict=options.strict,
         seed=options.seed,
         threads=options.threads or torch.get_num_threads(),
-        folds=tuple(portable(path, "runs") for path in options.folds),
+        folds=tuple(card.portable(path, "runs") for path in options.folds),
     )
     print(report.text())
     if options.out:
@@ -334,7 +333,7 @@ class Report:
     def markdown(self) -> str:
         """For the model card: nothing that changes when it is measured again but the seconds and the memory."""
         side = {"all": "all cases", "named": "a list of cases"}.get(self.chosen.side, f"the {self.chosen.side} split")
-        command = f"medai-train evaluate {portable(self.model.source)} --data DATA"
+        command = f"medai-train evaluate {card.portable(self.model.source)} --data DATA"
         command += f" --split {self.chosen.side}" if self.chosen.side in (*SIDES, "all") else " --cases FILE"
         command += f" --folds {' '.join(self.folds)}" if self.folds else ""
         command += " --strict" if self.strict else ""

@@ -80,16 +80,11 @@ def run(options: argparse.Namespace) -> int:
 def _command(options: argparse.Namespace) -> str:
     words = [
         "medai-train export " + " ".join(f"runs/{folder.resolve().name}" for folder in options.run_folders),
-        f"--bundle {shown(options.bundle)}",
-        f"--describe {shown(options.describe)}",
+        f"--bundle {card.portable(options.bundle)}",
+        f"--describe {card.portable(options.describe, 'configs')}",
         *(["--half"] if options.half else []),
     ]
     return " ".join(words)
-
-
-def shown(path: Path) -> str:
-    """A path as a reader elsewhere can use it: as it was typed, or its name where it belongs to one machine."""
-    return path.resolve().name if path.is_absolute() or ".." in path.parts else path.as_posix()
 
 
 def export(
@@ -113,7 +108,7 @@ def export(
         raise TrainingError(f"{bundle} is no bundle, so it is not replaced: choose another folder")
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with _beside(bundle) as temporary:
-        _write(runs, temporary, description, half=half, command=command, place=shown(bundle))
+        _write(runs, temporary, description, half=half, command=command, place=card.portable(bundle))
         read_bundle(temporary, None)
         if bundle.exists():
             shutil.rmtree(bundle)

@@ -50,15 +50,20 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
 
 
-def with_classes(model: Model, texts: Sequence[str]) -> Model:
-    """The model with the classes of ``--class``. Raises ConfigError for segments that it does not draw."""
+def with_classes(model: Model, texts: Sequence[str], *, some: bool = False) -> Model:
+    """The model with the classes of ``--class``. Raises ConfigError for segments that it does not draw.
+
+    ``some``: one of a class's segments is enough, where models draw the same thing in different pieces.
+    """
     if not texts:
         return model
     classes = dict(parse_class(text) for text in texts)
     numbers = {segment.number for segment in model.bundle.segments}
     for name, entry in classes.items():
-        if not set(entry.segments) <= numbers:
-            raise ConfigError(f"--class {name}: the model draws the segments {sorted(numbers)}")
+        drawn = tuple(number for number in entry.segments if number in numbers)
+        if not drawn or (len(drawn) < len(entry.segments) and not some):
+            raise ConfigError(f"--class {name}: {model.name} draws the segments {sorted(numbers)}")
+        classes[name] = entry.model_copy(update={"segments": drawn})
     return replace(model, bundle=replace(model.bundle, evaluation=classes))
 
 
@@ -78,12 +83,6 @@ def read_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{path} names no case")
     return names
-
-
-def portable(path: Path, folder: str = "bundles") -> str:
-    """A path as it may be written into a document: where a folder lies on one machine is left out."""
-    plain = not path.is_absolute() and ".." not in path.parts and path.name
-    return path.as_posix() if plain else f"{folder}/{path.resolve().name}"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -181,7 +181,7 @@ def test_the_model_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
         "Generated blocks. Licence: none needed.",
         "1 trained the network, 1 chose its checkpoint, 1 were held out as test",
         "drawn by seed 1",
-        "medai-train export runs/run --bundle blocks --describe blocks.bundle.toml",
+        "medai-train export runs/run --bundle bundles/blocks --describe configs/blocks.bundle.toml",
         "| Shell | 0.01 to 10 | 0 or less |",
         "It knows nothing but blocks.",
         "To test the judging of models.",
@@ -262,8 +262,10 @@ def test_the_run_that_another_began_from_is_told_of_with_its_configuration(tmp_p
     assert 'start = "runs/coarse"' in (docs / "training.toml").read_text(encoding="utf-8")
     assert 'start = ""' in (docs / "training_coarse.toml").read_text(encoding="utf-8")
     text = (docs / "README.md").read_text(encoding="utf-8")
-    first = "medai-train fit blocks/docs/training_coarse.toml --data DATA --out runs/coarse"
-    assert text.index(first) < text.index("medai-train fit blocks/docs/training.toml --data DATA --out runs/fine")
+    first = "medai-train fit bundles/blocks/docs/training_coarse.toml --data DATA --out runs/coarse"
+    assert text.index(first) < text.index(
+        "medai-train fit bundles/blocks/docs/training.toml --data DATA --out runs/fine"
+    )
 
 
 def test_a_case_that_an_earlier_stage_saw_cannot_be_held_out(tmp_path: Path) -> None:
