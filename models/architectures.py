@@ -1,8 +1,8 @@
-"""Segmentation networks that MONAI does not have, on its blocks: a U-Net of blocks, DenseNet, DeepLabv3+.
+"""Segmentation networks that MONAI does not have, on its blocks: DenseNet as an encoder, and DeepLabv3+.
 
-All work in two and three dimensions and give logits of the input's size. DenseNet and DeepLabv3+, like the papers'
-and like MONAI's U-Net, begin with a strided convolution and end with an upsampling (``stem_stride``), which makes them
-fast. Importing this module imports MONAI. Next: networks.py (who builds them).
+Both work in two and three dimensions and give logits of the input's size. Like the papers', and like MONAI's U-Net,
+they begin with a strided convolution and end with an upsampling (``stem_stride``), which makes them fast. Importing
+this module imports MONAI. Next: networks.py (who builds them).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 from monai.networks.blocks import Convolution, ResidualUnit, SimpleASPP
-from monai.networks.nets import DenseNet, DynUNet
-from monai.networks.utils import pixelshuffle, pixelunshuffle
+from monai.networks.nets import DenseNet
 from torch import nn
 
 LINEAR = {2: "bilinear", 3: "trilinear"}
@@ -37,44 +36,6 @@ def _head(dims: int, channels_in: int, classes: int, stride: int) -> nn.Module:
     if stride == 1:
         return _convolution(dims, channels_in, classes, kernel_size=1, conv_only=True)
     return _convolution(dims, channels_in, classes, strides=stride, is_transposed=True, conv_only=True)
-
-
-class BlockUNet(nn.Module):
-    """A U-Net as nnU-Net builds it (MONAI's DynUNet) whose voxels are blocks of ``block`` voxels a side.
-
-    The voxels of a block are channels (space to depth), and the answers are put back into their places (the
-    sub-pixel convolution of Shi 2016): nothing is thrown away, at the price of a network at half the size. Sides
-    must be multiples of ``block * 2 ** (len(channels) - 1)``.
-    """
-
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        out_channels: int = 2,
-        channels: Sequence[int] = (32, 64, 128),
-        block: int = 2,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.dims, self.block = spatial_dims, block
-        levels, inside = len(channels), block**spatial_dims
-        self.core = DynUNet(
-            spatial_dims=spatial_dims,
-            in_channels=in_channels * inside,
-            out_channels=out_channels * inside,
-            kernel_size=[3] * levels,
-            strides=[1] + [2] * (levels - 1),
-            upsample_kernel_size=[2] * (levels - 1),
-            filters=list(channels),
-            dropout=dropout or None,
-        )
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, classes, ...] of the images' size."""
-        answers = self.core(pixelunshuffle(images, self.dims, self.block))
-        logits: torch.Tensor = pixelshuffle(answers, self.dims, self.block)
-        return logits
 
 
 class DenseNetSegmenter(nn.Module):

@@ -21,6 +21,7 @@ from models.feed import likeliest, scale
 from models.geometry import Geometry
 from models.network_segmenter import NetworkSegmenter
 from models.preprocess import nifti_to_volume, resample_onto, to_axial
+from models.recipe import Inferer
 from models.registration import Pose, pose_of
 from models.sliding import predict
 from models.volume import Labels, Volume, Voxels
@@ -95,13 +96,14 @@ class Hippocampus(NetworkSegmenter):
         """Look where the template says; then again, with what was found in its usual place."""
         frame = volume.geometry.frame_of_reference_uid
         expected = pose.point(np.asarray(self._place.centre_mm[side]))
-        first = self._answer(volume, self._grid(expected, pose, side, frame))
+        quick = self.recipe.inferer.model_copy(update={"shifted": False, "mirror": ()})
+        first = self._answer(volume, self._grid(expected, pose, side, frame), quick)
         found = 1.0 - first.probabilities[0]
         if not (found > 0.5).any():
             raise ModelRefused(f"the {side} hippocampus was not found: is it a whole T1 head?")
         index = np.argwhere(found > 0.5).mean(axis=0)[::-1]
         centre = (first.geometry.affine @ np.append(index, 1.0))[:3]
-        return self._answer(volume, self._grid(centre, pose, side, frame))
+        return self._answer(volume, self._grid(centre, pose, side, frame), self.recipe.inferer)
 
     def _grid(self, centre_mm: npt.NDArray[np.float64], pose: Pose, side: Side, frame: str = "") -> Geometry:
         """A box of 1 mm, turned like the head, RAS for the known side; the other side's x axis is turned round."""
@@ -119,6 +121,6 @@ class Hippocampus(NetworkSegmenter):
             frame_of_reference_uid=frame,
         )
 
-    def _answer(self, volume: Volume, grid: Geometry) -> Crop:
+    def _answer(self, volume: Volume, grid: Geometry, inferer: Inferer) -> Crop:
         array = scale(resample_onto(volume.voxels, volume.geometry, grid), self.recipe.feed.intensity)
-        return Crop(probabilities=predict(self._runner, array, self.recipe.inferer, self.device), geometry=grid)
+        return Crop(probabilities=predict(self._runner, array, inferer, self.device), geometry=grid)

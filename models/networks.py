@@ -19,7 +19,6 @@ from models.errors import ModelUnavailable
 
 OURS: Mapping[str, str] = {
     "models.networks.SmallUNet": "models.networks",
-    "models.architectures.BlockUNet": "models.architectures",
     "models.architectures.DenseNetSegmenter": "models.architectures",
     "models.architectures.DeepLabV3Plus": "models.architectures",
 }
@@ -61,16 +60,6 @@ def _unet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -
     }
 
 
-def _block_unet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
-    return {
-        "_target_": "models.architectures.BlockUNet",
-        "spatial_dims": dims,
-        "in_channels": channels_in,
-        "out_channels": channels_out,
-        "channels": channels,
-    }
-
-
 def _densenet(dims: int, channels_in: int, channels_out: int, channels: list[int]) -> dict[str, Any]:
     return {
         "_target_": "models.architectures.DenseNetSegmenter",
@@ -107,7 +96,6 @@ def _classifier(dims: int, channels_in: int, channels_out: int, channels: list[i
 
 DEFINITIONS: Mapping[str, Callable[[int, int, int, list[int]], dict[str, Any]]] = {
     "unet": _unet,
-    "block_unet": _block_unet,
     "densenet": _densenet,
     "deeplabv3plus": _deeplab,
     "densenet_classifier": _classifier,

@@ -61,6 +61,8 @@ class Inferer(_Strict):
     ``roi`` is [row, column]. Where windows overlap, ``blend`` weighs their middles more (``gaussian``) or all alike;
     an array that is smaller than a window is padded by its edge (``replicate``) or by 0 (``constant``).
     ``mirror`` lists array axes (0 slice, 1 row, 2 column) over whose flips the answers are averaged too.
+    ``shifted`` averages also over the array moved by a voxel along each axis (eight answers): a network that halves
+    the size sees other halves. In three dimensions only.
     """
 
     dims: Literal[2, 3] = 3
@@ -71,6 +73,7 @@ class Inferer(_Strict):
     multiple: int = Field(default=16, ge=1)
     batch: int = Field(default=1, ge=1)
     mirror: tuple[int, ...] = ()
+    shifted: bool = False
     activation: Literal["softmax", "sigmoid"] = "softmax"
     threshold: float = 0.5
     """For ``sigmoid``: above it a voxel belongs to the channel's class."""
@@ -81,6 +84,8 @@ class Inferer(_Strict):
             raise ValueError(f"roi has {len(self.roi)} sides, the network reads {self.dims} dimensions")
         if not set(self.mirror) <= {0, 1, 2}:
             raise ValueError("mirror names axes 0 (slice), 1 (row) and 2 (column)")
+        if self.shifted and self.dims != 3:
+            raise ValueError("shifted is for networks of three dimensions")
         return self
 
 

@@ -7,7 +7,7 @@ probabilities [class, slice, row, column], float32. Next: runners.py (what is ca
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def predict(network: Network, array: Voxels, inferer: Inferer, device: torch.dev
     """Probabilities of each class for one array."""
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(device)[None, None]
     with torch.inference_mode():
-        answer = mean_over_mirrors(network, image, inferer)
+        answer = mean_over_views(network, image, inferer)
     found: Voxels = answer[0].float().cpu().numpy()
     return found
 
@@ -38,17 +38,27 @@ def predict_slices(network: Network, array: Voxels, inferer: Inferer, device: to
     return np.concatenate(parts)
 
 
-def mean_over_mirrors(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
-    """The mean of the answers to the image and to its flips over ``inferer.mirror``."""
-    if not inferer.mirror:
-        return _activated(_windows(network, image, inferer), inferer)
-    flips = [axes for size in range(len(inferer.mirror) + 1) for axes in itertools.combinations(inferer.mirror, size)]
+def mean_over_views(network: Network, image: torch.Tensor, inferer: Inferer) -> torch.Tensor:
+    """The mean of the answers to the image, to its flips over ``inferer.mirror`` and to it moved (``shifted``)."""
+    flips = [flip for size in range(len(inferer.mirror) + 1) for flip in itertools.combinations(inferer.mirror, size)]
+    moves = list(itertools.product((0, 1), repeat=3)) if inferer.shifted else [()]
     total = torch.zeros((), device=image.device)
-    for axes in flips:
-        turned = [axis + 2 for axis in axes]
-        answer = _activated(_windows(network, image.flip(turned), inferer), inferer)
-        total = total + answer.flip(turned)
-    return total / len(flips)
+    for flip, move in itertools.product(flips, moves):
+        axes = [axis + 2 for axis in flip]
+        answer = _moved(network, image.flip(axes) if axes else image, move, inferer)
+        total = total + (answer.flip(axes) if axes else answer)
+    return total / (len(flips) * len(moves))
+
+
+def _moved(network: Network, image: torch.Tensor, move: Sequence[int], inferer: Inferer) -> torch.Tensor:
+    """The answer to the image so many voxels (0 or 1) further along each axis; every such image has the same size."""
+    if not move:
+        return _activated(_windows(network, image, inferer), inferer)
+    pad = [amount for before in reversed(move) for amount in (before, 1 - before)]
+    answer = _activated(_windows(network, functional.pad(image, pad, mode="replicate"), inferer), inferer)
+    for axis, before in enumerate(move, start=2):
+        answer = answer.narrow(axis, before, image.shape[axis])
+    return answer
 
 
 def _activated(logits: torch.Tensor, inferer: Inferer) -> torch.Tensor:

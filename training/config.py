@@ -60,7 +60,7 @@ class SplitConfig(_Section):
 class NetworkConfig(_Section):
     """A network by name (models/networks.py) and its size."""
 
-    name: Literal["unet", "block_unet", "densenet", "deeplabv3plus", "densenet_classifier"] = "unet"
+    name: Literal["unet", "densenet", "deeplabv3plus", "densenet_classifier"] = "unet"
     channels: tuple[int, ...] = (16, 32, 64, 128)
     parameters: dict[str, Any] = {}
     """Further parameters of that network's definition."""

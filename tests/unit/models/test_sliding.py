@@ -53,6 +53,22 @@ def test_mirrored_answers_are_averaged(array: np.ndarray) -> None:
     np.testing.assert_allclose(both, (plain + turned) / 2, rtol=1e-5)
 
 
+def test_shifted_answers_are_averaged_in_their_places(array: np.ndarray) -> None:
+    inferer = Inferer(multiple=1, shifted=True)
+    np.testing.assert_allclose(predict(bright, array, inferer, CPU), predict(bright, array, Inferer(), CPU), rtol=1e-5)
+
+    def blocks(images: torch.Tensor) -> torch.Tensor:
+        """What a network that halves the size answers: one value for every second column and its neighbour."""
+        halved = torch.nn.functional.avg_pool3d(images, (1, 1, 2), ceil_mode=True)
+        return bright(halved.repeat_interleave(2, dim=-1)[..., : images.shape[-1]])
+
+    even = array[..., :20]
+    padded = [np.pad(even, [(0, 0), (0, 0), side], mode="edge") for side in ((0, 1), (1, 0))]
+    single = [predict(blocks, moved, Inferer(multiple=1), CPU) for moved in padded]
+    both = (single[0][..., :20] + single[1][..., 1:]) / 2
+    np.testing.assert_allclose(predict(blocks, even, inferer, CPU), both, rtol=1e-4)
+
+
 def test_a_voxel_below_the_threshold_is_background(array: np.ndarray) -> None:
     def one_class(images: torch.Tensor) -> torch.Tensor:
         return torch.logit(images.clamp(1e-4, 1 - 1e-4))
