@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from trainings import kill_in_the_middle, losses
 
 from training.cli import main
 
 CASES = 16
 MOST_S = 400
 SMALL = {
-    **{"network.channels": "[8,16,32]", "budget.epochs": "40", "budget.minutes": "1.0", "budget.validate_every": "5"},
+    **{"network.channels": "[8,16,32]", "network.parameters": "{}", "network.start": '""'},
+    **{"budget.epochs": "40", "budget.minutes": "1.0", "budget.validate_every": "5"},
     **{"split.test": "0.0", "split.validation": "0.25", "compute.threads": "1", "optimiser.ema": "0.9"},
 }
 
@@ -35,15 +31,6 @@ def hippocampi(shared_data: Callable[[str], Path], tmp_path_factory: pytest.Temp
         for path in sorted((source / part).glob("*.nii.gz"))[:CASES]:
             shutil.copy(path, folder / part / path.name)
     return folder
-
-
-def history(run: Path) -> list[dict[str, str]]:
-    with (run / "history.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def losses(run: Path) -> list[float]:
-    return [float(row["loss"]) for row in history(run)]
 
 
 @pytest.mark.slow
@@ -60,19 +47,7 @@ def test_a_minute_on_sixteen_hippocampi_learns_and_survives_a_kill(
     assert losses(whole)[-1] < 0.6 * losses(whole)[0]
     assert summary["best_score"] > 0.5, "a minute is enough to find the hippocampus"
 
-    child = subprocess.Popen(
-        [sys.executable, "-m", "training.cli", *command, "--out", str(killed)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=project_root,
-    )
-    deadline = time.monotonic() + MOST_S
-    while not (killed / "history.csv").exists() or len(history(killed)) < 2:
-        assert child.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    kill_in_the_middle([*command, "--out", str(killed)], killed, most_s=MOST_S)
     before = len(losses(killed))
     assert main([*command, "--out", str(killed), "--resume"]) == 0
     both = min(len(losses(whole)), len(losses(killed)))

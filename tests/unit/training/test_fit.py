@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from trainings import history, kill_in_the_middle, losses
 
 from models.geometry import Geometry
 from models.networks import build, definition
@@ -83,11 +78,6 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def history(run: Path) -> list[dict[str, str]]:
-    with (run / "history.csv").open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_a_training_learns_and_leaves_a_whole_run_folder(data: Path, config: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(["fit", str(config), "--data", str(data), "--out", str(run), "--set", "budget.epochs=12"]) == 0
@@ -102,20 +92,11 @@ def test_a_training_learns_and_leaves_a_whole_run_folder(data: Path, config: Pat
 def test_a_killed_training_goes_on_with_the_same_losses(data: Path, config: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(["fit", str(config), "--data", str(data), "--out", str(whole)]) == 0
-    command = [sys.executable, "-m", "training.cli", "fit", str(config), "--data", str(data), "--out", str(killed)]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not (killed / "history.csv").exists() or len(history(killed)) < 2:
-        assert child.poll() is None, "the training ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
+    kill_in_the_middle(["fit", str(config), "--data", str(data), "--out", str(killed)], killed)
     done = len(history(killed))
     assert done < 6, "killed too late to show anything"
     assert main(["fit", str(config), "--data", str(data), "--out", str(killed), "--resume"]) == 0
-    losses = [[float(row["loss"]) for row in history(run)] for run in (whole, killed)]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    np.testing.assert_allclose(losses(killed), losses(whole), rtol=1e-4)
 
 
 def test_a_second_training_does_not_write_over_the_first(data: Path, config: Path, tmp_path: Path) -> None:
