@@ -62,7 +62,8 @@ class Inferer(_Strict):
     an array that is smaller than a window is padded by its edge (``replicate``) or by 0 (``constant``).
     ``mirror`` lists array axes (0 slice, 1 row, 2 column) over whose flips the answers are averaged too.
     ``shifted`` averages also over the array moved by a voxel along each axis (eight answers): a network that halves
-    the size sees other halves. In three dimensions only.
+    the size sees other halves. In three dimensions only. ``divide`` is for two classes that meet at a plane of the
+    network's grid, as a protocol of drawing may say: (array axis, class before it, class behind it), see sliding.py.
     """
 
     dims: Literal[2, 3] = 3
@@ -74,6 +75,7 @@ class Inferer(_Strict):
     batch: int = Field(default=1, ge=1)
     mirror: tuple[int, ...] = ()
     shifted: bool = False
+    divide: tuple[int, int, int] | None = None
     activation: Literal["softmax", "sigmoid"] = "softmax"
     threshold: float = 0.5
     """For ``sigmoid``: above it a voxel belongs to the channel's class."""
@@ -86,6 +88,8 @@ class Inferer(_Strict):
             raise ValueError("mirror names axes 0 (slice), 1 (row) and 2 (column)")
         if self.shifted and self.dims != 3:
             raise ValueError("shifted is for networks of three dimensions")
+        if self.divide and (self.dims != 3 or not 0 <= self.divide[0] <= 2 or min(self.divide[1:]) < 1):
+            raise ValueError("divide is [axis 0 to 2, class before, class behind], for networks of three dimensions")
         return self
 
 
@@ -104,6 +108,8 @@ class Recipe(_Strict):
 
     network_def: dict[str, Any] = {}
     """Empty for runners that bring their own graph (TorchScript, ONNX)."""
+    members: tuple[dict[str, Any], ...] = ()
+    """``network_def`` of the second and further weights, where they are of other networks than the first."""
     runner: Literal["network", "torchscript", "onnx", "nnunet"] = "network"
     feed: Feed = Feed()
     inferer: Inferer = Inferer()

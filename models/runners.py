@@ -152,7 +152,10 @@ def _one(weights: Sequence[Path]) -> Path:
 
 
 def _network(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
-    return _Module(Members([ready(recipe.network_def, path, device) for path in weights]), name)
+    definitions = (recipe.network_def, *(recipe.members or [recipe.network_def] * (len(weights) - 1)))
+    if weights and len(definitions) != len(weights):
+        raise ModelUnavailable(f"{len(definitions)} networks are defined, but there are {len(weights)} weight files")
+    return _Module(Members([ready(one, path, device) for one, path in zip(definitions, weights, strict=False)]), name)
 
 
 def _torchscript(_: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:

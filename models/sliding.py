@@ -26,6 +26,24 @@ def predict(network: Network, array: Voxels, inferer: Inferer, device: torch.dev
     with torch.inference_mode():
         answer = mean_over_views(network, image, inferer)
     found: Voxels = answer[0].float().cpu().numpy()
+    return found if inferer.divide is None else divided(found, *inferer.divide)
+
+
+def divided(probabilities: Voxels, axis: int, before: int, behind: int) -> Voxels:
+    """Two classes on the two sides of a plane across an array axis: the plane that their probabilities favour most.
+
+    Before it ``before`` has the probability of both, behind it ``behind``; their sum stays in every voxel, so what
+    is told from the background stays, too. Probabilities are [class, slice, row, column].
+    """
+    both = probabilities[before] + probabilities[behind]
+    certain = both > 0.5
+    others = tuple(other for other in range(3) if other != axis)
+    favour = np.where(certain, probabilities[before] - probabilities[behind], 0.0).sum(axis=others)
+    place = int(np.argmax(np.concatenate([[0.0], np.cumsum(favour)])))
+    first = np.arange(both.shape[axis]) < place
+    first = first.reshape([-1 if number == axis else 1 for number in range(3)])
+    found = probabilities.copy()
+    found[before], found[behind] = np.where(first, both, 0.0), np.where(first, 0.0, both)
     return found
 
 

@@ -26,10 +26,8 @@ class Facts:
     config: TrainingConfig
     dataset: str
     split: Mapping[str, Sequence[str]] = field(hash=False)
-    summary: Mapping[str, Any] = field(hash=False)
-    """Of the first run."""
-    members: int = 1
-    """Networks whose answers are averaged."""
+    summaries: Sequence[Mapping[str, Any]] = field(hash=False)
+    """Of each run whose answers are averaged."""
     configs: Mapping[str, str] = field(hash=False)
     """Each training -> its configuration beside the card, in the order in which they were made."""
     seconds: float
@@ -103,22 +101,19 @@ def _data(description: Description, facts: Facts) -> str:
 
 
 def _network(facts: Facts) -> str:
-    summary = facts.summary
-    count = summary.get("parameters")
-    size = f"{int(count):,} parameters, " if isinstance(count, int) else ""
+    count = sum(int(summary.get("parameters", 0)) for summary in facts.summaries)
+    size = f"{count:,} parameters, " if count else ""
     kind = "16 bits" if facts.half else "32 bits"
-    many = f"The mean of {facts.members} networks: " if facts.members > 1 else ""
-    lines = [
-        f"**Network.** {many}`{summary['network_def'].get('_target_', '')}`, {size}"
-        f"weights in {kind}, {facts.weights_bytes / 1e6:.2f} MB."
-    ]
+    many = f"The mean of {len(facts.summaries)} networks: " if len(facts.summaries) > 1 else ""
+    names = dict.fromkeys(f"`{summary['network_def'].get('_target_', '')}`" for summary in facts.summaries)
+    lines = [f"**Network.** {many}{', '.join(names)}, {size}weights in {kind}, {facts.weights_bytes / 1e6:.2f} MB."]
     if facts.rounding is not None:
         lines.append(f"Rounding changed the class of {facts.rounding:.4%} of the voxels of a random image.")
-    if "epochs" in summary:
-        one = facts.members == 1 and "best_epoch" in summary
-        kept = f" (kept: epoch {summary['best_epoch']}, counted from 0)" if one else ""
-        each = " each" if facts.members > 1 else ""
-        lines.append(f"Trained for {summary['epochs']} epochs{each}{kept}, {facts.seconds / 60:.1f} minutes in all.")
+    if len(facts.configs) > 1:
+        lines.append(f"{len(facts.configs)} trainings, {facts.seconds / 60:.1f} minutes in all.")
+    elif "epochs" in (only := facts.summaries[0]):
+        kept = f" (kept: epoch {only['best_epoch']}, counted from 0)" if "best_epoch" in only else ""
+        lines.append(f"Trained for {only['epochs']} epochs{kept}, {facts.seconds / 60:.1f} minutes in all.")
     lines.append(f"Seed {facts.config.seed}. Everything else is in {_listed(facts)}.")
     return " ".join(lines)
 

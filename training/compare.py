@@ -25,6 +25,7 @@ from scipy.stats import wilcoxon
 from tqdm import tqdm
 
 from models.errors import ModelUnavailable
+from models.network_segmenter import network_weights
 from models.networks import build
 from training import card, comparison, plots
 from training.cases import Case, Dataset
@@ -330,12 +331,16 @@ def judge_interleaved(
 
 
 def _contestant(model: Model, results: Sequence[CaseResult], *, seed: int) -> Contestant:
-    summary, definition = model.summary, dict(model.bundle.parameters.get("network_def") or {})
+    summary, parameters = model.summary, model.bundle.parameters
+    definition = dict(parameters.get("network_def") or {})
+    definitions = [definition, *parameters.get("members", ())]
+    if len(definitions) == 1:
+        definitions *= max(1, len(network_weights(model.bundle)))
     history = model.source / "history.csv"
     return Contestant(
         name=model.name,
         network=str(definition.get("_target_", model.bundle.segmenter)).rpartition(".")[2],
-        parameters=_parameters(summary, definition),
+        parameters=_parameters(summary, definitions),
         weights_mb=model.weights_bytes / 1e6,
         epochs=summary.get("epochs"),
         training_s=summary.get("seconds"),
@@ -346,13 +351,13 @@ def _contestant(model: Model, results: Sequence[CaseResult], *, seed: int) -> Co
     )
 
 
-def _parameters(summary: Mapping[str, Any], definition: Mapping[str, Any]) -> int | None:
+def _parameters(summary: Mapping[str, Any], definitions: Sequence[Mapping[str, Any]]) -> int | None:
     if "parameters" in summary:
         return int(summary["parameters"])
-    if not definition:
+    if not all(definitions):
         return None
     try:
-        return sum(parameter.numel() for parameter in build(definition).parameters())
+        return sum(parameter.numel() for one in definitions for parameter in build(one).parameters())
     except ModelUnavailable:  # a network that only its own runner knows
         return None
 

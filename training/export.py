@@ -31,7 +31,7 @@ from training import card
 from training.config import TrainingConfig
 from training.description import Description, PlausibleText, SegmentText, read_description
 from training.errors import ConfigError, TrainingError
-from training.runs import Run, joint_split, lineage, read_run, read_runs
+from training.runs import Run, joint_recipe, joint_split, lineage, read_run, read_runs
 
 WEIGHTS = "models/model.safetensors"
 MOST_BYTES = 10_000_000
@@ -195,7 +195,7 @@ def _write(
             + ("Make the network smaller" if half else "Store them in 16 bits (--half), or make the network smaller")
         )
     kept = joint_split(runs)
-    _to_json(folder / "configs" / "inference.json", inference_json(found.recipe, description))
+    _to_json(folder / "configs" / "inference.json", inference_json(joint_recipe(runs), description))
     _to_json(folder / "configs" / "metadata.json", _metadata(found, description, files))
     _to_json(
         folder / "docs" / "split.json",
@@ -211,8 +211,7 @@ def _write(
         config=found.config,
         split=kept.sides,
         dataset=kept.dataset,
-        summary=found.summary,
-        members=len(runs),
+        summaries=[run.summary for run in runs],
         seconds=sum(float(run.summary.get("seconds", 0.0)) for run in lineage(runs)),
         configs=configs,
         place=place or folder.name,

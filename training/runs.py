@@ -128,7 +128,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
     first = runs[0]
     for other in runs[1:]:
         same = (
-            (other.recipe == first.recipe, "the network or how it is fed and read"),
+            (_fed_and_read(other) == _fed_and_read(first), "how the network is fed and read"),
             (other.config.data.classes == first.config.data.classes, "the classes"),
             (other.split.dataset == first.split.dataset, "the data set"),
             (set(other.split.sides["test"]) == set(first.split.sides["test"]), "the held-out test cases"),
@@ -139,6 +139,17 @@ def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:
                 f"{first.folder.name} and {other.folder.name} differ in {', '.join(differing)}: they cannot be averaged"
             )
     return runs
+
+
+def _fed_and_read(run: Run) -> Recipe:
+    return run.recipe.model_copy(update={"network_def": {}})
+
+
+def joint_recipe(runs: Sequence[Run]) -> Recipe:
+    """How several runs answer together; they may be of different networks."""
+    definitions = [dict(run.network_def) for run in runs]
+    members = definitions[1:] if any(one != definitions[0] for one in definitions) else []
+    return runs[0].recipe.model_copy(update={"members": tuple(members)})
 
 
 def joint_split(runs: Sequence[Run]) -> KeptSplit:

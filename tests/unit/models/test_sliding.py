@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.recipe import Inferer
-from models.sliding import predict, predict_slices
+from models.sliding import divided, predict, predict_slices
 
 CPU = torch.device("cpu")
 
@@ -67,6 +67,26 @@ def test_shifted_answers_are_averaged_in_their_places(array: np.ndarray) -> None
     single = [predict(blocks, moved, Inferer(multiple=1), CPU) for moved in padded]
     both = (single[0][..., :20] + single[1][..., 1:]) / 2
     np.testing.assert_allclose(predict(blocks, even, inferer, CPU), both, rtol=1e-4)
+
+
+def test_two_classes_meet_at_the_plane_that_their_probabilities_favour() -> None:
+    far = np.zeros((4, 10, 4), dtype=np.float32)
+    far[:, 6:] = 1.0
+    second = np.clip(far + np.random.default_rng(3).normal(0, 0.4, far.shape).astype(np.float32), 0, 1) * 0.9
+    first = 0.9 - second
+    probabilities = np.stack([np.full_like(first, 0.1), first, second])
+    found = divided(probabilities, 1, 1, 2)
+    np.testing.assert_array_equal(found.argmax(axis=0), np.where(far > 0, 2, 1))
+    np.testing.assert_allclose(found.sum(axis=0), 1.0, rtol=1e-5)
+    background = np.stack([np.full_like(first, 0.8), first / 4.5, second / 4.5])
+    assert not divided(background, 1, 1, 2).argmax(axis=0).any(), "what is background stays background"
+
+
+def test_a_plane_is_of_an_axis_and_of_classes() -> None:
+    with pytest.raises(ValueError, match="class before"):
+        Inferer(divide=(3, 1, 2))
+    with pytest.raises(ValueError, match="class before"):
+        Inferer(divide=(1, 0, 2))
 
 
 def test_a_voxel_below_the_threshold_is_background(array: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.bundle import read_bundle
+from models.errors import ModelUnavailable
 from models.networks import build
 from models.recipe import Recipe
 from models.runners import make_runner
@@ -228,6 +229,26 @@ def test_several_runs_become_one_bundle_whose_networks_answer_together(tmp_path:
         torch.testing.assert_close(both(image), (single[0](image) + single[1](image)) / 2)
     text = (bundle.folder / "docs" / "README.md").read_text(encoding="utf-8")
     assert "The mean of 2 networks" in text
+
+
+def test_runs_of_different_networks_answer_together(tmp_path: Path) -> None:
+    plain, wide = cases.make_run(tmp_path / "plain"), tmp_path / "wide"
+    definition = {**json.loads((plain / "summary.json").read_text(encoding="utf-8"))["network_def"]}
+    other = {**definition, "channels": [2 * width for width in definition["channels"]]}
+    cases.make_run(wide, network_def=other, weights=build(other).state_dict())
+    bundle = export([plain, wide], tmp_path / "pair", read_description(cases.write_description(tmp_path)))
+    recipe = Recipe.model_validate(bundle.parameters)
+    assert recipe.members == (other,)
+    device, image = torch.device("cpu"), torch.rand((1, 1, 8, 8, 8))
+    both = make_runner(recipe, bundle.weights, device, name="pair")
+    single = [
+        make_runner(Recipe(network_def=one), (path,), device, name="one")
+        for one, path in zip((definition, other), bundle.weights, strict=True)
+    ]
+    with torch.inference_mode():
+        torch.testing.assert_close(both(image), (single[0](image) + single[1](image)) / 2)
+    with pytest.raises(ModelUnavailable, match="2 networks are defined, but there are 1 weight files"):
+        make_runner(recipe, bundle.weights[:1], device, name="pair")
 
 
 def test_runs_that_differ_are_not_averaged(tmp_path: Path) -> None:
