@@ -16,7 +16,7 @@ from training.cli import main
 CASES = 16
 MOST_S = 400
 SMALL = {
-    **{"network.channels": "[8,16,32]", "network.parameters": "{}", "network.start": '""'},
+    **{"network.channels": "[8,16,32]", "network.parameters": "{}", "network.start": '""', "inferer.shifted": "false"},
     **{"budget.epochs": "40", "budget.minutes": "1.0", "budget.validate_every": "5"},
     **{"split.test": "0.0", "split.validation": "0.25", "compute.threads": "1", "optimiser.ema": "0.9"},
 }
