@@ -48,7 +48,7 @@ def text(description: Description, facts: Facts) -> str:
         f"# {facts.name}: {description.title}",
         f"**Purpose.** {description.description}",
         _data(description, facts),
-        _network(facts),
+        _network(facts, description.licence),
         "**Figures.** " + figures(""),
         _made(description, facts),
         _plausible(description),
@@ -100,7 +100,7 @@ def _data(description: Description, facts: Facts) -> str:
     )
 
 
-def _network(facts: Facts) -> str:
+def _network(facts: Facts, licence: str) -> str:
     count = sum(int(summary.get("parameters", 0)) for summary in facts.summaries)
     size = f"{count:,} parameters, " if count else ""
     kind = "16 bits" if facts.half else "32 bits"
@@ -114,6 +114,7 @@ def _network(facts: Facts) -> str:
     elif "epochs" in (only := facts.summaries[0]):
         kept = f" (kept: epoch {only['best_epoch']}, counted from 0)" if "best_epoch" in only else ""
         lines.append(f"Trained for {only['epochs']} epochs{kept}, {facts.seconds / 60:.1f} minutes in all.")
+    lines.append(f"Licence of the weights: {licence}.")
     lines.append(f"Seed {facts.config.seed}. Everything else is in {_listed(facts)}.")
     return " ".join(lines)
 

@@ -16,7 +16,7 @@ from pydicom.sr.codedict import codes
 from models.errors import ModelUnavailable
 from models.registry import SHIPPED, Registry
 
-SHIPPED_NAMES = ("ct_lungs", "mr_brain", "mr_hippocampus", "series_kind")
+SHIPPED_NAMES = ("ct_head_neck", "ct_lungs", "mr_brain", "mr_hippocampus", "series_kind")
 
 
 @pytest.fixture
