@@ -46,7 +46,7 @@ from training.options import (
     write_json,
 )
 from training.pictures import View, save, view
-from training.runs import SIDES, KeptSplit, joint_split, read_run
+from training.runs import SIDES, KeptSplit, fold_split, read_run
 
 EXAMPLES = """\
 examples:
@@ -154,7 +154,7 @@ def _cross_validate(
     """Every run on its own cases, which no other run judges. Raises TrainingError, LeakageError."""
     if options.cases or options.limit:
         raise ConfigError("--folds judges each run on a side of its own split: leave --cases and --limit out")
-    kept = {path: joint_split((read_run(path),)) for path in options.folds}
+    kept = {path: fold_split(read_run(path)) for path in options.folds}
     side = options.split or fold_side(list(kept.values()))
     cases: list[Case] = []
     results: list[CaseResult] = []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,15 @@ def joint_recipe(runs: Sequence[Run]) -> Recipe:
     definitions = [dict(run.network_def) for run in runs]
     members = definitions[1:] if any(one != definitions[0] for one in definitions) else []
     return runs[0].recipe.model_copy(update={"members": tuple(members)})
+
+
+def fold_split(run: Run) -> KeptSplit:
+    """A fold's own sides; its train side also holds what trained the runs that it began from."""
+    own = run.split
+    trained = {
+        name for each in lineage((run,)) if each.split.dataset == own.dataset for name in each.split.sides["train"]
+    }
+    return replace(own, sides={**own.sides, "train": tuple(sorted(trained))})
 
 
 def joint_split(runs: Sequence[Run]) -> KeptSplit:

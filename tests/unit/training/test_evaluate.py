@@ -178,6 +178,15 @@ def test_a_case_that_two_folds_judge_or_that_trained_its_fold_is_refused(
     assert "fold2 was trained on d" in fails(capsys, bundle, "--data", data, "--folds", runs[0], leak)
 
 
+def test_a_case_that_trained_the_stage_before_a_fold_is_refused(
+    tmp_path: Path, bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, run = fold(tmp_path, 3, train=["a", "b"], validation=["c"]), fold(tmp_path, 0, validation=["b"])
+    text = (run / "config.toml").read_text(encoding="utf-8")
+    (run / "config.toml").write_text(text.replace('start = ""', f'start = "{before}"'), encoding="utf-8")
+    assert "fold0 was trained on b" in fails(capsys, bundle, "--data", data, "--folds", run)
+
+
 def fails(capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> str:
     assert cli.main(["evaluate", *map(str, words)]) == code
     return capsys.readouterr().err
