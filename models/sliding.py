@@ -60,12 +60,20 @@ def mean_over_views(network: Network, image: torch.Tensor, inferer: Inferer) -> 
     """The mean of the answers to the image, to its flips over ``inferer.mirror`` and to it moved (``shifted``)."""
     flips = [flip for size in range(len(inferer.mirror) + 1) for flip in itertools.combinations(inferer.mirror, size)]
     moves = list(itertools.product((0, 1), repeat=3)) if inferer.shifted else [()]
-    total = torch.zeros((), device=image.device)
-    for flip, move in itertools.product(flips, moves):
-        axes = [axis + 2 for axis in flip]
-        answer = _moved(network, image.flip(axes) if axes else image, move, inferer)
-        total = total + (answer.flip(axes) if axes else answer)
-    return total / (len(flips) * len(moves))
+    views = list(itertools.product(flips, moves))
+    total = _view(network, image, *views[0], inferer)
+    for flip, move in views[1:]:
+        total += _view(network, image, flip, move, inferer)
+    return total.div_(len(views)) if len(views) > 1 else total  # in place: a whole CT's answers are large
+
+
+def _view(
+    network: Network, image: torch.Tensor, flip: Sequence[int], move: Sequence[int], inferer: Inferer
+) -> torch.Tensor:
+    """The answer to one view, turned back."""
+    axes = [axis + 2 for axis in flip]
+    answer = _moved(network, image.flip(axes) if axes else image, move, inferer)
+    return answer.flip(axes) if axes else answer
 
 
 def _moved(network: Network, image: torch.Tensor, move: Sequence[int], inferer: Inferer) -> torch.Tensor:

@@ -42,7 +42,6 @@ class Run:
     split: KeptSplit
     network_def: Mapping[str, Any] = field(hash=False)
     summary: Mapping[str, Any] = field(hash=False)
-
     stages: tuple[Run, ...] = ()
     """The runs whose weights it began with (``network.start``), the first one first; those that are still there."""
 
