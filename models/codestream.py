@@ -41,6 +41,20 @@ def read_header(data: bytes) -> Codestream | None:
     return _jpeg(data) if data.startswith(START) else None
 
 
+def rle_size(data: bytes, *, most: int) -> int:
+    """Bytes that an RLE frame unpacks to (PS3.5 annex G), counted without unpacking; stops soon after ``most``."""
+    total, at = 0, 64  # behind the header of segment offsets
+    while at < len(data) and total <= most + most // 8 + 1024:
+        count = data[at]
+        if count < 128:
+            total, at = total + count + 1, at + count + 2
+        elif count > 128:
+            total, at = total + 257 - count, at + 2
+        else:
+            at += 1
+    return total
+
+
 def _jpeg_2000(segment: bytes) -> Codestream | None:
     # Lsiz 2, Rsiz 2, Xsiz 4, Ysiz 4, XOsiz 4, YOsiz 4, four more of 4, Csiz 2, Ssiz 1.
     if len(segment) < 39:

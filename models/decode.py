@@ -27,8 +27,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from models.codestream import is_whole, read_header
-from models.errors import UnreadableImage
+from models.codestream import is_whole, read_header, rle_size
+from models.errors import NotAVolume, UnreadableImage
+from models.header import text, value, whole
 from models.isolated import GdcmProcess
 from models.slices import frame_count, functional_group, image_name
 from models.volume import Voxels
@@ -39,6 +40,14 @@ NATIVE = frozenset(
 DECODERS = ("pyjpegls", "pylibjpeg", "pillow", "pydicom", "gdcm")
 """Which decoder is preferred: those that raise an error for damaged pixels before the one that may abort."""
 INT16 = np.iinfo(np.int16)
+MAX_BYTES = 4 * 1024**3
+"""Stored pixels of a series, unpacked, where the caller sets no other limit."""
+RLE_RATIO = 64
+"""Two bytes of RLE unpack to 128 at most (PS3.5 annex G)."""
+RLE_BOMB_FROM = 256 * 1024**2
+"""What can't unpack to so many bytes is not measured first."""
+SCALE_LIMIT = 1e12
+"""Largest Rescale Slope and Intercept: beyond it a rescaled value may be no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +61,20 @@ class Frame:
     intercept: float
 
 
-def decode(frames: Sequence[Frame], *, threads: int = 2) -> Voxels:
+def decode(frames: Sequence[Frame], *, threads: int = 2, max_bytes: int = MAX_BYTES) -> Voxels:
     """All frames as one array [slice, row, column], rescaled.
 
     int16 where every value is a whole number in its range (all usual CT in HU), else the stored type where
-    nothing is rescaled, else float32. Removes each dataset's PixelData. Raises UnreadableImage.
+    nothing is rescaled, else float32. Removes each dataset's PixelData. Raises UnreadableImage, also when the headers
+    announce more than ``max_bytes`` of stored pixels: nothing is unpacked then.
     """
-    for frame in {id(frame.dataset): frame for frame in frames}.values():
+    each = {id(frame.dataset): frame for frame in frames}.values()
+    for frame in each:
         _require_pixels(frame)
+    _require_small(frames, max_bytes)
+    for frame in each:
+        if _syntax(frame) == RLELossless:
+            _require_honest_rle(frame)
     with GdcmProcess() as gdcm, ThreadPoolExecutor(max_workers=max(1, threads)) as pool:
         first = _decode_one(frames[0], gdcm)
         voxels = np.empty((len(frames), *first.shape), dtype=first.dtype)
@@ -96,14 +111,18 @@ def frames_of_enhanced(dataset: Dataset, order: Sequence[int]) -> list[Frame]:
 
 
 def _frame(dataset: Dataset, scaling: Dataset, index: int, name: str) -> Frame:
-    slope, intercept = scaling.get("RescaleSlope"), scaling.get("RescaleIntercept")
+    slope, intercept = value(scaling, "RescaleSlope"), value(scaling, "RescaleIntercept")
     if "ModalityLUTSequence" in dataset:
         raise UnreadableImage(f"{name} has a modality lookup table in place of a Rescale Slope; that is not supported")
-    if dataset.get("Modality") == "CT" and (slope is None or intercept is None):
+    if text(dataset, "Modality") == "CT" and (slope is None or intercept is None):
         raise UnreadableImage(f"{name} has no Rescale Slope and Intercept: its Hounsfield units are unknown")
-    slope = 1.0 if slope is None else float(slope)
-    intercept = 0.0 if intercept is None else float(intercept)
-    if not np.isfinite([slope, intercept]).all() or slope == 0:
+    try:
+        slope = 1.0 if slope is None else float(slope)
+        intercept = 0.0 if intercept is None else float(intercept)
+    except (TypeError, ValueError, OverflowError):
+        raise UnreadableImage(f"{name} has an unreadable Rescale Slope or Intercept") from None
+    # NaN compares with nothing: it is refused too.
+    if not (0 < abs(slope) <= SCALE_LIMIT and abs(intercept) <= SCALE_LIMIT):
         raise UnreadableImage(f"{name} has a Rescale Slope of {slope:g} and Intercept of {intercept:g}")
     return Frame(dataset=dataset, index=index, name=name, slope=slope, intercept=intercept)
 
@@ -112,12 +131,10 @@ def _require_pixels(frame: Frame) -> None:
     dataset, name = frame.dataset, frame.name
     if "PixelData" not in dataset:
         raise UnreadableImage(f"{name} has no pixel data")
-    if dataset.get("SamplesPerPixel", 1) != 1 or dataset.get("PhotometricInterpretation") not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    grey = text(dataset, "PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2")
+    if not grey or value(dataset, "SamplesPerPixel", 1) != 1:
         raise UnreadableImage(f"{name} is a colour image; slices of a volume are grey")
-    if dataset.get("BitsAllocated") not in (8, 16, 32) or dataset.get("PixelRepresentation") not in (0, 1):
+    if value(dataset, "BitsAllocated") not in (8, 16, 32) or value(dataset, "PixelRepresentation") not in (0, 1):
         raise UnreadableImage(f"{name} does not say how its pixels are stored (Bits Allocated, Pixel Representation)")
     syntax = _syntax(frame)
     _plugin(frame, syntax)
@@ -127,10 +144,27 @@ def _require_pixels(frame: Frame) -> None:
         _require_whole_codestreams(frame)
 
 
+def _require_small(frames: Sequence[Frame], max_bytes: int) -> None:
+    size = sum(_frame_bytes(frame) for frame in frames)
+    if size > max_bytes:
+        raise UnreadableImage(
+            f"the series would unpack to {size / 2**30:.1f} GiB of pixels; the limit is {max_bytes / 2**30:g} GiB"
+        )
+
+
+def _frame_bytes(frame: Frame) -> int:
+    """Of one frame's stored pixels, by its header."""
+    try:
+        rows, columns, bits = (whole(frame.dataset, keyword) for keyword in ("Rows", "Columns", "BitsAllocated"))
+    except NotAVolume as error:
+        raise UnreadableImage(f"{frame.name} does not say how its pixels are stored") from error
+    return (rows or 0) * (columns or 0) * ((bits or 0) // 8)
+
+
 def _require_length(frame: Frame) -> None:
     dataset = frame.dataset
-    expected = frame_count(dataset) * dataset.Rows * dataset.Columns * dataset.BitsAllocated // 8
-    length = len(dataset.PixelData)
+    expected = frame_count(dataset) * _frame_bytes(frame)
+    length = len(_pixels(frame))
     if length < expected:
         raise UnreadableImage(f"{frame.name} was cut short: it has {length} of {expected} bytes of pixels")
     if length > expected + expected % 2:
@@ -142,8 +176,8 @@ def _require_length(frame: Frame) -> None:
 
 def _syntax(frame: Frame) -> UID:
     meta = getattr(frame.dataset, "file_meta", None)
-    syntax = None if meta is None else meta.get("TransferSyntaxUID")
-    if syntax is None:
+    syntax = "" if meta is None else text(meta, "TransferSyntaxUID")
+    if not syntax:
         raise UnreadableImage(f"{frame.name} does not say how its pixels are encoded (no Transfer Syntax)")
     return UID(syntax)
 
@@ -152,12 +186,27 @@ def _plugin(frame: Frame, syntax: UID) -> str:
     """The decoder for an encoding; empty for uncompressed pixels, which need none."""
     try:
         installed = get_decoder(syntax).available_plugins
-    except NotImplementedError as error:
-        raise UnreadableImage(f"{frame.name} is encoded as {syntax.name}, which cannot be decoded here") from error
+    except (NotImplementedError, ValueError) as error:
+        raise UnreadableImage(
+            f"{frame.name} is encoded as {_encoding(syntax)}, which cannot be decoded here"
+        ) from error
     plugin = "" if syntax in NATIVE else next((name for name in DECODERS if name in installed), None)
     if plugin is None:
-        raise UnreadableImage(f"{frame.name} is encoded as {syntax.name}; no decoder for it is installed")
+        raise UnreadableImage(f"{frame.name} is encoded as {_encoding(syntax)}; no decoder for it is installed")
     return plugin
+
+
+def _encoding(syntax: UID) -> str:
+    """The encoding's name; an unknown one stays unsaid, since its UID may be anything."""
+    return syntax.name if syntax.is_transfer_syntax else "something unknown"
+
+
+def _pixels(frame: Frame) -> bytes:
+    """The bytes of PixelData, whatever it says that it is."""
+    pixels = value(frame.dataset, "PixelData")
+    if not isinstance(pixels, bytes):
+        raise UnreadableImage(f"{frame.name} has no readable pixel data")
+    return pixels
 
 
 def _decode_one(frame: Frame, gdcm: GdcmProcess) -> Voxels:
@@ -166,7 +215,7 @@ def _decode_one(frame: Frame, gdcm: GdcmProcess) -> Voxels:
     try:
         if plugin == "gdcm":
             encoded = get_frame(
-                frame.dataset.PixelData,
+                _pixels(frame),
                 frame.index,
                 number_of_frames=frame_count(frame.dataset),
                 extended_offsets=_offsets(frame.dataset),
@@ -181,7 +230,7 @@ def _decode_one(frame: Frame, gdcm: GdcmProcess) -> Voxels:
 
 
 def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
-    offsets, lengths = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    offsets, lengths = value(dataset, "ExtendedOffsetTable"), value(dataset, "ExtendedOffsetTableLengths")
     return (offsets, lengths) if offsets and lengths else None
 
 
@@ -198,15 +247,27 @@ def _drop_pixels(dataset: Dataset) -> None:
         del dataset.PixelData
 
 
-def _require_whole_codestreams(frame: Frame) -> None:
-    count = frame_count(frame.dataset)
+def _encoded(frame: Frame) -> list[bytes]:
+    """Each frame of the dataset as it is compressed."""
+    pixels, count = _pixels(frame), frame_count(frame.dataset)
     try:
-        encoded = list(
-            generate_frames(frame.dataset.PixelData, number_of_frames=count, extended_offsets=_offsets(frame.dataset))
-        )
+        return list(generate_frames(pixels, number_of_frames=count, extended_offsets=_offsets(frame.dataset)))
     except Exception as error:
         # pydicom raises errors of many kinds for a broken encapsulation.
         raise UnreadableImage(f"{frame.name}: its compressed pixels are damaged") from error
+
+
+def _require_honest_rle(frame: Frame) -> None:
+    """Refuse RLE that unpacks to more than the image has. What can't be much is left to the decoder to judge."""
+    expected = _frame_bytes(frame)
+    for data in _encoded(frame):
+        suspect = len(data) * RLE_RATIO > max(RLE_BOMB_FROM, 2 * expected)
+        if suspect and (len(data) > 2 * expected + 1024 or rle_size(data, most=expected) > expected + 1024):
+            raise UnreadableImage(f"{frame.name}: its compressed pixels unpack to more than the size that it says")
+
+
+def _require_whole_codestreams(frame: Frame) -> None:
+    count, encoded = frame_count(frame.dataset), _encoded(frame)
     if len(encoded) < count or not all(is_whole(data) for data in encoded):
         raise UnreadableImage(f"{frame.name} was cut short: its compressed pixels have no end")
     for data in encoded:

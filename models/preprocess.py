@@ -11,6 +11,7 @@ SimpleITK, which is used nowhere else. Next: inference.py.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,33 +22,40 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from models.decode import Frame, decode, frames_of, frames_of_enhanced
+from models.decode import MAX_BYTES, Frame, decode, frames_of, frames_of_enhanced
 from models.errors import GeometryMismatch, NotAVolume, UnreadableImage
 from models.geometry import Geometry
-from models.slices import MIN_SLICES, arrange, frame_count, functional_group, plane_of, planes_of_frames
+from models.header import items, text
+from models.slices import MIN_SLICES, arrange, frame_count, functional_group, plane_of, planes_of_frames, require_reach
 from models.volume import Labels, Stack, Volume, Voxels
 
 LPS_SIGNS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}
 """Towards which side of the patient an axis grows: LPS component and sign."""
 
 
-def series_to_volume(datasets: Sequence[Dataset], *, threads: int = 2, enhanced: bool = False) -> Stack:
+MAX_VOXELS = 2**30
+"""Of a resampled volume (4 GiB of float32): a whole body in 1 mm voxels is half of it."""
+
+
+def series_to_volume(
+    datasets: Sequence[Dataset], *, threads: int = 2, enhanced: bool = False, max_bytes: int = MAX_BYTES
+) -> Stack:
     """One series, in any order, as a volume with its datasets in slice order.
 
     CT voxels are Hounsfield units. The datasets must be complete; **their PixelData is removed** while they are
     decoded, because results need the headers alone and a second copy of the pixels would double the memory.
-    ``enhanced`` accepts one enhanced multi-frame object too: see Stack.frames. Raises NotAVolume or
-    UnreadableImage with a reason for a radiographer.
+    ``enhanced`` accepts one enhanced multi-frame object too: see Stack.frames. ``max_bytes`` bounds the stored
+    pixels of the whole series, unpacked. Raises NotAVolume or UnreadableImage with a reason for a radiographer.
     """
     images = _without_copies(datasets)
     multi_frame = [image for image in images if "PerFrameFunctionalGroupsSequence" in image]
     if multi_frame:
-        return _enhanced_to_stack(images, threads=threads, accepted=enhanced)
+        return _enhanced_to_stack(images, threads=threads, accepted=enhanced, max_bytes=max_bytes)
     if any(frame_count(image) > 1 for image in images):
         raise NotAVolume("the series holds multi-frame images without positions in the patient (such as cine loops)")
     planes, geometry = arrange([plane_of(image, index) for index, image in enumerate(images)])
     ordered = tuple(images[plane.index] for plane in planes)
-    volume = _volume(frames_of(ordered), geometry, ordered[0], threads)
+    volume = _volume(frames_of(ordered), geometry, ordered[0], threads, max_bytes)
     return Stack(volume=volume, datasets=ordered)
 
 
@@ -55,17 +63,17 @@ def _without_copies(datasets: Sequence[Dataset]) -> list[Dataset]:
     """The same instance sent twice counts once."""
     if not datasets:
         raise NotAVolume("the series has no images")
-    if len({dataset.get("SeriesInstanceUID") for dataset in datasets}) > 1:
+    if len({text(dataset, "SeriesInstanceUID") for dataset in datasets}) > 1:
         raise NotAVolume("the images belong to more than one series")
-    if len({dataset.get("Modality") for dataset in datasets}) > 1:
+    if len({text(dataset, "Modality") for dataset in datasets}) > 1:
         raise NotAVolume("the images of the series name different modalities")
     seen: dict[str, Dataset] = {}
     for number, dataset in enumerate(datasets):
-        seen.setdefault(str(dataset.get("SOPInstanceUID") or number), dataset)
+        seen.setdefault(text(dataset, "SOPInstanceUID") or str(number), dataset)
     return list(seen.values())
 
 
-def _enhanced_to_stack(images: Sequence[Dataset], *, threads: int, accepted: bool) -> Stack:
+def _enhanced_to_stack(images: Sequence[Dataset], *, threads: int, accepted: bool, max_bytes: int) -> Stack:
     if not accepted:
         raise NotAVolume(
             "the series is an enhanced multi-frame object; results for these cannot be written yet. "
@@ -74,28 +82,31 @@ def _enhanced_to_stack(images: Sequence[Dataset], *, threads: int, accepted: boo
     if len(images) > 1:
         raise NotAVolume(f"the series holds {len(images)} enhanced multi-frame objects; exactly one makes a volume")
     image = images[0]
-    if len(image.PerFrameFunctionalGroupsSequence) != frame_count(image):
+    if len(items(image, "PerFrameFunctionalGroupsSequence")) != frame_count(image):
         raise NotAVolume("the multi-frame image describes another number of frames than it holds")
     planes, geometry = arrange(planes_of_frames(image))
     order = [plane.index for plane in planes]
-    volume = _volume(frames_of_enhanced(image, order), geometry, image, threads)
+    volume = _volume(frames_of_enhanced(image, order), geometry, image, threads, max_bytes)
     return Stack(volume=volume, datasets=(image,), frames=tuple(index + 1 for index in order))
 
 
-def _volume(frames: Sequence[Frame], geometry: Geometry, header: Dataset, threads: int) -> Volume:
-    voxels = decode(frames, threads=threads)
-    modality = str(header.get("Modality") or "")
+def _volume(frames: Sequence[Frame], geometry: Geometry, header: Dataset, threads: int, max_bytes: int) -> Volume:
+    voxels = decode(frames, threads=threads, max_bytes=max_bytes)
+    require_reach(geometry)
+    modality = text(header, "Modality")
     scaling = functional_group(header, frames[0].index, "PixelValueTransformationSequence") or header
-    hounsfield = modality == "CT" and (scaling.get("RescaleType") or "HU") == "HU"
+    hounsfield = modality == "CT" and (text(scaling, "RescaleType") or "HU") == "HU"
     return Volume(voxels=voxels, geometry=geometry, modality=modality, unit="HU" if hounsfield else "arbitrary")
 
 
-def nifti_to_volume(path: Path, *, modality: str = "MR") -> Volume:
+def nifti_to_volume(path: Path, *, modality: str = "MR", max_bytes: int = MAX_BYTES) -> Volume:
     """A NIfTI file (.nii, .nii.gz) as a volume in LPS; a CT's values are taken as Hounsfield units.
 
-    NIfTI names no modality, so the caller does. Raises UnreadableImage or NotAVolume.
+    NIfTI names no modality, so the caller does. ``max_bytes`` bounds its voxels, by its header, before they are read.
+    Raises UnreadableImage or NotAVolume.
     """
     try:
+        _require_small(path, max_bytes)
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise UnreadableImage(f"{path.name} cannot be read as NIfTI: damaged, or its axes are sheared") from error
@@ -106,6 +117,16 @@ def nifti_to_volume(path: Path, *, modality: str = "MR") -> Volume:
     if min(image.GetSize()) < MIN_SLICES or min(image.GetSpacing()) <= 0:
         raise NotAVolume(f"{path.name} has {image.GetSize()} voxels of {image.GetSpacing()} mm: not a volume")
     return image_to_volume(image, modality=modality, unit="HU" if modality == "CT" else "arbitrary")
+
+
+def _require_small(path: Path, max_bytes: int) -> None:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    voxels = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    size = voxels * sitk.Image((1, 1), reader.GetPixelID()).GetSizeOfPixelComponent()
+    if size > max_bytes:
+        raise NotAVolume(f"{path.name} would unpack to {size / 2**30:.1f} GiB; the limit is {max_bytes / 2**30:g} GiB")
 
 
 def labels_to_nifti(labels: Labels, geometry: Geometry, path: Path) -> None:
@@ -139,6 +160,10 @@ def resample(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     old = volume.geometry
     edge_mm = [n * s for n, s in zip(old.shape[::-1], old.spacing_mm, strict=True)]
     size = [max(1, round(extent / s)) for extent, s in zip(edge_mm, spacing_mm, strict=True)]
+    if math.prod(size) > MAX_VOXELS:
+        raise NotAVolume(
+            f"the series would fill {math.prod(size):.2g} voxels of the model's size; at most {MAX_VOXELS:.2g} are made"
+        )
     shift = [(new - was) / 2 for new, was in zip(spacing_mm, old.spacing_mm, strict=True)]
     origin = np.asarray(old.origin_mm) + np.asarray(old.direction).reshape(3, 3) @ np.asarray(shift)
     geometry = replace(

@@ -20,6 +20,7 @@ from pydicom import Dataset
 
 from models.errors import NotAVolume
 from models.geometry import Geometry
+from models.header import item, items, text, value, whole
 
 MIN_SLICES = 3
 ORIENTATION_TOLERANCE = 1e-3
@@ -34,6 +35,14 @@ SAME_PLACE_MM = 0.01
 """Images closer than this are two images of one place."""
 SIDEWAYS_TOLERANCE_PIXELS = 0.1
 """How far slices may lie off the line along their normal, in pixels."""
+
+SPACING_MM = (1e-4, 100.0)
+"""Distances between pixels that images of a body have, with room on both sides."""
+FARTHEST_MM = 1e5
+"""Positions lie within so much of the scanner's origin; farther ones are a damaged header."""
+LONGEST_MM = 5000.0
+"""No volume of a patient reaches farther in any direction. A wrong spacing would make a model's grid of it that fills
+any memory."""
 
 Vector = tuple[float, ...]
 
@@ -64,7 +73,10 @@ class Plane:
 
 def image_name(dataset: Dataset) -> str:
     """How a person finds this image in a viewer."""
-    number = dataset.get("InstanceNumber")
+    try:
+        number = whole(dataset, "InstanceNumber")
+    except NotAVolume:
+        number = None
     return "an image without Instance Number" if number is None else f"the image with Instance Number {number}"
 
 
@@ -92,20 +104,21 @@ def planes_of_frames(dataset: Dataset) -> list[Plane]:
 def frame_count(dataset: Dataset) -> int:
     """Number of frames of an image; 1 where the header is silent."""
     try:
-        return int(dataset.get("NumberOfFrames") or 1)
-    except (TypeError, ValueError):
+        frames = whole(dataset, "NumberOfFrames") or 1
+    except NotAVolume:
         raise NotAVolume(f"{image_name(dataset)} has an unreadable Number of Frames") from None
+    if frames < 0:
+        raise NotAVolume(f"{image_name(dataset)} has a Number of Frames below zero")
+    return frames
 
 
 def functional_group(dataset: Dataset, frame: int, keyword: str) -> Dataset | None:
     """The item of a functional group for a frame (from 0), from the per-frame or the shared groups."""
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for groups in (*per_frame[frame : frame + 1], *shared[:1]):
-        items = groups.get(keyword)
-        if items:
-            item: Dataset = items[0]
-            return item
+    for name, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        groups = item(dataset, name, index)
+        found = [] if groups is None else items(groups, keyword)
+        if found:
+            return found[0]
     return None
 
 
@@ -144,26 +157,27 @@ def _geometry(ordered: Sequence[Plane], normal: npt.NDArray[np.float64], increme
 def _require_place(dataset: Dataset, name: str) -> None:
     if "Rows" not in dataset or "Columns" not in dataset:
         raise NotAVolume(f"{name} is not an image: it has no rows and columns")
-    image_type = [str(word).upper() for word in _words(dataset.get("ImageType"))]
+    image_type = [str(word).upper() for word in _words(value(dataset, "ImageType"))]
     if "LOCALIZER" in image_type:
         raise NotAVolume(f"{name} is a localizer (scout) image, not a slice of a volume")
-    if not dataset.get("ImagePositionPatient") or not dataset.get("ImageOrientationPatient"):
-        kind = "secondary capture" if dataset.get("Modality") == "OT" or "SECONDARY" in image_type else "image"
+    if not value(dataset, "ImagePositionPatient") or not value(dataset, "ImageOrientationPatient"):
+        kind = "secondary capture" if text(dataset, "Modality") == "OT" or "SECONDARY" in image_type else "image"
         raise NotAVolume(
             f"{name} is {'a ' if kind != 'image' else 'an '}{kind} without position and orientation in the patient "
             "(as screenshots, summaries and ultrasound are): it cannot be part of a volume"
         )
 
 
-def _words(value: Any) -> list[Any]:
-    if value is None or isinstance(value, str):
-        return [value] if value else []
-    return list(value)
+def _words(found: Any) -> list[Any]:
+    if found is None or isinstance(found, str):
+        return [found] if found else []
+    return list(found) if isinstance(found, Sequence) else [found]
 
 
 def _plane(name: str, index: int, image: Dataset, position: Dataset, orientation: Dataset, spacing: Dataset) -> Plane:
     row_spacing_mm, column_spacing_mm = _numbers(spacing, "PixelSpacing", 2, name, "Pixel Spacing")
-    if min(row_spacing_mm, column_spacing_mm) <= 0:
+    least_mm, most_mm = SPACING_MM
+    if not least_mm <= min(row_spacing_mm, column_spacing_mm) <= max(row_spacing_mm, column_spacing_mm) <= most_mm:
         raise NotAVolume(f"{name} has a Pixel Spacing of {row_spacing_mm:g} x {column_spacing_mm:g} mm")
     plane = Plane(
         name=name,
@@ -173,7 +187,7 @@ def _plane(name: str, index: int, image: Dataset, position: Dataset, orientation
         spacing_mm=(column_spacing_mm, row_spacing_mm),
         rows=int(_numbers(image, "Rows", 1, name, "number of rows")[0]),
         columns=int(_numbers(image, "Columns", 1, name, "number of columns")[0]),
-        frame_of_reference_uid=str(image.get("FrameOfReferenceUID") or ""),
+        frame_of_reference_uid=text(image, "FrameOfReferenceUID"),
     )
     _require_valid(plane)
     return plane
@@ -181,9 +195,9 @@ def _plane(name: str, index: int, image: Dataset, position: Dataset, orientation
 
 def _numbers(dataset: Dataset, keyword: str, count: int, name: str, words: str) -> Vector:
     try:
-        value = dataset.get(keyword)
-        numbers = [float(part) for part in (value if count > 1 else [value])]
-    except (TypeError, ValueError):
+        found = value(dataset, keyword)
+        numbers = [float(part) for part in (found if count > 1 else [found])]
+    except (NotAVolume, TypeError, ValueError, OverflowError):
         raise NotAVolume(f"{name} has no readable {words}") from None
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         raise NotAVolume(f"{name} has no valid {words}")
@@ -191,6 +205,8 @@ def _numbers(dataset: Dataset, keyword: str, count: int, name: str, words: str) 
 
 
 def _require_valid(plane: Plane) -> None:
+    if max(abs(place) for place in plane.position_mm) > FARTHEST_MM:
+        raise NotAVolume(f"{plane.name} has an Image Position {FARTHEST_MM / 1000:g} m or more from the origin")
     if plane.rows < 2 or plane.columns < 2:
         raise NotAVolume(f"{plane.name} has {plane.rows} x {plane.columns} pixels")
     x, y = np.array(plane.orientation[:3]), np.array(plane.orientation[3:])
@@ -214,6 +230,15 @@ def _require_alike(planes: Sequence[Plane]) -> None:
     frames = {plane.frame_of_reference_uid for plane in planes}
     if len(frames) > 1:
         raise NotAVolume(f"the images belong to {len(frames)} frames of reference: the patient may have moved")
+
+
+def require_reach(geometry: Geometry) -> None:
+    """Raise NotAVolume for a grid longer than LONGEST_MM."""
+    reach_mm = max(count * step for count, step in zip(geometry.shape[::-1], geometry.spacing_mm, strict=True))
+    if reach_mm > LONGEST_MM:
+        raise NotAVolume(
+            f"the volume would be {reach_mm / 1000:.3g} m long: are its Pixel Spacing and positions in mm?"
+        )
 
 
 def _differ(a: Vector, b: Vector) -> float:

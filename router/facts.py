@@ -1,7 +1,9 @@
 """What is known of a study: from Orthanc's JSON to the typed facts that routes are decided on.
 
 Attributes come from one instance of each series. Numbers get their DICOM type (``NUMBERS``), multi-valued ones become
-tuples. Next: rules.py (what is decided on them), daemon.py (when).
+tuples. A header on which Orthanc itself fails (measured: it ends at about 45 nested sequences) gives what Orthanc's
+index holds of it, so that the study is decided on like any other and its worker can say what is wrong.
+Next: rules.py (what is decided on them), daemon.py (when).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.contract import Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
-from router.errors import OrthancRefused
+from router.errors import OrthancBroke, OrthancRefused, PermanentError
 from router.ledger import Ledger
 from router.orthanc import Orthanc
 from router.studies import SeriesSeen, StudySeen
@@ -61,11 +63,15 @@ class StudyView:
 class FactsReader:
     """Reads studies from Orthanc; remembers the attributes of the series that it met last."""
 
+    BREAKS_LIMIT = 2
+    """How often Orthanc may fail on an instance's header before it is not asked for it again."""
+
     def __init__(self, orthanc: Orthanc, ledger: Ledger, *, remember: int = 2000) -> None:
         self._orthanc = orthanc
         self._ledger = ledger
         self._remember = remember
         self._attributes: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._breaks: Counter[str] = Counter()
 
     def read(self, orthanc_study: str, series: Sequence[Mapping[str, Any]] | None = None) -> StudyView | None:
         """The study as it is now, without our own results; None when it is gone or holds nothing else.
@@ -96,6 +102,7 @@ class FactsReader:
         attributes = self._tags(str(item["ID"]), instances[0])
         if attributes is None:
             return None
+        attributes = attributes or self._main_tags(item)
         uid = str(attributes.get("SeriesInstanceUID", ""))
         expected = _counts(attributes, EXPECTED_OF_SERIES)
         values = {**attributes, "NumberOfInstances": len(instances), "Orientation": orientation(attributes)}
@@ -110,7 +117,7 @@ class FactsReader:
             self._attributes.move_to_end(series)
             return self._attributes[series]
         try:
-            attributes = {k: typed(k, v) for k, v in self._orthanc.tags(instance).items() if k != "PixelData"}
+            attributes = self._header(instance)
         except OrthancRefused as error:
             if error.status == 404:  # deleted between two calls
                 return None
@@ -119,6 +126,26 @@ class FactsReader:
         while len(self._attributes) > self._remember:
             self._attributes.popitem(last=False)
         return attributes
+
+    def _header(self, instance: str) -> dict[str, Any]:
+        """The attributes of one instance; none where Orthanc can't give them, or not again."""
+        if self._breaks[instance] >= self.BREAKS_LIMIT:
+            return {}
+        try:
+            return attributes_of(self._orthanc.tags(instance))
+        except OrthancBroke:
+            self._breaks[instance] += 1
+            raise
+        except OrthancRefused:
+            raise
+        except (PermanentError, RecursionError):  # an answer that is nested too deeply
+            return {}
+
+    def _main_tags(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """What Orthanc's index holds of a series, with its study's attributes; it parses no file for them."""
+        study = self._orthanc.study(str(item["ParentStudy"]))
+        tags = {**study.get("PatientMainDicomTags", {}), **study["MainDicomTags"], **item["MainDicomTags"]}
+        return attributes_of(tags)
 
     def _view(self, study: Mapping[str, Any], facts: list[SeriesFacts], seen: list[SeriesSeen]) -> StudyView:
         first = facts[0].attributes
@@ -173,6 +200,16 @@ _STUDY_LEVEL = (
 )
 STUDY_LEVEL = frozenset(_STUDY_LEVEL.split())
 """Attributes of one instance that are offered as ``study.X`` (BodyPartExamined and ProtocolName for convenience)."""
+
+
+def attributes_of(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Every attribute with its type; Modality, which all rules ask for, is one text whatever the header holds."""
+    attributes = {k: typed(k, v) for k, v in tags.items() if k != "PixelData"}
+    modality = attributes.get("Modality", "")
+    if not isinstance(modality, str):
+        words = modality if isinstance(modality, tuple) else ()
+        attributes["Modality"] = next((word for word in words if isinstance(word, str)), "")
+    return attributes
 
 
 def typed(keyword: str, value: Any) -> Any:

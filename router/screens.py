@@ -30,6 +30,26 @@ def ago(at: float | None, now: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def clock(at: float) -> str:
+    """A moment, local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def edits(rows: Sequence[Mapping[str, Any]], now: float) -> str:
+    """What readers made of our results, one line for each structure."""
+    if not rows:
+        return "no reader has stored a SEG or SR on what was read"
+    lines = []
+    for row in rows:
+        head = (row["job_id"][:8], row["model"], row["kind"].upper(), row["state"], ago(row["seen_at"], now))
+        parts = row["comparisons"] or [{"structure": row["reason"] or row["verdict"], "outcome": "", "dice": None}]
+        for part in parts:
+            dice = "" if part["dice"] is None else f"{part['dice']:.3f}"
+            outcome = "" if part["outcome"] == "matched" else part["outcome"]
+            lines.append((*head, part["structure"], outcome, dice))
+    return table(("JOB", "MODEL", "WHAT", "STATE", "SEEN", "STRUCTURE", "", "DICE"), lines)
+
+
 def seconds(value: float | None) -> str:
     """A duration, short."""
     return "-" if value is None else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
@@ -81,8 +101,8 @@ def job(story: Mapping[str, Any]) -> str:
         parts.append(f"  reason: {story['reason']}")
     parts += ["", "decisions"]
     for item in story["decisions"]:
-        clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(item["at"]))
-        parts.append(f"  {clock}  {item['verdict']:<9} {item['route'] or '-':<12} {item['reason']}")
+        at = clock(item["at"])
+        parts.append(f"  {at}  {item['verdict']:<9} {item['route'] or '-':<12} {item['reason']}")
     parts += ["", f"stages (turnaround {seconds(story['turnaround_s'])})", waterfall(story["stages"])]
     if story["measurements"]:
         parts += ["", "measurements"]
@@ -128,16 +148,63 @@ def status(now_is: Mapping[str, Any], now: float) -> str:
         parts.append(
             f"  {item['queue']:<4} {item['priority']:<10} {item['depth']:>4}  oldest {seconds(item['oldest_s'])}"
         )
+    parts += _destinations(now_is, now)
     parts.append("workers" if now_is["workers"] else "workers  none: start one with 'medai worker'")
     for item in now_is["workers"]:
         state = ("reading " + item["job_id"][:8] if item["job_id"] else "idle") if item["alive"] else "not heard of"
         where = f"{item['name']}  {item['device']}  {'+'.join(item['queues'])}"
         parts.append(f"  {where}  {state}, seen {ago(item['seen_at'], now)} ago")
+        parts += [f"    ALARM: {item['alarm']}"] if item["alarm"] else []
     parts.append("models" if now_is["models"] else "models   none announced")
     for item in now_is["models"]:
         parts.append(f"  {item['name']} {item['version']}  {'ready' if item['available'] else item['reason']}")
         counted = [f"{v['count']} {v['verdict']}" for v in now_is["verdicts"] if v["model"] == item["name"]]
         parts += [f"    results: {', '.join(counted)}"] if counted else []
+    return "\n".join(parts)
+
+
+def _destinations(now_is: Mapping[str, Any], now: float) -> list[str]:
+    parts = []
+    for item in now_is["destinations"]:
+        if item["away"]:
+            parts.append(f"  {item['name']} is away for {ago(item['since'], now)}: {item['reason']}")
+        if item["pending"]:
+            parts.append(f"  {item['name']}: {item['pending']} deliveries wait, oldest {seconds(item['oldest_s'])}")
+    dead = now_is["dead_letters"]
+    count = sum(dead.values())
+    if count:
+        parts.append(f"  {count} dead letters ({dead['reading']} readings, {dead['delivery']} deliveries): medai dead")
+    return ["deliveries", *parts] if parts else []
+
+
+def dead_letters(letters: Sequence[Mapping[str, Any]], now: float) -> str:
+    """A line a dead letter, with the whole reason."""
+    if not letters:
+        return "no dead letters: everything went where it belongs"
+    body = [
+        [
+            str(item["id"]) if item["destination"] else str(item["job_id"])[:13],
+            item["kind"],
+            item["route"],
+            ago(item["parked_at"], now),
+            str(item["attempts"]),
+            item["reason"],
+        ]
+        for item in letters
+    ]
+    return table(["ID", "WHAT", "ROUTE", "AGE", "TRIES", "REASON"], body)
+
+
+def history(letter: Mapping[str, Any]) -> str:
+    """What was tried, and what came of it."""
+    parts = [f"\n{letter['id']}"]
+    for item in letter["attempts_made"]:
+        parts.append(
+            f"  {clock(item['started_at'])}  read on {item['worker']}: {item['outcome']} {item['error']}".rstrip()
+        )
+    for item in letter["deliveries_tried"]:
+        times = f" ({item['count']} times, last {clock(item['last_at'])})" if item["count"] > 1 else ""
+        parts.append(f"  {clock(item['first_at'])}  to {item['destination']}: {item['outcome']}, {item['text']}{times}")
     return "\n".join(parts)
 
 

@@ -1,8 +1,9 @@
 """A folder whose DICOM files and zips are sent to Orthanc: for a modality or a person that has no DICOM connection.
 
 A file is taken when its size and time have not changed for ``settle_s``, sent, and removed only then. What Orthanc
-can't read goes to ``rejected/`` with ``<name>.reason.txt`` beside it. Zips are read member by member and never unpacked
-to disk, so a path within one leads nowhere. Symbolic links are not followed. Next: orthanc.py (where the images go).
+can't read, or can't survive, goes to ``rejected/`` with ``<name>.reason.txt`` beside it. Zips are read member by member
+and never unpacked to disk, so a path within one leads nowhere. Symbolic links are not followed.
+Next: zips.py and dicom_scan.py (what is refused unread), orthanc.py (where the images go).
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ import stat
 import threading
 import time
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from lzma import LZMAError
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from router.errors import OrthancRefused, TemporaryError
+from router import dicom_scan, zips
+from router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, TemporaryError
 from router.settings import WatchFolderSettings
 
 REJECTED = "rejected"
@@ -36,15 +37,16 @@ EMPTY_AFTER_S = 60.0
 """A subfolder that we emptied is removed after this long: a copy into it may still be under way."""
 UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".download", "~")
 JUNK = frozenset({"dicomdir", "thumbs.db", "desktop.ini", "autorun.inf"})
-FILE_LIMIT = 1024**3
-"""Bytes of one DICOM file; it is held in memory while it is sent."""
-MEMBER_LIMIT = 200_000
-RATIO_LIMIT = 500
-RATIO_FROM = 1024**3
-"""A zip that unpacks to more than this must not be packed more than RATIO_LIMIT times smaller."""
+BREAKS_LIMIT = 3
+"""A file on which Orthanc failed so often is rejected, if it took another one meanwhile."""
+LISTED = 200
+"""Members of a zip that a reason names one by one."""
+NAME_BYTES = 255
+"""Longest name of a file on usual file systems."""
+FILE_FAULTS = frozenset({15, 21})
+"""Orthanc's own codes that do so whatever the answer: bad file format, inexistent tag (404 for many a picture)."""
 UNREADABLE = frozenset({400, 413, 415, 422})
 """Orthanc's answers that speak of the file; others (401, 403, 404, …) speak of the configuration."""
-_ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 log = structlog.get_logger(__name__)
 
 
@@ -61,6 +63,10 @@ class _Seen:
     stuck: bool = False
     sent_members: int = 0
     bad_members: list[str] = field(default_factory=list)
+    tries: int = 0
+    breaks: int = 0
+    taken_before: int = 0
+    retry_at: float = 0.0
 
 
 class WatchFolder:
@@ -76,6 +82,8 @@ class WatchFolder:
         self._root = Path(settings.path).absolute()
         self._settle_s = settings.settle_s
         self._zip_limit = int(settings.max_zip_gb * 1024**3)
+        self._file_limit = int(settings.max_file_gb * 1024**3)
+        self._taken = 0
         self._upload = upload
         self._clock = clock
         self._seen: dict[Path, _Seen] = {}
@@ -137,7 +145,8 @@ class WatchFolder:
         paths = dict(_files(self._root))
         self._seen = {path: seen for path, seen in self._seen.items() if path in paths}
         ready = [path for path, signature in sorted(paths.items()) if self._settled(path, signature, now)]
-        for path in ready:
+        # A file that may be what Orthanc fails on must not keep the others waiting.
+        for path in sorted(ready, key=lambda path: self._seen[path].tries):
             if self._stopping.is_set() or self._clock() < self._retry_at:
                 break
             self._take(path)
@@ -148,10 +157,10 @@ class WatchFolder:
         seen = self._seen.get(path)
         if seen is None or seen.signature != signature or seen.since > now:
             seen = self._seen[path] = _Seen(signature=signature, since=now)
-        return not seen.stuck and now - seen.since >= self._settle_s
+        return not seen.stuck and now - seen.since >= self._settle_s and now >= seen.retry_at
 
     def _pause(self) -> float:
-        waits = [s.since + self._settle_s - self._clock() for s in self._seen.values() if not s.stuck]
+        waits = [max(s.since + self._settle_s, s.retry_at) - self._clock() for s in self._seen.values() if not s.stuck]
         return min(RESCAN_S, max([0.0, self._retry_at - self._clock(), min(waits, default=RESCAN_S)]))
 
     def _take(self, path: Path) -> None:
@@ -161,7 +170,11 @@ class WatchFolder:
             self._finish(path, seen)
         except _Unreadable as error:
             self._reject(path, str(error))
+        except OrthancBroke as error:
+            seen.tries += 1
+            self._broke(path, seen, error)
         except TemporaryError as error:
+            seen.tries += not isinstance(error, OrthancUnreachable)
             self._retry_at = self._clock() + (error.retry_after_s or RETRY_S)
             log.warning("watch_folder_waits", reason=str(error))
         except FileNotFoundError:
@@ -173,11 +186,23 @@ class WatchFolder:
             seen.stuck = True
             log.exception("watch_folder_file_stuck")
 
+    def _broke(self, path: Path, seen: _Seen, error: OrthancBroke) -> None:
+        """Orthanc failed while it took this file: by chance or because of it, which its other files tell."""
+        if not seen.breaks:
+            seen.taken_before = self._taken
+        seen.breaks += 1
+        if seen.breaks >= BREAKS_LIMIT and self._taken > seen.taken_before:
+            self._reject(path, f"Orthanc failed {seen.breaks} times on this file and took others meanwhile")
+            return
+        self._retry_at = self._clock() + RETRY_S
+        seen.retry_at = self._clock() + RETRY_S * 2 ** min(seen.breaks - 1, 6)
+        log.warning("watch_folder_waits", reason=str(error), times=seen.breaks)
+
     def _send(self, path: Path, seen: _Seen) -> None:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
             start = file.read(132)
             file.seek(0)
-            if start.startswith(_ZIP_STARTS):
+            if start.startswith(zips.STARTS):
                 self._send_zip(file, seen)
                 return
             if not start:
@@ -185,20 +210,26 @@ class WatchFolder:
             if path.name.lower() in JUNK:
                 raise _Unreadable("this file is an index or a helper of a medium, not an image")
             self._check_size(seen.signature[0], start)
-            self._offer(file.read(FILE_LIMIT + 1))
+            data = file.read(self._file_limit + 1)
+            self._check_size(len(data), start)  # it may have grown
+            self._offer(data)
 
-    @staticmethod
-    def _check_size(size: int, start: bytes) -> None:
-        if size > FILE_LIMIT:
+    def _check_size(self, size: int, start: bytes) -> None:
+        if size > self._file_limit:
             kind = "DICOM file" if start[128:132] == b"DICM" else "file, which is not DICOM,"
-            raise _Unreadable(f"the {kind} is larger than {FILE_LIMIT // 1024**3} GiB")
+            limit = f"{self._file_limit / 1024**3:.3g} GiB (watch_folder.max_file_gb)"
+            raise _Unreadable(f"the {kind} has {size / 1024**3:.1f} GiB, more than {limit}")
 
     def _offer(self, data: bytes) -> None:
         """Send the bytes of one file; a refusal that speaks of our configuration keeps the file."""
+        reason = dicom_scan.refusal(data, unpacked_limit=self._file_limit)
+        if reason:
+            raise _Unreadable(f"it {reason}, which Orthanc is spared")
         try:
             self._upload(data)
+            self._taken += 1
         except OrthancRefused as error:
-            if error.status in UNREADABLE:
+            if error.status in UNREADABLE or error.code in FILE_FAULTS:
                 raise _Unreadable(f"Orthanc cannot read it as DICOM ({error.status})") from error
             raise TemporaryError(f"Orthanc takes no images from the watch folder ({error.status})") from error
 
@@ -226,40 +257,45 @@ class WatchFolder:
 
     # -- zips
 
-    def _send_zip(self, file: object, seen: _Seen) -> None:
+    def _send_zip(self, file: BinaryIO, seen: _Seen) -> None:
         """Send each member; raises _Unreadable with the list of bad ones after the good ones are sent."""
-        try:
-            archive = zipfile.ZipFile(file)  # type: ignore[call-overload]  # any seekable binary file will do
-            members = self._members(archive)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeDecodeError) as error:
-            raise _Unreadable("the zip is damaged or not finished") from error
+        archive, members = self._members(file)
         for index, member in enumerate(members):
             if index < seen.sent_members:
                 continue  # sent before Orthanc went away
             try:
-                self._offer(_content(archive, member))
+                self._offer(self._content(archive, member))
             except _Unreadable as error:
-                seen.bad_members.append(f"{member.filename}: {error}")
+                seen.bad_members.append(f"{zips.shown(member.filename)}: {error}")
             seen.sent_members = index + 1
         if seen.bad_members:
-            good = len(members) - len(seen.bad_members)
+            bad, good = len(seen.bad_members), len(members) - len(seen.bad_members)
+            more = [f"and {bad - LISTED} more"] if bad > LISTED else []
             raise _Unreadable(
-                f"{len(seen.bad_members)} of {len(members)} files in the zip were refused; {good} were sent:\n"
-                + "\n".join(seen.bad_members)
+                f"{bad} of {len(members)} files in the zip were refused; {good} were sent:\n"
+                + "\n".join([*seen.bad_members[:LISTED], *more])
             )
 
-    def _members(self, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-        members = [member for member in archive.infolist() if not _is_junk(member)]
-        size, packed = sum(m.file_size for m in members), sum(m.compress_size for m in members)
-        if not members:
+    def _members(self, file: BinaryIO) -> tuple[zipfile.ZipFile, list[zipfile.ZipInfo]]:
+        try:
+            archive, members = zips.open_zip(file, max_bytes=self._zip_limit, limit_name="watch_folder.max_zip_gb")
+        except zips.BadZip as error:
+            raise _Unreadable(str(error)) from error
+        wanted = [member for member in members if not _is_junk(member)]
+        if not wanted:
             raise _Unreadable("the zip holds no file")
-        if len(members) > MEMBER_LIMIT:
-            raise _Unreadable(f"the zip holds {len(members)} files, at most {MEMBER_LIMIT} are taken")
-        if size > self._zip_limit:
-            raise _Unreadable(f"the zip unpacks to {size / 1024**3:.1f} GiB; the limit is watch_folder.max_zip_gb")
-        if size > RATIO_FROM and size > RATIO_LIMIT * packed:
-            raise _Unreadable(f"the zip is packed more than {RATIO_LIMIT} times smaller, as images never are")
-        return members
+        return archive, wanted
+
+    def _content(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+        try:
+            data = zips.read_member(archive, member, max_bytes=self._file_limit)
+        except zips.BadZip as error:
+            raise _Unreadable(str(error)) from error
+        if not data:
+            raise _Unreadable("it is empty")
+        if data.startswith(zips.STARTS):
+            raise _Unreadable("a zip within a zip is not opened")
+        return data
 
     # -- emptied folders
 
@@ -319,7 +355,13 @@ def _signature(found: os.stat_result) -> tuple[int, int]:
 
 
 def _free_name(path: Path) -> Path:
-    """The path, or with " (2)", " (3)" … before its suffix where something lies there."""
+    """The path, or with " (2)", " (3)" … before its suffix where something lies there.
+
+    A name so long that ``.reason.txt`` finds no room behind it is shortened.
+    """
+    room = NAME_BYTES - len(".reason.txt (99999)") - len(os.fsencode(path.suffix))
+    if len(os.fsencode(path.stem)) > room > 0:
+        path = path.with_name(os.fsdecode(os.fsencode(path.stem)[:room]) + path.suffix)
     number, free = 1, path
     while os.path.lexists(free) or os.path.lexists(f"{free}.reason.txt"):
         number += 1
@@ -331,29 +373,3 @@ def _is_junk(member: zipfile.ZipInfo) -> bool:
     parts = member.filename.replace("\\", "/").split("/")
     hidden = any(part.startswith(".") and part not in (".", "..") for part in parts)
     return member.is_dir() or hidden or "__MACOSX" in parts or parts[-1].lower() in JUNK
-
-
-def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of one member, bounded by FILE_LIMIT whatever its header says."""
-    if member.flag_bits & 0x1:
-        raise _Unreadable("it is encrypted")
-    if member.file_size > FILE_LIMIT:
-        raise _Unreadable(f"it is larger than {FILE_LIMIT // 1024**3} GiB")
-    try:
-        with archive.open(member) as file:
-            data = file.read(FILE_LIMIT + 1)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        LZMAError,
-        EOFError,
-        NotImplementedError,
-        ValueError,
-        RuntimeError,
-    ) as error:
-        raise _Unreadable("it is damaged in the zip") from error
-    if not data:
-        raise _Unreadable("it is empty")
-    if data.startswith(_ZIP_STARTS):
-        raise _Unreadable("a zip within a zip is not opened")
-    return data

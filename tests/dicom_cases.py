@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -71,3 +73,16 @@ def study_files(study: str, *, slices: int = 16, **changes: Any) -> list[bytes]:
 def study_uid(study: str) -> str:
     """The Study Instance UID that ``study`` seeds."""
     return str(generate_uid(entropy_srcs=[study]))
+
+
+def renamed(folder: Path, name: str) -> tuple[str, list[bytes]]:
+    """A real series under a fresh Study Instance UID, and the files."""
+    uid = study_uid(name)
+    files = []
+    for path in sorted(folder.iterdir()):
+        image = pydicom.dcmread(path)
+        image.StudyInstanceUID = uid
+        image.SeriesInstanceUID = f"{uid[:50]}.1"
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{uid[:50]}.2.{image.InstanceNumber}"
+        files.append(to_bytes(image))
+    return uid, files

@@ -1,27 +1,33 @@
 """Find one image series in a folder or zip of DICOM files, and say why it was taken.
 
-Nothing of a zip is unpacked to disk; members that are not DICOM are passed over and counted. Next: process.py.
+Nothing of a zip is unpacked to disk; members that are not DICOM are passed over and counted, and so are files that are
+too large to be read or that no parser should be given. Next: process.py.
 """
 
 from __future__ import annotations
 
 import zipfile
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
 
+from models.errors import NotAVolume
+from models.header import text
+from router import zips
 from router.errors import PermanentError
-from workers.fetch import UNREADABLE
+from router.settings import WorkerSettings
+from workers.dicom_file import Unreadable, read_image
 
 NOT_READ = frozenset({"SEG", "SR", "PR", "KO", "DOC", "OT", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
 MAX_UNPACKED_BYTES = 16 * 2**30
-Opener = Any
+DEFAULTS = WorkerSettings()
+NO_DICOM = "not DICOM"
+Items = dict[str, list[tuple[Any, Dataset, int]]]
+"""Series Instance UID -> where each image is, its header, and the bytes of its file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,76 +38,139 @@ class Chosen:
     reason: str
 
 
-def read_series(path: Path, *, number: int | None = None) -> Chosen:
-    """The image series with the most images (or with SeriesNumber ``number``). Raises PermanentError."""
-    found: dict[str, list[tuple[Any, Dataset]]] = {}
-    passed_over = 0
-    for source, header in _headers(path):
-        if header is None or "SOPInstanceUID" not in header or "SeriesInstanceUID" not in header:
-            passed_over += 1
+@dataclass
+class _Found:
+    """What lies in a folder or zip: series, and how many files were passed over for which reason."""
+
+    series: Items = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    def add(self, source: Any, header: Dataset | str, size: int) -> None:
+        if isinstance(header, str):
+            self.passed_over[header] += 1
+            return
+        try:
+            uid = text(header, "SeriesInstanceUID")
+        except NotAVolume:
+            uid = ""
+        if uid:
+            self.series.setdefault(uid, []).append((source, header, size))
         else:
-            found.setdefault(str(header.SeriesInstanceUID), []).append((source, header))
-    images = {uid: items for uid, items in found.items() if _readable(items[0][1])}
-    if not images:
-        raise PermanentError(
-            f"{path} holds no image series ({sum(map(len, found.values()))} other DICOM objects, "
-            f"{passed_over} files that are not DICOM)"
+            self.passed_over[NO_DICOM] += 1
+
+    @property
+    def others(self) -> str:
+        """In words."""
+        told = {NO_DICOM: self.passed_over[NO_DICOM], **self.passed_over}
+        return ", ".join(
+            f"{count} files that are {why}" if why == NO_DICOM else f"{count} that {why}" for why, count in told.items()
         )
+
+
+def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings = DEFAULTS) -> Chosen:
+    """The image series with the most images (or with SeriesNumber ``number``), within the limits of ``worker``.
+
+    Raises PermanentError.
+    """
+    found = _Found()
+    for source, header, size in _headers(path, worker):
+        found.add(source, header, size)
+    images = {uid: items for uid, items in found.series.items() if _readable(items[0][1])}
+    if not images:
+        others = sum(map(len, found.series.values()))
+        raise PermanentError(f"{path} holds no image series ({others} other DICOM objects, {found.others})")
     uid = _pick(images, number)
-    why = f"series {images[uid][0][1].get('SeriesNumber', '?')}: {len(images[uid])} images"
+    _require_small([size for _, _, size in images[uid]], worker)
+    why = f"series {_number(images[uid][0][1])}: {len(images[uid])} images"
     if len(images) > 1:
         why += f", the most of {len(images)} series" if number is None else f", as asked, of {len(images)} series"
-    return Chosen(images=[_full(path, source) for source, _ in images[uid]], reason=why)
+    return Chosen(images=list(_full(path, [source for source, _, _ in images[uid]], worker)), reason=why)
 
 
-def _pick(images: dict[str, list[tuple[Any, Dataset]]], number: int | None) -> str:
+def _require_small(sizes: Sequence[int], worker: WorkerSettings) -> None:
+    if sum(sizes) > worker.max_series_bytes:
+        raise PermanentError(
+            f"the series has {sum(sizes) / 2**30:.2f} GiB in {len(sizes)} images: "
+            f"the limit is {worker.max_series_gb:g} GiB (worker.max_series_gb)"
+        )
+
+
+def _pick(images: Items, number: int | None) -> str:
     if number is None:
         return max(sorted(images), key=lambda uid: len(images[uid]))
     for uid, items in images.items():
-        if str(items[0][1].get("SeriesNumber", "")) == str(number):
+        if _number(items[0][1]) == str(number):
             return uid
-    there = ", ".join(sorted(str(items[0][1].get("SeriesNumber", "?")) for items in images.values()))
+    there = ", ".join(sorted(_number(items[0][1]) for items in images.values()))
     raise PermanentError(f"there is no series {number} here; there are {there}")
 
 
+def _number(header: Dataset) -> str:
+    try:
+        return text(header, "SeriesNumber") or "?"
+    except NotAVolume:
+        return "?"
+
+
 def _readable(header: Dataset) -> bool:
-    return "Rows" in header and str(header.get("Modality", "")) not in NOT_READ
+    try:
+        return "Rows" in header and text(header, "Modality") not in NOT_READ
+    except NotAVolume:
+        return False
 
 
-def _headers(path: Path) -> Iterator[tuple[Any, Dataset | None]]:
+def _headers(path: Path, worker: WorkerSettings) -> Iterator[tuple[Any, Dataset | str, int]]:
+    """Each file: where it is, its header or why it has none, and its size."""
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            yield file, _header(file)
+            yield file, *_header_of_file(file, worker)
     elif zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            members = [item for item in archive.infolist() if not item.is_dir()]
-            if sum(item.file_size for item in members) > MAX_UNPACKED_BYTES:
-                raise PermanentError(f"{path} unpacks to more than {MAX_UNPACKED_BYTES // 2**30} GiB: refused")
+        with path.open("rb") as packed:
+            archive, members = zips.open_zip(
+                packed, max_bytes=MAX_UNPACKED_BYTES, limit_name=f"{MAX_UNPACKED_BYTES // 2**30} GiB"
+            )
             for item in sorted(members, key=lambda item: item.filename):
-                yield item.filename, _header(BytesIO(_member(archive, item.filename)))
+                yield item, _header(_member(archive, item, worker), worker), item.file_size
     else:
-        yield path, _header(path)
+        yield path, *_header_of_file(path, worker)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, worker: WorkerSettings) -> bytes:
     try:
-        return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise PermanentError(f"{name} in the zip is damaged, encrypted or packed in an unknown way") from error
+        return zips.read_member(archive, member, max_bytes=worker.max_image_bytes)
+    except zips.BadZip as error:
+        raise PermanentError(f"{zips.shown(member.filename)} in the zip: {error}") from error
 
 
-def _header(source: Any) -> Dataset | None:
+def _header_of_file(path: Path, worker: WorkerSettings) -> tuple[Dataset | str, int]:
+    size = path.stat().st_size
+    if size > worker.max_image_bytes:
+        return f"have more than {worker.max_image_gb:g} GiB (worker.max_image_gb)", size
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return NO_DICOM, size
+    return _header(path.read_bytes(), worker), size
+
+
+def _header(data: bytes, worker: WorkerSettings) -> Dataset | str:
     try:
-        return pydicom.dcmread(source, stop_before_pixels=True)
-    except UNREADABLE:
-        return None
+        return read_image(data, max_bytes=worker.max_image_bytes, headers_only=True)
+    except Unreadable as error:
+        return str(error) or NO_DICOM
 
 
-def _full(path: Path, source: Any) -> Dataset:
+def _full(path: Path, sources: Sequence[Any], worker: WorkerSettings) -> Iterator[Dataset]:
+    if isinstance(sources[0], Path):
+        for source in sources:
+            yield _image(source.read_bytes(), source.name, worker)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for source in sources:
+            yield _image(_member(archive, source, worker), source.filename, worker)
+
+
+def _image(data: bytes, name: str, worker: WorkerSettings) -> Dataset:
     try:
-        if isinstance(source, Path):
-            return pydicom.dcmread(source)
-        with zipfile.ZipFile(path) as archive:
-            return pydicom.dcmread(BytesIO(_member(archive, source)))
-    except UNREADABLE as error:
-        raise PermanentError(f"an image of the series is damaged: {Path(str(source)).name}") from error
+        return read_image(data, max_bytes=worker.max_image_bytes)
+    except Unreadable as error:
+        raise PermanentError(f"an image of the series is damaged: {zips.shown(Path(name).name)}") from error

@@ -17,7 +17,8 @@ JOB: dict[str, Any] = {
 }  # fmt: skip
 EMPTY: dict[str, Any] = {
     "queues": [], "queue_depth": 0, "oldest_waiting_s": 0.0, "jobs": {"pending": 0, "done": 0}, "studies": 0,
-    "studies_arriving": 0, "workers": [], "models": [], "verdicts": [],
+    "studies_arriving": 0, "workers": [], "models": [], "verdicts": [], "destinations": [],
+    "dead_letters": {"reading": 0, "delivery": 0},
 }  # fmt: skip
 
 
@@ -162,7 +163,15 @@ def test_a_story_without_results_says_so() -> None:
 
 
 def test_workers_are_reading_idle_or_not_heard_of() -> None:
-    worker = {"name": "w", "device": "cpu", "queues": ["cpu"], "job_id": None, "alive": True, "seen_at": NOW - 3}
+    worker = {
+        "name": "w",
+        "device": "cpu",
+        "queues": ["cpu"],
+        "job_id": None,
+        "alive": True,
+        "seen_at": NOW - 3,
+        "alarm": "",
+    }
     people = [worker, {**worker, "job_id": "1f0c2a44-0000"}, {**worker, "alive": False, "job_id": "1f0c2a44-0000"}]
     lines = screens.status({**EMPTY, "workers": people}, NOW).splitlines()
     told = [line.split("cpu  ")[-1] for line in lines if line.startswith("  w ")]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router import watch_folder
+from router import watch_folder, zips
 from router.errors import OrthancRefused, OrthancUnreachable
 from router.settings import WatchFolderSettings
 from router.watch_folder import WatchFolder
@@ -174,6 +174,17 @@ def test_files_wait_while_orthanc_is_away_and_go_when_it_is_back(folder: Folder)
     assert folder.left() == []
 
 
+def test_a_refusal_of_one_file_that_may_be_ours_does_not_keep_the_others_waiting(folder: Folder) -> None:
+    folder.put("a.dcm", b"refused")
+    folder.put("b.dcm")
+    folder.archive.status = 404
+    folder.settle()
+    folder.now += watch_folder.RETRY_S
+    folder.watch.scan()
+    assert folder.archive.stored == [b"good"]
+    assert folder.left() == ["a.dcm"]
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_of_our_credentials_rejects_no_file(folder: Folder, status: int) -> None:
     folder.put("a.dcm", b"refused")
@@ -325,7 +336,7 @@ def test_a_zip_beyond_the_limits_is_rejected_before_anything_is_sent(
 
 
 def test_a_bomb_is_known_by_how_tightly_it_is_packed(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_folder, "RATIO_FROM", 1024**2)
+    monkeypatch.setattr(zips, "RATIO_FROM", 1024**2)
     folder.zip("s.zip", {"1": bytes(4 * 1024**2)}, zipfile.ZIP_DEFLATED)
     folder.settle()
     assert folder.archive.asked == 0

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from router.contract import Job, JobId, OrthancId, StudyUID, sources_hash
 from router.errors import OrthancRefused, OrthancUnreachable, PermanentError, TemporaryError
 from router.orthanc import Orthanc
+from router.settings import WorkerSettings
 from workers.fetch import fetch
 
 
@@ -22,6 +23,10 @@ class FakeOrthanc:
         self.series = series
         self.files = {name: to_bytes(image) for items in series.values() for name, image in items.items()}
         self.error: Exception | None = None
+        self.there = True
+
+    def exists(self, level: str, name: str) -> bool:
+        return self.there
 
     def instances(self, series: str) -> list[dict[str, Any]]:
         if self.error:
@@ -45,7 +50,7 @@ class FakeOrthanc:
 
 
 def get(job: Job, orthanc: FakeOrthanc) -> list[Dataset]:
-    return fetch(job, cast(Orthanc, orthanc), threads=3)
+    return fetch(job, cast(Orthanc, orthanc), WorkerSettings(fetch_threads=3))
 
 
 def images(count: int, *, series: int = 1) -> dict[str, Dataset]:
@@ -78,6 +83,9 @@ def test_a_series_that_was_deleted_ends_the_job_and_other_answers_keep_their_dis
     job = orthanc.job()
     orthanc.error = OrthancRefused("gone", status=404)
     with pytest.raises(PermanentError, match="deleted from the archive before it could be read"):
+        get(job, orthanc)
+    orthanc.there = False
+    with pytest.raises(TemporaryError, match="no longer where it was"):
         get(job, orthanc)
     for error in (OrthancRefused("login", status=401), OrthancUnreachable("away")):
         orthanc.error = error

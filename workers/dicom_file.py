@@ -1,0 +1,74 @@
+"""Bytes to a pydicom Dataset, or to the words that say why not: the one place where foreign files are parsed.
+
+Next: fetch.py (images from Orthanc), source_files.py (images from a disk).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from router import dicom_scan
+from router.errors import PermanentError
+
+NESTED = f"holds sequences that are nested more than {dicom_scan.DEPTH_LIMIT} deep"
+
+NUMBERS = frozenset({"DS", "IS", "FD", "FL"})
+
+
+class Unreadable(PermanentError):
+    """A file that is no readable DICOM image; the text, which may be empty, goes on after "an image of the series"."""
+
+
+def read_image(data: bytes, *, max_bytes: int, headers_only: bool = False) -> Dataset:
+    """One DICOM file, with pixels unless ``headers_only``; ``max_bytes`` bounds what a deflated one unpacks to.
+
+    Raises Unreadable, also for a file without SOP Instance UID: one that ends within its header reads as an empty one.
+    """
+    reason = dicom_scan.refusal(data, unpacked_limit=max_bytes, thorough=False)
+    if reason:
+        raise Unreadable(reason)
+    try:
+        image = pydicom.dcmread(BytesIO(data), stop_before_pixels=headers_only)
+        uid = str(image.get("SOPInstanceUID") or "")
+    except RecursionError as error:
+        raise Unreadable(NESTED) from error
+    except MemoryError:
+        raise  # says nothing about the file
+    except Exception as error:
+        # pydicom raises errors of many kinds on a file that is damaged or cut short.
+        raise Unreadable("") from error
+    if not uid:
+        raise Unreadable("")
+    return image
+
+
+def drop_unreadable(header: Dataset) -> None:
+    """Remove attributes whose values can't be read, or are no numbers where they should be, so that results can be
+    built from the others.
+
+    What decides about pixels and geometry was read before, and refused where it could not be.
+    """
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+            if element.VR == "SQ":
+                for item in element.value:
+                    drop_unreadable(item)
+            elif element.VR in NUMBERS and not _finite(element.value):
+                del header[tag]
+        except Exception:  # noqa: BLE001 - pydicom raises errors of many kinds for a value that is not what its VR says
+            del header[tag]
+
+
+def _finite(value: Any) -> bool:
+    """Whether a number, or each of several, is one; pydicom keeps a text that is none as it is."""
+    if value is None or value == "":
+        return True
+    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return all(math.isfinite(float(number)) for number in numbers)
