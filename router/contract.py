@@ -68,17 +68,49 @@ class Verdict(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands. ``PENDING`` waits for a worker; the last four are final."""
+    """Where a job stands. ``PENDING`` waits for a worker, ``DELIVERING`` is read and waits for a destination; the
+    last four are final, and FAILED ones are the dead letters."""
 
     PENDING = "pending"
     RUNNING = "running"
+    DELIVERING = "delivering"
     DONE = "done"
     FAILED = "failed"
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
 
 
+ARCHIVE = "archive"
+RIS = "ris"
+"""The two destinations that have their names here; others are named in [destinations]."""
 FINAL_STATES = frozenset({JobState.DONE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED})
+
+
+class Failure(StrEnum):
+    """Why a job is FAILED or was put aside: whether another try can help follows from it."""
+
+    IMAGES = "images"
+    """Its images can't be read, or its model refuses them: only other images or another model help."""
+    CRASH = "crash"
+    GAVE_UP = "gave_up"
+    DELIVERY = "delivery"
+    DELETED = "deleted"
+    VERSION = "version"
+    DROPPED = "dropped"
+    CANCELLED = "cancelled"
+    """A person took it out of the queue."""
+    WITHDRAWN = "withdrawn"
+    """A person took its result back."""
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands; ``PARKED`` ones are dead letters."""
+
+    PENDING = "pending"
+    DONE = "done"
+    PARKED = "parked"
+    DROPPED = "dropped"
+    CANCELLED = "cancelled"
 
 
 class StampName(StrEnum):
@@ -98,6 +130,14 @@ class StampName(StrEnum):
     STORED = "stored"
     ORU_SENT = "oru_sent"
     ORU_ACKNOWLEDGED = "oru_acknowledged"
+
+
+MODALITIES = frozenset(("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "RF", "RTIMAGE", "SC", "SEG", "SM", "US", "XA"))
+
+
+def known_modality(text: str) -> str:
+    """A modality as metrics and traces may tell it: what a header holds instead of one is "other"."""
+    return text if text in MODALITIES else "other"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +225,11 @@ class Job:
     series_orthanc_ids: tuple[OrthancId, ...]
     sources_hash: str
     sources_count: int
+    content_hash: str = ""
+    """Hash over the files' bytes, where the same images were sent again with other content; else empty."""
     route: str
+    slot: str = ""
+    """Which of several series of the study the route reads (``take = "all"``); empty where it reads one."""
     model: str
     model_version: str
     priority: Priority = Priority.ROUTINE
@@ -198,8 +242,8 @@ class Job:
 
     @property
     def filler(self) -> str:
-        """OBR-3, stable for every revision of this study's result on this route (at most 20 characters)."""
-        return filler_number(self.study_uid, self.route)
+        """OBR-3, stable for every revision of this series' result on this route (at most 20 characters)."""
+        return filler_number(self.study_uid, self.route + self.slot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +275,11 @@ class Delivered:
 def sources_hash(sop_uids: Iterable[str]) -> str:
     """SHA-256 (hex) of a set of SOP Instance UIDs: the same images give the same hash in any order."""
     return hashlib.sha256("\n".join(sorted(set(sop_uids))).encode("ascii")).hexdigest()
+
+
+def content_hash(md5s: Iterable[str]) -> str:
+    """SHA-256 (hex) over the MD5s of a series' files, in any order: other content under the same UIDs shows here."""
+    return hashlib.sha256("\n".join(sorted(md5s)).encode("ascii")).hexdigest()
 
 
 def make_job_id(*, study_uid: str, sources: str, route: str, model: str, version: str) -> JobId:

@@ -15,13 +15,15 @@ from typing import Any
 import structlog
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, insert, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from router import schema as t
 from router.contract import Decision
-from router.errors import TemporaryError
+from router.errors import LedgerFull, LedgerNewer, LedgerUnreachable
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +46,13 @@ class Database:
         config.attributes["engine"] = self.engine
         try:
             command.upgrade(config, "head")
-        except OperationalError as error:
-            raise TemporaryError(f"the ledger does not answer ({type(error.orig).__name__})") from error
+        except CommandError as error:  # Alembic does not know the revision that it finds
+            raise LedgerNewer("the ledger was made by a newer Med-AI: update this one") from error
+        except (DBAPIError, PoolExhausted) as error:
+            problem = translated(error)
+            if problem is None:
+                raise
+            raise problem from error
 
     def close(self) -> None:
         """Give the connections back."""
@@ -53,12 +60,15 @@ class Database:
 
     @contextmanager
     def begin(self, *, reads_only: bool = False) -> Iterator[Connection]:
-        """One transaction; a database that is away or locked is a TemporaryError."""
+        """One transaction; a database that is away, locked or full is a TemporaryError."""
         try:
             with (self._reader if reads_only else self.engine).begin() as connection:
                 yield connection
-        except OperationalError as error:
-            raise TemporaryError(f"the ledger does not answer ({type(error.orig).__name__})") from error
+        except (DBAPIError, PoolExhausted) as error:
+            problem = translated(error)
+            if problem is None:
+                raise
+            raise problem from error
 
     def setting(self, key: str, default: str) -> str:
         """A value that is made once and kept (the log key, the first start); the first writer wins."""
@@ -71,10 +81,40 @@ class Database:
         return self.setting("log_key", secrets.token_hex(16))
 
 
+def translated(error: DBAPIError | PoolExhausted) -> LedgerUnreachable | None:
+    """A database that is away or full, as a temporary error; None for anything else, which is a fault of ours."""
+    if isinstance(error, PoolExhausted):
+        return LedgerUnreachable("the ledger does not answer (all connections are busy)")
+    name = type(error.orig).__name__
+    if name == "DiskFull" or "disk is full" in str(error.orig):
+        return LedgerFull("the disk of the ledger is full: free some space")
+    if getattr(error.orig, "sqlite_errorname", "") == "SQLITE_ERROR":
+        return None  # SQLite's driver calls a wrong statement operational, too
+    if isinstance(error, (OperationalError, InterfaceError)) or error.connection_invalidated:
+        return LedgerUnreachable(f"the ledger does not answer ({name})")
+    return None
+
+
+PATIENCE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "options": "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000",
+}
+"""A PostgreSQL that is cut off is noticed within seconds, and a frozen client's locks are let go."""
+
+
+def due_by(column: Any, now: float, longest_s: float) -> Any:
+    """Whether a planned moment has come; one that lies further ahead than any wait was written by another clock."""
+    return or_(column <= now, column > now + longest_s + 1.0)
+
+
 def make_engine(url: str) -> Engine:
     """An engine whose SQLite is durable (WAL, synchronous FULL) and whose write transactions never dead-lock."""
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, json_serializer=_json)
+        return create_engine(url, pool_pre_ping=True, json_serializer=_json, connect_args=PATIENCE)
     engine = create_engine(url, json_serializer=_json, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from router import schema as t
-from router.contract import Decision, JobState, Order, Priority, Verdict
-from router.database import Database, decide
+from router.contract import Decision, DeliveryState, JobState, Order, Priority
+from router.database import Database, decide, due_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +111,14 @@ class Studies(Database):
 
     # -- studies
 
-    def see_study(self, seen: StudySeen, *, at: float, due_at: float | None, db: Connection) -> int:
+    def see_study(
+        self, seen: StudySeen, *, at: float, due_at: float | None, db: Connection, heard: bool = False
+    ) -> int:
         """Record a study as Orthanc has it now; returns its row id.
 
         Its clock (``last_instance_at``) moves only for series that grew or shrank, so our own results and repeated
-        events leave it alone.
+        events leave it alone. ``heard``: Orthanc told of new images just now. Where none are, they were sent again
+        and overwrote what was there: the study is looked at again, for other content under the same UIDs.
         """
         row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id)).mappings().first()
         common: dict[str, Any] = {
@@ -136,7 +139,16 @@ class Studies(Database):
             db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**common))
         if self._see_series(db, study_id, seen.series, at) or row is None or row["deleted_at"] is not None:
             self._restart_clock(db, study_id, at, due_at)
+        elif heard and row["last_instance_at"] != at:
+            db.execute(update(t.studies).where(t.studies.c.id == study_id).values(resent_at=at))
+            self._restart_clock(db, study_id, at, due_at)
         return study_id
+
+    def resend_judged(self, study_id: int, resent_at: float) -> None:
+        """The images that were sent again have been compared."""
+        mine = and_(t.studies.c.id == study_id, t.studies.c.resent_at == resent_at)
+        with self.begin() as db:
+            db.execute(update(t.studies).where(mine).values(resent_at=None))
 
     def _see_series(self, db: Connection, study_id: int, seen: Sequence[SeriesSeen], at: float) -> bool:
         rows = db.execute(select(t.series.c.orthanc_id, t.series.c.instances).where(t.series.c.study_id == study_id))
@@ -162,9 +174,13 @@ class Studies(Database):
         gone = and_(t.series.c.study_id == study_id, t.series.c.orthanc_id.not_in(list(keep)))
         db.execute(t.series.delete().where(gone))
 
-    def due_studies(self, now: float, *, limit: int = 200) -> list[dict[str, Any]]:
-        """Studies whose completeness is to be decided now, longest due first."""
-        query = select(t.studies).where(t.studies.c.due_at <= now).order_by(t.studies.c.due_at).limit(limit)
+    def due_studies(self, now: float, *, longest_s: float = 86_400.0, limit: int = 200) -> list[dict[str, Any]]:
+        """Studies whose completeness is to be decided now, longest due first.
+
+        One that is due later than any wait lasts (``longest_s``) was planned by a clock that has been put back since.
+        """
+        query = select(t.studies).where(due_by(t.studies.c.due_at, now, longest_s))
+        query = query.order_by(t.studies.c.due_at).limit(limit)
         with self.begin(reads_only=True) as db:
             return [dict(row) for row in db.execute(query).mappings()]
 
@@ -199,16 +215,20 @@ class Studies(Database):
         with self.begin(reads_only=True) as db:
             return {str(row[0]): str(row[1]) for row in db.execute(query)}
 
-    def mark_deleted(self, orthanc_id: str, now: float) -> None:
-        """The study is gone from Orthanc: nothing more is due for it."""
-        row = self.study_row(orthanc_id)
-        if row is None or row["deleted_at"] is not None:
-            return
+    def shift_waits(self, step_s: float) -> None:
+        """The clock was stepped: move every planned moment with it, so that no wait is cut short or drawn out."""
+        waiting = t.studies.c.due_at.is_not(None)
+        moments = {c: t.studies.c[c] + step_s for c in ("due_at", "first_instance_at", "last_instance_at")}
+        of_waiting = t.series.c.study_id.in_(select(t.studies.c.id).where(waiting))
+        pending, later = t.jobs.c.state == JobState.PENDING.value, t.jobs.c.not_before > 0
+        owed = and_(t.deliveries.c.state == DeliveryState.PENDING.value, t.deliveries.c.next_try_at > 0)
+        last, sent = t.series.c.last_instance_at + step_s, t.jobs.c.sent_at + step_s
         with self.begin() as db:
-            values = {"deleted_at": now, "due_at": None}
-            db.execute(update(t.studies).where(t.studies.c.id == row["id"]).values(**values))
-            reason = "the study was deleted from Orthanc"
-            decide(db, row["id"], Decision(verdict=Verdict.SKIP, reason=reason), now)
+            db.execute(update(t.series).where(of_waiting).values(last_instance_at=last))
+            db.execute(update(t.studies).where(waiting).values(**moments))
+            db.execute(update(t.jobs).where(pending, later).values(not_before=t.jobs.c.not_before + step_s))
+            db.execute(update(t.jobs).where(pending, t.jobs.c.sent_at.is_not(None)).values(sent_at=sent))
+            db.execute(update(t.deliveries).where(owed).values(next_try_at=t.deliveries.c.next_try_at + step_s))
 
     def record(self, study_id: int, decisions: Sequence[Decision], now: float, *, outcome: str) -> bool:
         """Keep decisions, once: the same ``outcome`` as last time writes nothing and returns False."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from router.contract import Decision, JobId, Priority
+from router.deliveries import Delivery
 from router.ledger import Claim, Ledger, NewJob
 from router.studies import SeriesSeen, StudySeen
 
@@ -48,12 +49,32 @@ def make(ledger: Ledger, row: dict[str, Any], at: float = T0, **changes: Any) ->
 
 
 def store(ledger: Ledger, claim: Claim, at: float = T0 + 1, *, verdict: str = "plausible") -> None:
-    """Record that a claimed job's objects are in the archive."""
+    """Keep a claimed job's result, store it in the archive and leave its ORU to the courier."""
+    keep(ledger, claim, at, verdict=verdict)
+    ledger.hand_over(claim.job.job_id, claim.token, at, archived=True)
+
+
+def keep(
+    ledger: Ledger, claim: Claim, at: float = T0 + 1, *, verdict: str = "plausible", destinations: tuple[str, ...] = ()
+) -> None:
+    """Keep a claimed job's result in the ledger, with an ORU and what else is owed."""
     job_id = claim.job.job_id
-    item = {"kind": "sr", "sop_uid": "9.1", "series_uid": "9", "orthanc_id": f"sr-{job_id}"}
-    ledger.begin_storing(job_id, claim.token, [item], at)
-    ledger.end_storing(
-        job_id, claim.token, results={"sr": item}, measurements=[], warnings=[],
-        deliveries=[{"destination": "ris", "control_id": "C1", "payload": b"MSH|"}], now=at,
+    item = {"kind": "sr", "sop_uid": "9.1", "series_uid": "9", "orthanc_id": f"sr-{job_id}", "content": b"DICM" * 50}
+    owed = [{"destination": name} for name in ("archive", *destinations)]
+    ledger.keep(
+        job_id, claim.token, objects=[item], measurements=[], warnings=[], now=at,
+        deliveries=[*owed, {"destination": "ris", "control_id": "C1", "payload": b"MSH|"}],
         plausibility={"verdict": verdict, "summary": "1 of 1 checks passed", "checks": []},
     )  # fmt: skip
+
+
+def due(ledger: Ledger, destination: str, at: float = T0 + 5) -> list[Delivery]:
+    """What may go to a destination now."""
+    return ledger.due_deliveries(destination, at, longest_s=30.0)
+
+
+def acknowledge(ledger: Ledger, claim: Claim, at: float) -> None:
+    """The RIS took the job's ORU."""
+    (owed,) = [item for item in due(ledger, "ris", at) if item.job_id == claim.job.job_id]
+    assert ledger.begin_try(owed, at)
+    ledger.delivered(owed, "AA", at)

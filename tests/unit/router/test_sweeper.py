@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import pytest
 from ledger_cases import T0, arrive, make, seen
 from structlog.testing import capture_logs
 
-from router import reports
+from router import processes, reports
 from router.contract import Priority
 from router.errors import BrokerUnreachable
-from router.ledger import Ledger
-from router.sweeper import Sweeper, Swept
+from router.ledger import Claim, Ledger
+from router.sweeper import LeaseWatch, Sweeper, Swept
 
 
 class FakeBroker:
@@ -21,7 +22,6 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.queue: list[tuple[str, str, int]] = []
-        self.taken = 0
         self.room = 1000
 
     def send(self, job_id: str, *, queue: str, priority: int) -> None:
@@ -29,11 +29,8 @@ class FakeBroker:
             raise BrokerUnreachable("away")
         self.queue.append((job_id, queue, priority))
 
-    def waiting(self, queue: str) -> int:
-        return sum(item[1] == queue for item in self.queue)
-
-    def unacknowledged(self) -> int:
-        return self.taken
+    def queued(self, queue: str) -> set[str]:
+        return {item[0] for item in self.queue if item[1] == queue}
 
 
 class System:
@@ -47,7 +44,21 @@ class System:
             self.broker,  # type: ignore[arg-type]  # the fake has what the sweeper asks for
             clock=lambda: self.now,
             max_crashes=2,
+            watch=LeaseWatch(20.0, monotonic=lambda: self.now),
         )
+
+    def claim(self, job_id: str) -> Claim:
+        claim = self.ledger.claim(job_id, worker="w", lease_s=20, now=self.now)
+        assert claim is not None
+        return claim
+
+    def wait(self, seconds: float) -> list[Swept]:
+        """Sweep as the router does, for this long; returns the rounds in which something happened."""
+        rounds = []
+        for _ in range(int(seconds)):
+            self.now += 1
+            rounds.append(self.sweeper.tick())
+        return [swept for swept in rounds if swept != Swept()]
 
     def job(self, uid: str, **changes: object) -> str:
         return make(self.ledger, arrive(self.ledger, seen(uid=uid)), **changes)[0]
@@ -105,10 +116,9 @@ def test_a_lease_that_ran_out_is_told_with_what_became_of_the_job(system: System
     job_id = system.job("1.1")
     with capture_logs() as logs:
         for _ in range(2):
-            assert system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now) is not None
-            system.now += 21
-            system.sweeper.tick()
-    assert [line["now"] for line in logs if line["event"] == "lease_expired"] == ["pending", "failed"]
+            system.claim(job_id)
+            system.wait(22)
+    assert [line["now"] for line in logs if line["event"] == "job_taken_back"] == ["pending", "failed"]
 
 
 def test_a_broker_that_breaks_half_way_keeps_what_went_and_gets_the_rest_later(system: System) -> None:
@@ -137,39 +147,65 @@ def test_a_message_that_a_worker_has_just_taken_is_not_lost(system: System) -> N
     system.job("1.1")
     system.sweeper.tick()
     system.broker.queue.clear()
-    system.broker.taken = 1
-    system.now += 60
+    system.now += 3
     assert system.sweeper.tick() == Swept()
 
 
-def test_messages_of_running_jobs_do_not_hide_a_lost_one(system: System) -> None:
-    running = system.job("1.1")
+def test_only_what_is_missing_is_sent_again(system: System) -> None:
+    running, lost, queued = (system.job(f"1.{n}") for n in range(3))
     system.sweeper.tick()
-    assert system.ledger.claim(running, worker="w", lease_s=3600, now=system.now) is not None
-    lost = system.job("1.2")
-    system.sweeper.tick()
-    system.broker.queue.clear()
-    system.broker.taken = 1
+    claim = system.claim(running)
+    system.broker.queue = [item for item in system.broker.queue if item[0] == queued]
     system.now += 60
+    system.ledger.renew(running, claim.token, lease_s=20, now=system.now)
     assert system.sweeper.tick() == Swept(resent=1)
-    assert system.sent() == [lost]
+    assert system.sent() == [queued, lost]
 
 
 def test_a_job_whose_worker_died_is_sent_again_and_ends_when_it_kills_every_worker(system: System) -> None:
     job_id = system.job("1.1")
     system.sweeper.tick()
-    system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now)
-    system.now += 21
-    assert system.sweeper.tick() == Swept(sent=1, reclaimed=1)
-    system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now)
-    system.now += 21
-    assert system.sweeper.tick() == Swept(failed=1)
+    system.claim(job_id)
+    assert system.wait(22) == [Swept(sent=1, reclaimed=1)]
+    system.claim(job_id)
+    assert system.wait(22) == [Swept(failed=1)]
     assert reports.jobs(system.ledger)[0]["state"] == "failed"
+
+
+def test_a_lease_that_is_renewed_is_left_alone_whatever_the_clocks_say(system: System) -> None:
+    job_id = system.job("1.1")
+    system.sweeper.tick()
+    claim = system.claim(job_id)
+    for _ in range(20):
+        assert system.wait(5) == []
+        system.ledger.renew(job_id, claim.token, lease_s=20, now=T0 - 3600)  # the worker's clock is an hour behind
+
+
+def test_a_sweeper_that_was_frozen_itself_gives_every_worker_its_time_again(system: System) -> None:
+    job_id = system.job("1.1")
+    system.sweeper.tick()
+    claim = system.claim(job_id)
+    system.wait(3)
+    system.now += 100  # nobody looked
+    assert system.wait(15) == []
+    system.ledger.renew(job_id, claim.token, lease_s=20, now=system.now)
+    assert system.wait(15) == []
+
+
+def test_a_worker_that_died_on_this_machine_is_noticed_at_once(system: System) -> None:
+    job_id = system.job("1.1")
+    system.sweeper.tick()
+    child = subprocess.Popen(["sleep", "60"])
+    process = processes.identity(child.pid)
+    assert system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now, process=process) is not None
+    assert system.wait(2) == []
+    child.kill()
+    child.wait()
+    assert system.wait(1) == [Swept(sent=1, reclaimed=1)]
 
 
 def test_leases_are_taken_back_while_the_broker_is_away(system: System) -> None:
     job_id = system.job("1.1")
-    system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now)
+    system.claim(job_id)
     system.broker.room = 0
-    system.now += 21
-    assert system.sweeper.tick() == Swept(reclaimed=1)
+    assert system.wait(22) == [Swept(reclaimed=1)]
