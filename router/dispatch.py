@@ -1,4 +1,4 @@
-"""Ring the workers' doorbell: a Celery message with a job id and nothing else.
+"""Ring the workers' doorbell: a Celery message with the id of a job, or of an edit to compare, and nothing else.
 
 The broker may lose every message: the sweeper compares what should be there (ledger) with what is (Redis).
 Next: sweeper.py.
@@ -6,12 +6,14 @@ Next: sweeper.py.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import redis
 from kombu.exceptions import OperationalError
 
-from router.broker import PRIORITY_STEPS, SEPARATOR, TASK, make_celery
+from router.broker import COMPARE_TASK, PRIORITY_STEPS, SEPARATOR, TASK, make_celery
+from router.contract import Priority
 from router.errors import BrokerUnreachable
 from router.settings import BrokerSettings
 
@@ -25,19 +27,37 @@ class Dispatcher:
 
     def send(self, job_id: str, *, queue: str, priority: int) -> None:
         """Hand one job id to the broker; raises BrokerUnreachable at once when Redis is away."""
+        self._ring(TASK, job_id, job_id, queue, priority)
+
+    def send_edit(self, edit_id: int, *, queue: str) -> None:
+        """Ask for the comparison of an edit, behind every reading; raises BrokerUnreachable."""
+        self._ring(COMPARE_TASK, edit_id, edit_message(edit_id), queue, int(Priority.BACKGROUND))
+
+    def _ring(self, task: str, number: str | int, message: str, queue: str, priority: int) -> None:
         try:
-            self._app.send_task(TASK, args=[job_id], queue=queue, priority=priority, retry=False, ignore_result=True)
+            self._app.send_task(
+                task,
+                args=[number],
+                task_id=message,
+                queue=queue,
+                priority=priority,
+                retry=False,
+                ignore_result=True,
+            )
         except (OperationalError, redis.RedisError, OSError) as error:
             raise BrokerUnreachable(f"Redis does not take messages ({type(error).__name__})") from error
 
-    def waiting(self, queue: str) -> int:
-        """Messages of a queue that no worker has taken yet."""
-        names = [queue if step == 0 else f"{queue}{SEPARATOR}{step}" for step in PRIORITY_STEPS]
-        return sum(int(self._ask("llen", name)) for name in names)
+    def queued(self, queue: str) -> set[str]:
+        """The jobs (and edits, as ``edit_message`` names them) whose messages wait in a queue.
 
-    def unacknowledged(self) -> int:
-        """Messages that workers have taken and not finished, over all queues."""
-        return int(self._ask("hlen", "unacked"))
+        What Redis calls unacknowledged is not asked: a worker that was killed leaves its entries there for hours.
+        """
+        found = set()
+        for step in PRIORITY_STEPS:
+            name = queue if step == 0 else f"{queue}{SEPARATOR}{step}"
+            for message in self._ask("lrange", name, "0", "-1"):
+                found.add(str(json.loads(message)["headers"]["id"]))
+        return found
 
     def ping(self) -> None:
         """Raises BrokerUnreachable when Redis is away."""
@@ -53,3 +73,8 @@ class Dispatcher:
         """Give the connections back."""
         self._redis.close()
         self._app.close()
+
+
+def edit_message(edit_id: int) -> str:
+    """The id of the message about an edit."""
+    return f"edit-{edit_id}"

@@ -153,9 +153,8 @@ def make_redis(folder: Path) -> Server:
     return Server(command=command, folder=folder, port=port, environment={})
 
 
-@contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """A PostgreSQL cluster; yields its SQLAlchemy URL. Runs as user postgres where the tests run as root."""
+def make_postgresql(folder: Path) -> Server:
+    """A PostgreSQL cluster that is not started yet. Runs as user postgres where the tests run as root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert programs, "PostgreSQL is not installed: run ./medai test, which installs it"
     folder.mkdir(parents=True, exist_ok=True)
@@ -174,10 +173,16 @@ def postgresql(folder: Path) -> Iterator[str]:
         *as_user, str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1",
         "-c", "fsync=off",
     ]  # fmt: skip
-    server = Server(command=command, folder=folder, port=port, environment={})
+    return Server(command=command, folder=folder, port=port, environment={})
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[str]:
+    """A PostgreSQL cluster; yields its SQLAlchemy URL."""
+    server = make_postgresql(folder)
     server.start()
     try:
-        yield f"postgresql+psycopg://medai@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://medai@127.0.0.1:{server.port}/postgres"
     finally:
         server.stop(number=signal.SIGINT)
 

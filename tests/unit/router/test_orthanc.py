@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from router.errors import OrthancRefused, OrthancUnreachable
+from router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, PermanentError
 from router.orthanc import Orthanc, orthanc_id
 from router.settings import OrthancSettings
 
@@ -202,3 +202,34 @@ def test_a_destination_that_took_only_a_part_is_tried_again(fake: Fake, orthanc:
     fake.answers({"FailedInstancesCount": "2"})
     with pytest.raises(OrthancUnreachable, match="PACS2 took all but 2"):
         orthanc.send_to("PACS2", ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [({"OrthancStatus": 21}, 21), ({"OrthancStatus": "x"}, 0), (b"no JSON", 0), ([1], 0)]
+)
+def test_orthancs_own_code_tells_a_bad_file_from_a_wrong_address(fake: Fake, body: Any, code: int) -> None:
+    fake.answers(body, 404)
+    with pytest.raises(OrthancRefused) as caught:
+        fake.client().store(b"a picture")
+    assert (caught.value.status, caught.value.code) == (404, code)
+
+
+def test_an_orthanc_that_fails_on_a_request_is_told_from_one_that_is_away(fake: Fake) -> None:
+    fake.answers({}, 500)
+    with pytest.raises(OrthancBroke):
+        fake.client().system()
+    fake.script = lambda handler: handler.connection.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(OrthancBroke):
+        fake.client().system()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(OrthancUnreachable) as caught:
+        Orthanc(OrthancSettings(url=f"http://127.0.0.1:{port}")).system()
+    assert not isinstance(caught.value, OrthancBroke)
+
+
+def test_an_answer_that_is_nested_too_deeply_is_final(fake: Fake) -> None:
+    fake.answers(b"[" * 100_000 + b"]" * 100_000)
+    with pytest.raises(PermanentError, match="nested too deeply"):
+        fake.client().system()

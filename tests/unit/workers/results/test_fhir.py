@@ -1,0 +1,327 @@
+"""The transaction is valid FHIR R5, says what the SEG and the ORU say, and changes nothing when it is sent again."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+import pytest
+from fhir.resources import get_fhir_model_class
+from fhir.resources.bundle import Bundle
+from fhir.resources.observation import Observation
+
+from router import fhir as courier
+from router.contract import Order
+from router.settings import FhirDestination, Settings
+from workers.results import ResultUids, encode_all, fhir_text
+from workers.results.fhir import encode_fhir
+from workers.results.identity import device_uid, tracking_uid
+
+ORDER = Order(
+    placer="ORD\\T\\1^RIS^1.2.9^ISO",
+    accession="A42",
+    patient_id="0815",
+    patient_id_authority="HOSP&1.2.3&ISO",
+    procedure=("CTCHEST", "CT chest & neck", "L"),
+)
+EHR = FhirDestination(fhir_url="https://ehr.example/fhir")
+
+
+@pytest.fixture(scope="module")
+def source(make: Any) -> Any:
+    return make.source()
+
+
+def encoded(make: Any, source: Any, *, found: Any = None, destination: FhirDestination = EHR, **job: Any) -> bytes:
+    segmentation = found or make.segmentation(source)
+    the_job = make.job(source, **job)
+    return encode_fhir(
+        the_job,
+        make.measurements(source, segmentation),
+        segmentation,
+        source,
+        ResultUids.of(the_job.job_id),
+        destination,
+        "https://pacs.example/dicom-web/",
+        make.created_at,
+    )
+
+
+def resources(payload: bytes) -> dict[str, dict[str, Any]]:
+    """By address, as each is PUT."""
+    return {entry["request"]["url"]: entry["resource"] for entry in json.loads(payload)["entry"]}
+
+
+def only(payload: bytes, kind: str) -> dict[str, Any]:
+    (found,) = [item for url, item in resources(payload).items() if url.startswith(f"{kind}/")]
+    return found
+
+
+def codes(concept: dict[str, Any]) -> list[tuple[str | None, str]]:
+    return [(item.get("system"), item["code"]) for item in concept["coding"]]
+
+
+OBSERVATION_STATUS = {
+    *("registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"),
+}
+"""FHIR R5, observation-status."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "ordered": {"order": ORDER},
+    "revised": {"revision": 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("back", [False, True])
+def test_the_bundle_and_every_resource_in_it_are_valid_r5_also_when_taken_back(
+    make: Any, source: Any, variant: str, back: bool
+) -> None:
+    for found in (make.segmentation(source, warnings=("the mask touches the edge",)), make.hippocampus(source)):
+        payload = encoded(make, source, found=found, **VARIANTS[variant])
+        payload = courier.withdrawn(payload) if back else payload
+        bundle = Bundle.model_validate_json(payload)
+        assert bundle.type == "transaction"
+        assert json.loads(bundle.model_dump_json()) == json.loads(payload)
+        for url, resource in resources(payload).items():
+            assert url == f"{resource['resourceType']}/{resource['id']}"
+            assert re.fullmatch(r"[A-Za-z0-9.-]{1,64}", resource["id"])
+            read = get_fhir_model_class(resource["resourceType"]).model_validate(resource)
+            assert_enumerations(read)
+
+
+def assert_enumerations(resource: Any) -> None:
+    """The library names the codes that R5 allows and does not enforce them; "+" stands for those that it leaves out."""
+    for name, field in type(resource).model_fields.items():
+        allowed = (field.json_schema_extra or {}).get("enum_values")
+        if allowed and "+" in allowed:
+            allowed = OBSERVATION_STATUS if isinstance(resource, Observation) else None
+        value = getattr(resource, name, None)
+        if allowed and value is not None:
+            assert set(value if isinstance(value, list) else [value]) <= set(allowed), f"{name} {value}"
+        for item in value if isinstance(value, list) else [value]:
+            if hasattr(type(item), "model_fields"):
+                assert_enumerations(item)
+
+
+def test_every_entry_is_a_put_and_a_second_encoding_is_the_same_bytes(make: Any, source: Any) -> None:
+    payload = encoded(make, source)
+    assert payload == encoded(make, source)
+    assert {entry["request"]["method"] for entry in json.loads(payload)["entry"]} == {"PUT"}
+    assert len(resources(payload)) == len(json.loads(payload)["entry"])
+
+
+def test_every_reference_leads_to_a_resource_of_the_bundle_or_within(make: Any, source: Any) -> None:
+    payload = encoded(make, source, found=make.hippocampus(source), order=ORDER)
+    named = set(re.findall(r'"reference":"([^"]+)"', payload.decode()))
+    assert named - set(resources(payload)) == {"#wado"}
+    assert only(payload, "ImagingStudy")["contained"][0]["id"] == "wado"
+    assert only(payload, "ImagingStudy")["contained"][0]["address"] == "https://pacs.example/dicom-web"
+
+
+def test_the_numbers_are_the_measurements_in_ucum_with_their_segment(make: Any, source: Any) -> None:
+    segmentation, job = make.segmentation(source), make.job(source)
+    volume, mean, *_ = make.measurements(source, segmentation)
+    found = resources(encoded(make, source))
+    right = found[f"Observation/{job.filler}-1"]
+    assert right["status"] == "preliminary"
+    assert codes(right["code"]) == [("http://snomed.info/sct", "118565006")]
+    assert right["code"]["text"] == "Right lung volume"
+    assert right["valueQuantity"] == {
+        "value": volume.value, "unit": "mL", "system": "http://unitsofmeasure.org", "code": "mL",
+    }  # fmt: skip
+    attenuation, side = right["component"]
+    assert attenuation["valueQuantity"]["value"] == mean.value
+    assert attenuation["valueQuantity"]["code"] == "[hnsf'U]"
+    assert codes(side["code"]) == [("http://snomed.info/sct", "272741003")]
+    assert codes(side["valueCodeableConcept"]) == [("http://snomed.info/sct", "24028007")]
+    assert codes(right["bodySite"]) == [("http://snomed.info/sct", "39607008")]
+    assert right["identifier"] == [
+        {"system": "urn:dicom:uid", "value": f"urn:oid:{tracking_uid(job, segmentation.segments[0])}"}
+    ]
+    assert right["derivedFrom"] == [{"reference": f"ImagingSelection/{job.filler}-1"}]
+    assert right["effectiveDateTime"] == "2026-03-14"
+
+
+def test_an_image_selection_is_the_segment_of_the_seg_that_is_stored(make: Any, source: Any) -> None:
+    job = make.job(source)
+    seg = make.seg(source)
+    found = resources(encoded(make, source))
+    for segment in seg.SegmentSequence:
+        selection = found[f"ImagingSelection/{job.filler}-{segment.SegmentNumber}"]
+        assert selection["studyUid"] == seg.StudyInstanceUID
+        assert selection["seriesUid"] == seg.SeriesInstanceUID
+        assert selection["frameOfReferenceUid"] == seg.FrameOfReferenceUID
+        (instance,) = selection["instance"]
+        assert instance["uid"] == seg.SOPInstanceUID
+        assert instance["subset"] == [str(segment.SegmentNumber)]
+        assert instance["sopClass"]["code"] == f"urn:oid:{seg.SOPClassUID}"
+
+
+def test_a_total_derives_from_the_observations_of_its_segments(make: Any, source: Any) -> None:
+    segmentation, job = make.hippocampus(source), make.job(source)
+    total = resources(encoded(make, source, found=segmentation))[f"Observation/{job.filler}-T1"]
+    assert total["valueQuantity"]["value"] == make.measurements(source, segmentation)[-1].value
+    assert [item["reference"] for item in total["derivedFrom"]] == [f"Observation/{job.filler}-{n}" for n in (1, 2)]
+
+
+def test_the_verdict_and_what_a_person_should_look_at_are_told(make: Any, source: Any) -> None:
+    warned = make.segmentation(source, warnings=("the mask touches the edge",))
+    job = make.job(source)
+    for found, code, flag in ((warned, "CHECK", "A"), (make.hippocampus(source), "PLAUSIBLE", "N")):
+        payload = encoded(make, source, found=found)
+        verdict = resources(payload)[f"Observation/{job.filler}-V"]
+        assert codes(verdict["valueCodeableConcept"]) == [(fhir_text.LOCAL_SYSTEM, code)]
+        assert verdict["interpretation"][0]["coding"][0]["code"] == flag
+        assert [note["text"] for note in verdict.get("note", [])] == list(found.warnings)
+        conclusion = only(payload, "DiagnosticReport")["conclusion"]
+        assert "verified by nobody" in conclusion
+        assert all(text in conclusion for text in found.warnings)
+
+
+def test_a_revision_updates_the_same_report_observations_and_selections_as_modified(make: Any, source: Any) -> None:
+    first = encoded(make, source)
+    second = encoded(make, source, revision=2, job_id=make.other_job_id)
+    assert set(resources(first)) == set(resources(second))
+    assert only(first, "DiagnosticReport")["status"] == "preliminary"
+    assert only(second, "DiagnosticReport")["status"] == "modified"
+    (selection,) = [url for url in resources(first) if url.startswith("ImagingSelection/") and url.endswith("-1")]
+    assert resources(first)[selection]["instance"] != resources(second)[selection]["instance"]
+
+
+def test_a_result_that_is_taken_back_is_entered_in_error_and_study_and_device_stay(make: Any, source: Any) -> None:
+    payload = encoded(make, source)
+    before, after = resources(payload), resources(courier.withdrawn(payload))
+    for url, resource in after.items():
+        if url.startswith(("ImagingStudy/", "Device/")):
+            assert resource == before[url]
+        else:
+            assert resource == before[url] | {"status": "entered-in-error"}
+
+
+def test_two_routes_write_the_same_study_and_reports_of_their_own(make: Any, source: Any) -> None:
+    lungs, other = resources(encoded(make, source)), resources(encoded(make, source, route="other"))
+    shared = {url for url in lungs if url in other}
+    assert {url.partition("/")[0] for url in shared} == {"ImagingStudy", "Device"}
+    assert all(lungs[url] == other[url] for url in shared)
+
+
+def test_the_patient_is_the_orders_by_identifier_and_authority_else_the_images(make: Any, source: Any) -> None:
+    ordered = only(encoded(make, source, order=ORDER), "DiagnosticReport")["subject"]
+    assert ordered["type"] == "Patient"
+    assert (ordered["identifier"]["system"], ordered["identifier"]["value"]) == ("urn:oid:1.2.3", "0815")
+    assert ordered["identifier"]["assigner"] == {"display": "HOSP"}
+    imaged = only(encoded(make, source), "DiagnosticReport")["subject"]["identifier"]
+    assert imaged == {
+        "type": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}]},
+        "value": "MRN-77|1",
+        "assigner": {"display": "HOSPITAL"},
+    }
+
+
+def test_a_system_is_given_only_to_the_authority_that_it_belongs_to(make: Any, source: Any) -> None:
+    def system(**systems: str) -> str | None:
+        destination = EHR.model_copy(update={"patient_systems": systems})
+        subject = only(encoded(make, source, destination=destination), "DiagnosticReport")["subject"]
+        return subject["identifier"].get("system")
+
+    assert system(HOSPITAL="urn:oid:1.2.3.4") == "urn:oid:1.2.3.4"
+    assert system(ELSEWHERE="urn:oid:1.2.3.4") is None
+
+
+def test_a_patient_without_identifier_is_not_made_up(make: Any) -> None:
+    source = make.source()
+    for header in source.headers:
+        header.PatientID = ""
+    payload = encoded(make, source)
+    Bundle.model_validate_json(payload)
+    subjects = {json.dumps(item["subject"]) for item in resources(payload).values() if "subject" in item}
+    assert subjects == {'{"type": "Patient", "display": "the images name no patient identifier"}'}
+
+
+def test_order_accession_procedure_and_study_are_named(make: Any, source: Any) -> None:
+    payload = encoded(make, source, order=ORDER)
+    report, study = only(payload, "DiagnosticReport"), only(payload, "ImagingStudy")
+    (order,) = report["basedOn"]
+    assert (order["identifier"]["value"], order["identifier"]["system"]) == ("ORD&1", "urn:oid:1.2.9")
+    assert order["identifier"]["assigner"] == {"display": "RIS"}
+    assert report["code"] == {
+        "coding": [{"code": "CTCHEST", "display": "CT chest & neck"}],
+        "text": "CT chest & neck",
+    }
+    uid, accession = study["identifier"]
+    assert uid == {"system": "urn:dicom:uid", "value": f"urn:oid:{source.first.StudyInstanceUID}"}
+    assert accession["value"] == "A42"
+    without = encoded(make, source)
+    assert "basedOn" not in only(without, "DiagnosticReport")
+    assert only(without, "ImagingStudy")["identifier"][1]["value"] == "ACC123"
+    assert codes(only(without, "DiagnosticReport")["code"]) == [("http://loinc.org", "25045-6")]
+
+
+def test_the_device_is_the_model_and_what_it_says_is_labelled_as_of_ai(make: Any, source: Any) -> None:
+    payload = encoded(make, source)
+    device = only(payload, "Device")
+    model = make.segmentation(source).model
+    assert device["identifier"] == [{"system": "urn:dicom:uid", "value": f"urn:oid:{device_uid(model)}"}]
+    assert (device["modelNumber"], device["version"]) == ("ct_lungs", [{"value": "1.2.0"}])
+    for url, resource in resources(payload).items():
+        if not url.startswith(("ImagingStudy/", "Device/")):
+            assert resource["meta"]["security"][0]["code"] == "AIAST"
+
+
+def test_a_job_is_encoded_for_its_own_fhir_servers_and_for_no_other_destination(make: Any, source: Any) -> None:
+    destinations = {"ehr": EHR, "other": EHR, "pacs2": {"modality": "P"}}
+    found = encode_all(
+        stack_of(source),
+        make.segmentation(source),
+        make.job(source, destinations=("archive", "ris", "pacs2", "ehr")),
+        Settings(results=make.settings, orthanc={"dicomweb_url": "https://pacs.example/dicom-web"}, destinations=destinations),
+        created_at=make.created_at,
+    ).fhir  # fmt: skip
+    assert found == {"ehr": encoded(make, source)}
+
+
+def stack_of(source: Any) -> Any:
+    from models.volume import Stack
+
+    return Stack(volume=source.volume, datasets=source.headers)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("20260314", "120502.25", "+0130"), "2026-03-14T12:05:02+01:30"),
+        (("20260314", "1205", "-0500"), "2026-03-14T12:05:00-05:00"),
+        (("20260314", "120502", ""), "2026-03-14"),
+        (("20260314", "", "+0100"), "2026-03-14"),
+        (("2026", "120502", "+0100"), ""),
+        (("", "", ""), ""),
+    ],
+)
+def test_a_time_without_its_offset_is_left_out_because_fhir_asks_for_both(
+    given: tuple[str, str, str], expected: str
+) -> None:
+    assert fhir_text.date_time(*given) == expected
+
+
+@pytest.mark.parametrize(
+    ("designator", "expected"),
+    [
+        ("HOSP&1.2.3&ISO", ("urn:oid:1.2.3", "HOSP")),
+        ("&1.2.3", ("urn:oid:1.2.3", "")),
+        ("HOSP&https://a.example/mrn&URI", ("https://a.example/mrn", "HOSP")),
+        ("H&6D656461-6920-5275-b074-657220763031&UUID", ("urn:uuid:6d656461-6920-5275-b074-657220763031", "H")),
+        ("HOSP&not an oid&ISO", ("urn:known", "HOSP")),
+        ("HOSP&a.example&DNS", ("urn:known", "HOSP")),
+        ("OTHER", ("", "OTHER")),
+        ("", ("", "")),
+    ],
+)
+def test_an_assigning_authority_becomes_a_uri_where_it_has_one(designator: str, expected: tuple[str, str]) -> None:
+    assert fhir_text.authority(designator, {"HOSP": "urn:known"}) == expected
+
+
+def test_a_moment_without_a_zone_is_no_instant() -> None:
+    assert fhir_text.instant(datetime(2026, 3, 14, 15, 9, 26)) == ""  # noqa: DTZ001 - that is the case
