@@ -30,10 +30,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _GRAMMAR = re.compile(
     r"MSH (SFT )*"
     r"((PID (PD1 )?(NTE )*(NK1 )*(PV1 (PV2 )?)?)?"
-    r"((ORC )?OBR (NTE )*(TQ1 (TQ2 )*)*(CTD )?(OBX (NTE )*)*(FT1 )*(CTI )*(SPM (OBX )*)*)+)+"
+    r"((ORC )?OBR (NTE )*(TQ1 (TQ2 )*)*(CTD )?(OBX (NTE )*)*(FT1 )*(CTI )*(SPM (OBX )*)*)++)+"
     r"(DSC )?\Z"
 )
-"""ORU^R01 of v2.5.1 (chapter 7, 7.3.1) over the segment names, Z-segments left out."""
+"""ORU^R01 of v2.5.1 (chapter 7, 7.3.1) over the segment names, Z-segments left out. A patient's orders are taken all at
+once (``++``): given back one by one, thirty of them in a wrong message would take hours."""
 
 
 def check_header(message: Message) -> Objection | None:
@@ -123,6 +124,8 @@ def _structure(message: Message) -> Iterator[Objection]:
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             yield _translate([str(part) for part in fault["loc"]], missing=fault["type"] == "missing", kind=error.title)
+    except ValueError:  # it does not begin to read a message with other encoding characters
+        yield Objection(code="102", text="MSH-2 must hold four encoding characters", segment="MSH", field=2)
 
 
 def _line(segment: Segment) -> str:
@@ -186,6 +189,9 @@ def _observations(group: OrderGroup) -> Iterator[Objection]:
             text = "OBX-4 must tell apart observations with the same OBX-3"
             yield Objection(code="205", text=text, segment="OBX", sequence=number, field=4)
         seen.add(named)
+        if group.obr.raw(25) == "X" and obx.raw(11) != "X":
+            text = "OBX-11 must be X in a result that is withdrawn (OBR-25 X)"
+            yield Objection(code="207", text=text, segment="OBX", sequence=number, field=11)
     uids = study_uids(segment for _, segment in group.observations)
     if not uids:
         text = "no OBX of type HD with code 113014 (DICOM Study) names the study"

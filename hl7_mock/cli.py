@@ -33,8 +33,11 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
     made = argparse.ArgumentParser(
         prog="medai ris",
-        description="A mock RIS: places orders (ORM^O01), takes and checks results (ORU^R01), shows both on a page.",
-        epilog="Each option is an environment variable too: --mllp-port is MEDAI_RIS_MLLP_PORT. See docs/ris.md.",
+        description="A mock RIS: places orders (ORM^O01), updates and merges patients (ADT), takes and checks results "
+        "(ORU^R01), shows all on a page.",
+        epilog="Each option is an environment variable too: --mllp-port is MEDAI_RIS_MLLP_PORT. See docs/ris.md.\n"
+        "example: medai ris --router-port 2575 --data ris-data",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("--host", default=default("HOST", "127.0.0.1"), help="address to listen on (%(default)s)")
@@ -46,6 +49,9 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--log-level", choices=LEVELS, default=default("LOG_LEVEL", "info"), help="(%(default)s)")
     unsolicited = default("UNSOLICITED", "accept")
     add("--unsolicited", choices=POLICIES, default=unsolicited, help="results without a known order (%(default)s)")
+    merged = default("MERGED_PATIENTS", "refuse")
+    text = "results under an identifier that was merged away (%(default)s)"
+    add("--merged-patients", choices=POLICIES, default=merged, help=text)
     size = default("MAX_MESSAGE_MB", str(MAX_MESSAGE_BYTES // 2**20))
     add("--max-message-mb", type=int, default=size, help="longer messages are refused (%(default)s)")
     files = made.add_argument_group("TLS (both directions; off without --tls-certificate)")
@@ -85,6 +91,7 @@ def _config(options: argparse.Namespace) -> Config:
         http_port=options.http_port,
         router=Destination(host=options.router_host, port=options.router_port, tls=client_tls),
         accept_unsolicited=options.unsolicited == "accept",
+        accept_merged=options.merged_patients == "accept",
         limits=Limits(message_bytes=options.max_message_mb * 2**20),
         tls=server_tls,
     )

@@ -81,6 +81,8 @@ class Inbox:
             known = self._results.get(reading.filler)
             if reading.filler in fillers:
                 found.append(_objection("205", 3, number, "(filler number) comes twice in this message"))
+            elif known is None and reading.status == "X":
+                found.append(_objection("204", 3, number, "(filler number) has no result here that could be withdrawn"))
             elif known is not None:
                 found += _contradictions(number, known.reading, reading)
             fillers.add(reading.filler)
@@ -132,9 +134,21 @@ def _follow(known: Result | None, reading: Reading, arrival: Arrival) -> Result:
     return Result(reading=reading, history=(*(known.history if known else ()), step))
 
 
+def may_follow(known: str, news: str) -> bool:
+    """Whether a result with one status (table 0123) may be followed by one with another.
+
+    Never backwards. HL7 does not say what may follow X (no result available). A study can be deleted and come again, so
+    something must: C alone, since it says that it replaces what was told before. P or F after X would be what a late
+    copy of the withdrawn result looks like, and would bring it back; X after X says nothing new.
+    """
+    if known == "X":
+        return news == "C"
+    return STATUS_RANK[news] >= STATUS_RANK[known]
+
+
 def _contradictions(number: int, known: Reading, news: Reading) -> list[Objection]:
     found: list[Objection] = []
-    if STATUS_RANK[news.status] < STATUS_RANK[known.status] or known.status == "X":
+    if not may_follow(known.status, news.status):
         text = f"(result status) cannot go from {known.status} to {news.status}"
         found.append(_objection("207", 25, number, text))
     if known.study_uid != news.study_uid:

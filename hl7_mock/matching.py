@@ -1,11 +1,12 @@
 """Which order a result answers, and what does not fit: by placer number first, else by accession number.
 
-A result for another patient than the order's is refused: filing it would put findings into the wrong record.
-Next: receiver.py.
+A result for another patient than the order's is refused: filing it would put findings into the wrong record. Who a
+patient is today, after merges, is for patients.py. Next: receiver.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hl7_mock.acks import Objection
@@ -39,8 +40,13 @@ def flags_of(reading: Reading, order: Order | None) -> tuple[str, ...]:
     return (*flags, "order_cancelled") if order.cancelled else flags
 
 
-def objections(number: int, reading: Reading, book: OrderBook, *, accept_unsolicited: bool) -> list[Objection]:
-    """Why the RIS cannot file the ``number``-th OBR of a message under an order."""
+def objections(
+    number: int, reading: Reading, book: OrderBook, *, accept_unsolicited: bool, surviving: Callable[[str], str]
+) -> list[Objection]:
+    """Why the RIS cannot file the ``number``-th OBR of a message under an order.
+
+    ``surviving`` gives the identifier that a patient has today, as the orders of ``book`` do.
+    """
     order = match(reading, book).order
     if order is None:
         if accept_unsolicited:
@@ -49,7 +55,7 @@ def objections(number: int, reading: Reading, book: OrderBook, *, accept_unsolic
         return [Objection(code="204", text=text, segment="OBR", sequence=number, field=2 if reading.placer else 18)]
     asked = order.details.request
     found = []
-    if reading.patient_id != asked.patient_id:
+    if surviving(reading.patient_id) != asked.patient_id:
         text = "PID-3 names another patient than the order"
         found.append(Objection(code="204", text=text, segment="PID", field=3))
     if reading.accession and reading.accession != asked.accession:

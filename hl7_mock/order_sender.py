@@ -1,8 +1,8 @@
-"""Send orders to their receiver (the router) until each message is acknowledged.
+"""Send orders and patient updates to their receiver (the router) until each message is acknowledged.
 
 No reply: the identical bytes again, with growing pauses, for ever. AA or CA: done. AE: given up, a person must look.
-AR: again a few times, then given up. An order's messages go in their order, so a cancellation follows its order.
-Next: orders.py.
+AR: again a few times, then given up. The messages of one queue go one after the other: a cancellation follows its
+order, and a merge the one before it. Next: orders.py, patients.py.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 
 from hl7_mock.acks import Acknowledgement, read
 from hl7_mock.message import UnreadableMessageError
 from hl7_mock.mllp import MllpError, exchange
-from hl7_mock.orders import OrderBook, Outgoing
+from hl7_mock.orders import Outgoing
 
 MAX_REJECTIONS = 5
 AT_ONCE = 8
@@ -38,11 +39,27 @@ class Destination:
     tls: ssl.SSLContext | None = None
 
 
-class OrderSender:
-    """One task for each order that has something to say."""
+class Outbox(Protocol):
+    """Where messages wait, in queues that have a name: orders.OrderBook, patients.PatientBook."""
 
-    def __init__(self, book: OrderBook, destination: Destination, clock: Callable[[], float]) -> None:
-        self._book = book
+    def unsettled(self) -> tuple[str, ...]:
+        """The queues that have something to send."""
+        ...
+
+    def next_message(self, queue: str) -> Outgoing | None:
+        """The oldest message of a queue that is not settled."""
+        ...
+
+    async def record(self, queue: str, message: Outgoing) -> None:
+        """An attempt was made; raises OSError."""
+        ...
+
+
+class OrderSender:
+    """One task for each queue that has something to say: each order is one."""
+
+    def __init__(self, box: Outbox, destination: Destination, clock: Callable[[], float]) -> None:
+        self._box = box
         self._destination = destination
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -51,13 +68,12 @@ class OrderSender:
 
     def resume(self) -> None:
         """Go on with what was not settled when the RIS stopped."""
-        for order in self._book.orders:
-            if order.pending is not None:
-                self._start(order.placer)
+        for queue in self._box.unsettled():
+            self._start(queue)
 
-    async def send(self, placer: str, *, wait_s: float) -> None:
+    async def send(self, queue: str, *, wait_s: float) -> None:
         """Start sending; returns after the first attempt, or after ``wait_s`` while it goes on."""
-        tried = self._start(placer)
+        tried = self._start(queue)
         try:
             async with asyncio.timeout(wait_s):
                 await tried.wait()
@@ -71,31 +87,35 @@ class OrderSender:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, placer: str) -> asyncio.Event:
-        tried = self._tried[placer] = asyncio.Event()
-        if placer not in self._tasks:
-            task = asyncio.create_task(self._run(placer))
-            self._tasks[placer] = task
-            task.add_done_callback(lambda _: self._finished(placer))
+    def _start(self, queue: str) -> asyncio.Event:
+        tried = self._tried.get(queue)
+        if tried is None or tried.is_set():
+            tried = self._tried[queue] = asyncio.Event()
+        if queue not in self._tasks:
+            task = asyncio.create_task(self._run(queue))
+            self._tasks[queue] = task
+            task.add_done_callback(lambda done: self._finished(queue, done))
         return tried
 
-    def _finished(self, placer: str) -> None:
-        self._tasks.pop(placer, None)
-        event = self._tried.pop(placer, None)
+    def _finished(self, queue: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(queue, None)
+        event = self._tried.pop(queue, None)
         if event is not None:
             event.set()
+        if not task.cancelled() and task.exception() is None and self._box.next_message(queue) is not None:
+            self._start(queue)  # it came between the last look and now
 
-    async def _run(self, placer: str) -> None:
+    async def _run(self, queue: str) -> None:
         pause_s = self._destination.retry_s
-        while (order := self._book.get(placer)) is not None and (message := order.pending) is not None:
+        while (message := self._box.next_message(queue)) is not None:
             async with self._places:
                 tried = await self._attempt(message)
             try:
-                await self._book.record(placer, tried)
+                await self._box.record(queue, tried)
             except OSError as error:
                 log.error("order_not_written", error=error.strerror)
-            if placer in self._tried:
-                self._tried[placer].set()
+            if queue in self._tried:
+                self._tried[queue].set()
             if tried.settled_at is not None:
                 pause_s = self._destination.retry_s
                 continue

@@ -26,10 +26,10 @@ class OrderConflictError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Outgoing:
-    """One ORM^O01 on its way."""
+    """One message on its way: an ORM^O01, or an ADT of a patient."""
 
     control: str
-    """ORC-1: NW or CA."""
+    """ORC-1 of an order (NW or CA), the event of an ADT (A08 or A40)."""
     control_id: str
     text: str
     ack: str = ""
@@ -82,11 +82,20 @@ _ADAPTER = TypeAdapter(Order)
 
 
 class OrderBook:
-    """All orders of one folder. Changes go through a lock: read, change, to disk, then visible."""
+    """All orders of one folder. Changes go through a lock: read, change, to disk, then visible.
 
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+    ``follow`` gives an order its patient's data of today (patients.py); the file keeps what was ordered.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float],
+        follow: Callable[[OrderDetails], OrderDetails] = lambda details: details,
+    ) -> None:
         self._folder = folder / "orders"
         self._clock = clock
+        self._follow = follow
         self._orders: dict[str, Order] = {}
         self._lock = asyncio.Lock()
         make_private(self._folder)
@@ -96,11 +105,16 @@ class OrderBook:
     @property
     def orders(self) -> tuple[Order, ...]:
         """Oldest first."""
-        return tuple(self._orders.values())
+        return tuple(map(self._today, self._orders.values()))
 
     def get(self, placer: str) -> Order | None:
         """The order with this placer number."""
-        return self._orders.get(placer)
+        order = self._orders.get(placer)
+        return None if order is None else self._today(order)
+
+    def _today(self, order: Order) -> Order:
+        details = self._follow(order.details)
+        return order if details is order.details else replace(order, details=details)
 
     def by_accession(self, accession: str) -> Order | None:
         """The newest order with this accession number; one that stands before one that was cancelled."""
@@ -128,9 +142,21 @@ class OrderBook:
         async with self._lock:
             order = self._orders[placer]
             if not order.cancelled:
-                order = replace(order, messages=(*order.messages, self._message(order.details, "CA")))
+                told = self._message(self._follow(order.details), "CA")
+                order = replace(order, messages=(*order.messages, told))
                 await self._keep(order)
-            return order
+            return self._today(order)
+
+    # -- what order_sender.py asks
+
+    def unsettled(self) -> tuple[str, ...]:
+        """The placer numbers of the orders that have something to send."""
+        return tuple(placer for placer, order in self._orders.items() if order.pending is not None)
+
+    def next_message(self, placer: str) -> Outgoing | None:
+        """The message of an order to send now."""
+        order = self._orders.get(placer)
+        return None if order is None else order.pending
 
     async def record(self, placer: str, message: Outgoing) -> None:
         """Replace the message with the same control id: an attempt was made."""

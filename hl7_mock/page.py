@@ -1,4 +1,4 @@
-"""What the page shows: orders with their results, results without an order, refused messages, the counts.
+"""What the page shows: orders with their results, results without one, patient updates, refused messages, counts.
 
 Turns the parts into rows of plain text; templates/ris.html lays them out and escapes them.
 Next: web.py.
@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hl7_mock.matching import flags_of, match
 from hl7_mock.orders import Order
+from hl7_mock.patient_messages import Person
 from hl7_mock.results import Result
 from hl7_mock.ris import Ris
 from hl7_mock.tables import PRIORITY_NAMES, RESULT_STATUS
@@ -77,7 +78,12 @@ def render(ris: Ris) -> str:
     """The page as HTML."""
     results = _by_order(ris)
     orders = tuple(_order_row(order, results.get(order.placer, ())) for order in reversed(ris.book.orders[-SHOWN:]))
-    loose = tuple(_loose_row(result) for result in reversed(results.get("", ())[-SHOWN:]))
+    loose = tuple(_loose_row(ris, result) for result in reversed(results.get("", ())[-SHOWN:]))
+    patients = [
+        (each.kind, _spoken(each.person.patient_name), each.person.patient_id, each.prior_id, _moment(each.at),
+         each.message.ack, each.message.ack_text, each.message.control_id)
+        for each in reversed(ris.patients.events[-20:])
+    ]  # fmt: skip
     refused = [
         (each.message_id, _moment(each.received_at), each.ack, [(o.code, o.text) for o in each.objections])
         for each in ris.refusals.newest_first[:20]
@@ -86,6 +92,7 @@ def render(ris: Ris) -> str:
         rows=orders,
         newest=next((row.key for row in orders if row.results), ""),
         loose=loose,
+        patients=patients,
         refused=refused,
         stats=ris.receiver.stats,
         order_count=len(ris.book.orders),
@@ -111,10 +118,9 @@ def _by_order(ris: Ris) -> dict[str, tuple[Result, ...]]:
 
 def _order_row(order: Order, results: Sequence[Result]) -> Row:
     asked = order.details.request
-    family, _, rest = asked.patient_name.partition("^")
     return Row(
         key=order.placer,
-        patient=", ".join(part for part in (family, rest.replace("^", " ").strip()) if part),
+        patient=_spoken(asked.patient_name),
         patient_id=asked.patient_id,
         accession=asked.accession,
         procedure=asked.procedure_text,
@@ -129,12 +135,13 @@ def _order_row(order: Order, results: Sequence[Result]) -> Row:
     )
 
 
-def _loose_row(result: Result) -> Row:
+def _loose_row(ris: Ris, result: Result) -> Row:
     reading = result.reading
+    person = ris.patients.current(Person(patient_id=reading.patient_id), since=result.latest.received_at)
     return Row(
         key=reading.filler,
-        patient=reading.patient_name,
-        patient_id=reading.patient_id,
+        patient=_spoken(person.patient_name) or reading.patient_name,
+        patient_id=person.patient_id,
         accession=reading.accession,
         procedure=reading.procedure,
         modality=reading.modality,
@@ -164,11 +171,17 @@ def _result_view(result: Result, order: Order | None) -> ResultView:
             for item in reading.measurements
             if item.number is not None
         ),
-        findings=tuple((item.name, item.text) for item in reading.observations if item.number is None),
+        findings=tuple((item.name, item.text) for item in reading.observations if item.number is None and item.text),
         history=tuple(
             (step.status, _moment(step.received_at), step.control_id, step.message_id) for step in result.history
         ),
     )
+
+
+def _spoken(name: str) -> str:
+    """PID-5 as people read it."""
+    family, _, rest = name.partition("^")
+    return ", ".join(part for part in (family, rest.replace("^", " ").strip()) if part)
 
 
 def _moment(at_s: float) -> str:

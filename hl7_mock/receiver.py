@@ -22,6 +22,7 @@ from hl7_mock.message import Message, UnreadableMessageError, header_of, parse
 from hl7_mock.mllp import Reply, frame
 from hl7_mock.order_messages import short_id
 from hl7_mock.orders import OrderBook
+from hl7_mock.patients import PatientBook
 from hl7_mock.refusals import Refusals
 from hl7_mock.results import readings
 
@@ -55,16 +56,20 @@ class ResultReceiver:
         inbox: Inbox,
         refusals: Refusals,
         book: OrderBook,
+        patients: PatientBook,
         faults: Faults,
         clock: Callable[[], float],
         accept_unsolicited: bool = True,
+        accept_merged: bool = False,
     ) -> None:
         self._inbox = inbox
         self._refusals = refusals
         self._book = book
+        self._patients = patients
         self._faults = faults
         self._clock = clock
         self._accept_unsolicited = accept_unsolicited
+        self._accept_merged = accept_merged
         self._lock = asyncio.Lock()
         self.counts = Counts(rejected=refusals.total)
 
@@ -107,13 +112,31 @@ class ResultReceiver:
             return Verdict(ack="AR", objections=(refused,)), message
         if (seen := self._inbox.seen(message)) is not None:
             return (Verdict(ack="AA", duplicate=True) if seen else _reused_id()), message
-        objections = check_result(message) or self._inbox.contradictions(message) or self._unmatched(message)
+        objections = (
+            check_result(message)
+            or self._merged(message)
+            or self._inbox.contradictions(message)
+            or self._unmatched(message)
+        )
         return Verdict(ack="AE" if objections else "AA", objections=tuple(objections)), message
+
+    def _merged(self, message: Message) -> list[Objection]:
+        pid = message.first("PID")
+        if self._accept_merged or pid is None or not self._patients.merged_away(pid.value(3)):
+            return []
+        text = "PID-3: this patient was merged into another: send the surviving identifier"
+        return [Objection(code="204", text=text, segment="PID", field=3)]
 
     def _unmatched(self, message: Message) -> list[Objection]:
         found = []
         for number, reading in enumerate(readings(message), start=1):
-            found += matching.objections(number, reading, self._book, accept_unsolicited=self._accept_unsolicited)
+            found += matching.objections(
+                number,
+                reading,
+                self._book,
+                accept_unsolicited=self._accept_unsolicited,
+                surviving=self._patients.surviving,
+            )
         return found
 
     async def _store(self, message: Message) -> Verdict:

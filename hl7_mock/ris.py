@@ -14,6 +14,8 @@ from hl7_mock.matching import match
 from hl7_mock.mllp import MllpServer
 from hl7_mock.order_sender import OrderSender
 from hl7_mock.orders import OrderBook
+from hl7_mock.patient_messages import Person
+from hl7_mock.patients import PatientBook, person_of
 from hl7_mock.receiver import ResultReceiver
 from hl7_mock.refusals import Refusals
 
@@ -25,10 +27,12 @@ class Ris:
     inbox: Inbox
     refusals: Refusals
     book: OrderBook
+    patients: PatientBook
     faults: Faults
     receiver: ResultReceiver
     mllp: MllpServer
     sender: OrderSender
+    patient_sender: OrderSender
     clock: Callable[[], float]
     mllp_address: str = ""
     router_address: str = ""
@@ -36,6 +40,14 @@ class Ris:
     """POST /orders answers after the first attempt to send, or after this time."""
 
     def resulted(self) -> frozenset[str]:
-        """The placer numbers of the orders that have a result."""
-        orders = (match(result.reading, self.book).order for result in self.inbox.results)
+        """The placer numbers of the orders that have a result, one that was withdrawn not counted."""
+        holding = (result.reading for result in self.inbox.results if result.reading.status != "X")
+        orders = (match(reading, self.book).order for reading in holding)
         return frozenset(order.placer for order in orders if order is not None)
+
+    def known(self, patient_id: str) -> Person:
+        """What is known of a patient: the newest update, else the newest order."""
+        nobody = Person(patient_id=patient_id)
+        orders = (person_of(order.details.request) for order in reversed(self.book.orders))
+        newest = next((person for person in orders if person.patient_id == patient_id), nobody)
+        return self.patients.current(nobody).over(newest)

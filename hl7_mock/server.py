@@ -24,6 +24,7 @@ from hl7_mock.inbox import Inbox
 from hl7_mock.mllp import Limits, MllpServer
 from hl7_mock.order_sender import Destination, OrderSender
 from hl7_mock.orders import OrderBook
+from hl7_mock.patients import PatientBook
 from hl7_mock.receiver import ResultReceiver
 from hl7_mock.refusals import Refusals
 from hl7_mock.ris import Ris
@@ -47,6 +48,7 @@ class Config:
     http_port: int = 8090
     router: Destination
     accept_unsolicited: bool = True
+    accept_merged: bool = False
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
 
@@ -77,23 +79,29 @@ def bind(host: str, port: int, option: str) -> socket.socket:
 
 def make_ris(config: Config, clock: Callable[[], float] = time.time) -> Ris:
     """Read the folder and put the parts together; starts nothing."""
-    inbox, refusals, book, faults = Inbox(config.data), Refusals(config.data), OrderBook(config.data, clock), Faults()
+    inbox, refusals, faults = Inbox(config.data), Refusals(config.data), Faults()
+    patients = PatientBook(config.data, clock)
+    book = OrderBook(config.data, clock, patients.follow)
     receiver = ResultReceiver(
         inbox=inbox,
         refusals=refusals,
         book=book,
+        patients=patients,
         faults=faults,
         clock=clock,
         accept_unsolicited=config.accept_unsolicited,
+        accept_merged=config.accept_merged,
     )
     return Ris(
         inbox=inbox,
         refusals=refusals,
         book=book,
+        patients=patients,
         faults=faults,
         receiver=receiver,
         mllp=MllpServer(receiver, limits=config.limits, tls=config.tls),
         sender=OrderSender(book, config.router, clock),
+        patient_sender=OrderSender(patients, config.router, clock),
         clock=clock,
     )
 
@@ -110,10 +118,12 @@ async def serve(config: Config, *, stop: asyncio.Event) -> None:
         async with _http(ris, http_socket):
             await ris.mllp.start(mllp_socket)
             ris.sender.resume()
+            ris.patient_sender.resume()
             log.info("ris_ready", mllp=_address(mllp_socket), http=_address(http_socket), messages=len(ris.inbox))
             await stop.wait()
             log.info("ris_stopping")
             await ris.sender.stop()
+            await ris.patient_sender.stop()
             await ris.mllp.stop()
     log.info("ris_stopped")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from hl7_mock.matching import match
 from hl7_mock.orders import Order
+from hl7_mock.patients import PatientEvent
 from hl7_mock.results import Observation, Result
 from hl7_mock.ris import Ris
 
@@ -32,8 +33,26 @@ def order_json(order: Order, *, resulted: bool) -> dict[str, Any]:
     }
 
 
+def patient_json(event: PatientEvent) -> dict[str, Any]:
+    """An update or merge for GET and POST /patients."""
+    message = event.message
+    return {
+        "kind": event.kind,
+        "prior_id": event.prior_id,
+        **asdict(event.person),
+        "at": event.at,
+        "control_id": message.control_id,
+        "ack": message.ack,
+        "ack_text": message.ack_text,
+        "attempts": message.attempts,
+    }
+
+
 def result_json(ris: Ris, result: Result) -> dict[str, Any]:
-    """A result for GET /results; times are seconds since the epoch, measurements are those that hold now."""
+    """A result for GET /results; times are seconds since the epoch, measurements are those that hold now.
+
+    ``patient_id`` is the patient's of today, ``sent_patient_id`` the one of the message.
+    """
     reading, found = result.reading, match(result.reading, ris.book)
     raw = ris.inbox.raw(result.latest.message_id) or b""
     return {
@@ -41,10 +60,12 @@ def result_json(ris: Ris, result: Result) -> dict[str, Any]:
         "filler": reading.filler,
         "accession": reading.accession,
         "study_uid": reading.study_uid,
-        "patient_id": reading.patient_id,
+        "patient_id": ris.patients.surviving(reading.patient_id),
+        "sent_patient_id": reading.patient_id,
         "procedure": reading.procedure,
         "modality": reading.modality,
         "status": reading.status,
+        "withdrawn": reading.status == "X",
         "control_id": result.latest.control_id,
         "message_id": result.latest.message_id,
         "received_at": result.latest.received_at,

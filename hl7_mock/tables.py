@@ -34,12 +34,14 @@ RESULT_STATUS = {
     "P": "preliminary",
     "F": "final",
     "C": "corrected",
-    "X": "cancelled",
+    "X": "withdrawn",
 }
-"""Table 0123 (OBR-25); Y and Z belong to queries and are not results."""
+"""Table 0123 (OBR-25); Y and Z belong to queries and are not results. X is "no results available; order canceled":
+of a result that was sent before (we take no other), that it holds no more."""
 
 STATUS_RANK = {"O": 0, "I": 0, "S": 0, "A": 1, "R": 2, "P": 2, "F": 3, "C": 4, "X": 5}
-"""How far a result has come. A later message of the same filler number may not have a lower rank."""
+"""How far a result has come. A later message of the same filler number may not have a lower rank; inbox.py has the one
+exception."""
 
 OBSERVATION_STATUS = frozenset("CDFINOPRSUWX")
 """Table 0085 (OBX-11)."""

@@ -22,8 +22,10 @@ from hl7_mock.faults import BadFaultError, parse_rule
 from hl7_mock.order_messages import BadOrderError, parse_request
 from hl7_mock.orders import OrderConflictError
 from hl7_mock.page import render
+from hl7_mock.patient_messages import parse_person
+from hl7_mock.patients import QUEUE
 from hl7_mock.ris import Ris
-from hl7_mock.shapes import order_json, result_json
+from hl7_mock.shapes import order_json, patient_json, result_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_BODY_BYTES = 64 * 1024
@@ -49,6 +51,9 @@ def make_app(ris: Ris) -> Starlette:
             Route("/orders", _place, methods=["POST"]),
             Route("/orders/{placer}", _order, methods=["GET"]),
             Route("/orders/{placer}/cancel", _cancel, methods=["POST"]),
+            Route("/patients", _patients, methods=["GET"]),
+            Route("/patients/update", _update, methods=["POST"]),
+            Route("/patients/merge", _merge, methods=["POST"]),
             Route("/results", _results),
             Route("/refused", _refused),
             Route("/messages/{name}", _message),
@@ -125,6 +130,8 @@ async def _place(request: Request) -> Response:
     ris = _ris(request)
     try:
         asked = parse_request(await _body(request))
+        if ris.patients.merged_away(asked.patient_id):
+            raise OrderConflictError("patient_id: this patient was merged into another: order for that one")
         order, is_new = await _write(lambda: ris.book.place(asked))
     except BadOrderError as error:
         raise RequestError(400, str(error)) from error
@@ -152,6 +159,36 @@ async def _sent(ris: Ris, placer: str, *, status: int) -> Response:
     return JSONResponse(order_json(order, resulted=placer in ris.resulted()), status_code=status)
 
 
+async def _patients(request: Request) -> Response:
+    found = map(patient_json, _ris(request).patients.events)
+    return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+async def _update(request: Request) -> Response:
+    return await _tell(request, merge=False)
+
+
+async def _merge(request: Request) -> Response:
+    return await _tell(request, merge=True)
+
+
+async def _tell(request: Request, *, merge: bool) -> Response:
+    ris = _ris(request)
+    try:
+        person, prior_id = parse_person(await _body(request), merge=merge)
+        known = ris.known(person.patient_id).over(ris.known(prior_id)) if merge else ris.known(person.patient_id)
+        if not person.over(known).patient_name:
+            raise BadOrderError("patient_name", "is needed: nothing is known of this patient")
+        event, is_new = await _write(lambda: ris.patients.tell(person, prior_id=prior_id, known=known))
+    except BadOrderError as error:
+        raise RequestError(400, str(error)) from error
+    except OrderConflictError as error:
+        raise RequestError(409, str(error)) from error
+    await ris.patient_sender.send(QUEUE, wait_s=ris.order_wait_s)
+    newest = next(each for each in ris.patients.events if each.number == event.number)
+    return JSONResponse(patient_json(newest), status_code=201 if is_new else 200)
+
+
 async def _results(request: Request) -> Response:
     ris = _ris(request)
     found = [result_json(ris, result) for result in ris.inbox.results]
@@ -167,7 +204,8 @@ async def _message(request: Request) -> Response:
     raw = ris.inbox.raw(name)
     if raw is not None:
         return Response(raw, media_type="text/plain")
-    sent = (message for order in ris.book.orders for message in order.messages)
+    sent = [message for order in ris.book.orders for message in order.messages]
+    sent += [event.message for event in ris.patients.events]
     text = next((each.text for each in sent if each.control_id == name), None)
     if text is None and (refusal := ris.refusals.find(name)) is not None:
         text = refusal.text
@@ -223,7 +261,7 @@ async def _write(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return await work()
     except OSError as error:
-        raise RequestError(503, f"the order could not be stored: {error.strerror}") from error
+        raise RequestError(503, f"it could not be stored: {error.strerror}") from error
 
 
 def _wanted(request: Request, each: dict[str, Any]) -> bool:

@@ -35,6 +35,9 @@ ORDER_TYPES = {("ORM", "O01"), ("ORM", ""), ("OMI", "O23")}
 PATIENT_TYPES = {("ADT", "A08"), ("ADT", "A40")}
 CANCELS = frozenset({"CA", "DC", "OC", "OD", "CR", "DR"})
 NEWS = frozenset({"", "NW", "OK", "SN", "NA", "CN"})
+PART_LIMIT = 20_000
+"""Fields, repetitions, components and segments of one message: an order has some hundred. Each becomes several objects
+(about 12 s and 450 MB for a million)."""
 _CODES = {
     "100": "Segment sequence error", "101": "Required field missing", "102": "Data type error",
     "200": "Unsupported message type", "201": "Unsupported event code", "203": "Unsupported version id",
@@ -124,7 +127,7 @@ def parse(data: bytes) -> tuple[Header, tuple[OrderMessage, ...] | PatientMessag
 def header(data: bytes) -> Header | None:
     """The header of a message that may be wrong otherwise, to address its acknowledgement; None for garbage."""
     try:
-        return _header(_read(data), strict=False)
+        return _header(_read(data, header_only=True), strict=False)
     except BadMessage:
         return None
 
@@ -141,12 +144,16 @@ def decode(data: bytes) -> str:
     return data.decode("iso8859-1")
 
 
-def _read(data: bytes) -> Any:
+def _read(data: bytes, *, header_only: bool = False) -> Any:
     text = decode(data.strip(b"\r\n\t \0").removeprefix(b"\xef\xbb\xbf"))
     text = re.sub(r"[\r\n]+", "\r", text)
     marks = text[3:8]
     if not re.match(r"MSH[^\w\s]{5}", text) or len(set(marks)) < 5:
         raise BadMessage("this is not an HL7 message: it does not begin with MSH|^~\\&", code="100", location="MSH^1^1")
+    if header_only:
+        text = text.partition("\r")[0]
+    if text.count("\r") + sum(text.count(mark) for mark in marks) > PART_LIMIT:
+        raise BadMessage(f"the message has more than {PART_LIMIT} fields and parts of fields", code="207")
     try:
         return hl7.parse(text)
     except (hl7.HL7Exception, ValueError, IndexError, KeyError, AssertionError) as error:

@@ -315,6 +315,107 @@ def test_an_order_can_be_cancelled(start, receiver) -> None:
     assert ris.http("/orders/NONE/cancel", method="POST")[0] == 404
 
 
+def test_a_merge_is_told_and_orders_and_results_follow(start, receiver) -> None:
+    router = receiver()
+    ris = start(router_port=router.port)
+    asked = {"patient_id": "P1", "patient_name": "Müller^Jane", "accession": "A1", "study_uid": "1.2.3"}
+    placer = ris.http("/orders", asked)[1]["placer"]
+    assert ack_of(ris.send(oru(placer=placer)))[0] == "AA"
+    status, event = ris.http("/patients/merge", {"patient_id": "P2", "prior_id": "P1"})
+    assert (status, event["kind"], event["ack"], event["attempts"]) == (201, "merge", "AA", 1)
+    assert "|ADT^A40^ADT_A39|" in router.got[-1].decode()
+    assert "PID|1||P2^^^HOSPITAL^MR||Müller^Jane||" in router.got[-1].decode()
+    assert "\rMRG|P1^^^HOSPITAL^MR\r" in router.got[-1].decode()
+    assert ris.http(f"/orders/{placer}")[1]["patient_id"] == "P2"
+    (result,) = ris.http("/results?patient_id=P2")[1]
+    assert (result["sent_patient_id"], result["order"], len(result["history"])) == ("P1", placer, 1)
+
+    assert ack_of(ris.send(oru("C2", "C", placer=placer))) == ("AE", "C2")
+    assert ack_of(ris.send(oru("C2", "C", placer=placer, patient_id="P2"))) == ("AA", "C2")
+    (result,) = ris.http("/results")[1]
+    assert (result["patient_id"], [step["status"] for step in result["history"]]) == ("P2", ["P", "C"])
+    page = ris.http("/")[1]
+    assert all(shown in page for shown in ("Patient updates", "P1 is now P2", "ADT A40"))
+    assert ris.http(f"/messages/{event['control_id']}")[1] == router.got[-1].decode()
+    assert ris.http("/patients/merge", {"patient_id": "P2", "prior_id": "P1"})[0] == 200
+    assert ris.http("/patients/merge", {"patient_id": "P1", "prior_id": "P2"})[0] == 409
+    assert ris.http("/orders", {"patient_id": "P1"})[0] == 409
+    assert len(ris.http("/patients")[1]) == 1
+
+
+def test_a_ris_may_file_a_result_of_a_merged_patient_under_the_surviving_one(start) -> None:
+    ris = start("--merged-patients", "accept")
+    ris.http("/patients/merge", {"patient_id": "P2", "prior_id": "P1", "patient_name": "Doe^Jane"})
+    assert ack_of(ris.send(oru()))[0] == "AA"
+    assert ris.http("/results?patient_id=P2")[1][0]["sent_patient_id"] == "P1"
+
+
+def test_patient_updates_go_out_in_their_order_and_again_after_a_kill(start, receiver) -> None:
+    ris = start(router_port=1)
+    ris.http("/orders", {"patient_id": "P1", "patient_name": "Doe^Jane"})
+    first = ris.http("/patients/update", {"patient_id": "P1", "patient_name": "Roe^Jane"})[1]
+    second = ris.http("/patients/merge", {"patient_id": "P2", "prior_id": "P1"})[1]
+    assert (first["ack"], second["ack"]) == ("", "")
+    ris.stop(signal.SIGKILL)
+    router = receiver(lambda count: None if count == 1 else "AA")
+    again = start(router_port=router.port)
+    until(lambda: [each["ack"] for each in again.http("/patients")[1]] == ["AA", "AA"])
+    told = [message.decode() for message in router.got if b"|ADT^" in message]
+    events = [text.split("\r")[0].split("|")[8:10] for text in told]
+    wanted = [["ADT^A08^ADT_A01", first["control_id"]], ["ADT^A40^ADT_A39", second["control_id"]]]
+    assert [each for number, each in enumerate(events) if each not in events[:number]] == wanted
+    assert len(set(told)) == 2
+    assert "Roe^Jane" in told[-1]
+
+
+def test_many_updates_at_once_are_all_told(start, receiver) -> None:
+    router = receiver()
+    ris = start(router_port=router.port)
+    with ThreadPoolExecutor(8) as pool:
+        bodies = [{"patient_id": f"P{number}", "patient_name": "Doe^Jane"} for number in range(16)]
+        answers = list(pool.map(lambda body: ris.http("/patients/update", body), bodies))
+    assert {status for status, _ in answers} == {201}
+    until(lambda: {each["ack"] for each in ris.http("/patients")[1]} == {"AA"})
+    assert len(router.got) == 16
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/patients/update", {}),
+        ("/patients/update", {"patient_id": "P1"}),
+        ("/patients/merge", {"patient_id": "P1", "patient_name": "Doe^Jane"}),
+        ("/patients/merge", {"patient_id": "P1", "prior_id": "P1", "patient_name": "Doe^Jane"}),
+    ],
+)
+def test_a_wrong_update_is_refused_with_a_reason(start, path, body) -> None:
+    ris = start()
+    status, answer = ris.http(path, body)
+    assert (status, bool(answer["error"]), ris.http("/patients")[1]) == (400, True, [])
+
+
+def test_a_result_can_be_withdrawn_and_nothing_is_deleted(start, receiver) -> None:
+    def withdrawal(control_id: str, **fields: str) -> bytes:
+        text = oru(control_id, "X", **fields).decode().replace("||||||P\r", "||||||X\r").replace("|||||P\r", "|||||X\r")
+        return text.replace("|NM|118565006^Volume^SCT|1|12.5|", "|NM|118565006^Volume^SCT|1||").encode()
+
+    ris = start(router_port=receiver().port)
+    placer = ris.http("/orders", {"patient_id": "P1", "accession": "A1", "study_uid": "1.2.3"})[1]["placer"]
+    assert ack_of(ris.send(withdrawal("W1", placer=placer))) == ("AE", "W1")
+    ris.send(oru(placer=placer))
+    assert ack_of(ris.send(withdrawal("W1", placer=placer))) == ("AA", "W1")
+    (result,) = ris.http("/results")[1]
+    assert (result["status"], result["withdrawn"], result["measurements"]) == ("X", True, [])
+    assert [step["status"] for step in result["history"]] == ["P", "X"]
+    assert ris.http(f"/messages/{result['history'][0]['message_id']}")[1] == oru(placer=placer).decode()
+    assert ris.http(f"/orders/{placer}")[1]["state"] == "acknowledged"
+    assert "withdrawn" in ris.http("/")[1]
+    assert ack_of(ris.send(oru("P2", placer=placer))) == ("AE", "P2")
+    assert ack_of(ris.send(oru("C2", "C", placer=placer))) == ("AA", "C2")
+    assert ris.http("/results?withdrawn=False")[1][0]["status"] == "C"
+    assert ris.http(f"/orders/{placer}")[1]["state"] == "resulted"
+
+
 @pytest.mark.parametrize(
     ("body", "status"), [({"priority": "now"}, 400), ({"surname": "x"}, 400), ([], 400), ({"sex": 1}, 400)]
 )
@@ -372,6 +473,8 @@ def test_the_log_holds_no_patient(start, receiver) -> None:
         "study_uid": "1.9.8.7",
     }
     ris.http("/orders", secret)
+    ris.http("/patients/update", {"patient_id": "SECRETID", "patient_name": "Secretname^B"})
+    ris.http("/patients/merge", {"patient_id": "SECRETID", "prior_id": "SECRETPRIOR"})
     ris.send(oru(patient_id="SECRETID", accession="SECRETACC", study_uid="1.9.8.7"))
     ris.send(oru("C2", volume="abc", patient_id="SECRETID", accession="SECRETACC", study_uid="1.9.8.7"))
     ris.send(b"SECRETID Secretname")

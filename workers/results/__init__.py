@@ -1,8 +1,8 @@
-"""What goes back: DICOM SEG, SR and key image to the archive, ORU^R01 to the RIS.
+"""What goes back: DICOM SEG, SR and key image to the archive, ORU^R01 to the RIS, a Bundle to each FHIR server.
 
-``encode_all`` makes them all; the ORU is sent only after the objects are stored (standards.md section 3).
+``encode_all`` makes them all; the others are sent only after the objects are stored (standards.md section 3).
 Everything here is a pure function of its arguments: a retry makes the same bytes.
-Next: source.py (what the images say), identity.py (UIDs and texts), seg.py, sr.py, key_image.py, oru.py.
+Next: source.py (what the images say), identity.py (UIDs and texts), seg.py, sr.py, key_image.py, oru.py, fhir.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pydicom import Dataset
 
 from models.volume import Check, Plausibility, Segmentation, Stack
 from router.contract import Job, Measurement
-from router.settings import ResultSettings, Settings
+from router.settings import FhirDestination, ResultSettings, Settings
+from workers.results.fhir import encode_fhir
 from workers.results.identity import ResultUids
 from workers.results.key_image import encode_key_image
 from workers.results.measure import measure
@@ -50,6 +51,10 @@ class Results:
     warnings: tuple[str, ...]
     uids: ResultUids
     checks: tuple[Check, ...] = ()
+    figures: Mapping[str, float | str] = field(default_factory=dict, hash=False)
+    """What models/case_figures.py says of image and mask, to be compared with the training set."""
+    fhir: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+    """The transaction Bundle for each FHIR server that the job goes to, by the destination's name."""
 
     @property
     def plausibility(self) -> Plausibility:
@@ -127,7 +132,27 @@ def encode_all(
         warnings=segmentation.warnings,
         checks=segmentation.checks,
         uids=ResultUids.of(job.job_id),
+        fhir=_fhir(context, settings),
     )
+
+
+def _fhir(context: Context, settings: Settings) -> Mapping[str, bytes]:
+    """One for each, since servers know patients under different systems."""
+    named = ((name, settings.destinations.get(name)) for name in context.job.destinations)
+    return {
+        name: encode_fhir(
+            context.job,
+            context.measurements,
+            context.segmentation,
+            context.source,
+            ResultUids.of(context.job.job_id),
+            destination,
+            settings.orthanc.wado_root,
+            context.created_at,
+        )
+        for name, destination in named
+        if isinstance(destination, FhirDestination)
+    }
 
 
 def _oru(context: Context, settings: Settings) -> bytes:

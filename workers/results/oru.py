@@ -4,8 +4,7 @@ Identifiers come from the order where one is known, else from the images. Each n
 OBX-3 holds the concept (SCT 118565006 Volume) and a local alternate ("Right lung volume"), OBX-4 the segment number
 that a coded finding (121071) with the same OBX-4 explains. OBX-8 stays empty for numbers, since no reference range is
 known here. The verdict of the plausibility checks is coded under OBX-4 V (OBX-8: N, or A where a person should look)
-and each finding under W1, W2 …; totals of several segments have T1, T2 …. ``parse_ack`` reads the answer.
-Next: ../deliver.py.
+and each finding under W1, W2 …; totals of several segments have T1, T2 …. Next: router/ris.py (who sends it).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from pydicom import Dataset
 
 from models.volume import Code, Segmentation
 from router.contract import Job, Measurement, control_id
-from router.errors import RisUnreachable
 from router.settings import RisSettings
 from workers.results import identity
 from workers.results.hl7_text import (
@@ -49,16 +47,6 @@ QUANTITIES = {
 }
 """OBX-3 of a measurement, and the word for it in the local alternate."""
 UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit^UCUM"}
-ACKNOWLEDGEMENTS = frozenset({"AA", "AE", "AR", "CA", "CE", "CR"})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ack:
-    """What the RIS answered: MSA-1, its text (may quote the message: do not log) and ERR-3's or ERR-1's code."""
-
-    code: str
-    text: str = ""
-    error_code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,29 +96,9 @@ def oru_control_id(job: Job, status: Status = "P") -> str:
     return control_id(job.job_id, "ris-withdrawn" if status == "X" else "ris")
 
 
-def parse_ack(data: bytes, expected_control_id: str) -> Ack:
-    """Read an acknowledgement; raises RisUnreachable (send again) when it is none, or one of another message."""
-    text = data.decode("utf-8", errors="replace").strip("\x0b\x1c\r\n ")
-    rows = [row for row in text.replace("\n", "\r").split("\r") if row]
-    if not rows or not rows[0].startswith("MSH") or len(rows[0]) < len("MSH|^"):
-        raise RisUnreachable("the RIS answered with something that is not HL7")
-    separator, component = rows[0][3], rows[0][4]
-    segments = {row[:3]: row.split(separator) for row in reversed(rows)}
-    code, echoed, words = (segments.get("MSA", []) + [""] * 4)[1:4]
-    if code not in ACKNOWLEDGEMENTS:
-        raise RisUnreachable("the RIS answered without a usable acknowledgement code (MSA-1)")
-    if echoed != expected_control_id:
-        raise RisUnreachable("the RIS acknowledged another message (MSA-2 is not the MSH-10 that was sent)")
-    return Ack(code=code, text=words, error_code=_error_code(segments.get("ERR", []), component))
-
-
-def _error_code(err: Sequence[str], component: str) -> str:
-    """ERR-3.1; in older versions ERR-1.4."""
-    fields = [*err, "", "", "", ""]
-    if fields[3]:
-        return fields[3].split(component)[0]
-    parts = fields[1].split(component)
-    return parts[3].split("&")[0] if len(parts) > 3 else ""
+def _said(name: str) -> str:
+    """A name, or nothing where it has delimiters only."""
+    return name if name.strip("^~& ") else ""
 
 
 def _msh(message: _Message, ris: RisSettings) -> str:
@@ -167,7 +135,7 @@ def _pid(message: _Message, ris: RisSettings) -> str:
         {
             1: "1",
             3: patient_identifier(identifier, authority or ris.receiving_facility),
-            5: name or person_name(header.get("PatientName")) or NAME_UNKNOWN,
+            5: _said(name) or _said(person_name(header.get("PatientName"))) or NAME_UNKNOWN,
             7: escape(born),
             8: escape(sex),
         },

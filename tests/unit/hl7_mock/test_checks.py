@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from hl7_mock.checks import check_header, check_result, is_dicom_uid
@@ -122,3 +124,16 @@ def test_the_place_counts_the_segments_of_the_message(oru) -> None:
 )
 def test_dicom_uids_are_told_from_other_text(text, good) -> None:
     assert is_dicom_uid(text) is good
+
+
+def test_encoding_characters_of_another_version_are_refused_and_no_failure(oru) -> None:
+    message = parse(oru().replace(b"MSH|^~\\&|", b"MSH|^~\\&#|", 1))
+    assert [(found.code, found.field) for found in check_result(message)] == [("102", 2)]
+
+
+def test_many_orders_in_a_wrong_place_are_refused_at_once(oru) -> None:
+    began = time.monotonic()
+    head = oru().split(b"\r")[0]
+    found = check_result(parse(head + b"\r" + b"OBR|1\r" * 5000 + b"PV2|1\r"))
+    assert "100" in {objection.code for objection in found}
+    assert time.monotonic() - began < 10

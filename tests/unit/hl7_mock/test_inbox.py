@@ -94,7 +94,11 @@ def test_a_correction_replaces_the_result_and_keeps_its_history(oru, tmp_path) -
         ("F", "P", False),
         ("C", "F", False),
         ("P", "O", False),
-        ("X", "C", False),
+        ("P", "X", True),
+        ("F", "X", True),
+        ("X", "C", True),
+        ("X", "P", False),
+        ("X", "F", False),
         ("X", "X", False),
     ],
 )
@@ -102,7 +106,7 @@ def test_a_status_never_moves_backwards(oru, tmp_path, first, then, allowed) -> 
     inbox = Inbox(tmp_path)
     store(inbox, correction(oru, first, "A"))
     found = inbox.contradictions(parse(correction(oru, then, "B")))
-    assert (found == ()) is allowed
+    assert (found == ()) is allowed  # C alone may follow X: see may_follow
     assert all((each.code, each.field) == ("207", 25) for each in found)
 
 
@@ -112,6 +116,23 @@ def test_a_filler_number_cannot_move_to_another_study(oru, tmp_path, change, fie
     store(inbox, oru())
     found = inbox.contradictions(parse(correction(oru, "C", "B", change)))
     assert [(each.code, each.field) for each in found] == [("204", field)]
+
+
+def test_a_result_that_never_came_cannot_be_withdrawn(oru, tmp_path) -> None:
+    inbox = Inbox(tmp_path)
+    assert [(each.code, each.field) for each in inbox.contradictions(parse(correction(oru, "X")))] == [("204", 3)]
+    store(inbox, oru())
+    assert inbox.contradictions(parse(correction(oru, "X"))) == ()
+
+
+def test_a_withdrawn_result_keeps_its_history_and_its_messages(oru, tmp_path) -> None:
+    inbox = Inbox(tmp_path)
+    store(inbox, oru(), 1000.0)
+    store(inbox, correction(oru, "X"), 1001.0)
+    store(inbox, correction(oru, "C", "CTRL3"), 1002.0)
+    (result,) = Inbox(tmp_path).results
+    assert [step.status for step in result.history] == ["P", "X", "C"]
+    assert inbox.raw(result.history[0].message_id) == oru()
 
 
 def test_a_filler_number_twice_in_one_message_is_refused(oru, tmp_path) -> None:

@@ -10,6 +10,8 @@ from hl7_mock.faults import Faults, parse_rule
 from hl7_mock.inbox import Inbox
 from hl7_mock.order_messages import parse_request
 from hl7_mock.orders import OrderBook
+from hl7_mock.patient_messages import Person
+from hl7_mock.patients import PatientBook
 from hl7_mock.receiver import ResultReceiver
 from hl7_mock.refusals import Refusals
 
@@ -19,20 +21,26 @@ ID = "CTRL0000000000000001"
 class Ris:
     """The parts behind the MLLP server, in a folder of their own."""
 
-    def __init__(self, folder, clock, *, accept_unsolicited: bool = True) -> None:
+    def __init__(self, folder, clock, **options: bool) -> None:
         self.inbox, self.refusals = Inbox(folder), Refusals(folder)
-        self.book, self.faults = OrderBook(folder, clock), Faults()
+        self.patients, self.faults = PatientBook(folder, clock), Faults()
+        self.book = OrderBook(folder, clock, self.patients.follow)
         self.receiver = ResultReceiver(
             inbox=self.inbox,
             refusals=self.refusals,
             book=self.book,
+            patients=self.patients,
             faults=self.faults,
             clock=clock,
-            accept_unsolicited=accept_unsolicited,
+            **options,
         )
 
     def send(self, raw: bytes):
         return asyncio.run(self.receiver.answer(raw))
+
+    def merge(self, prior: str, surviving: str) -> None:
+        person = Person(patient_id=surviving, patient_name="Doe^Jane")
+        asyncio.run(self.patients.tell(person, prior_id=prior, known=person))
 
     def order(self, **asked: str) -> str:
         order, _ = asyncio.run(self.book.place(parse_request(asked)))
@@ -152,6 +160,58 @@ def test_a_result_that_does_not_fit_its_order_is_refused(ris, oru, msa, change, 
     reply = ris.send(oru(*changes))
     assert msa(reply) == ("AE", ID)
     assert errors(reply) == [(place, "204")]
+
+
+def test_a_result_under_an_identifier_that_was_merged_away_is_refused(ris, oru, msa) -> None:
+    placer = ris.order(patient_id="PAT1", accession="ACC1")
+    ris.merge("PAT1", "PAT2")
+    ris.merge("PAT2", "PAT3")
+    for identifier in ("PAT1", "PAT2"):
+        reply = ris.send(oru(("ORD1", placer), ("PAT1^", f"{identifier}^")))
+        assert msa(reply) == ("AE", ID)
+        assert errors(reply) == [("PID^1^3", "204")]
+    assert msa(ris.send(oru(("ORD1", placer), ("PAT1^", "PAT3^")))) == ("AA", ID)
+
+
+def test_a_lenient_ris_files_it_under_the_surviving_patient(tmp_path, clock, oru, msa) -> None:
+    lenient = Ris(tmp_path, clock, accept_merged=True)
+    placer = lenient.order(patient_id="PAT1", accession="ACC1")
+    lenient.merge("PAT1", "PAT2")
+    assert msa(lenient.send(oru(("ORD1", placer)))) == ("AA", ID)
+    (result,) = lenient.inbox.results
+    assert lenient.patients.surviving(result.reading.patient_id) == "PAT2"
+
+
+def test_a_result_that_came_before_the_merge_is_acknowledged_again(ris, oru, msa) -> None:
+    ris.send(oru())
+    ris.merge("PAT1", "PAT2")
+    assert msa(ris.send(oru())) == ("AA", ID)
+
+
+def test_a_result_of_another_patient_is_still_refused_after_a_merge(ris, oru, msa) -> None:
+    placer = ris.order(patient_id="PAT1", accession="ACC1")
+    ris.merge("PAT1", "PAT2")
+    assert msa(ris.send(oru(("ORD1", placer), ("PAT1^", "PAT9^")))) == ("AE", ID)
+
+
+def test_a_result_is_withdrawn_once_and_comes_back_as_a_correction_alone(ris, oru, msa) -> None:
+    def withdrawal(control_id: str):
+        changes = [("CT|P\r", "CT|X\r"), ("|||P\r", "|||X\r"), ("|||P|", "|||X|"), (ID, control_id)]
+        return oru(*changes, ("|4123.5|", "||"))
+
+    assert msa(ris.send(withdrawal("W0"))) == ("AE", "W0")
+    ris.send(oru())
+    assert [msa(ris.send(withdrawal(name)))[0] for name in ("W1", "W1", "W2")] == ["AA", "AA", "AE"]
+    assert ris.inbox.results[0].reading.measurements[0].number == -780
+    assert msa(ris.send(oru((ID, "P2"))))[0] == "AE"
+    assert msa(ris.send(oru((ID, "C2"), ("CT|P\r", "CT|C\r"))))[0] == "AA"
+    assert [step.status for step in ris.inbox.results[0].history] == ["P", "X", "C"]
+
+
+def test_a_withdrawal_leaves_no_observation_that_holds(ris, oru) -> None:
+    ris.send(oru())
+    reply = ris.send(oru(("CT|P\r", "CT|X\r"), (ID, "W1")))
+    assert errors(reply) == [(f"OBX^{number}^11", "207") for number in range(1, 6)]
 
 
 def test_the_refused_are_still_known_after_a_restart(ris, oru, tmp_path, clock) -> None:

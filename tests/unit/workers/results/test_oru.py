@@ -1,4 +1,4 @@
-"""The ORU's must-list (standards.md section 3) and the acknowledgements, above all what no validator looks at."""
+"""The ORU's must-list (standards.md section 3), above all what no validator looks at."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from router.contract import Order, control_id
-from router.errors import RisUnreachable
 from workers.results import ResultUids
-from workers.results.oru import encode_oru, oru_control_id, parse_ack
+from workers.results.oru import encode_oru, oru_control_id
 
 ORDER = Order(
     placer="ORD1^RIS",
@@ -219,38 +218,3 @@ def test_a_patient_without_a_name_has_a_name_of_unknown_type(make: Any, source: 
     headers = tuple(make.copy(header, PatientName="") for header in source.headers)
     (pid,) = rows(message(make, replace(source, headers=headers)), "PID")
     assert pid[5] == "^^^^^^U"
-
-
-def ack(code: str, control: str, tail: str = "") -> bytes:
-    text = f"MSH|^~\\&|RIS|H|MEDAI|AI|20260314||ACK^R01|77|P|2.5.1\rMSA|{code}|{control}|some words\r{tail}"
-    return text.encode()
-
-
-def test_an_acknowledgement_gives_code_text_and_error() -> None:
-    read = parse_ack(ack("AE", "ME", "ERR||PID^1^5|101^Required field missing^HL70357|E\r"), "ME")
-    assert (read.code, read.text, read.error_code) == ("AE", "some words", "101")
-
-
-@pytest.mark.parametrize("code", ["AA", "AE", "AR", "CA", "CE", "CR"])
-def test_every_acknowledgement_code_is_read(code: str) -> None:
-    assert parse_ack(b"\x0b" + ack(code, "ME") + b"\x1c\r", "ME").code == code
-
-
-def test_an_older_error_segment_is_read_too() -> None:
-    assert parse_ack(ack("AR", "ME", "ERR|PID^1^5^203&Unsupported version id\r"), "ME").error_code == "203"
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (ack("AA", "OTHER"), "another message"),
-        (ack("ZZ", "ME"), "without a usable"),
-        (b"MSH|^~\\&|RIS\r", "without a usable"),
-        (b"MSH", "not HL7"),
-        (b"garbage", "not HL7"),
-        (b"", "not HL7"),
-    ],
-)
-def test_an_answer_that_acknowledges_nothing_means_send_again(data: bytes, reason: str) -> None:
-    with pytest.raises(RisUnreachable, match=reason):
-        parse_ack(data, "ME")

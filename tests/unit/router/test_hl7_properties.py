@@ -1,0 +1,147 @@
+"""Whatever bytes a RIS sends, an order is taken or refused in words, and every message gets an answer."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hl7_mock import message as mock
+from hl7_mock import mllp as mock_mllp
+from hl7_mock.checks import check_header, check_result
+from router import hl7, mllp
+from router.errors import RisUnreachable
+from router.hl7 import BadMessage
+from router.ris import parse_ack
+
+EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+ORDER = (
+    "MSH|^~\\&|RIS|HOSPITAL|MEDAI|AI|20260102030405+0100||ORM^O01^ORM_O01|ID1|P|2.5.1||||||UNICODE UTF-8\r"
+    "PID|1||MRN1^^^HOSPITAL^MR~X2^^^Y^PI||Muster^\u00c4nne||19700101|F\r"
+    "PV1|1|O|||||||||||||||||V1\r"
+    "ORC|NW|P1|F1|||||||20260102\r"
+    "OBR|1|P1|F1|CODE^Text^L||||||||||||||ACC1|RP1|SPS1||||CT|||^^^^^S\r"
+    "ZDS|1.2.3^MEDAI^Application^DICOM\r"
+).encode()
+RESULT = (
+    b"MSH|^~\\&|MEDAI|AI|RIS|HOSPITAL|20260102030405+0000||ORU^R01^ORU_R01|R1|P|2.5.1||||||UNICODE UTF-8\r"
+    b"PID|1||MRN1^^^HOSPITAL^MR||A^B\rOBR|1||F1|C^T^L|||20260102|||||||||||ACC1||||20260102||CT|P\r"
+    b"OBX|1|HD|113014^DICOM Study^DCM||1.2.3||||||P\r"
+)
+ACK = b"MSH|^~\\&|RIS|H|MEDAI|AI|20260102||ACK^R01^ACK|A1|P|2.5.1\rMSA|AE|R1|text\rERR||PID^1^3|101^Missing^HL70357|E\r"
+TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
+    """A sound message with parts cut, doubled, exchanged for other bytes."""
+    data = bytearray(whole)
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(data)))
+        end = draw(st.integers(at, min(len(data), at + 30)))
+        new = draw(
+            st.one_of(
+                st.binary(max_size=8),
+                st.sampled_from([b"|", b"^", b"~", b"\\", b"&", b"\r", b"\n", b'""', b"\\X", b"MSH|"]),
+            )
+        )
+        data[at:end] = new * draw(st.integers(1, 3))
+    return bytes(data)
+
+
+def answered(data: bytes) -> None:
+    """It is taken or refused, and acknowledged either way."""
+    try:
+        header, _ = hl7.parse(data)
+        ack = hl7.acknowledge(header, "AA", now=1.7e9)
+    except BadMessage as error:
+        ack = hl7.acknowledge(hl7.header(data), error.ack, now=1.7e9, error=error)
+    answer = mock.parse(ack)
+    assert answer.segments[1].raw(1)[1] in "AER"
+
+
+@EXAMPLES
+@given(
+    st.one_of(st.binary(max_size=500), st.binary(max_size=300).map(lambda rest: b"MSH|^~\\&|" + rest), mutated(ORDER))
+)
+def test_any_message_is_taken_or_refused_and_always_acknowledged(data: bytes) -> None:
+    answered(data)
+
+
+@settings(EXAMPLES, max_examples=25)
+@given(st.sampled_from(["bars", "repeats", "parts", "segments", "escapes"]), st.integers(1, 60))
+def test_a_message_of_nothing_but_marks_is_answered_soon(kind: str, thousands: int) -> None:
+    mark = {"bars": b"|", "repeats": b"~", "parts": b"^", "segments": b"\rOBX", "escapes": b"\\"}[kind]
+    began = time.monotonic()
+    answered(ORDER + b"NTE|1||" + mark * (1000 * thousands))
+    assert time.monotonic() - began < 20
+
+
+def test_eight_megabytes_of_marks_are_refused_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(BadMessage, match="more than 20000 fields"):
+        hl7.parse(ORDER + b"|" * (8 * 1024 * 1024 - 1000))
+    assert hl7.header(ORDER + b"|" * (8 * 1024 * 1024 - 1000)) is not None
+    assert time.monotonic() - began < 5
+
+
+@EXAMPLES
+@given(TEXT)
+def test_what_is_escaped_is_unescaped_to_the_same(text: str) -> None:
+    assert hl7.unescape(hl7.escape(text)) == text.replace("\r", "\n")
+    assert mock.unescape(mock.escape(text)) == text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@EXAMPLES
+@given(st.text(max_size=60), st.sampled_from(["|^~\\&", "!@#$%", "*+?.(", "|^~[]"]))
+def test_unescaping_never_fails_whatever_the_marks(text: str, marks: str) -> None:
+    hl7.unescape(text, marks)
+
+
+@EXAMPLES
+@given(st.lists(st.binary(max_size=50).map(lambda b: b.translate(None, b"\x0b\x1c")), max_size=5), st.data())
+def test_messages_come_whole_however_the_stream_is_cut(messages: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(data.draw(st.sampled_from([b"", b"\r\n", b"noise"])) + mllp.frame(m) for m in messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    ours, theirs = mllp.Frames(), mock_mllp.Framer()
+    assert [m for piece in pieces for m in ours.feed(piece)] == messages
+    assert [m for piece in pieces for m in theirs.feed(piece)] == messages
+
+
+@EXAMPLES
+@given(st.lists(st.binary(max_size=80), max_size=6))
+def test_any_stream_gives_messages_or_too_long(pieces: list[bytes]) -> None:
+    for frames, too_long in (
+        (mllp.Frames(100), mllp.FrameTooLong),
+        (mock_mllp.Framer(100), mock_mllp.FrameTooLongError),
+    ):
+        try:
+            for piece in pieces:
+                assert all(len(message) <= 100 for message in frames.feed(b"\x0b" + piece))
+        except too_long:
+            pass
+
+
+@EXAMPLES
+@given(st.one_of(st.binary(max_size=300), st.binary(max_size=200).map(lambda rest: b"MSH|^~\\&|" + rest), mutated(ACK)))
+def test_any_acknowledgement_is_read_or_asks_for_another_try(data: bytes) -> None:
+    with contextlib.suppress(RisUnreachable):
+        assert parse_ack(data, "R1").code in {"AA", "AE", "AR", "CA", "CE", "CR"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # hl7types tells of segments that it does not know
+@EXAMPLES
+@given(
+    st.one_of(st.binary(max_size=300), st.binary(max_size=200).map(lambda rest: b"MSH|^~\\&|" + rest), mutated(RESULT))
+)
+def test_the_mock_ris_reads_any_message_or_says_that_it_cannot(data: bytes) -> None:
+    try:
+        message = mock.parse(data)
+    except mock.UnreadableMessageError:
+        return
+    check_header(message)
+    check_result(message)
