@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +26,24 @@ CARD = ModelCard(name="mr_brain", title="Bright ball", version="1", fingerprint=
 
 @dataclass
 class BallModel:
-    """Takes ``seconds`` and finds what is brighter than 400."""
+    """Takes ``seconds`` and finds what is brighter than ``limit``."""
 
     seconds: float = 0.0
     spec: InputSpec = SPEC
     card: ModelCard = CARD
     segments: tuple[Segment, ...] = (BALL,)
     calls: int = 0
+    limit: float = 400.0
+    after: Callable[[], None] | None = None
+    """What happens in the world while it reads."""
 
     def segment(self, volume: Volume) -> Segmentation:
         """Threshold."""
         self.calls += 1
         time.sleep(self.seconds)
-        labels = (volume.voxels > 400).astype(np.uint8)
+        if self.after is not None:
+            self.after()
+        labels = (volume.voxels > self.limit).astype(np.uint8)
         if not labels.any():
             raise ModelRefused("nothing is bright in this series")
         return Segmentation(labels=labels, segments=self.segments, geometry=volume.geometry, model=self.card)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from router import log as logs
 from router import settings as configuration
-from router.errors import MedaiError, SettingsError
+from router.errors import MedaiError, SettingsError, failed
 from router.settings import Settings
+from router.tracing import require
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,13 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SettingsError as error:
-        print(f"medai: {error}", file=sys.stderr)
-        return 2
+        return failed(options, str(error), 2)
     except MedaiError as error:
         if getattr(options, "json", False):
             print(json.dumps({"ok": False, "reason": str(error)}, indent=2))
-        print(f"medai: {error}", file=sys.stderr)
-        return 1
+        return failed(options, str(error), 1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -69,6 +68,7 @@ def cmd_worker(options: argparse.Namespace) -> int:
     if options.queue:
         os.environ["MEDAI_WORKER__QUEUE"] = options.queue  # the child process reads the settings again
     settings = configuration.load(config)
+    require(settings.tracing)
     logs.configure(level=settings.log.level, style=settings.log.format, process="worker")
     wait_for_ledger(settings)
     from workers.app import run_worker

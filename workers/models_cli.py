@@ -16,7 +16,7 @@ from models.bundle import Description, read_metadata
 from models.errors import ModelUnavailable
 from models.registry import SHIPPED, Registry
 from router import settings as configuration
-from router.errors import SettingsError
+from router.errors import SettingsError, failed
 from router.settings import Settings
 
 EXAMPLE = """\
@@ -62,13 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SettingsError as error:
-        print(f"medai: {error}", file=sys.stderr)
-        return 2
+        return failed(options, str(error), 2)
     except ModelUnavailable as error:
         if options.json and options.run is not cmd_add:
             _print({"ok": False, "reason": str(error)})
-        print(f"medai: {error}", file=sys.stderr)
-        return 1
+        return failed(options, str(error), 1)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -91,12 +89,16 @@ def make_parser() -> argparse.ArgumentParser:
     add.add_argument("--replace", action="store_true", help="where the name is taken; the former version is kept")
     add.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="longest dry run (default 600)")
     add.add_argument("--example", action="store_true", help="print a whole metadata.json and stop")
-    _command(commands, "list", cmd_list, "all models, and whether they can run here")
-    show = _command(commands, "show", cmd_show, "what a model reads, draws and is made of")
+    text, example = "all models, and whether they can run here", "example: medai models list --json"
+    _command(commands, "list", cmd_list, text, example)
+    text, example = "what a model reads, draws and is made of", "example: medai models show mr_hippocampus"
+    show = _command(commands, "show", cmd_show, text, example)
     show.add_argument("name")
-    gone = _command(commands, "remove", cmd_remove, "take an added model out of use; 'rollback' brings it back")
+    text, example = "take an added model out of use; 'rollback' brings it back", "example: medai models remove my_lungs"
+    gone = _command(commands, "remove", cmd_remove, text, example)
     gone.add_argument("name")
-    back = _command(commands, "rollback", cmd_rollback, "use an earlier version of an added model again")
+    text, example = "use an earlier version of an added model again", "example: medai models rollback my_lungs"
+    back = _command(commands, "rollback", cmd_rollback, text, example)
     back.add_argument("name")
     back.add_argument("--version", help="which (default: the one before)")
     return parser
@@ -147,8 +149,7 @@ def cmd_add(options: argparse.Namespace) -> int:
         print(ABOUT_EXAMPLE, file=sys.stderr)
         return 0
     if options.path is None:
-        print("medai: give the path of a model, or --example", file=sys.stderr)
-        return 2
+        return failed(options, "give the path of a model, or --example", 2)
     from models.adding import Step, add  # imports torch
 
     folder = options.to or load_settings(options).models.adds_to

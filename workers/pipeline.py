@@ -8,7 +8,7 @@ retries).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -16,13 +16,16 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
+from models.case_figures import Figure, case_figures
 from models.errors import ModelsError, ModelUnavailable
 from models.inference import Segmenter
 from models.preprocess import series_to_volume
 from models.volume import Check, Segmentation, Stack
 from router.contract import Job, StampName
 from router.errors import PermanentError, TemporaryError
-from router.settings import Settings
+from router.patients import Aliases, same_patient
+from router.settings import Settings, WorkerSettings
+from workers.dicom_file import drop_unreadable
 from workers.results import Results, encode_all
 
 
@@ -43,12 +46,16 @@ class Ports(Protocol):
         """The model that reads them."""
         ...
 
+    def aliases(self) -> Aliases:
+        """Which patients the RIS has merged."""
+        ...
+
     def stamp(self, job: Job, name: StampName) -> None:
         """A stage is done; raises LeaseLost when the job is no longer ours."""
         ...
 
     def store(self, job: Job, results: Results) -> None:
-        """Put SEG, SR and key image into the archive, the ORU where it will be sent from."""
+        """Keep SEG, SR, key image and ORU where they will be delivered from."""
         ...
 
 
@@ -57,7 +64,7 @@ def run(job: Job, ports: Ports, *, created_at: datetime) -> Results:
     images = ports.fetch(job)
     ports.stamp(job, StampName.FETCHED)
     with understandable():
-        stack = prepare(images, threads=ports.settings.worker.fetch_threads)
+        stack = prepare(images, ports.settings.worker)
         del images  # the volume holds the voxels now: do not hold them twice
         ports.stamp(job, StampName.PREPARED)
         looked = ports.look(job, stack)
@@ -65,22 +72,44 @@ def run(job: Job, ports: Ports, *, created_at: datetime) -> Results:
         segmentation.geometry.require_same(stack.volume.geometry, what="mask and image")
         segmentation = segmentation.checked(looked) if looked else segmentation
         ports.stamp(job, StampName.INFERRED)
-        job, segmentation = join_order(job, stack.datasets[0], segmentation)
+        job, segmentation = join_order(job, stack.datasets[0], segmentation, ports.aliases)
         results = encode_all(stack, segmentation, job, ports.settings, created_at=created_at)
+        results = replace(results, figures=figures_of(stack, segmentation))
     ports.stamp(job, StampName.ENCODED)
     ports.store(job, results)
     return results
 
 
-def prepare(images: Sequence[Dataset], *, threads: int) -> Stack:
+def figures_of(stack: Stack, segmentation: Segmentation) -> dict[str, Figure]:
+    """What tells whether the model was shown what it was trained on; nothing in it tells whose image it was."""
+    header = stack.datasets[0]
+    return case_figures(
+        stack.volume,
+        segmentation.labels,
+        [segment.number for segment in segmentation.segments],
+        manufacturer=str(header.get("Manufacturer") or ""),
+        device=str(header.get("ManufacturerModelName") or ""),
+    )
+
+
+def prepare(images: Sequence[Dataset], worker: WorkerSettings) -> Stack:
     """One regular volume, or NotAVolume with the slice that is wrong."""
-    return series_to_volume(images, threads=threads)
+    stack = series_to_volume(images, threads=worker.fetch_threads, max_bytes=worker.max_series_bytes)
+    drop_unreadable(stack.datasets[0])  # the header that speaks for the study in every result
+    return stack
 
 
-def join_order(job: Job, image: Dataset, segmentation: Segmentation) -> tuple[Job, Segmentation]:
-    """Leave out an order for another patient than the images': its numbers must not carry this result to the RIS."""
+def join_order(
+    job: Job, image: Dataset, segmentation: Segmentation, aliases: Callable[[], Aliases]
+) -> tuple[Job, Segmentation]:
+    """Leave out an order for another patient than the images': its numbers must not carry this result to the RIS.
+
+    Patients whom the RIS has merged (``aliases``) are one.
+    """
     patient = str(image.get("PatientID") or "").strip()
     if job.order is None or not job.order.patient_id or job.order.patient_id.strip() == patient:
+        return job, segmentation
+    if same_patient(patient, job.order.patient_id, aliases()):
         return job, segmentation
     note = "the order with this accession number names another patient than the images: it was left out, please check"
     return replace(job, order=None), replace(segmentation, warnings=(*segmentation.warnings, note))

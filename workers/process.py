@@ -23,6 +23,7 @@ from models.registry import Registry
 from models.volume import Check, Plausibility, Segmentation, Stack, Volume
 from router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
 from router.errors import PermanentError
+from router.patients import Aliases
 from router.settings import Settings
 from workers import pipeline
 from workers.deliver import to_bytes
@@ -69,6 +70,10 @@ class FilePorts:
         self.stamps[name.value] = time.time()
         self.report(f"{name.value.replace('_', ' ')}")
 
+    def aliases(self) -> Aliases:
+        """No RIS, no merges."""
+        return Aliases()
+
     def store(self, job: Job, results: Results) -> None:
         """Write every file under a temporary name, then rename: a reader never sees half a file."""
         content = {f"{kind}.dcm": to_bytes(dataset) for kind, dataset in results.objects.items()}
@@ -105,7 +110,15 @@ def process(
         raise PermanentError(f"{out} cannot be made a folder for the results: {error.strerror}") from error
     if path.is_file() and path.name.lower().endswith(NIFTI):
         watch = Watch(registry, settings.worker.guard)
-        return process_nifti(path, out, registry=registry, watch=watch, model=model, report=report)
+        return process_nifti(
+            path,
+            out,
+            registry=registry,
+            watch=watch,
+            model=model,
+            report=report,
+            max_bytes=settings.worker.max_series_bytes,
+        )
     return process_dicom(path, out, settings=settings, registry=registry, model=model, series=series, report=report)
 
 
@@ -120,7 +133,7 @@ def process_dicom(
     report: Report,
 ) -> dict[str, Any]:
     """A folder or zip of DICOM."""
-    chosen = read_series(path, number=series)
+    chosen = read_series(path, number=series, worker=settings.worker)
     report(chosen.reason)
     segmenter = choose(registry, chosen.images[0].get("Modality", ""), model)
     job = local_job(chosen.images, segmenter)
@@ -151,13 +164,13 @@ def local_job(images: Sequence[Dataset], segmenter: Segmenter) -> Job:
 
 
 def process_nifti(
-    path: Path, out: Path, *, registry: Registry, watch: Watch, model: str | None, report: Report
+    path: Path, out: Path, *, registry: Registry, watch: Watch, model: str | None, report: Report, max_bytes: int
 ) -> dict[str, Any]:
     """A NIfTI volume: there is no patient to write DICOM about, so a mask and a picture come out."""
     segmenter = choose(registry, "MR", model)
     began = time.time()
     with pipeline.understandable():
-        volume = nifti_to_volume(path, modality=sorted(segmenter.spec.modalities)[0])
+        volume = nifti_to_volume(path, modality=sorted(segmenter.spec.modalities)[0], max_bytes=max_bytes)
         report("prepared")
         looked = watch.look(segmenter.card.name, volume)
         segmentation = segmenter.segment(volume)

@@ -6,9 +6,10 @@ is long done claims nothing and does nothing. Next: pipeline.py (the work itself
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -18,18 +19,30 @@ from pydicom.dataset import Dataset
 from models.errors import ModelRefused
 from models.inference import Segmenter
 from models.volume import Check, Stack
-from router.contract import Job, JobState, StampName
-from router.errors import LeaseLost, PermanentError, TemporaryError
+from router import processes
+from router.contract import Failure, Job, JobState, StampName
+from router.errors import DiskFull, LeaseLost, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
 from router.ledger import Claim, Ledger
 from router.log import describe
 from router.orthanc import Orthanc
+from router.patients import Aliases
 from router.settings import Settings
+from router.tracing import NoTracer, Tracer
 from workers import deliver, guard, pipeline
 from workers.fetch import fetch
 from workers.lease import Lease
 from workers.results import Results
+from workers.scratch import is_full
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """The job that this worker holds now."""
+
+    job_id: str
+    token: str
 
 
 class Models(guard.Models, Protocol):
@@ -48,10 +61,14 @@ class ServerPorts:
         self._runner = runner
         self._claim = claim
         self._lease = lease
+        self._kept: list[deliver.Kept] = []
 
     def fetch(self, job: Job) -> Sequence[Dataset]:
         """The job's images from Orthanc."""
-        return fetch(job, self._runner.orthanc, threads=self.settings.worker.fetch_threads)
+        ledger = self._runner.ledger
+        return fetch(
+            job, self._runner.orthanc, self.settings.worker, tell=lambda digest: ledger.read_content(job.job_id, digest)
+        )
 
     def look(self, job: Job, stack: Stack) -> Check | None:
         """By the model's guard."""
@@ -61,21 +78,28 @@ class ServerPorts:
         """From the registry; it stays loaded for the next job."""
         return self._runner.models.load(name)
 
+    def aliases(self) -> Aliases:
+        """As the router heard of them."""
+        return self._runner.ledger.aliases()
+
     def stamp(self, job: Job, name: StampName) -> None:
         """Record the stage, unless the job was lost meanwhile."""
         self._lease.check()
         self._runner.ledger.stamp(job.job_id, name, self._runner.clock())
 
     def store(self, job: Job, results: Results) -> None:
-        """Into the archive, and what is owed into the ledger."""
+        """Into the ledger, with what is owed to every destination."""
+        self._lease.check()
         runner = self._runner
-        deliver.store(
-            self._claim,
-            results,
-            orthanc=runner.orthanc,
-            ledger=runner.ledger,
-            settings=self.settings,
-            clock=runner.clock,
+        self._kept = deliver.keep(
+            self._claim, results, ledger=runner.ledger, settings=self.settings, now=runner.clock()
+        )
+
+    def hand_over(self) -> JobState:
+        """Into the archive, and the rest to the courier."""
+        runner = self._runner
+        return deliver.hand_over(
+            self._claim, self._kept, orthanc=runner.orthanc, ledger=runner.ledger, clock=runner.clock
         )
 
 
@@ -90,6 +114,8 @@ class JobRunner:
         ledger: Ledger,
         models: Models,
         worker: str,
+        versions: Mapping[str, str] | None = None,
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -98,62 +124,114 @@ class JobRunner:
         self.models = models
         self.watch = guard.Watch(models, settings.worker.guard)
         self.worker = worker
+        self.versions = versions
+        self.tracer = tracer or NoTracer()
         self.clock = clock
-        self.current: str | None = None
+        self.current: Held | None = None
+        self.stopping = threading.Event()
+        self.alarm = ""
+        """What a person must do before this worker goes on; empty: nothing."""
+        self._process = processes.identity()
+        self._archive_away = False
 
     def read(self, job_id: str) -> JobState | None:
-        """Do what is left of a job; None when there was nothing to claim."""
-        claim = self.ledger.claim(job_id, worker=self.worker, lease_s=self.settings.worker.lease_s, now=self.clock())
+        """Do a job; None when there was nothing to claim."""
+        if self.stopping.is_set() or not self._may_begin():
+            return None
+        claim = self.ledger.claim(
+            job_id,
+            worker=self.worker,
+            process=self._process,
+            versions=self.versions,
+            lease_s=self.settings.worker.lease_s,
+            longest_s=self.settings.worker.retry_max_s,
+            now=self.clock(),
+        )
         if claim is None:
             log.info("nothing_to_claim", job=job_id)
             return None
-        self.current = job_id
         log.info("claimed", job=job_id, route=claim.job.route, model=claim.job.model, attempt=claim.job.attempt)
+        lease = Lease(self.ledger, job_id, claim.token, lease_s=self.settings.worker.lease_s, clock=self.clock)
+        self.current = Held(job_id=job_id, token=claim.token)
         try:
-            with Lease(
-                self.ledger, job_id, claim.token, lease_s=self.settings.worker.lease_s, clock=self.clock
-            ) as lease:
-                return self._guarded(claim, lease)
+            with lease:
+                state = self._guarded(claim, lease)
         finally:
             self.current = None
+        self.tracer.attempted(job_id, worker=self.worker)
+        return state
+
+    def _may_begin(self) -> bool:
+        """Whether a job can get anywhere: a claim that must fail would only use the job's patience up.
+
+        A message that is left is missed by the sweeper, which sends it again.
+        """
+        if not self.ledger.fits():
+            log.error("other_version", reason="the ledger's tables are another version's: update this worker")
+            return False
+        if self._archive_away:
+            try:
+                self.orthanc.system()
+            except MedaiError:
+                return False
+            self._archive_away = False
+            log.info("archive_is_back")
+        return True
+
+    def hand_back(self, *, reason: str = "its worker was stopped", crashed: bool = False) -> None:
+        """Give the running job back, because this worker must stop: another reads it."""
+        current = self.current
+        if current is None:
+            return
+        now = self.clock()
+        try:
+            self.ledger.release(current.job_id, current.token, reason=reason, not_before=now, crashed=crashed, now=now)
+            log.info("handed_back", job=current.job_id)
+            self.tracer.attempted(current.job_id, worker=self.worker)
+        except MedaiError as error:
+            log.warning("not_handed_back", job=current.job_id, reason=describe(error))
 
     def _guarded(self, claim: Claim, lease: Lease) -> JobState | None:
         job_id = claim.job.job_id
         try:
-            self._work(claim, lease)
+            state = self._work(claim, lease)
         except LeaseLost as error:
             log.warning("lease_lost", job=job_id, reason=str(error))
             return None
         except TemporaryError as error:
             return self._later(claim, error)
         except PermanentError as error:
+            if is_full(error):  # a library could not write, and its caller blamed the images
+                return self._later(claim, DiskFull("the worker's disk is full: free some space"))
             log.warning("job_failed", job=job_id, reason=str(error))
             refused = isinstance(error.__cause__, ModelRefused)
-            self.ledger.finish(job_id, claim.token, JobState.FAILED, str(error), self.clock(), refused=refused)
-            return JobState.FAILED
+            return self.ledger.fail(job_id, claim.token, Failure.IMAGES, str(error), self.clock(), refused=refused)
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a library must cost a retry, not the job
+            if is_full(error):
+                return self._later(claim, DiskFull("the worker's disk is full: free some space"))
             return self._crashed(claim, error)
-        self.ledger.finish(job_id, claim.token, JobState.DONE, "", self.clock())
-        log.info("job_done", job=job_id)
-        return JobState.DONE
+        self.alarm = ""
+        log.info("job_read", job=job_id, now=state.value)
+        return state
 
-    def _work(self, claim: Claim, lease: Lease) -> None:
-        if not claim.stored:
-            created = datetime.fromtimestamp(claim.created_at, tz=UTC).astimezone()  # results carry local time
-            pipeline.run(claim.job, ServerPorts(self, claim, lease), created_at=created)
-            owed = self.ledger.pending_deliveries(claim.job.job_id)
-            claim = replace(claim, stored=True, pending_deliveries=owed)
-        lease.check()
-        deliver.deliver(claim, orthanc=self.orthanc, ledger=self.ledger, settings=self.settings, clock=self.clock)
+    def _work(self, claim: Claim, lease: Lease) -> JobState:
+        created = datetime.fromtimestamp(claim.created_at, tz=UTC).astimezone()  # results carry local time
+        ports = ServerPorts(self, claim, lease)
+        pipeline.run(claim.job, ports, created_at=created)
+        return ports.hand_over()
 
     def _later(self, claim: Claim, error: TemporaryError) -> JobState:
         now = self.clock()
         policy = self.settings.worker
-        if now - claim.created_at > policy.give_up_h * 3600:
+        if isinstance(error, DiskFull):
+            self.alarm = str(error)
+            log.error("disk_full", job=claim.job.job_id, reason=str(error))
+        self._archive_away = self._archive_away or isinstance(error, OrthancUnreachable)
+        if now - claim.give_up_from > policy.give_up_h * 3600:
             reason = f"given up after {policy.give_up_h:g} hours: {error}"
-            self.ledger.finish(claim.job.job_id, claim.token, JobState.FAILED, reason, now)
-            return JobState.FAILED
-        wait_s = error.retry_after_s or min(policy.retry_max_s, policy.retry_s * 2 ** min(claim.job.attempt - 1, 16))
+            return self.ledger.fail(claim.job.job_id, claim.token, Failure.GAVE_UP, reason, now)
+        wait_s = error.retry_after_s or policy.retry_s * 2 ** min(claim.job.attempt - 1, 16)
+        wait_s = min(wait_s, policy.retry_max_s)  # a moment further ahead counts as past (jobs.unsent_jobs)
         log.warning("job_retries", job=claim.job.job_id, reason=str(error), after_s=wait_s)
         self.ledger.release(
             claim.job.job_id, claim.token, reason=str(error), not_before=now + wait_s, crashed=False, now=now
@@ -166,9 +244,7 @@ class JobRunner:
         log.error("unexpected_error", job=job_id, exc_info=error)
         reason = f"an unexpected error stopped the reading ({describe(error)})"
         if self.ledger.crashes(job_id) + 1 >= self.settings.worker.max_attempts:
-            self.ledger.finish(job_id, claim.token, JobState.FAILED, reason, now)
-            return JobState.FAILED
-        self.ledger.release(
-            job_id, claim.token, reason=reason, not_before=now + self.settings.worker.retry_s, crashed=True, now=now
-        )
+            return self.ledger.fail(job_id, claim.token, Failure.CRASH, reason, now)
+        wait_s = min(self.settings.worker.retry_s, self.settings.worker.retry_max_s)
+        self.ledger.release(job_id, claim.token, reason=reason, not_before=now + wait_s, crashed=True, now=now)
         return JobState.PENDING

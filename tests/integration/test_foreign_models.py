@@ -26,6 +26,7 @@ from models.preprocess import series_to_volume, to_axial
 from models.registry import Registry
 from models.volume import Labels, Volume
 from router.contract import JobState, Priority, sources_hash
+from router.courier import Courier
 from router.facts import FactsReader
 from router.ledger import Ledger, NewJob
 from router.orthanc import Orthanc
@@ -124,7 +125,8 @@ def test_a_job_reads_a_study_by_a_monai_bundle_that_was_added(tmp_path: Path) ->
         for data in study_files("a"):
             orthanc.post(data)
         job_id = job(ledger, client, model="bright", version=registry.card("bright").version)
-        assert runner.read(job_id) is JobState.DONE
+        assert runner.read(job_id) is JobState.DELIVERING
+        assert Courier(settings, ledger, client).round() == 1, "the RIS"
         seg = next(found for found in objects(orthanc) if found.Modality == "SEG")
         (result,) = ris.get("/results")
         client.close()

@@ -20,10 +20,12 @@ from servers import MockRis, OrthancServer, make_orthanc, make_ris, running
 
 from router import reports
 from router.contract import JobState, Priority, sources_hash
+from router.courier import Courier
 from router.facts import FactsReader
 from router.ledger import Ledger, NewJob
 from router.orthanc import Orthanc
 from router.settings import DicomDestination, Settings
+from router.sweeper import LeaseWatch
 from workers.tasks import JobRunner
 
 
@@ -36,6 +38,18 @@ class Site:
     ledger: Ledger
     runner: JobRunner
     models: BallModels
+
+    def read(self, job_id: str) -> JobState | None:
+        """Read a job, as a worker does, and deliver what it owes, as the router's courier does."""
+        state = self.runner.read(job_id)
+        self.deliver()
+        return JobState(self.story(job_id)["state"]) if state is JobState.DELIVERING else state
+
+    def deliver(self) -> int:
+        """One round of a courier."""
+        courier = Courier(self.runner.settings, self.ledger, self.runner.orthanc)
+        courier.park_unknown()
+        return courier.round()
 
     def job(
         self, name: str, *, slices: int = 16, destinations: tuple[str, ...] = ("archive", "ris"), **changes: Any
@@ -100,7 +114,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def test_a_job_leaves_seg_sr_and_key_image_in_the_archive_and_an_acknowledged_oru_at_the_ris(site: Site) -> None:
     job_id = site.job("a")
-    assert site.runner.read(job_id) is JobState.DONE
+    assert site.read(job_id) is JobState.DONE
     objects = site.objects("a")
     assert {modality: len(items) for modality, items in objects.items()} == {"MR": 16, "SEG": 1, "SR": 1, "OT": 1}
     story = site.story(job_id)
@@ -127,7 +141,7 @@ def test_the_seg_in_the_archive_is_the_mask_voxel_for_voxel(site: Site) -> None:
 
 def test_a_message_that_comes_twice_does_nothing_the_second_time(site: Site) -> None:
     job_id = site.job("a")
-    site.runner.read(job_id)
+    site.read(job_id)
     assert site.runner.read(job_id) is None
     assert site.models.model.calls == 1
     assert site.ris.get("/stats")["received"] == 1
@@ -144,37 +158,60 @@ def test_a_retry_after_a_crash_in_storing_leaves_each_object_once(site: Site, mo
         return real(data)
 
     monkeypatch.setattr(site.runner.orthanc, "store", dies_after_one)
-    assert site.runner.read(job_id) is JobState.PENDING
-    time.sleep(0.15)
-    assert site.runner.read(job_id) is JobState.DONE
+    site.runner.read(job_id)
+    assert site.story(job_id)["state"] == "delivering", "read: only what is owed is left"
+    assert site.deliver() == 2
+    assert site.story(job_id)["state"] == "done"
+    assert site.models.model.calls == 1
     assert [len(site.objects("a")[m]) for m in ("SEG", "SR", "OT")] == [1, 1, 1]
 
 
 def test_a_ris_that_is_away_costs_time_and_no_second_inference(site: Site) -> None:
     job_id = site.job("a")
     site.ris.kill()
-    assert site.runner.read(job_id) is JobState.PENDING
-    assert "RIS" in site.story(job_id)["reason"]
+    assert site.read(job_id) is JobState.DELIVERING
+    assert "RIS" in site.story(job_id)["deliveries"][-1]["error"]
     assert len(site.objects("a")["SEG"]) == 1
     site.ris.start()
-    time.sleep(0.3)
-    assert site.runner.read(job_id) is JobState.DONE
+    time.sleep(2.1)
+    assert site.deliver() == 1
+    assert site.story(job_id)["state"] == "done"
+    assert site.models.model.calls == 1
+
+
+def test_an_archive_that_is_away_when_results_are_ready_costs_no_second_inference(site: Site) -> None:
+    job_id = site.job("a")
+    site.models.model.after = site.orthanc.kill
+    assert site.read(job_id) is JobState.DELIVERING
+    site.models.model.after = None
+    site.orthanc.start()
+    time.sleep(2.1)
+    courier = Courier(site.runner.settings, site.ledger, site.runner.orthanc)
+    assert [courier.round(), courier.round()] == [2, 0], "the archive, then the RIS"
+    assert site.story(job_id)["state"] == "done"
+    assert [len(site.objects("a")[m]) for m in ("SEG", "SR", "OT")] == [1, 1, 1]
     assert site.models.model.calls == 1
 
 
 def test_a_ris_that_refuses_ends_the_job_with_its_reason(site: Site) -> None:
     site.ris.post("/faults", {"kind": "ae", "count": 1})
     job_id = site.job("a")
-    assert site.runner.read(job_id) is JobState.FAILED
+    assert site.read(job_id) is JobState.FAILED
     assert "answered AE" in site.story(job_id)["reason"]
+    (letter,) = site.ledger.dead_letters()
+    assert letter.id == f"{job_id}/ris"
+    assert site.ledger.retry(letter, time.time())
+    assert site.deliver() == 1
+    assert site.story(job_id)["state"] == "done"
+    assert site.ledger.dead_letters() == []
 
 
 def test_a_late_slice_makes_a_superseding_revision(site: Site) -> None:
     first = site.job("a")
-    site.runner.read(first)
+    site.read(first)
     second = site.job("a", slices=17)
     assert second != first
-    assert site.runner.read(second) is JobState.DONE
+    assert site.read(second) is JobState.DONE
     reports_ = sorted(site.objects("a")["SR"], key=lambda sr: sr.SeriesNumber)
     assert len(reports_) == 2
     named = reports_[1].PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
@@ -189,10 +226,10 @@ def test_bad_images_end_the_job_with_a_reason_and_the_next_study_is_read(site: S
         site.orthanc.post(data)
     uneven = site.order_reading("bad2")
     good = site.job("good")
-    assert site.runner.read(bad) is JobState.DONE
-    assert site.runner.read(uneven) is JobState.FAILED
+    assert site.read(bad) is JobState.DONE
+    assert site.read(uneven) is JobState.FAILED
     assert "mm apart" in site.story(uneven)["reason"]
-    assert site.runner.read(good) is JobState.DONE
+    assert site.read(good) is JobState.DONE
 
 
 def test_an_error_of_ours_is_retried_then_ends_with_its_place_and_without_the_patient(
@@ -205,12 +242,13 @@ def test_an_error_of_ours_is_retried_then_ends_with_its_place_and_without_the_pa
     job_id = site.job("a")
     assert site.runner.read(job_id) is JobState.PENDING
     time.sleep(0.15)
-    assert site.runner.read(job_id) is JobState.FAILED
+    assert site.read(job_id) is JobState.FAILED
     reason = site.story(job_id)["reason"]
     assert "KeyError at integration/test_worker.py" in reason
     assert "Planted" not in reason
 
 
+@pytest.mark.alone
 def test_a_job_that_is_taken_back_while_it_runs_stores_nothing(site: Site) -> None:
     site.models.model.seconds = 1.0
     job_id = site.job("a")
@@ -222,19 +260,21 @@ def test_a_job_that_is_taken_back_while_it_runs_stores_nothing(site: Site) -> No
     second = site.order_reading("a")
     thread.join()
     assert "SEG" not in site.objects("a")
-    assert site.runner.read(second) is JobState.DONE
+    assert site.read(second) is JobState.DONE
     assert len(site.objects("a")["SEG"]) == 1
 
 
+@pytest.mark.alone
 def test_a_lease_is_renewed_while_a_long_job_runs(site: Site) -> None:
     site.models.model.seconds = 5.0
     job_id = site.job("a")
     thread = threading.Thread(target=site.runner.read, args=(job_id,))
     thread.start()
+    watch = LeaseWatch(site.runner.settings.worker.lease_s)
     while thread.is_alive():
-        assert site.ledger.reclaim(time.time(), max_crashes=5) == []
+        assert watch.silent(site.ledger.held_jobs()) == []
         time.sleep(0.2)
-    assert site.story(job_id)["state"] == "done"
+    assert site.story(job_id)["state"] == "delivering"
 
 
 def test_a_second_dicom_node_gets_the_results_too(site: Site, tmp_path: Path) -> None:
@@ -246,9 +286,10 @@ def test_a_second_dicom_node_gets_the_results_too(site: Site, tmp_path: Path) ->
             update={"destinations": {"pacs2": DicomDestination(modality="second")}}
         )
         job_id = site.job("a", destinations=("archive", "pacs2", "ris"))
-        assert site.runner.read(job_id) is JobState.DONE
+        assert site.read(job_id) is JobState.DONE
         assert len(second.get("/instances")) == 3
     assert {item["destination"]: item["state"] for item in site.story(job_id)["deliveries"]} == {
+        "archive": "done",
         "pacs2": "done",
         "ris": "done",
     }

@@ -17,7 +17,8 @@ from models.errors import GeometryMismatch, ModelRefused, ModelsError, ModelUnav
 from models.volume import Check, Segmentation, Stack, Volume
 from router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
 from router.errors import LeaseLost, PermanentError, TemporaryError
-from router.settings import Settings
+from router.patients import Aliases, Patient
+from router.settings import Settings, WorkerSettings
 from workers import pipeline
 from workers.pipeline import join_order, understandable
 from workers.results import Results
@@ -57,6 +58,9 @@ class MemoryPorts:
     def model(self, name: str) -> Any:
         assert name == "mr_brain"
         return self.segmenter
+
+    def aliases(self) -> Aliases:
+        return Aliases()
 
     def stamp(self, job: Job, name: StampName) -> None:
         if name.value == self.lost_at:
@@ -168,7 +172,7 @@ def test_other_errors_are_left_as_they_are() -> None:
 
 @pytest.fixture(scope="module")
 def found() -> Segmentation:
-    return BallModel().segment(pipeline.prepare([slice_of(n, study="a") for n in range(16)], threads=1).volume)
+    return BallModel().segment(pipeline.prepare([slice_of(n, study="a") for n in range(16)], WorkerSettings()).volume)
 
 
 def image(patient: str | None) -> Dataset:
@@ -180,7 +184,7 @@ def image(patient: str | None) -> Dataset:
 
 @pytest.mark.parametrize("order", [None, Order(placer="P1"), Order(placer="P1", patient_id=" MRN7 ")])
 def test_an_order_for_the_same_patient_or_for_nobody_stays(order: Order | None, found: Segmentation) -> None:
-    joined, kept = join_order(job(order), image("MRN7 "), found)
+    joined, kept = join_order(job(order), image("MRN7 "), found, Aliases)
     assert joined.order == order
     assert kept.warnings == ()
 
@@ -188,7 +192,7 @@ def test_an_order_for_the_same_patient_or_for_nobody_stays(order: Order | None, 
 @pytest.mark.parametrize("patient", ["MRN8", "", None])
 def test_an_order_for_another_patient_is_left_out_and_that_is_said(patient: str | None, found: Segmentation) -> None:
     given = job(Order(placer="P1", patient_id="MRN7"))
-    joined, kept = join_order(given, image(patient), found)
+    joined, kept = join_order(given, image(patient), found, Aliases)
     assert joined.order is None
     assert joined.job_id == given.job_id
     assert len(kept.warnings) == 1
@@ -205,3 +209,10 @@ def test_the_message_carries_the_orders_number_only_for_its_own_patient() -> Non
     assert "PLACER77" not in oru(wrong)
     assert "ANOTHER" not in oru(wrong)
     assert "another patient" in oru(wrong)
+
+
+def test_an_order_under_the_surviving_identifier_stays_with_images_under_the_prior_one(found: Segmentation) -> None:
+    merged = Aliases.of([(Patient("MRN7"), Patient("MRN9"))])
+    given = job(Order(placer="P", patient_id="MRN9"))
+    joined, _ = join_order(given, image("MRN7"), found, lambda: merged)
+    assert joined.order == given.order

@@ -1,0 +1,26 @@
+"""What a worker tells the ledger of its models when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.registry import Registry
+from workers.app import _card
+
+
+def test_a_model_that_can_run_brings_its_card_its_figures_and_its_reference() -> None:
+    registry = Registry()
+    (model,) = [each for each in registry.describe() if each.name == "mr_hippocampus"]
+    told = _card(registry, model)
+    assert (told["name"], told["version"]) == ("mr_hippocampus", model.version)
+    assert "Hippocampus" in told["own"]["text"]
+    assert "Dice" in told["own"]["figures"]
+    assert told["own"]["reference"]["cases"] > 100
+    assert told["own"]["missing"] == ""
+
+
+def test_a_model_that_can_t_run_has_no_card_as_its_version_is_not_known() -> None:
+    registry = Registry()
+    told = _card(registry, replace(registry.describe()[0], card=None, available=False, reason="no weights"))
+    assert "own" not in told
+    assert told["reason"] == "no weights"
