@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 import urllib3
-from ledger_cases import T0, arrive, make, seen, store
+from edit_rows import brain, compared, read
+from ledger_cases import T0, acknowledge, arrive, make, seen, store
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.contract import JobState
+from router.contract import Failure, JobState
 from router.errors import TemporaryError
+from router.figures import OUTCOMES, Parts
 from router.ledger import Ledger
 from router.metrics import MetricsServer
-from router.settings import MetricsSettings
+from router.settings import MetricsSettings, ObjectivesSettings
 
 
 @dataclass
@@ -25,13 +27,15 @@ class World:
     ledger: Ledger
     now: float = T0
     orthanc_up: bool = True
+    leads: bool = True
     heartbeat: float = T0
     server: MetricsServer = field(init=False)
 
     def __post_init__(self) -> None:
         self.server = MetricsServer(
-            MetricsSettings(port=0), self.ledger, orthanc_up=lambda: self.orthanc_up,
-            heartbeat=lambda: self.heartbeat, version="1.2.3", clock=lambda: self.now,
+            MetricsSettings(port=0), self.ledger, heartbeat=lambda: self.heartbeat, version="1.2.3",
+            parts=Parts(orthanc_up=lambda: self.orthanc_up, broker_up=lambda: True, leads=lambda: self.leads),
+            routes=["brain"], objectives=ObjectivesSettings(routine_s=10.0), clock=lambda: self.now,
         )  # fmt: skip
 
     def get(self, path: str) -> tuple[int, str]:
@@ -48,14 +52,23 @@ class World:
             for s in family.samples
         }
 
-    def reading(self, uid: str, at: float, state: JobState = JobState.DONE) -> None:
+    def slow(self, uid: str, at: float) -> None:
+        """A reading that the RIS acknowledges after twelve seconds."""
         job_id, _ = make(self.ledger, arrive(self.ledger, seen(uid=uid), at=at), at=at)
+        claim = self.ledger.claim(job_id, worker="w1", lease_s=20, now=at + 1)
+        assert claim is not None
+        store(self.ledger, claim, at=at + 2)
+        acknowledge(self.ledger, claim, at + 12)
+
+    def reading(self, uid: str, at: float, state: JobState = JobState.DONE, *, modality: str = "MR") -> None:
+        job_id, _ = make(self.ledger, arrive(self.ledger, seen(uid=uid), at=at), at=at, modality=modality)
         claim = self.ledger.claim(job_id, worker="w1", lease_s=20, now=at + 1)
         assert claim is not None
         if state is JobState.DONE:
             store(self.ledger, claim, at=at + 2)
-            self.ledger.delivery_ended(job_id, "ris", ok=True, text="AA", now=at + 3)
-        self.ledger.finish(job_id, claim.token, state, "", at + 3)
+            acknowledge(self.ledger, claim, at + 3)
+        else:
+            self.ledger.fail(job_id, claim.token, Failure.IMAGES, "", at + 3)
 
 
 @pytest.fixture
@@ -95,18 +108,78 @@ def test_a_reading_is_observed_once_however_often_the_page_is_read(world: World)
     world.reading("1.2", T0)
     for _ in range(2):
         values = world.values()
-    assert values["medai_turnaround_seconds_count", "routine", "brain"] == 2
-    assert values["medai_turnaround_seconds_sum", "routine", "brain"] == 6.0
-    assert values["medai_stage_seconds_count", "brain", "deliver"] == 2
+    assert values["medai_turnaround_seconds_count", "MR", "routine", "brain"] == 2
+    assert values["medai_turnaround_seconds_sum", "MR", "routine", "brain"] == 6.0
+    assert values["medai_stage_seconds_count", "MR", "routine", "brain", "deliver"] == 2
     world.reading("1.3", T0)
     world.reading("1.4", T0 + 50)
-    assert world.values()["medai_turnaround_seconds_count", "routine", "brain"] == 4
+    assert world.values()["medai_turnaround_seconds_count", "MR", "routine", "brain"] == 4
 
 
 def test_what_failed_or_ended_before_the_router_started_is_not_observed(world: World) -> None:
     world.reading("1.1", T0, JobState.FAILED)
     world.reading("1.2", T0 - 600)
     assert not [key for key in world.values() if key[0] == "medai_turnaround_seconds_count"]
+
+
+def test_readings_are_counted_against_the_objective_of_their_priority(world: World) -> None:
+    world.reading("1.1", T0)
+    assert world.values()["medai_readings_total", "late", "stat", "brain"] == 0, "before there is any"
+    world.slow("1.2", T0)
+    world.reading("1.3", T0, JobState.FAILED)
+    values = world.values()
+    counted = {outcome: values["medai_readings_total", outcome, "routine", "brain"] for outcome in OUTCOMES}
+    assert counted == {"in_time": 1, "late": 1, "failed": 0, "images": 1}
+    assert values["medai_objective_seconds", "routine"] == 10.0
+    assert values["medai_objective_ratio",] == 0.95
+
+
+def test_readings_that_are_not_over_count_as_overdue_once_their_objective_has_passed(world: World) -> None:
+    make(world.ledger, arrive(world.ledger, seen(uid="1.1"), at=T0), at=T0)
+    make(world.ledger, arrive(world.ledger, seen(uid="1.2"), at=T0 + 8), at=T0 + 8)
+    assert world.values()["medai_overdue", "routine"] == 0
+    world.now = T0 + 11
+    values = world.values()
+    assert (values["medai_overdue", "routine"], values["medai_overdue", "stat"]) == (1, 0)
+
+
+def test_a_router_that_stands_by_counts_nothing_that_the_leader_counts(world: World) -> None:
+    world.leads = False
+    world.reading("1.1", T0)
+    standing_by = world.values()
+    assert (standing_by["medai_leads",], standing_by["medai_ledger_up",]) == (0, 1)
+    assert not {"medai_jobs", "medai_queue_depth", "medai_orthanc_up"} & {key[0] for key in standing_by}
+    assert not any(value for key, value in standing_by.items() if key[0] == "medai_readings_total")
+    world.leads = True
+    world.reading("1.2", T0 + 1)
+    assert world.values()["medai_turnaround_seconds_count", "MR", "routine", "brain"] == 1
+
+
+def test_a_modality_that_no_scanner_sends_is_no_label(world: World) -> None:
+    world.reading("1.1", T0, modality="X' OR 1")
+    assert world.values()["medai_turnaround_seconds_count", "other", "routine", "brain"] == 1
+
+
+def test_workers_say_what_they_use_and_dead_ones_are_not_shown(world: World) -> None:
+    load = {"memory_bytes": 5e8, "cores_used": 1.5, "gpu_memory_used_bytes": 2e9, "unknown": 1.0}
+    for name, at in (("w1", T0), ("w2", T0 - 60)):
+        world.ledger.worker_seen(
+            name, queues=["gpu", "cpu"], device="GPU", started_at=T0, job_id="j", now=at, load=load
+        )
+    values = world.values()
+    assert values["medai_worker_memory_bytes", "w1"] == 5e8
+    assert values["medai_worker_gpu_memory_used_bytes", "w1"] == 2e9
+    assert ("medai_worker_memory_bytes", "w2") not in values
+    assert values["medai_workers_busy",] == 1
+    assert values["medai_queue_depth", "stat", "gpu"] == 0, "an empty queue says so"
+
+
+def test_attempts_and_deliveries_are_counted_by_their_ends(world: World) -> None:
+    world.reading("1.1", T0)
+    values = world.values()
+    assert (values["medai_attempts_total", "read"], values["medai_attempts_total", "lost"]) == (1, 0)
+    assert values["medai_deliveries", "ris", "done"] == 1
+    assert values["medai_ledger_disk_free_bytes",] > 0
 
 
 def test_no_metric_names_a_study_or_a_job(world: World) -> None:
@@ -148,3 +221,14 @@ def test_another_path_says_where_to_look(world: World) -> None:
     status, text = world.get("/")
     assert status == 404
     assert "/metrics" in text
+
+
+def test_what_readers_made_of_our_results_is_counted(world: World) -> None:
+    compared(world.ledger, read(world.ledger), [brain(0.93)])
+    values = world.values()
+    assert values["medai_edits", "seg", "mr_brain", "compared"] == 1
+    assert values["medai_readings_edited", "mr_brain"] == 1
+    assert values["medai_edit_dice_bucket", "0.9", "mr_brain", "Brain"] == 0
+    assert values["medai_edit_dice_bucket", "0.95", "mr_brain", "Brain"] == 1
+    assert values["medai_edit_dice_count", "mr_brain", "Brain"] == 1
+    assert values["medai_edit_dice_sum", "mr_brain", "Brain"] == pytest.approx(0.93)

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ledger_cases import T0, arrive, make, seen, store
+from ledger_cases import T0, acknowledge, arrive, make, seen, store
 
 from router import reports
-from router.contract import JobId, JobState, Priority, StampName
+from router.contract import Failure, JobId, JobState, Priority, StampName
 from router.ledger import Ledger
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 def read(ledger: Ledger, job_id: JobId, state: JobState, *, at: float) -> None:
@@ -30,8 +20,9 @@ def read(ledger: Ledger, job_id: JobId, state: JobState, *, at: float) -> None:
     assert claim is not None
     if state is JobState.DONE:
         store(ledger, claim, at + 1)
-        ledger.delivery_ended(job_id, "ris", ok=True, text="AA", now=at + 2)
-    ledger.finish(job_id, claim.token, state, "because" if state is JobState.FAILED else "", at + 3)
+        acknowledge(ledger, claim, at + 2)
+    else:
+        ledger.fail(job_id, claim.token, Failure.IMAGES, "because", at + 3)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +128,7 @@ def test_a_job_tells_its_stamps_in_the_order_of_the_journey_and_the_word_of_the_
     assert row["oru"] == {"control_id": "C1", "ack": "AA", "error": ""}
     assert row["turnaround_s"] == 7.0
     assert row["results"]["sr"]["sop_uid"] == "9.1"
-    assert [(a["number"], a["worker"], a["outcome"]) for a in reports.attempts(ledger, job)] == [(1, "w", "done")]
+    assert [(a["number"], a["worker"], a["outcome"]) for a in reports.attempts(ledger, job)] == [(1, "w", "read")]
 
 
 def test_failed_readings_are_counted_and_take_no_part_in_the_times(ledger: Ledger) -> None:
@@ -170,7 +161,7 @@ def test_a_verdict_is_kept_with_its_checks_and_counted_by_model(ledger: Ledger) 
     refused, _ = make(ledger, arrive(ledger, seen(uid="1.4")))
     claim = ledger.claim(refused, worker="w", lease_s=100, now=T0)
     assert claim is not None
-    ledger.finish(refused, claim.token, JobState.FAILED, "no brain", T0 + 1, refused=True)
+    ledger.fail(refused, claim.token, Failure.IMAGES, "no brain", T0 + 1, refused=True)
     (first,) = reports.jobs(ledger, study_uid="1.1")
     assert (first["verdict"], first["plausibility"]["summary"]) == ("plausible", "1 of 1 checks passed")
     (last,) = reports.jobs(ledger, study_uid="1.4")
