@@ -1,0 +1,134 @@
+"""A model's own page: its card, its figures, the versions that have read, how far readings drift from its training set.
+
+Next: router/deployed.py (what is shown), router/drift.py (the measures).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
+from fastapi.responses import HTMLResponse
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+from markupsafe import Markup, escape
+from pydantic import BaseModel, Field
+
+from router import deployed
+from router.accounts import Role
+from router.console.api import REFUSALS, ledger_of, now_of
+from router.console.auth import require
+from router.console.pages import Someone, render
+
+deployed_api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))], tags=["look"])
+deployed_pages = APIRouter(include_in_schema=False)
+ModelName = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="A model's name.")]
+Days = Annotated[float, Query(gt=0, le=3650, description="So many days back.")]
+_markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+"""Cards are written by whoever made a model: no HTML of theirs gets onto a page."""
+
+
+def _words_of_picture(_self: RendererHTML, tokens: Sequence[Token], index: int, _options: object, _env: object) -> str:
+    """Pictures lie in the bundle, which the console does not have."""
+    return escape(tokens[index].content)
+
+
+def _link(self: RendererHTML, tokens: Sequence[Token], index: int, options: OptionsDict, env: EnvType) -> str:
+    """A link into the bundle leads nowhere from here: its words stay."""
+    if not str(tokens[index].attrs.get("href", "")).startswith(("https://", "http://")):
+        tokens[index].attrs = {}
+    return self.renderToken(tokens, index, options, env)
+
+
+_markdown.add_render_rule("image", _words_of_picture)
+_markdown.add_render_rule("link_open", _link)
+
+
+class OwnCard(BaseModel):
+    """What the version that is deployed says of itself."""
+
+    name: str
+    version: str
+    text: str = Field(description="The card, as Markdown.")
+    figures: str = Field(description="The figures of its evaluation, as Markdown.")
+    has_reference: bool = Field(description="Whether it tells how its training set is distributed.")
+    missing: str = Field(description="Why it does not.")
+
+
+class Quantity(BaseModel):
+    """One quantity of recent readings beside the training set."""
+
+    quantity: str
+    title: str
+    unit: str
+    n: int = Field(description="Recent readings that have it.")
+    trained_on: int
+    psi: float | None = Field(description="Population stability index; below 0.1 steady, from 0.25 large.")
+    ks: float | None = Field(description="Largest gap between the cumulative distributions.")
+    level: str = Field(description="steady, moderate, large, or too few.")
+    bins: list[tuple[str, float, float]] = Field(description="Bin, share of the training set, share of readings.")
+    median: float | None
+    trained_median: float | None
+
+
+class ModelDrift(BaseModel):
+    """How a model's readings look beside its training set."""
+
+    model: str
+    version: str
+    days: float
+    readings: int
+    quantities: list[Quantity]
+    notes: list[str]
+    missing: str = Field(description="Why nothing can be compared; empty where it can.")
+    dataset: str = ""
+    cases: int = 0
+
+
+def _model(request: Request, name: str) -> dict[str, Any]:
+    found = ledger_of(request).model(name)
+    if found is None:
+        raise HTTPException(404, "no worker has told of such a model")
+    return found
+
+
+@deployed_api.get("/models/{name}/card")
+def model_card(name: ModelName, request: Request) -> OwnCard:
+    """What a model says of itself: its card and the figures of its evaluation."""
+    version = str(_model(request, name)["version"])
+    own = deployed.card(ledger_of(request), name, version) or {}
+    return OwnCard(
+        name=name, version=version, text=own.get("text", ""), figures=own.get("figures", ""),
+        has_reference=bool(own.get("reference")), missing=own.get("missing", ""),
+    )  # fmt: skip
+
+
+@deployed_api.get("/models/{name}/drift")
+def model_drift(name: ModelName, request: Request, days: Days = deployed.DAYS) -> ModelDrift:
+    """How what a model was shown, and what it made of it, looks beside its training set."""
+    version = str(_model(request, name)["version"])
+    return ModelDrift(**deployed.drift(ledger_of(request), name, version, now_of(request), days=days))
+
+
+@deployed_pages.get("/models/{name}")
+def model_page(name: ModelName, request: Request, who: Someone, days: Days = deployed.DAYS) -> HTMLResponse:
+    """One model."""
+    ledger, now, model = ledger_of(request), now_of(request), _model(request, name)
+    version = str(model["version"])
+    own = deployed.card(ledger, name, version) or {"text": "", "figures": ""}
+    counted = request.app.state.tally.look()["verdicts"]
+    took = deployed.reading_times(ledger, name, version, now - days * 86_400.0)
+    return render(
+        request, "model.html", who, model=model, text=html(own["text"]), figures=html(own["figures"]), took=took,
+        held=sorted(ledger.held_models(now).get(name, set())), versions=deployed.versions(ledger, name),
+        verdicts=[row for row in counted if row["model"] == name],
+        drift=deployed.drift(ledger, name, version, now, days=days), days=days,
+    )  # fmt: skip
+
+
+def html(markdown: str) -> Markup:
+    """A card as HTML; what is HTML in it is shown as text."""
+    return Markup(_markdown.render(markdown))  # noqa: S704 # made by the renderer, which escapes
