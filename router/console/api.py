@@ -1,0 +1,345 @@
+"""The REST API: everything that the console shows and does, for programs. Described at /api/docs.
+
+Answers hold what the ledger holds; patients' names are not among it, and asking for one is written down.
+Next: auth.py, search.py, actions.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+
+from router import reports, search
+from router.accounts import Role
+from router.console import rule_test
+from router.console.answers import (
+    ActionEntry,
+    ActionPage,
+    DeadLetterEntry,
+    DeadLetterPage,
+    Fault,
+    FoundStudy,
+    Health,
+    HeldModel,
+    MadeReading,
+    Me,
+    Patient,
+    RouteEntry,
+    RouteVerdict,
+    Status,
+    Story,
+    StudyPage,
+    Token,
+    Told,
+    TurnaroundGroup,
+)
+from router.console.auth import COOKIE, Operator, Viewer, require, require_own_page, token_of
+from router.console.shapes import NO_NUL, Again, Login, Reason, RuleTest
+from router.contract import JobState, Priority
+from router.deadletters import MARK, DeadLetter, mark_of
+from router.ledger import Ledger
+from router.settings import ObjectivesSettings, Settings
+from router.withdrawals import withdrawals
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Fault, "description": "The request can't be read."},
+    401: {"model": Fault, "description": "No token, or one that is not valid."},
+    403: {"model": Fault, "description": "The account may not do this."},
+    404: {"model": Fault, "description": "There is no such thing."},
+    409: {"model": Fault, "description": "It can't be done as things stand; the detail says why."},
+    422: {"model": Fault, "description": "A wrong question; the detail names what is wrong with which part of it."},
+    503: {"model": Fault, "description": "The ledger or the archive does not answer."},
+}
+TOO_MANY: dict[int | str, dict[str, Any]] = {
+    429: {"model": Fault, "description": "Too many wrong passwords: try again in a minute."}
+}
+PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
+open_api = APIRouter(prefix="/api", tags=["session"])
+api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
+admin = Depends(require(Role.ADMIN))
+
+JobName = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", description="A reading's job id.")]
+LetterName = Annotated[
+    str, Path(pattern=r"^[0-9a-f-]{36}(/[^/\x00]{1,40}){0,2}$", description="A dead letter's id, as /api/dead says it.")
+]
+StudyNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="A study's number in the ledger.")]
+Moment = Annotated[float | None, Query(ge=0, le=1e11, description="Seconds since the epoch.")]
+Behind = Annotated[
+    str | None,
+    Query(pattern=search.MARK.pattern, max_length=200, description="What the page before named as next."),
+]
+LettersBehind = Annotated[
+    str | None, Query(pattern=MARK.pattern, max_length=200, description="What the page before named as next.")
+]
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+def ledger_of(request: Request) -> Ledger:
+    """The ledger that the application was made with."""
+    ledger: Ledger = request.app.state.ledger
+    return ledger
+
+
+def settings_of(request: Request) -> Settings:
+    """The settings that the application was made with."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def now_of(request: Request) -> float:
+    """The moment by the application's clock."""
+    clock: Callable[[], float] = request.app.state.clock
+    return clock()
+
+
+# -- session
+
+
+@open_api.get("/health")
+def health() -> Health:
+    """Whether this process answers. The only page that needs no token."""
+    return Health(status="ok")
+
+
+@open_api.post("/login", responses={**{code: REFUSALS[code] for code in (400, 401, 403, 422, 503)}, **TOO_MANY})
+def login(body: Login, request: Request, response: Response) -> Token:
+    """Log in: the answer holds a token, and a browser gets it as a cookie, too."""
+    if "Origin" in request.headers:
+        require_own_page(request)
+    account = request.app.state.logins.check(body.name, body.password)
+    lasts_s = settings_of(request).console.session_h * 3600.0
+    now = now_of(request)
+    token = ledger_of(request).issue_token(account.name, now, kind="session", label="", lasts_s=lasts_s)
+    ledger_of(request).note_action(account.name, "login", now)
+    secure = "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
+    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    return Token(token=token, expires_at=now + lasts_s)
+
+
+@api.get("/openapi.json", include_in_schema=False)
+def description(request: Request) -> dict[str, Any]:
+    """What this API takes and answers (OpenAPI 3.1)."""
+    described: dict[str, Any] = request.app.openapi()
+    return described
+
+
+@api.post("/logout", status_code=204, tags=["session"])
+def logout(request: Request, response: Response) -> None:
+    """End this session."""
+    ledger_of(request).revoke_token(token_of(request))
+    response.delete_cookie(COOKIE)
+
+
+@api.get("/me", tags=["session"])
+def me(who: Viewer) -> Me:
+    """Who asks."""
+    return Me(name=who.name, role=who.role)
+
+
+# -- look
+
+
+@api.get("/status", tags=["look"], response_model=Status)
+def status(request: Request) -> dict[str, Any]:
+    """What waits, who works, what is away, what needs a person, how long readings took in the last day."""
+    found = now_page_of(request)
+    return {**found, "parts": [asdict(part) for part in request.app.state.peers.look(found)]}
+
+
+def now_page(
+    ledger: Ledger, now: float, objectives: ObjectivesSettings, *, counted: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What /api/status answers, and the first page and ``medai top`` show; ``counted``: see reports.status."""
+    return {
+        "at": now,
+        **reports.status(ledger, now, counted=counted),
+        "overdue": reports.overdue(ledger, now, objectives.limit_s),
+        "arrivals": reports.arrivals(ledger, now),
+        "turnaround": reports.recent_turnaround(ledger, since=now - 86_400.0),
+        "objectives": {p.name.lower(): objectives.limit_s(p.name.lower()) for p in Priority},
+    }
+
+
+def now_page_of(request: Request) -> dict[str, Any]:
+    """The same for whoever asks over the network, with counts that are some moments old."""
+    counted = request.app.state.tally.look()
+    return now_page(ledger_of(request), now_of(request), settings_of(request).objectives, counted=counted)
+
+
+@api.get("/turnaround", tags=["look"], response_model=list[TurnaroundGroup])
+def turnaround(
+    request: Request,
+    hours: Annotated[float, Query(gt=0, le=24 * 90)] = 24.0,
+    by: Annotated[str | None, Query(pattern="^(route|modality|priority)$")] = None,
+) -> list[dict[str, Any]]:
+    """p50, p95 and p99 of the whole and of each stage, for each group."""
+    return reports.turnaround(ledger_of(request), since=now_of(request) - hours * 3600.0, by=by)
+
+
+@api.get("/studies", tags=["look"])
+def studies(
+    request: Request,
+    text: Annotated[
+        str, Query(max_length=64, pattern=NO_NUL, description="Beginning of accession, Study UID or job id.")
+    ] = "",
+    route: Annotated[str, Query(max_length=40, pattern=NO_NUL)] = "",
+    state: JobState | None = None,
+    priority: Annotated[str | None, Query(pattern="^(stat|urgent|routine|background)$")] = None,
+    since: Moment = None,
+    until: Moment = None,
+    limit: Limit = 50,
+    after: Behind = None,
+) -> StudyPage:
+    """Find studies, newest first, each with its readings."""
+    wanted = search.Search(
+        text=text,
+        route=route,
+        state=state,
+        priority=Priority[priority.upper()] if priority else None,
+        since=since,
+        until=until,
+    )
+    page = search.find(ledger_of(request), wanted, limit=limit, after=after)
+    return StudyPage(studies=[FoundStudy(**each) for each in page.studies], next=page.next)
+
+
+@api.get("/studies/{study_id}", tags=["look"], response_model=Story)
+def study(study_id: StudyNumber, request: Request) -> dict[str, Any]:
+    """All that is known of one study: decisions, readings with stages and tries, deliveries, what people did."""
+    found = search.story(ledger_of(request), study_id)
+    if found is None:
+        raise HTTPException(404, "there is no such study")
+    return found
+
+
+@api.get("/studies/{study_id}/patient", tags=["look"])
+def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
+    """Whose study it is, as the archive says. Asking is written down."""
+    row = search.study(ledger_of(request), study_id)
+    if row is None:
+        raise HTTPException(404, "there is no such study")
+    ledger_of(request).note_action(who.name, "patient", now_of(request), study_id=study_id)
+    tags = request.app.state.orthanc.study(row["orthanc_id"]).get("PatientMainDicomTags", {})
+    named = {"name": "PatientName", "id": "PatientID", "birth_date": "PatientBirthDate", "sex": "PatientSex"}
+    return Patient(**{key: str(tags.get(tag, "")) for key, tag in named.items()})
+
+
+@api.get("/readings/{job_id}/key-image", tags=["look"], response_class=Response, responses=PNG)
+def key_image(job_id: JobName, request: Request) -> Response:
+    """The key image, as the archive draws it."""
+    rows = reports.jobs(ledger_of(request), job_id=job_id, limit=1)
+    name = rows[0]["results"].get("sc", {}).get("orthanc_id") if rows else None
+    if not name:
+        raise HTTPException(404, "there is no key image")
+    return Response(request.app.state.orthanc.rendered(str(name)), media_type="image/png")
+
+
+@api.get("/dead", tags=["look"])
+def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> DeadLetterPage:
+    """What needs a person, and why; newest first."""
+    found = ledger_of(request).dead_letters(limit=limit + 1, behind=mark_of(after) if after else None)
+    letters = [_letter(letter) for letter in found[:limit]]
+    more = f"{found[limit - 1].parked_at!r}:{found[limit - 1].id}" if len(found) > limit else None
+    return DeadLetterPage(letters=[DeadLetterEntry(**letter) for letter in letters], next=more)
+
+
+@api.get("/models", tags=["look"], response_model=list[HeldModel])
+def models(request: Request) -> list[dict[str, Any]]:
+    """The models that workers announced, and the versions that living workers hold."""
+    ledger = ledger_of(request)
+    held = ledger.held_models(now_of(request))
+    known = reports.known_models(ledger)
+    return [{**model, "held": sorted(held.get(model["name"], set()))} for model in known]
+
+
+@api.get("/audit", tags=["look"], dependencies=[admin])
+def audit(
+    request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
+) -> ActionPage:
+    """What people did, newest first."""
+    found = ledger_of(request).actions(before=after, limit=limit + 1)
+    more = found[limit - 1]["id"] if len(found) > limit else None
+    return ActionPage(actions=[ActionEntry(**each) for each in found[:limit]], next=more)
+
+
+@api.get("/routes", tags=["look"])
+def routes(request: Request) -> list[RouteEntry]:
+    """The routes that are in force."""
+    names = list(RouteEntry.model_fields)
+    return [RouteEntry(**each.model_dump(include=set(names))) for each in settings_of(request).routes]
+
+
+@api.post("/rules/test", tags=["look"], response_model=list[RouteVerdict])
+def test_rules(body: RuleTest, request: Request) -> list[dict[str, Any]]:
+    """Which routes would read a study, series by series, and why."""
+    return rule_test.run(body, settings_of(request), ledger_of(request), request.app.state.orthanc)
+
+
+# -- act
+
+
+@api.post("/readings/{job_id}/stat", status_code=204, tags=["act"])
+def hurry(job_id: JobName, who: Operator, request: Request) -> None:
+    """Raise a reading that waits to STAT."""
+    ledger_of(request).hurry_reading(job_id, now_of(request), by=who.name)
+
+
+@api.post("/readings/{job_id}/cancel", status_code=204, tags=["act"])
+def cancel(job_id: JobName, body: Reason, who: Operator, request: Request) -> None:
+    """Take a reading that has no result yet out of the queue, or out of a worker's hands."""
+    ledger_of(request).cancel_reading(job_id, body.reason, now_of(request), by=who.name)
+
+
+@api.post("/readings/{job_id}/again", status_code=201, tags=["act"])
+def read_again(job_id: JobName, body: Again, who: Operator, request: Request) -> MadeReading:
+    """Read the same images by another model, as a result of its own."""
+    ledger = ledger_of(request)
+    known = ledger.model(body.model)
+    if known is None or not known["available"]:
+        raise HTTPException(409, f"no worker can run a model named {body.model!r}")
+    made = ledger.read_again(job_id, body.model, str(known["version"]), now_of(request), by=who.name)
+    return MadeReading(job_id=made)
+
+
+@api.post("/readings/{job_id}/withdraw", tags=["act"])
+def withdraw(job_id: JobName, body: Reason, who: Operator, request: Request) -> Told:
+    """Take a result back: out of the archive, and told to the RIS (status X) and to FHIR servers."""
+    words = f"The AI result was withdrawn: {body.reason} Do not use its values."
+    makers = withdrawals(settings_of(request), time.time, words=words)
+    told = ledger_of(request).withdraw_reading(job_id, body.reason, now_of(request), withdrawn=makers, by=who.name)
+    return Told(told=told)
+
+
+@api.post("/dead/{letter_id:path}/retry", status_code=204, tags=["act"])
+def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
+    """Try a dead letter again."""
+    letter = _letter_named(request, letter_id)
+    if not ledger_of(request).retry(letter, now_of(request), by=who.name):
+        raise HTTPException(409, "it is no dead letter any more")
+
+
+@api.post("/dead/{letter_id:path}/drop", status_code=204, tags=["act"])
+def drop(letter_id: LetterName, body: Reason, who: Operator, request: Request) -> None:
+    """Settle a dead letter without a result."""
+    letter = _letter_named(request, letter_id)
+    if not ledger_of(request).drop(letter, body.reason, now_of(request), by=who.name):
+        raise HTTPException(409, "it is no dead letter any more")
+
+
+def _letter_named(request: Request, name: str) -> DeadLetter:
+    found = [letter for letter in ledger_of(request).dead_letters(prefix=name) if letter.id == name]
+    if not found:
+        raise HTTPException(404, "there is no such dead letter")
+    return found[0]
+
+
+def _letter(letter: DeadLetter) -> dict[str, Any]:
+    names = (
+        "id", "job_id", "destination", "kind", "route", "model", "failure", "reason", "parked_at", "attempts",
+        "revision",
+    )  # fmt: skip
+    return {name: getattr(letter, name) for name in names} | {"retry_helps": letter.retry_helps}

@@ -1,0 +1,168 @@
+"""The console's web application: the API and the pages on one port, safe by default.
+
+``make_app`` builds it, ``run_console`` serves it. Nothing is loaded from elsewhere (Content-Security-Policy).
+Next: api.py, auth.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
+
+from router.accounts import AccountExists, AccountFault, Role
+from router.actions import ActionRefused
+from router.console import pictures, viewer
+from router.console.account_api import account_api
+from router.console.api import api, open_api
+from router.console.auth import Logins
+from router.console.deployed import deployed_api, deployed_pages
+from router.console.feedback import feedback_api, feedback_pages
+from router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
+from router.console.peers import Peers
+from router.console.rule_test import RuleTestFault
+from router.console.shelf import Shelf
+from router.console.surveys import survey_api, survey_pages
+from router.console.tally import Tally
+from router.dispatch import Dispatcher
+from router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
+from router.ledger import Ledger
+from router.orthanc import Orthanc
+from router.search import SearchFault
+from router.settings import Settings
+from router.surveys import SurveyFault
+
+FAULTS: dict[type[MedaiError], int] = {
+    ActionRefused: 409, AccountExists: 409, AccountFault: 422, SearchFault: 422, RuleTestFault: 422, SettingsError: 422,
+    SurveyFault: 422, TemporaryError: 503, PermanentError: 409,
+}  # fmt: skip
+"""What a fault means to whoever asked."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
+log = structlog.get_logger(__name__)
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(
+    settings: Settings,
+    ledger: Ledger,
+    orthanc: Orthanc,
+    *,
+    probes: Mapping[str, Callable[[], object]],
+    version: str,
+    clock: Callable[[], float] = time.time,
+) -> FastAPI:
+    """The ASGI application on a ledger that has been migrated; ``probes``: see peers.py."""
+    app = FastAPI(
+        title="Med-AI", version=version, docs_url=None, redoc_url=None, openapi_url=None,
+        description="What waits, what was read, why, and what a person may do about it.",
+    )  # fmt: skip
+    app.state.settings, app.state.ledger, app.state.orthanc, app.state.clock = settings, ledger, orthanc, clock
+    app.state.peers = Peers(probes, clock)
+    app.state.tally = Tally(ledger, clock)
+    app.state.logins = Logins(ledger, clock)
+    app.state.shelf = Shelf(pictures.KEPT)
+    app.state.bits = viewer.Bits()
+    app.state.looks = viewer.Looks(clock)
+    app.state.viewer = viewer.folder(settings.console)
+    app.include_router(open_api)
+    app.include_router(feedback_api)
+    app.include_router(api)
+    app.include_router(pictures.pictures)
+    app.include_router(viewer.viewer_api)
+    app.include_router(feedback_pages)
+    app.include_router(account_api)
+    app.include_router(deployed_api)
+    app.include_router(deployed_pages)
+    app.include_router(pages)
+    app.include_router(viewer.viewer_pages)
+    app.include_router(survey_api)
+    app.include_router(survey_pages)
+    app.add_route("/api/{rest:path}", _no_such, methods=METHODS, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.include_router(viewer.viewer_files)
+    app.middleware("http")(_headers)
+    app.add_exception_handler(MedaiError, _explain)
+    app.add_exception_handler(StarletteHTTPException, _explain)
+    app.add_exception_handler(RequestValidationError, _wrong)
+    app.add_exception_handler(LoginFirst, to_login)
+    return app
+
+
+async def _headers(request: Request, call_next: Next) -> Response:
+    response = await call_next(request)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _explain(request: Request, error: Exception) -> Response:
+    """A fault as whoever asked can read it: a page for a person, JSON for a program."""
+    headers = None
+    if isinstance(error, StarletteHTTPException):
+        status, detail, headers = error.status_code, str(error.detail), error.headers
+    else:
+        status, detail = next((code for kind, code in FAULTS.items() if isinstance(error, kind)), 500), str(error)
+    person = request.method == "GET" and "text/html" in request.headers.get("Accept", "")
+    if person and not request.url.path.startswith("/api"):
+        return HTMLResponse(fault_page(request, status, detail), status_code=status, headers=headers)
+    return JSONResponse({"detail": detail}, status_code=status, headers=headers)
+
+
+def _no_such(request: Request) -> Response:
+    """405 with what may be done to this path, or 404: no page and no file of the viewer is below /api."""
+    ours = list(itertools.takewhile(lambda r: getattr(r, "endpoint", None) is not _no_such, request.app.routes))
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    allowed = [m for m, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in ours)]
+    if not allowed:
+        return JSONResponse({"detail": "there is no such path"}, status_code=404)
+    allow = {"Allow": ", ".join(allowed)}
+    return JSONResponse({"detail": f"{request.method} is not for this path"}, status_code=405, headers=allow)
+
+
+def _wrong(_request: Request, error: Exception) -> Response:
+    """What is wrong with which part of a request; what it held, maybe a password, is not repeated."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    places = (".".join(str(part) for part in each["loc"]) for each in found)
+    detail = "; ".join(f"{place}: {each['msg']}" for place, each in zip(places, found, strict=True))
+    return JSONResponse({"detail": detail.encode(errors="replace").decode()}, status_code=422)
+
+
+def first_account(ledger: Ledger, now: float) -> str | None:
+    """Make the account "admin" where there is none yet; its random password, to be shown this once."""
+    if ledger.has_accounts():
+        return None
+    password = secrets.token_urlsafe(12)
+    ledger.add_account("admin", password, Role.ADMIN, now)
+    return password
+
+
+def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
+    """Serve until told to stop."""
+    orthanc, broker = Orthanc(settings.orthanc), Dispatcher(settings.broker)
+    probes = {"Ledger": ledger.has_accounts, "Orthanc": orthanc.system, "Redis": broker.ping}
+    app = make_app(settings, ledger, orthanc, probes=probes, version=version)
+    log.info("console_started", port=settings.console.port)
+    try:
+        uvicorn.run(
+            app, host=settings.console.host, port=settings.console.port, log_config=None, access_log=False,
+            server_header=False, proxy_headers=False,
+        )  # fmt: skip
+    finally:
+        orthanc.close()
+        broker.close()

@@ -1,0 +1,96 @@
+"""Try routes on a study before they are in force: which route takes which series, and why.
+
+Next: rules.py (what decides), facts.py (what a study is to it).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from pydantic import ValidationError
+
+from router.console.shapes import MadeUp, RuleTest
+from router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
+from router.errors import MedaiError, SettingsError
+from router.facts import FactsReader
+from router.ledger import Ledger
+from router.orthanc import Orthanc
+from router.rules import Rules
+from router.search import study
+from router.settings import Settings
+
+
+class RuleTestFault(MedaiError):
+    """A test that can't be made; the text says why."""
+
+
+def run(test: RuleTest, settings: Settings, ledger: Ledger, orthanc: Orthanc) -> list[dict[str, Any]]:
+    """A verdict for each route considered, in their order. Raises RuleTestFault, or SettingsError for a wrong route."""
+    tried = settings if test.routes is None else _with_routes(settings, test.routes)
+    facts = _study(test, ledger, orthanc)
+    rules = Rules(tried.routes, tried.routing)
+    return [
+        {
+            "route": verdict.route,
+            "matched": verdict.matched,
+            "reason": verdict.reason,
+            "series": [
+                {"series": each.label, "qualifies": each.qualifies, "taken": each.taken, "reason": each.reason}
+                for each in verdict.considered
+            ],
+        }
+        for verdict in rules.match(facts)
+    ]
+
+
+def _with_routes(settings: Settings, text: str) -> Settings:
+    try:
+        given = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RuleTestFault(f"the routes are not valid TOML: {error}") from error
+    unknown = sorted(set(given) - {"routes", "routing"})
+    if unknown:
+        raise RuleTestFault(f"only [[routes]] and routing belong here, not {unknown[0]!r}")
+    kept = {"destinations": settings.destinations, "routing": settings.routing}
+    try:
+        return Settings.model_validate({**kept, **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "routes"
+        raise SettingsError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _study(test: RuleTest, ledger: Ledger, orthanc: Orthanc) -> StudyFacts:
+    if (test.study_id is None) == (test.study is None):
+        raise RuleTestFault("give either study_id or study")
+    if test.study is not None:
+        return _made_up(test.study)
+    row = study(ledger, int(test.study_id or 0))
+    if row is None:
+        raise RuleTestFault("there is no such study")
+    view = FactsReader(orthanc, ledger).read(row["orthanc_id"])
+    if view is None:
+        raise RuleTestFault("the study is no longer in the archive")
+    return view.facts
+
+
+def _made_up(study: MadeUp) -> StudyFacts:
+    made = tuple(
+        SeriesFacts(
+            series_uid=SeriesUID(f"series-{number}"),
+            orthanc_id=OrthancId(f"series-{number}"),
+            instances=_count(each.get("NumberOfInstances", 1)),
+            attributes={"SeriesNumber": number, "NumberOfInstances": 1, **each},
+        )
+        for number, each in enumerate(study.series, start=1)
+    )
+    return StudyFacts(
+        study_uid=StudyUID("1.2.3"), orthanc_id=OrthancId("made-up"), attributes=study.attributes, series=made
+    )
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise RuleTestFault("NumberOfInstances is a whole number")
+    return value
