@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
-from router import reports
+from router import fhir, reports
 from router.dispatch import Dispatcher
 from router.errors import MedaiError, SettingsError
 from router.ledger import Ledger
 from router.orthanc import Orthanc
 from router.rules import Rules
-from router.settings import Settings
+from router.settings import DicomDestination, FhirDestination, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ def check(settings: Settings) -> list[Finding]:
     steps: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _routes,
         _orthanc,
+        _fhir,
         _broker,
         _ledger,
         _ris,
@@ -88,7 +90,8 @@ def _orthanc(settings: Settings) -> Iterator[Finding]:
     yield _echo(urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"])
     known = set(orthanc.get("/modalities"))
     for name, destination in settings.destinations.items():
-        yield _destination(orthanc, name, destination.modality, known)
+        if isinstance(destination, DicomDestination):
+            yield _destination(orthanc, name, destination.modality, known)
 
 
 def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) -> Finding:
@@ -99,6 +102,39 @@ def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) ->
     except MedaiError:
         return _bad(f"destination {name}", f"no C-ECHO from Orthanc to {modality}: check its AET, host and port")
     return _ok(f"destination {name}", f"C-ECHO from Orthanc to {modality} succeeds")
+
+
+def _fhir(settings: Settings) -> Iterator[Finding]:
+    for name, destination in settings.destinations.items():
+        if isinstance(destination, FhirDestination):
+            yield from _fhir_server(name, destination)
+
+
+def _fhir_server(name: str, destination: FhirDestination) -> Iterator[Finding]:
+    what = f"destination {name}"
+    secret = destination.username or destination.token.get_secret_value()
+    if secret and destination.fhir_url.startswith("http://"):
+        yield _warn(what, "its login goes over the network in the clear: use https")
+    try:
+        found = fhir.capability(destination, name=name)
+    except MedaiError as error:
+        yield _bad(what, str(error))
+        return
+    version = str(found.get("fhirVersion", ""))
+    if not version.startswith("5."):
+        yield _bad(what, f"speaks FHIR {version or 'of an unknown version'}, and the results are R5")
+    elif not _takes_transactions(found):
+        yield _warn(what, f"FHIR {version} answers, but does not say that it takes transactions")
+    else:
+        yield _ok(what, f"FHIR {version} answers and takes transactions")
+
+
+def _takes_transactions(capability: Mapping[str, Any]) -> bool:
+    return any(
+        interaction.get("code") == "transaction"
+        for rest in capability.get("rest", [])
+        for interaction in rest.get("interaction", [])
+    )
 
 
 def _echo(host: str, port: int, aet: str) -> Finding:

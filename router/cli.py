@@ -1,23 +1,27 @@
 """The command ``medai``. Parts that live elsewhere (worker, RIS, demo) are started as modules, never imported.
 
-Exit codes: 0 good, 1 something is missing or failed, 2 wrong usage or configuration. Next: service.py, supervisor.py.
+Exit codes: 0 good, 1 something is missing or failed, 2 wrong usage or configuration, 130 interrupted.
+Next: cli_options.py (what they share), cli_people.py, service.py, supervisor.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router import settings as configuration
-from router.errors import MedaiError, SettingsError
-from router.settings import Settings
+from router.cli_options import command, load_settings, open_ledger, parse_duration_s, person, print_json, site_folder
+from router.cli_people import account_commands, edit_commands, survey_commands
+from router.errors import MedaiError, SettingsError, failed
+
+if TYPE_CHECKING:
+    from router.deadletters import DeadLetter
 
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "worker": ("workers.cli", "run one worker"),
@@ -30,17 +34,25 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
 WITH_NAME = frozenset({"worker", "process"})
 """Modules that serve more than one command are told which."""
 
+EVERY = 1_000_000
 EXAMPLES = """\
 examples:
   medai demo                          see it work, on a real head, in one command
   medai up                            start the whole system on this machine
   medai status                        what waits, how long, who works
+  medai top                           the same, live
   medai jobs --state failed           what went wrong, and why
+  medai dead                          what needs a person; then medai retry or medai drop
   medai job 1f0c                      one reading's story: decisions, stages, attempts
   medai turnaround --since 24h --by route
+  medai edits list                    what readers made of our results
   medai process STUDY/ --out RESULTS/ the same reading with no server
   medai check                         is the configuration right, does every peer answer?
   medai models add MY_MODEL/          check a model of your own and make it one that a route can name
+"""
+AGREED = """
+With --json standard output is one JSON document, and an error is JSON on standard error.
+Exit codes: 0 good, 1 something is missing or failed, 2 wrong usage or configuration, 130 interrupted.
 """
 
 
@@ -57,14 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SettingsError as error:
-        print(f"medai: {error}", file=sys.stderr)
-        return 2
+        return failed(options, str(error), 2)
     except MedaiError as error:
-        print(f"medai: {error}", file=sys.stderr)
-        return 1
+        return failed(options, str(error), 1)
     except KeyboardInterrupt:
-        print("medai: interrupted", file=sys.stderr)
-        return 130
+        return failed(options, "interrupted", 130)
     except BrokenPipeError:  # `medai jobs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -82,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medai",
         description="Med-AI: an event-driven DICOM AI router around Orthanc.",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES + AGREED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -93,42 +102,45 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, text: str, *, example: str = "") -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=f"example: {example}" if example else "",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(run=run)
-    parser.add_argument("--dir", type=Path, help="directory of a system made by 'medai up' (default: .medai/site)")
-    parser.add_argument("--config", help="medai.toml (default: that of --dir, ./medai.toml, /etc/medai/medai.toml)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
-
-
 def _lifecycle_commands(commands: Any) -> None:
-    up = _command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
+    up = command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
     up.add_argument("--free-ports", action="store_true", help="make the directory with free ports, not the usual ones")
-    _command(
+    command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
-    _command(commands, "router", cmd_router, "run the router alone", example="medai router --config medai.toml")
+    command(
+        commands,
+        "router",
+        cmd_router,
+        "run the router alone",
+        example="medai router --config medai.toml",
+        answers=False,
+    )
+    text = "serve the web console and the REST API"
+    command(commands, "console", cmd_console, text, example="medai console --config medai.toml", answers=False)
+    account_commands(commands)
     text = "check the configuration and reach every peer"
-    _command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
+    command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
 
 
 def _report_commands(commands: Any) -> None:
-    jobs = _command(commands, "jobs", cmd_jobs, "list readings, newest first", example="medai jobs --state failed")
+    from router.contract import JobState
+
+    jobs = command(commands, "jobs", cmd_jobs, "list readings, newest first", example="medai jobs --state failed")
     jobs.add_argument("--study-uid", help="only this study (with --json also what was decided about it)")
-    jobs.add_argument("--state", choices=["pending", "running", "done", "failed", "superseded", "cancelled"])
+    jobs.add_argument("--state", choices=[state.value for state in JobState])
     jobs.add_argument("--limit", type=int, default=50)
-    job = _command(commands, "job", cmd_job, "one reading's story", example="medai job 1f0c2a")
+    job = command(commands, "job", cmd_job, "one reading's story", example="medai job 1f0c2a")
     job.add_argument("job_id", metavar="ID", help="job id, or its first characters")
+    _dead_commands(commands)
+    edit_commands(commands)
     text = "queue depth, oldest waiting, workers, models"
-    _command(commands, "status", cmd_status, text, example="medai status --json")
-    turn = _command(
+    command(commands, "status", cmd_status, text, example="medai status --json")
+    text = "the same, live: queues, workers, turnaround, destinations, last studies (q leaves)"
+    top = command(commands, "top", cmd_top, text, example="medai top --every 5")
+    top.add_argument("--every", type=_interval, default=2.0, metavar="S", help="seconds between two looks (default 2)")
+    top.add_argument("--once", action="store_true", help="print once, as plain text; so it is without a terminal")
+    turn = command(
         commands,
         "turnaround",
         cmd_turnaround,
@@ -137,40 +149,22 @@ def _report_commands(commands: Any) -> None:
     )
     turn.add_argument("--since", default="24h", help="how far back: 90s, 30m, 24h, 7d (default 24h)")
     turn.add_argument("--by", choices=["route", "modality", "priority"])
+    survey_commands(commands)
 
 
-# -- which system
-
-
-def site_folder(options: argparse.Namespace) -> Path:
-    """``--dir``, else MEDAI_DIR, else .medai/site here."""
-    return Path(options.dir or os.environ.get("MEDAI_DIR") or ".medai/site")
-
-
-def load_settings(options: argparse.Namespace) -> Settings:
-    """The settings that a command means."""
-    if options.config:
-        return configuration.load(options.config)
-    inside = site_folder(options) / "medai.toml"
-    if options.dir and not inside.is_file():
-        raise SettingsError(f"{inside} does not exist: start a system there with 'medai up --dir {options.dir}'")
-    if options.dir or (inside.is_file() and not os.environ.get("MEDAI_CONFIG") and not Path("medai.toml").exists()):
-        return configuration.load(str(inside))
-    if configuration.find_file(None) is None:
-        raise SettingsError("no medai.toml found: run 'medai up', or name one with --config")
-    return configuration.load(None)
-
-
-def _ledger(options: argparse.Namespace) -> Any:
-    from router.ledger import Ledger
-
-    ledger = Ledger(load_settings(options).ledger.url)
-    ledger.migrate()
-    return ledger
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def _dead_commands(commands: Any) -> None:
+    text = "list dead letters: readings and deliveries that need a person"
+    dead = command(commands, "dead", cmd_dead, text, example="medai dead --json")
+    dead.add_argument("id", metavar="ID", nargs="?", default="", help="only this one, with its whole history")
+    text = "try a dead letter again"
+    retry = command(commands, "retry", cmd_retry, text, example="medai retry --all")
+    which = retry.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", metavar="ID", nargs="?", help="as 'medai dead' prints it, or its first characters")
+    which.add_argument("--all", action="store_true", help="all but images that can't be read")
+    text = "settle a dead letter without a result"
+    drop = command(commands, "drop", cmd_drop, text, example="medai drop 1f0c2a41/ris --reason entered-by-hand")
+    drop.add_argument("id", metavar="ID", help="as 'medai dead' prints it, or its first characters")
+    drop.add_argument("--reason", required=True, help="why; kept in the ledger")
 
 
 # -- commands
@@ -182,22 +176,39 @@ def cmd_up(options: argparse.Namespace) -> int:
     from router.site import Site
 
     site = Site.create(site_folder(options), free_ports=options.free_ports)
+    password = _first_password(site.config)
     supervisor.up(site, report=lambda text: print(text, file=sys.stderr, flush=True))
     if options.json:
-        _print_json(site.describe())
+        first = {"first_login": {"name": "admin", "password": password}} if password else {}
+        print_json({**site.describe(), **first})
         return 0
     where = site.describe()
+    login = f"user admin, password {password}: shown this once" if password else "log in as before"
     print(
         f"Med-AI runs in {where['dir']}\n"
         f"  send studies to   DICOM {where['orthanc']['aet']} at 127.0.0.1:{where['orthanc']['dicom_port']}\n"
         f"  or drop files in  {where['watch_folder']}\n"
         f"  archive           {where['orthanc']['url']}  (user {site.username}, password {site.password})\n"
+        f"  console           {where['console']['url']}  ({login})\n"
         f"  RIS               {where['ris']['http']}\n"
         f"  routes            {where['config']}\n"
         f"  logs              {where['logs']}\n"
         f"next: medai status --dir {where['dir']}"
     )
     return 0
+
+
+def _first_password(config: Path) -> str | None:
+    """Make the console's first account before anything runs, so that its password is told here and in no log."""
+    from router.console import app
+    from router.ledger import Ledger
+
+    ledger = Ledger(configuration.load(str(config)).ledger.url)
+    try:
+        ledger.migrate()
+        return app.first_account(ledger, time.time())
+    finally:
+        ledger.close()
 
 
 def cmd_down(options: argparse.Namespace) -> int:
@@ -209,7 +220,7 @@ def cmd_down(options: argparse.Namespace) -> int:
         Site.load(site_folder(options).resolve()), report=lambda text: print(text, file=sys.stderr, flush=True)
     )
     if options.json:
-        _print_json({"stopped": ran})
+        print_json({"stopped": ran})
     else:
         print("stopped" if ran else "nothing was running")
     return 0
@@ -222,13 +233,33 @@ def cmd_router(options: argparse.Namespace) -> int:
     return run_router(load_settings(options))
 
 
+def cmd_console(options: argparse.Namespace) -> int:
+    """Serve the console until told to stop; the first start makes the account admin and prints its password."""
+    try:
+        from router.console import app
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"the console needs {error.name}: pip install 'med-ai[console]'") from error
+    from router import log as logs
+    from router.version import program_version
+
+    settings = load_settings(options)
+    ledger = open_ledger(options)
+    password = app.first_account(ledger, time.time())
+    if password:
+        print(f"first account: admin, password {password} (shown this once)", flush=True)
+    logs.configure(level=settings.log.level, style=settings.log.format, process="console")
+    app.run_console(settings, ledger, version=program_version())
+    ledger.close()
+    return 0
+
+
 def cmd_check(options: argparse.Namespace) -> int:
     """Findings; 1 when one is an error."""
     from router import check
 
     findings = check.check(load_settings(options))
     if options.json:
-        _print_json([vars(finding) for finding in findings])
+        print_json([vars(finding) for finding in findings])
     else:
         marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
         for finding in findings:
@@ -240,14 +271,14 @@ def cmd_jobs(options: argparse.Namespace) -> int:
     """The list."""
     from router import reports, screens
 
-    ledger = _ledger(options)
+    ledger = open_ledger(options)
     rows = reports.jobs(ledger, study_uid=options.study_uid, state=options.state, limit=options.limit)
     if options.json:
         content: dict[str, Any] = {"jobs": rows}
         if options.study_uid:
             content["study"] = reports.study(ledger, options.study_uid)
             content["decisions"] = reports.decisions(ledger, study_uid=options.study_uid)
-        _print_json(content)
+        print_json(content)
     else:
         print(screens.jobs(rows, time.time()))
     return 0
@@ -257,22 +288,86 @@ def cmd_job(options: argparse.Namespace) -> int:
     """One job; 1 when there is none of that id."""
     from router import reports, screens
 
-    ledger = _ledger(options)
+    ledger = open_ledger(options)
     rows = reports.jobs(ledger, job_id=options.job_id, limit=3)
     if len(rows) != 1:
         what = "no job has" if not rows else "more than one job has"
-        print(f"medai: {what} an id that begins with {options.job_id!r}: see 'medai jobs'", file=sys.stderr)
-        return 1
+        raise MedaiError(f"{what} an id that begins with {options.job_id!r}: see 'medai jobs'")
     story = {
         **rows[0],
         "decisions": reports.decisions(ledger, job_id=rows[0]["job_id"]),
         "attempts": reports.attempts(ledger, rows[0]["job_id"]),
     }
     if options.json:
-        _print_json(story)
+        print_json(story)
     else:
         print(screens.job(story))
     return 0
+
+
+def cmd_dead(options: argparse.Namespace) -> int:
+    """The list; one with its history."""
+    from router import reports, screens
+
+    ledger = open_ledger(options)
+    letters = ledger.dead_letters(prefix=options.id)
+    rows: list[dict[str, Any]] = [{**asdict(letter), "retry_helps": letter.retry_helps} for letter in letters]
+    if options.id:
+        for row in rows:
+            row["attempts_made"] = reports.attempts(ledger, row["job_id"])
+            row["deliveries_tried"] = ledger.history(row["job_id"])
+    if options.json:
+        print_json({"dead_letters": rows})
+    else:
+        print(screens.dead_letters(rows, time.time()))
+        for row in rows if options.id else ():
+            print(screens.history(row))
+    if options.id and not rows:
+        raise MedaiError(f"no dead letter has an id that begins with {options.id!r}: see 'medai dead'")
+    return 0
+
+
+def cmd_retry(options: argparse.Namespace) -> int:
+    """Another try; 1 when there was nothing to try."""
+    ledger = open_ledger(options)
+    letters = ledger.dead_letters(prefix=options.id or "", limit=EVERY)
+    chosen = [letter for letter in letters if letter.retry_helps] if options.all else _one(letters, options.id)
+    done = [letter.id for letter in chosen if ledger.retry(letter, time.time(), by=person())]
+    left = len(letters) - len(done)
+    if options.json:
+        print_json({"retried": done, "left": left})
+    else:
+        print(f"{len(done)} tried again" + (f"; {left} left (no retry helps them by itself)" if left else ""))
+    return 0 if done or options.all else 1
+
+
+def cmd_drop(options: argparse.Namespace) -> int:
+    """Settle one; 1 when it is no dead letter any more."""
+    ledger = open_ledger(options)
+    (letter,) = _one(ledger.dead_letters(prefix=options.id), options.id)
+    done = ledger.drop(letter, options.reason, time.time(), by=person())
+    if options.json:
+        print_json({"dropped": [letter.id] if done else []})
+    else:
+        print(f"{letter.id} dropped" if done else f"{letter.id} is no dead letter any more")
+    return 0 if done else 1
+
+
+def _one(letters: list[DeadLetter], prefix: str) -> list[DeadLetter]:
+    """Exactly one; raises MedaiError, saying what to do."""
+    if not prefix:
+        raise MedaiError("no id was given: see 'medai dead'")  # perhaps a script's empty variable
+    exact = [letter for letter in letters if letter.id == prefix]
+    found = exact or letters
+    if not found:
+        raise MedaiError(f"no dead letter has an id that begins with {prefix!r}: see 'medai dead'")
+    if len(found) > 1:
+        raise MedaiError(f"{len(found)} dead letters have ids that begin with {prefix!r}: name one of {_ids(found)}")
+    return found
+
+
+def _ids(letters: list[DeadLetter]) -> str:
+    return ", ".join(letter.id for letter in letters[:5])
 
 
 def cmd_status(options: argparse.Namespace) -> int:
@@ -280,12 +375,53 @@ def cmd_status(options: argparse.Namespace) -> int:
     from router import reports, screens
 
     now = time.time()
-    status = reports.status(_ledger(options), now)
+    status = reports.status(open_ledger(options), now)
     if options.json:
-        _print_json(status)
+        print_json(status)
     else:
         print(screens.status(status, now))
     return 0
+
+
+def cmd_top(options: argparse.Namespace) -> int:
+    """Live on a terminal, once elsewhere."""
+    try:
+        from rich.console import Console
+
+        from router import top, top_screen
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"medai top needs {error.name}: pip install 'med-ai[console]'") from error
+    from router.ledger import Ledger
+
+    settings = load_settings(options)
+    ledger = Ledger(settings.ledger.url)
+    migrated: list[bool] = []
+
+    def ask() -> dict[str, Any]:
+        if not migrated:  # not at the start: a ledger that is away is waited for on the screen
+            ledger.migrate()
+            migrated.append(True)
+        return top.gather(ledger, time.time(), settings.objectives)
+
+    console = Console()
+    if not options.json and not options.once and console.is_terminal:
+        return top_screen.run(ask, every_s=options.every, console=console)
+    content = ask()
+    if options.json:
+        print_json(content)
+    else:
+        console.print(top.draw(content, time.time()))
+    return 0
+
+
+def _interval(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.2 <= value <= 3600.0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give seconds, 0.2 to 3600")
+    return value
 
 
 def cmd_turnaround(options: argparse.Namespace) -> int:
@@ -293,25 +429,12 @@ def cmd_turnaround(options: argparse.Namespace) -> int:
     from router import reports, screens
 
     since = time.time() - parse_duration_s(options.since)
-    groups = reports.turnaround(_ledger(options), since=since, by=options.by)
+    groups = reports.turnaround(open_ledger(options), since=since, by=options.by)
     if options.json:
-        _print_json({"since": since, "by": options.by, "groups": groups})
+        print_json({"since": since, "by": options.by, "groups": groups})
     else:
         print(screens.turnaround(groups, options.since, options.by))
     return 0
-
-
-def parse_duration_s(text: str) -> float:
-    """ "90s", "30m", "24h", "7d" or plain seconds."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-    number, factor = (text[:-1], units[text[-1]]) if text and text[-1] in units else (text, 1.0)
-    try:
-        value = float(number) * factor
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise SettingsError(f"--since {text!r}: write 90s, 30m, 24h or 7d")
-    return value
 
 
 if __name__ == "__main__":

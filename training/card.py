@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.own_card import BEGIN, END
 from training.config import TrainingConfig
 from training.description import Description, SegmentText
 from training.errors import TrainingError
-
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,10 @@ class Example:
 
     volume: Volume
     labels: Labels = field(repr=False, hash=False, compare=False)
+    manufacturer: str = ""
+    """Of the scanner, where the data say it (DICOM)."""
+    device: str = ""
+    """The scanner's model name, likewise."""
 
     def __post_init__(self) -> None:
         """Labels that do not lie on the image are never resampled silently."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -15,8 +16,10 @@ from training.errors import ConfigError, TrainingError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "qa": ("training.qa", "look for faults in a data set before training on it"),
+    "edits": ("training.edits", "make a data set of what readers corrected in our results"),
     "fit": ("training.fit", "train a network by a configuration, or go on where it stopped"),
     "evaluate": ("training.evaluate", "judge a model on cases with expert labels"),
+    "reference": ("training.reference", "keep how the training set is distributed, for the console to compare with"),
     "compare": ("training.compare", "compare models on the same cases, with paired tests"),
     "export": ("training.export", "make a bundle of a trained network"),
     "promote": ("training.promote", "put a bundle into service, if it is not inferior to the current one"),
@@ -26,15 +29,20 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "kind-slices": ("training.kind_slices", "cut slices that show a known body part, for series_kind"),
     "etl": ("training.etl.command", "make or run the Mage.ai pipeline that prepares a data set"),
 }
+ALL = "*"
 EXAMPLES = """\
 examples:
   medai-train qa DATA --out qa/                       an HTML report on a data set
+  medai-train edits EXPORT --out DATA                 of what 'medai edits export' wrote
   medai-train fit training/configs/mr_hippocampus.toml --data DATA --out runs/hippocampus
   medai-train fit ... --out runs/hippocampus --resume  go on after a kill
   medai-train export runs/hippocampus --bundle bundles/mr_hippocampus
   medai-train evaluate bundles/mr_hippocampus --data DATA --split test --json figures.json
   medai-train compare runs/unet runs/densenet runs/deeplabv3plus --data DATA --out comparison/
   medai-train promote bundles/mr_hippocampus --data HELD_OUT
+
+With --json standard output is one JSON document, and an error is JSON on standard error.
+Exit codes: 0 good, 1 failed or refused (qa: errors found), 2 wrong usage or configuration, 130 interrupted.
 """
 
 
@@ -49,18 +57,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except ConfigError as error:
-        print(f"medai-train: {error}", file=sys.stderr)
-        return 2
+        return _failed(options, str(error), 2)
     except (TrainingError, ModelsError) as error:
-        print(f"medai-train: {error}", file=sys.stderr)
-        return 1
+        return _failed(options, str(error), 1)
     except KeyboardInterrupt:
-        print("medai-train: interrupted", file=sys.stderr)
-        return 130
+        return _failed(options, "interrupted", 130)
+
+
+def _failed(options: argparse.Namespace, text: str, code: int) -> int:
+    """The reason on standard error, as JSON where that was asked for; returns the exit code."""
+    said = json.dumps({"error": text, "exit_code": code}) if options.json else f"medai-train: {text}"
+    print(said, file=sys.stderr)
+    return code
 
 
 def make_parser(wanted: str) -> argparse.ArgumentParser:
-    """All commands by name; only ``wanted`` with its options, because the others' modules take long to import."""
+    """All commands by name; only ``wanted`` with its options, because the others' modules take long to import.
+
+    ALL gives every command its options.
+    """
     parser = argparse.ArgumentParser(
         prog="medai-train",
         description="Med-AI's offline training: data sets, fitting, judging, comparing, promoting.",
@@ -75,7 +90,7 @@ def make_parser(wanted: str) -> argparse.ArgumentParser:
             description=text[0].upper() + text[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == wanted:
+        if wanted in (name, ALL):
             found = importlib.import_module(module)
             found.add_arguments(command)
             command.set_defaults(run=found.run)

@@ -50,8 +50,8 @@ from training.options import (
     open_data,
     read_names,
     with_classes,
-    write_json,
 )
+from training.output import answer, json_argument, write_json
 
 EXAMPLES = """\
 examples:
@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", default="Comparison of networks", help="of the page")
     class_arguments(parser)
     model_arguments(parser)
+    json_argument(parser, "the comparison")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ def run(options: argparse.Namespace) -> int:
             command=command_of(options),
         )
     _write(found, options)
-    print(comparison.text(found))
+    answer(options, found.json(), comparison.text(found))
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -268,6 +268,18 @@ def write_pair(example: Example, name: str, folder: Path) -> None:
         (folder / part).mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(volume_to_image(example.volume), str(folder / "images" / f"{name}.nii.gz"))
     labels_to_nifti(example.labels, example.volume.geometry, folder / "labels" / f"{name}.nii.gz")
+
+
+def write_tables(folder: Path, patients: Mapping[str, str], names: Mapping[int, str]) -> None:
+    """patients.csv (case name -> patient) and labels.csv (value -> label) of a folder data set."""
+    _write_csv(folder / "patients.csv", ("name", "patient"), sorted(patients.items()))
+    if names:
+        _write_csv(folder / "labels.csv", ("value", "label"), sorted(names.items()))
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([header, *rows])
 
 
 def _dicom(root: str, modality: str, labels: LabelList) -> Dataset:  # noqa: ARG001 - DICOM names its modality

@@ -80,11 +80,11 @@ def cases_of(name: str, images: Sequence[ImageSeries], objects: Sequence[LabelOb
         else:
             by_series[series.uid].append((item, wanted))
     values, names = _values(by_series.values(), wish)
-    paired = sorted((series for series in images if series.uid in by_series), key=lambda one: _name(one))
+    paired = sorted((series for series in images if series.uid in by_series), key=case_name)
     cases = tuple(
         Case(
-            name=_name(series),
-            patient=_patient(series),
+            name=case_name(series),
+            patient=patient_name(series),
             read=partial(_read, series, tuple(by_series[series.uid]), values, priority=bool(wish.labels)),
         )
         for series in paired
@@ -163,12 +163,18 @@ def _read(
     priority: bool,
 ) -> Example:
     try:
-        volume = volume_of(series.read())
+        images = series.read()
+        volume = volume_of(images)
         grid = volume.geometry
         drawn = (one for item, wanted in objects for one in draw(item.read(), grid, wanted))
-        return Example(volume=volume, labels=merge(drawn, values, grid.shape, priority=priority))
+        return Example(
+            volume=volume,
+            labels=merge(drawn, values, grid.shape, priority=priority),
+            manufacturer=str(images[0].get("Manufacturer") or ""),
+            device=str(images[0].get("ManufacturerModelName") or ""),
+        )
     except (ModelsError, DataError) as error:
-        raise DataError(f"case {_name(series)}: {error}") from error
+        raise DataError(f"case {case_name(series)}: {error}") from error
 
 
 def volume_of(images: Sequence[pydicom.Dataset]) -> Volume:
@@ -183,13 +189,14 @@ def pseudonym(text: str, length: int = 10) -> str:
     return hashlib.scrypt(text.encode(), salt=key, n=2**13, r=8, p=1, dklen=16).hex()[:length]
 
 
-def _patient(series: ImageSeries) -> str:
-    """Without a Patient ID each study is a patient of its own."""
+def patient_name(series: ImageSeries) -> str:
+    """A hash. Without a Patient ID each study is a patient of its own."""
     return f"p{pseudonym(series.patient_id or series.study_uid)}"
 
 
-def _name(series: ImageSeries) -> str:
-    return f"{_patient(series)}-{pseudonym(series.uid, 8)}"
+def case_name(series: ImageSeries) -> str:
+    """A hash of the patient and of the series."""
+    return f"{patient_name(series)}-{pseudonym(series.uid, 8)}"
 
 
 # --- folders -----------------------------------------------------------------------------------------------------

@@ -11,24 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import highdicom
 import numpy as np
 import numpy.typing as npt
 from matplotlib.path import Path as Polygon
 from pydicom import Dataset
 
-from models.errors import NotAVolume
+from models.errors import NotAVolume, UnreadableImage
 from models.geometry import Geometry
-from models.slices import functional_group, planes_of_frames
-from models.volume import Labels, Voxels
+from models.seg_frames import SegFrames
+from models.volume import Labels
 from training.errors import DataError
 
 TOLERANCE = 0.05
 """How far a SEG's frame may lie off its image, in voxels: decimal strings are rounded."""
 CONTOUR_TOLERANCE = 0.2
 """How far a contour's points may lie off their slice, in slice distances."""
-HALF = 0.5
-"""FRACTIONAL segments: a voxel belongs to the segment from this share or probability on."""
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 Mask = npt.NDArray[np.bool_]
 
@@ -112,45 +109,20 @@ def merge(drawn: Iterable[Drawn], values: Mapping[str, int], shape: tuple[int, i
 
 
 def _draw_segments(dataset: Dataset, geometry: Geometry, wanted: Sequence[Structure]) -> Iterator[Drawn]:
-    places = _slices_of_frames(dataset, geometry)
-    frames = _frames(dataset)
-    labelmap = dataset.get("SegmentationType") == "LABELMAP"
-    numbers = [None if labelmap else _segment_of(dataset, index) for index in range(len(places))]
-    for structure in wanted:
-        mask: Mask = np.zeros(geometry.shape, dtype=bool)
-        for frame, place, number in zip(frames, places, numbers, strict=True):
-            if labelmap:
-                mask[place] |= frame == structure.number
-            elif number == structure.number:
-                mask[place] |= frame >= HALF
-        yield Drawn(structure=structure, mask=mask)
-
-
-def _frames(dataset: Dataset) -> Voxels:
-    """[frame, row, column]: 0 and 1, shares from 0 to 1, or segment numbers (LABELMAP)."""
+    seg = SegFrames(dataset)
     try:
-        stored = highdicom.seg.Segmentation.from_dataset(dataset, copy=False).get_stored_frames()
-    except (ValueError, TypeError, AttributeError, KeyError, RuntimeError, NotImplementedError) as error:
-        raise DataError("the SEG's pixels cannot be read: it is damaged or not a valid Segmentation") from error
-    frames: Voxels = np.asarray(stored)
-    if dataset.get("SegmentationType") == "FRACTIONAL":
-        return frames / np.float32(dataset.get("MaximumFractionalValue") or 255)
-    return frames
+        places = _slices_of_frames(dataset, seg, geometry)
+        for structure in wanted:
+            mask: Mask = np.zeros(geometry.shape, dtype=bool)
+            for index, frame in seg.masks(structure.number):
+                mask[places[index]] |= frame
+            yield Drawn(structure=structure, mask=mask)
+    except (NotAVolume, UnreadableImage) as error:
+        raise DataError(str(error)) from error
 
 
-def _segment_of(dataset: Dataset, frame: int) -> int:
-    group = functional_group(dataset, frame, "SegmentIdentificationSequence")
-    if group is None or "ReferencedSegmentNumber" not in group:
-        raise DataError(f"frame {frame + 1} of the SEG names no segment")
-    return int(group.ReferencedSegmentNumber)
-
-
-def _slices_of_frames(dataset: Dataset, geometry: Geometry) -> list[int]:
+def _slices_of_frames(dataset: Dataset, seg: SegFrames, geometry: Geometry) -> list[int]:
     """The slice (from 0) where each frame lies. Raises DataError for a frame on no slice, or on another grid."""
-    try:
-        planes = planes_of_frames(dataset)
-    except NotAVolume as error:
-        raise DataError(f"the SEG has no place in the patient: {error}") from error
     frame_uid = str(dataset.get("FrameOfReferenceUID") or "")
     if frame_uid and geometry.frame_of_reference_uid and frame_uid != geometry.frame_of_reference_uid:
         raise DataError("the SEG and its images have different frames of reference")
@@ -158,7 +130,7 @@ def _slices_of_frames(dataset: Dataset, geometry: Geometry) -> list[int]:
     affine = geometry.affine
     to_index = np.linalg.inv(affine)
     found = []
-    for number, plane in enumerate(planes, start=1):
+    for number, plane in enumerate(seg.planes, start=1):
         if (plane.rows, plane.columns) != (rows, columns):
             raise DataError(
                 f"the SEG's frames are of {plane.rows} x {plane.columns} pixels, its images of {rows} x {columns}: "

@@ -43,8 +43,8 @@ from training.options import (
     open_data,
     read_names,
     with_classes,
-    write_json,
 )
+from training.output import answer, json_argument, write_json
 from training.pictures import View, save, view
 from training.runs import SIDES, KeptSplit, fold_split, read_run
 
@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="let the model refuse cases as it would in service")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write cases.csv, cases.parquet, figures.json, worst/")
     parser.add_argument("--worst", type=int, default=3, metavar="N", help="how many worst cases become pictures (3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON")
+    json_argument(parser, "the figures")
     parser.add_argument("--card", action="store_true", help="write the figures into the bundle's docs/README.md")
     parser.add_argument("--weights", metavar="PATH", help="weights of a bundle that does not hold its own")
     class_arguments(parser)
@@ -137,11 +137,9 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
         threads=options.threads or torch.get_num_threads(),
         folds=tuple(card.portable(path, "runs") for path in options.folds),
     )
-    print(report.text())
+    answer(options, report.json(), report.text())
     if options.out:
         _write(report, worst, options.out)
-    if options.json:
-        write_json(options.json, report.json())
     if options.card:
         card.with_figures(options.bundle / "docs" / "README.md", report.markdown())
         print(f"figures written into {options.bundle / 'docs' / 'README.md'}", file=sys.stderr)

@@ -31,6 +31,7 @@ from training import card
 from training.config import TrainingConfig
 from training.description import Description, PlausibleText, SegmentText, read_description
 from training.errors import ConfigError, TrainingError
+from training.output import answer, json_argument
 from training.runs import Run, joint_recipe, joint_split, lineage, read_run, read_runs
 
 WEIGHTS = "models/model.safetensors"
@@ -44,8 +45,16 @@ CLASSIFIER = "series_kind"
 Weights = dict[str, torch.Tensor]
 
 
+EXAMPLES = """\
+examples:
+  medai-train export runs/hippocampus --bundle bundles/mr_hippocampus --describe mr_hippocampus.description.toml
+  medai-train export runs/fold-0 runs/fold-1 --bundle bundles/mr_hippocampus --describe d.toml     averaged
+"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``medai-train export``."""
+    parser.epilog = EXAMPLES
     parser.add_argument(
         "run_folders",
         metavar="RUN",
@@ -59,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--half", action="store_true", help="store the weights in 16 bits (half the size)")
     parser.add_argument("--replace", action="store_true", help="write over a bundle that is there")
+    json_argument(parser, "what was written")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,8 +82,17 @@ def run(options: argparse.Namespace) -> int:
         command=_command(options),
     )
     size = sum(path.stat().st_size for path in found.weights if path.suffix == ".safetensors")
-    print(f"{options.bundle}: {found.card.title}, version {found.card.version}, weights {size / 1e6:.2f} MB")
-    print(f"next: medai-train evaluate {options.bundle} --data DATA --split test --card")
+    answer(
+        options,
+        {
+            "bundle": str(options.bundle),
+            "title": found.card.title,
+            "version": found.card.version,
+            "weights_bytes": size,
+        },
+        f"{options.bundle}: {found.card.title}, version {found.card.version}, weights {size / 1e6:.2f} MB\n"
+        f"next: medai-train evaluate {options.bundle} --data DATA --split test --card",
+    )
     return 0
 
 

@@ -9,6 +9,8 @@ Next: segmentation.py and kinds.py (the tasks), run_folder.py (what is kept).
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -29,6 +31,7 @@ from models.sliding import Network
 from models.weights import load_into
 from training.config import ComputeConfig, OptimiserConfig, TrainingConfig, parse, read, tables
 from training.errors import ConfigError, TrainingError
+from training.output import answer, json_argument
 from training.run_folder import RunFolder, Summary
 
 EXAMPLES = """\
@@ -301,10 +304,13 @@ def _remember_best(state: State, score: float, epoch: int, trainer: Trainer, fol
 def _is_over(state: State, config: TrainingConfig) -> bool:
     budget = config.budget
     if budget.patience and state.since_best >= budget.patience:
-        tqdm.write(f"stopped early: no better validation for {state.since_best} times")
+        tqdm.write(f"stopped early: no better validation for {state.since_best} times", file=sys.stderr)
         return True
     if budget.minutes and state.seconds >= budget.minutes * 60:
-        tqdm.write(f"stopped after {state.epoch} of {budget.epochs} epochs: budget.minutes = {budget.minutes:g}")
+        tqdm.write(
+            f"stopped after {state.epoch} of {budget.epochs} epochs: budget.minutes = {budget.minutes:g}",
+            file=sys.stderr,
+        )
         return True
     return False
 
@@ -317,7 +323,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made when absent")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last whole epoch")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, as in TOML")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary as JSON")
+    json_argument(parser, "the summary")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -332,9 +338,7 @@ def run(options: argparse.Namespace) -> int:
         folder.start(config)
     task = open_task(config, folder, resume=options.resume)
     summary = fit(task, config, folder, resume=options.resume)
-    print(summary.text())
-    if options.json:
-        options.json.write_text(summary.json(), encoding="utf-8")
+    answer(options, json.loads(summary.json()), summary.text())
     return 0
 
 

@@ -20,6 +20,7 @@ from models.series_kind import network_slice
 from models.volume import Labels, Volume, Voxels
 from training.datasets import open_dataset
 from training.errors import DataError
+from training.output import answer, json_argument
 from training.template import read_head
 
 PARTS = ("head", "head_neck", "chest", "abdomen", "other")
@@ -107,6 +108,8 @@ def _named(options: argparse.Namespace) -> Iterator[tuple[str, Volume, Labels]]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of ``medai-train kind-slices``."""
+    parser.epilog = "example: medai-train kind-slices --volume h1,MR,head,HEAD/ --lungs lungs/ --out slices.npz"
+    json_argument(parser, "what was written")
     parser.add_argument("--volume", action="append", default=[], metavar="NAME,MODALITY,PART,PATH")
     parser.add_argument("--openkbp", help="OpenKBP arrays: head, neck and, where --lungs drew some, chest")
     parser.add_argument("--lungs", required=True, help="what medai-train lung-reference made")
@@ -131,9 +134,10 @@ def run(options: argparse.Namespace) -> int:
         axial=np.asarray(axial, dtype=np.uint8),
         patients=np.asarray(names),
     )
-    for number, part in enumerate(PARTS):
-        print(f"{part}: {numbers.count(number)} slices")
-    print(f"{options.out}: {len(rows)} slices of {len(set(names))} patients")
+    counted = {part: numbers.count(number) for number, part in enumerate(PARTS)}
+    lines = [f"{part}: {count} slices" for part, count in counted.items()]
+    lines.append(f"{options.out}: {len(rows)} slices of {len(set(names))} patients")
+    answer(options, {"file": str(options.out), "slices": counted, "patients": len(set(names))}, "\n".join(lines))
     return 0
 
 

@@ -27,6 +27,7 @@ from training import card
 from training.augment import IMAGE, RandRemapd
 from training.config import TrainingConfig
 from training.kind_slices import PARTS, UNKNOWN, Slices
+from training.output import answer
 
 MADE_UP = 0.1
 TURNED = 0.5
@@ -189,20 +190,26 @@ def judge(options: argparse.Namespace, model: Any) -> int:
     rows = np.flatnonzero(np.isin(slices.patients, sorted(names)))
     images = slices.images[rows].astype(np.float32)
     report = report_of(kinds.logits(images), kinds.logits_turned(images), slices, rows)
-    for name, figures in report["structures"].items():
-        print(
-            f"{name:10s} {figures['slices']:5d} slices  sensitivity {figures['sensitivity']:.3f}  "
-            f"specificity {figures['specificity']:.3f}"
-        )
-    upright = report["upright"]
-    print(f"upright    {upright['slices']:5d} slices  sensitivity {upright['sensitivity']:.3f}")
-    for name, one in report["patients"].items():
-        print(f"{name}: {one['part']} {one['probability']:.2f}, upright {one['upright']:.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    answer(options, report, _text(report))
     if options.card:
         card.with_figures(model.bundle.folder / "docs" / "README.md", markdown(report, side))
     return 0
+
+
+def _text(report: Mapping[str, Any]) -> str:
+    """A line a part, then a line a patient."""
+    lines = [
+        f"{name:10s} {figures['slices']:5d} slices  sensitivity {figures['sensitivity']:.3f}  "
+        f"specificity {figures['specificity']:.3f}"
+        for name, figures in report["structures"].items()
+    ]
+    upright = report["upright"]
+    lines.append(f"upright    {upright['slices']:5d} slices  sensitivity {upright['sensitivity']:.3f}")
+    lines += [
+        f"{name}: {one['part']} {one['probability']:.2f}, upright {one['upright']:.2f}"
+        for name, one in report["patients"].items()
+    ]
+    return "\n".join(lines)
 
 
 def markdown(report: Mapping[str, Any], side: str) -> str:

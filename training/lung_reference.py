@@ -15,6 +15,7 @@ These masks are **not expert labels**: consolidations, masses and effusions stay
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from models.volume import Labels, Volume, Voxels
 from training.cases import Example
 from training.datasets import open_dataset, read_pair, write_pair
 from training.errors import DataError
+from training.output import answer, json_argument
 from training.prepare import merge
 from training.template import read_head
 
@@ -179,6 +181,8 @@ def _labelled(entry: str) -> tuple[str, Volume, Labels]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of ``medai-train lung-reference``."""
+    parser.epilog = "example: medai-train lung-reference --ct chest1=CHEST/ --out lungs/"
+    json_argument(parser, "the cases")
     parser.add_argument("--ct", action="append", default=[], metavar="NAME=PATH", help="a DICOM folder or NIfTI file")
     parser.add_argument(
         "--labelled", action="append", default=[], metavar="NAME=IMAGE,LABELS,RIGHT,LEFT", help="a CT with a label map"
@@ -190,16 +194,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the data set; 0 when it holds a case."""
-    count = 0
+    volumes: dict[str, dict[str, float]] = {}
     for name, volume, drawn in tqdm(_sources(options), desc="drawing", unit="case"):
         small = working(volume) if drawn is None else volume
         labels = lungs(small) if drawn is None else drawn
         voxels = np.asarray(np.round(small.voxels), dtype=np.int16)
         write_pair(Example(volume=replace(small, voxels=voxels), labels=labels), name, options.out)
         ml = [int((labels == side).sum()) * small.geometry.voxel_ml for side in (RIGHT, LEFT)]
-        tqdm.write(f"{name}: right {ml[0]:.0f} ml, left {ml[1]:.0f} ml")
-        count += 1
-    if not count:
+        tqdm.write(f"{name}: right {ml[0]:.0f} ml, left {ml[1]:.0f} ml", file=sys.stderr)
+        volumes[name] = {"right_ml": round(ml[0], 1), "left_ml": round(ml[1], 1)}
+    if not volumes:
         raise DataError("nothing to draw in: give --ct or --openkbp")
-    print(f"{options.out}: {count} cases")
+    answer(options, {"folder": str(options.out), "cases": volumes}, f"{options.out}: {len(volumes)} cases")
     return 0

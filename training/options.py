@@ -6,11 +6,9 @@ Next: judging.py (which cases, how one is drawn), evaluate.py.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from training.cases import Dataset
 from training.datasets import open_dataset
@@ -83,11 +81,3 @@ def read_names(path: Path) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{path} names no case")
     return names
-
-
-def write_json(path: Path, value: Any) -> None:
-    """JSON without NaN, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)

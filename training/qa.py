@@ -106,6 +106,7 @@ def _pictures(dataset: Dataset, names: Sequence[str], groups: Any) -> list[Pictu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``medai-train qa``."""
+    parser.epilog = "examples:\n  medai-train qa DATA --out qa/\n  medai-train qa http://pacs:8042 --json"
     parser.add_argument("data", metavar="DATA", help="a data set's folder, or an Orthanc's URL (docs/data.md)")
     parser.add_argument(
         "--format", default="auto", help="folder, decathlon, dicom, orthanc or openkbp; default: by look"

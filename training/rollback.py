@@ -40,7 +40,10 @@ def run(options: argparse.Namespace) -> int:
     current = adopt.current(options.into, options.name)
     earlier = [item.version for item in adopt.previous(options.into, options.name)]
     if options.list:
-        print(f"{current.version if current else 'none'} serves; before: {', '.join(earlier) or 'none'}")
+        serves = current.version if current else None
+        known = {"model": options.name, "serves": serves, "before": earlier}
+        text = f"{serves or 'none'} serves; before: {', '.join(earlier) or 'none'}"
+        print(json.dumps(known, indent=2) if options.json else text)
         return 0
     if not options.reason.strip():
         raise TrainingError("say why: --reason TEXT goes into the record")

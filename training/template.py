@@ -23,6 +23,7 @@ from models.registration import WORKING_MM, Pose, pose_of
 from models.registry import Registry
 from models.volume import Labels, Volume
 from training.errors import DataError
+from training.output import answer, json_argument
 
 SIZE = (96, 112, 96)
 """Voxels along x, y, z at WORKING_MM."""
@@ -93,6 +94,8 @@ def read_head(path: Path, *, modality: str = "MR") -> Volume:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of ``medai-train template``."""
+    parser.epilog = "example: medai-train template HEAD1/ HEAD2.nii.gz --out template.nii.gz"
+    json_argument(parser, "what was written")
     parser.add_argument("heads", type=Path, nargs="+", help="T1 heads: DICOM folders or NIfTI files")
     parser.add_argument("--out", type=Path, required=True, help="template.nii.gz")
 
@@ -110,5 +113,9 @@ def run(options: argparse.Namespace) -> int:
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(image, str(options.out), useCompression=True)
-    print(f"{options.out}: {' x '.join(map(str, SIZE))} voxels of {WORKING_MM[0]:g} mm from {len(means)} heads")
+    answer(
+        options,
+        {"file": str(options.out), "size": list(SIZE), "spacing_mm": float(WORKING_MM[0]), "heads": len(means)},
+        f"{options.out}: {' x '.join(map(str, SIZE))} voxels of {WORKING_MM[0]:g} mm from {len(means)} heads",
+    )
     return 0

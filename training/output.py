@@ -1,0 +1,39 @@
+"""What a command tells when it is done: text for people, JSON for programs.
+
+``--json`` alone prints JSON and nothing else on standard output; ``--json FILE`` writes it beside the text.
+Next: cli.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+STDOUT = Path("-")
+
+
+def json_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """``--json``: shared by commands that have a result; see ``answer``."""
+    parser.add_argument(
+        "--json", nargs="?", type=Path, const=STDOUT, metavar="FILE", help=f"print {what} as JSON, or write it to FILE"
+    )
+
+
+def answer(options: argparse.Namespace, value: Any, text: str) -> None:
+    """Tell what came of a command: as text, and to a FILE as JSON; or, with ``--json`` alone, as JSON on stdout."""
+    if options.json == STDOUT:
+        print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    print(text)
+    if options.json is not None:
+        write_json(options.json, value)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON without NaN, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
