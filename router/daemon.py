@@ -10,26 +10,38 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from router.changes import Subscription
+from router.clock import StepWatch
 from router.completeness import SeriesProgress, StudyProgress, decide
-from router.contract import Decision, SeriesFacts, StudyFacts, Verdict, sources_hash
+from router.contract import Decision, SeriesFacts, StudyFacts, Verdict, content_hash, sources_hash
 from router.errors import OrthancRefused, TemporaryError
 from router.facts import FactsReader
+from router.fleet import newest_version
 from router.ledger import Ledger, NewJob
 from router.log import Pseudonyms, describe
 from router.orthanc import Orthanc
 from router.rules import RouteVerdict, Rules
 from router.settings import RouteSettings, Settings
 from router.sweeper import Sweeper
+from router.tracing import NoTracer, Tracer
+from router.withdrawals import withdrawals
 
 LOOK_AGAIN_S = 10.0
 """When a model is not there yet."""
 LOST_CHECK_S = 1.0
 log = structlog.get_logger(__name__)
+
+
+class Opens(Protocol):
+    """A port of this process that could not be opened yet, perhaps."""
+
+    def open(self) -> bool:
+        """Try (again); whether it is open."""
+        ...
 
 
 class Router:
@@ -43,7 +55,11 @@ class Router:
         ledger: Ledger,
         sweeper: Sweeper,
         names: Pseudonyms,
+        leads: Callable[[], bool] = lambda: True,
+        doors: Sequence[Opens] = (),
+        tracer: Tracer | None = None,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._orthanc = orthanc
@@ -54,10 +70,27 @@ class Router:
         self._rules = Rules(settings.routes, settings.routing)
         self._reader = FactsReader(orthanc, ledger)
         self._subscription = Subscription(
-            orthanc, ledger, self._reader, backlog_h=settings.orthanc.backlog_h, names=names, clock=clock
+            orthanc,
+            ledger,
+            self._reader,
+            backlog_h=settings.orthanc.backlog_h,
+            withdraw_within_s=settings.ris.withdraw_within_h * 3600.0,
+            withdrawn=withdrawals(settings, clock),
+            results=settings.results,
+            names=names,
+            clock=clock,
         )
+        self._leads = leads
+        self._stopping = threading.Event()
+        self._doors = doors
+        self._tracer = tracer or NoTracer()
+        self._monotonic = monotonic
+        self._steps = StepWatch(clock, monotonic)
+        waits = [max(r.completeness.quiet_s, r.completeness.max_wait_s) for r in settings.routes]
+        self._longest_wait_s = max([LOOK_AGAIN_S, *waits])
         self._next_sweep = 0.0
         self._next_lost_check = 0.0
+        self._next_version_check = 0.0
         self.orthanc_up = False
         self._never_reached = True
         self.heartbeat = clock()
@@ -65,8 +98,9 @@ class Router:
     # -- the loop
 
     def run(self, stop: threading.Event) -> None:
-        """Go round until told to stop; what is away is waited for, with the reason logged once."""
-        while not stop.is_set():
+        """Go round until told to stop or another router leads; what is away is waited for."""
+        self._stopping = stop
+        while not stop.is_set() and self._leads():
             began = self._clock()
             busy = self.tick()
             self.heartbeat = self._clock()
@@ -89,21 +123,35 @@ class Router:
     def tick(self) -> bool:
         """One round; True when more changes wait already."""
         try:
+            self._follow_clock()
             more = self._listen()
-            for row in self._ledger.due_studies(self._clock()):
+            for row in self._ledger.due_studies(self._clock(), longest_s=self._longest_wait_s):
+                if self._stopping.is_set() or not self._leads():
+                    return False  # the rest is due at the next start, or for the router that leads now
                 self._consider_safely(row)
             self._send()
         except TemporaryError as error:
             log.warning("waiting", reason=describe(error))
             return False
+        except Exception as error:  # a fault of ours must not end the router, nor make it spin
+            log.error("unexpected_error", exc_info=error)
+            self._stopping.wait(LOOK_AGAIN_S)
+            return False
         return more
+
+    def _follow_clock(self) -> None:
+        step_s = self._steps.step_s()
+        if step_s:
+            self._ledger.shift_waits(step_s)
+            self._steps.settled(step_s)
+            log.warning("clock_stepped", by_s=round(step_s, 1), reason="every wait was moved with it")
 
     def _listen(self) -> bool:
         try:
             poll = self._subscription.poll()
-            if self._clock() >= self._next_sweep:
+            if self._monotonic() >= self._next_sweep:
                 self._subscription.sweep()
-                self._next_sweep = self._clock() + self._settings.orthanc.sweep_s
+                self._next_sweep = self._monotonic() + self._settings.orthanc.sweep_s
         except (TemporaryError, OrthancRefused) as error:
             if self.orthanc_up or self._never_reached:
                 log.warning("orthanc_unreachable", reason=describe(error))
@@ -117,10 +165,26 @@ class Router:
         return poll.more
 
     def _send(self) -> None:
-        check = self._clock() >= self._next_lost_check
+        now = self._monotonic()
+        check = now >= self._next_lost_check
         if check:
-            self._next_lost_check = self._clock() + LOST_CHECK_S
+            self._next_lost_check = now + LOST_CHECK_S
+            for door in self._doors:
+                door.open()
+        if now >= self._next_version_check:
+            self._next_version_check = now + LOOK_AGAIN_S
+            self._replace_outdated()
+            for job_id in self._ledger.settle_idle(self._clock()):
+                log.warning("job_settled", job=job_id, reason="nothing of it waited any more")
         self._sweeper.tick(check_lost=check)
+
+    def _replace_outdated(self) -> None:
+        held = self._ledger.held_models(self._clock())
+        for route in self._settings.routes:
+            if route.model_version:  # asked for by name: it is waited for
+                held.setdefault(route.model, set()).add(route.model_version)
+        for job_id in self._ledger.replace_outdated(held, self._clock()):
+            log.info("job_outdated", job=job_id)
 
     # -- deciding about one study
 
@@ -153,10 +217,11 @@ class Router:
 
     def _gone(self, row: Mapping[str, Any]) -> None:
         if self._orthanc.exists("studies", str(row["orthanc_id"])):
-            self._ledger.set_due(int(row["id"]), None)  # it holds only results of ours now
+            self._ledger.set_due(int(row["id"]), None)
+            self._subscription.images_gone(str(row["orthanc_id"]), str(row["study_uid"]))
         else:
-            self._ledger.mark_deleted(str(row["orthanc_id"]), self._clock())
-            log.info("study_deleted", study=self._names.study(str(row["study_uid"])))
+            self._ledger.set_due(int(row["id"]), self._clock() + LOOK_AGAIN_S)  # where it has only moved
+            self._subscription.study_gone(str(row["orthanc_id"]), str(row["study_uid"]))
 
     def _plan(self, row: Mapping[str, Any], moments: Sequence[float | None]) -> None:
         known = [at for at in moments if at is not None]
@@ -177,6 +242,7 @@ class Router:
             outcome = fingerprint([(d.verdict.value, d.route or "", d.reason) for d in decisions])
             if self._ledger.record(int(row["id"]), decisions, decided_at, outcome=outcome):
                 for decision in decisions:
+                    self._tracer.decided(int(row["id"]), decision, began=decided_at, ended=self._clock())
                     log.info(
                         "decided",
                         study=self._names.study(str(row["study_uid"])),
@@ -196,6 +262,8 @@ class Router:
     ) -> tuple[list[Decision], float | None]:
         """Decisions to record beside those that went with a job, and when to look again."""
         complete = self._ledger.set_complete(int(row["id"]), self._clock())
+        if row["complete_at"] is None:
+            self._tracer.arrived(row, complete)
         study = {**row, "complete_at": complete}
         decisions = [Decision(verdict=Verdict.SKIP, route=v.route, reason=v.reason) for v in verdicts if not v.matched]
         if not verdicts:
@@ -213,9 +281,13 @@ class Router:
                 again = absent.due_at
                 continue
             decisions += [d for d in self._make_jobs(study, facts, route, verdict) if d.verdict is Verdict.SKIP]
+        if row.get("resent_at") is not None and again is None:
+            self._ledger.resend_judged(int(row["id"]), float(row["resent_at"]))
         return decisions, again
 
     def _model_absent(self, route: RouteSettings) -> Decision | None:
+        if self._version(route):
+            return None
         model = self._ledger.model(route.model)
         again = self._clock() + LOOK_AGAIN_S
         if model is None:
@@ -226,18 +298,25 @@ class Router:
             return Decision(verdict=Verdict.WAIT, reason=reason, route=route.name, due_at=again)
         return None
 
+    def _version(self, route: RouteSettings) -> str:
+        """The newest version of the route's model that a living worker holds; empty where none is known."""
+        held = self._ledger.held_models(self._clock()).get(route.model, set())
+        return newest_version(held) if held else ""
+
     def _make_jobs(
         self, row: Mapping[str, Any], facts: StudyFacts, route: RouteSettings, verdict: RouteVerdict
     ) -> list[Decision]:
-        model = self._ledger.model(route.model) or {}
+        version = self._version(route) or str((self._ledger.model(route.model) or {})["version"])
         made = []
         for series in verdict.choices:
             slot = "" if route.series.take == "best" else fingerprint([(series.series_uid,)])[:16]
-            new = self._new_job(row, facts, route, series, slot, str(model["version"]))
+            new = self._new_job(row, facts, route, series, slot, version)
             if new is None:
                 continue
-            job_id, decision = self._ledger.create_job(new, study=row, reason=verdict.reason, now=self._clock())
+            began = self._clock()
+            job_id, decision = self._ledger.create_job(new, study=row, reason=verdict.reason, now=began)
             if decision.verdict is not Verdict.SKIP:
+                self._tracer.decided(new.study_id, decision, began=began, ended=self._clock(), job_id=job_id)
                 log.info(
                     "job_made",
                     job=job_id,
@@ -278,7 +357,14 @@ class Router:
             priority=self._rules.priority(route, facts),
             destinations=route.destinations,
             quiet_s=route.completeness.quiet_s,
+            content_hash=self._content(row, instances),
         )
+
+    def _content(self, row: Mapping[str, Any], instances: Sequence[Mapping[str, Any]]) -> str:
+        """Hash over the files of a series that was sent again; empty for all others, which need no such look."""
+        if row.get("resent_at") is None:
+            return ""
+        return content_hash(self._orthanc.md5(str(item["ID"])) for item in instances)
 
 
 def progress_of(row: Mapping[str, Any]) -> StudyProgress:

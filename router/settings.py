@@ -10,10 +10,19 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -23,16 +32,8 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as EnvironmentFault
 
 from router.errors import SettingsError
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A table of medai.toml: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from router.section import Port, Positive, Seconds, Section
+from router.tracing_settings import TracingSettings
 
 
 class OrthancSettings(Section):
@@ -54,6 +55,9 @@ class OrthancSettings(Section):
     """At the very first start, studies that arrived within this many hours are read; older ones are left alone."""
     timeout_s: Positive = 30.0
     """Longest wait for one answer of Orthanc."""
+    follow_patient_updates: bool = False
+    """Whether an update or a merge of patients (ADT^A08, ADT^A40) also changes the studies in Orthanc (IHE PIR). Leave
+    it off where the hospital's PACS does that itself and sends the studies anew."""
 
     @property
     def wado_root(self) -> str:
@@ -102,6 +106,9 @@ class RisSettings(Section):
     """Client certificate, where the RIS asks for one."""
     key_file: str = ""
     """Key of the client certificate."""
+    withdraw_within_h: Annotated[float, Field(ge=0)] = 168.0
+    """A study deleted from the archive within this many hours of its result withdraws it at the RIS (ORU, status X);
+    later deletions are taken for housekeeping. 0: never."""
 
 
 class Hl7InSettings(Section):
@@ -124,6 +131,8 @@ class WatchFolderSettings(Section):
     """A file is taken when its size and time have not changed for this long."""
     max_zip_gb: float = 8.0
     """A zip that unpacks to more is rejected."""
+    max_file_gb: Positive = 1.0
+    """A larger DICOM file, in a zip or not, is rejected: each is held in memory while it is sent (GiB)."""
 
 
 class MetricsSettings(Section):
@@ -133,6 +142,43 @@ class MetricsSettings(Section):
     """Address to listen on; 0.0.0.0 for all."""
     port: Port = 9108
     """Port for Prometheus; 0: off."""
+
+
+class ConsoleSettings(Section):
+    """The web console and the REST API."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all, then behind a proxy with TLS."""
+    port: Port = 8088
+    """Port of the console."""
+    session_h: Positive = 12.0
+    """After this many hours a browser logs in again."""
+    viewer: str = ""
+    """Folder of a built OHIF viewer; default: share/ohif in the Python environment, where set-up puts it."""
+    dicom_web: str = "/dicom-web/"
+    """Where Orthanc's DICOMweb plugin answers (its Root)."""
+
+
+class ObjectivesSettings(Section):
+    """What the department was promised: seconds from a study's last image to the RIS's acknowledgement.
+
+    Metrics, alerts and the console measure against these; nothing is read in another order because of them.
+    """
+
+    stat_s: Positive = 300.0
+    """For STAT."""
+    urgent_s: Positive = 900.0
+    """For urgent."""
+    routine_s: Positive = 1800.0
+    """For routine."""
+    background_s: Positive = 14400.0
+    """For background."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Share of the readings that must keep it."""
+
+    def limit_s(self, priority: str) -> float:
+        """The objective of a priority, by its name in lower case."""
+        return float(getattr(self, f"{priority}_s"))
 
 
 class WorkerSettings(Section):
@@ -146,18 +192,39 @@ class WorkerSettings(Section):
     """A job that ends unexpectedly this often fails."""
     retry_s: Seconds = 5.0
     """First back-off; doubles with each attempt up to ``retry_max_s``."""
-    retry_max_s: Seconds = 300.0
+    retry_max_s: Seconds = 60.0
     """Longest back-off."""
     give_up_h: float = 72.0
-    """A peer that stays away this long fails the job; until then temporary errors are retried."""
+    """A peer that stays away this long makes a dead letter of the job or delivery; until then it is tried again."""
+    stop_s: Seconds = 20.0
+    """A worker that is told to stop finishes its job within this time, or hands it back."""
+    scratch: str = ""
+    """Folder for libraries' temporary files; default: the system's. What dead workers left there is removed."""
+    scratch_max_gb: Positive = 8.0
+    """A worker whose temporary files outgrow this stops with an alarm."""
     fetch_threads: Annotated[int, Field(ge=1, le=32)] = 4
     """Connections to Orthanc while a series is fetched."""
+    max_series_gb: Positive = 4.0
+    """A series whose files together, or whose pixels once unpacked, are larger is refused before they are fetched or
+    unpacked (GiB). A worker's memory must hold about four times as much."""
+    max_image_gb: Positive = 2.0
+    """A larger DICOM file is refused unread (GiB)."""
     torch_threads: Annotated[int, Field(ge=0)] = 0
     """0: as many as there are cores."""
     guard: Literal["refuse", "warn", "off"] = "refuse"
     """When a series shows another body part than its model reads, or lies otherwise than its header says: ``refuse``
     to read it, ``warn`` in the result, or ``off``, do not look. Only models whose bundle names body parts are
     guarded, and only where the model series_kind can run."""
+
+    @property
+    def max_series_bytes(self) -> int:
+        """``max_series_gb`` in bytes."""
+        return int(self.max_series_gb * 1024**3)
+
+    @property
+    def max_image_bytes(self) -> int:
+        """``max_image_gb`` in bytes."""
+        return int(self.max_image_gb * 1024**3)
 
 
 class ModelsSettings(Section):
@@ -267,6 +334,55 @@ class DicomDestination(Section):
 
     modality: str
     """Its name in DicomModalities."""
+    commitment: Literal["auto", "required", "off"] = "auto"
+    """Storage commitment after C-STORE. ``auto``: asked for, and C-STORE counts alone where the node does not offer it;
+    ``required``: the delivery waits until the node commits; ``off``: not asked for."""
+    commitment_timeout_s: Positive = 30.0
+    """Longest wait for the node's report on a storage commitment."""
+
+
+class FhirDestination(Section):
+    """A FHIR R5 server for the results, which takes a transaction. Log in by token, or by username and password."""
+
+    fhir_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
+    """Base of the FHIR server, such as https://ehr.example/fhir; a login does not belong in it."""
+    username: str = ""
+    """User for HTTP Basic; empty: no such login."""
+    password: SecretStr = SecretStr("")
+    """Its password; better given as MEDAI_DESTINATIONS__NAME__PASSWORD than in a file."""
+    token: SecretStr = SecretStr("")
+    """Bearer token; better given as MEDAI_DESTINATIONS__NAME__TOKEN than in a file."""
+    timeout_s: Positive = 30.0
+    """Longest wait for one answer."""
+    ca_file: str = ""
+    """Certificate authority of the server; empty: the system's."""
+    patient_systems: dict[str, Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]] = Field(default_factory=dict)
+    """Assigning authority -> URI of its patient identifiers (HOSPITAL = "urn:oid:1.2.3"), where order and images know
+    it by name alone; "" stands for identifiers that name none. One that is not listed is named in words."""
+
+    @model_validator(mode="after")
+    def _one_login(self) -> FhirDestination:
+        if self.username and self.token.get_secret_value():
+            raise ValueError("give either token or username and password, not both")
+        return self
+
+
+def _kind(value: Any) -> str | None:
+    """Which destination a table is: told apart by the key that each must have, and None where that fails."""
+    if isinstance(value, Section):
+        return "fhir" if isinstance(value, FhirDestination) else "dicom"
+    keys = {"modality", "fhir_url"} & set(value if isinstance(value, dict) else ())
+    return {"modality": "dicom", "fhir_url": "fhir"}[keys.pop()] if len(keys) == 1 else None
+
+
+Destination = Annotated[
+    Annotated[DicomDestination, Tag("dicom")] | Annotated[FhirDestination, Tag("fhir")],
+    Discriminator(
+        _kind,
+        custom_error_type="destination_kind",
+        custom_error_message="a destination has either modality (a DICOM node) or fhir_url (a FHIR server), not both",
+    ),
+]
 
 
 class LogSettings(Section):
@@ -301,12 +417,15 @@ class Settings(BaseSettings):
     hl7_in: Hl7InSettings = Hl7InSettings()
     watch_folder: WatchFolderSettings = WatchFolderSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
+    objectives: ObjectivesSettings = ObjectivesSettings()
+    console: ConsoleSettings = ConsoleSettings()
     worker: WorkerSettings = WorkerSettings()
     models: ModelsSettings = ModelsSettings()
     results: ResultSettings = ResultSettings()
     log: LogSettings = LogSettings()
     routes: tuple[RouteSettings, ...] = ()
-    destinations: dict[str, DicomDestination] = Field(default_factory=dict)
+    destinations: dict[str, Destination] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
@@ -380,19 +499,29 @@ def load(explicit: str | None = None) -> Settings:
 
 
 def _explain(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    parts = [str(part) for part in fault["loc"]]
+    if parts[:1] == ["destinations"] and parts[2:3] in (["dicom"], ["fhir"]):
+        del parts[2]  # pydantic's word for the kind is no key of the file
+    place = ".".join(parts) or "(whole file)"
     if fault["type"] != "extra_forbidden":
         return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
-    near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(Settings), n=1)
+    near = difflib.get_close_matches(parts[-1], _known_keys(Settings), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{place}: unknown key{hint}"
+
+
+def tables_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The tables that a field of this type holds: none, one, or (destinations) one for each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from tables_of(inner)
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:
     keys: set[str] = set()
     for name, info in model.model_fields.items():
         keys.add(name)
-        for inner in (info.annotation, *getattr(info.annotation, "__args__", ())):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                keys |= _known_keys(inner)
+        for inner in tables_of(info.annotation):
+            keys |= _known_keys(inner)
     return keys

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from router.settings import Settings
+from router.settings import Settings, tables_of
 
 INTRODUCTION = """\
 # Configuration
@@ -48,13 +48,16 @@ port = 2576
 name = "mr-brain"
 when = 'study.Modality == "MR"'
 model = "mr_brain"
-destinations = ["archive", "ris", "pacs2"]
+destinations = ["archive", "ris", "pacs2", "ehr"]
 
 [destinations.pacs2]
 modality = "PACS2"         # its name in Orthanc's DicomModalities
+
+[destinations.ehr]
+fhir_url = "https://ehr.example/fhir"
 ```
 
-How a route is written is in [routes.md](routes.md).
+How a route is written is in [routes.md](routes.md), how a destination is added in [destinations.md](destinations.md).
 """
 
 
@@ -74,30 +77,28 @@ def sections() -> Iterator[tuple[str, type[BaseModel], str]]:
     """Title, model and environment prefix ("" where there is none) of each table of the file."""
     yield "Top level", Settings, "MEDAI_"
     for name, info in Settings.model_fields.items():
-        inner = model_of(info)
-        if inner is None:
-            continue
-        listed = name in ("routes", "destinations")
-        title = {"routes": "`[[routes]]`", "destinations": "`[destinations.NAME]`"}.get(name, f"`[{name}]`")
-        yield title, inner, "" if listed else f"MEDAI_{name.upper()}__"
-        for key, field in inner.model_fields.items():
-            deeper = model_of(field)
-            if deeper is not None:
-                yield f"`[{name}.{key}]`", deeper, ""
+        for inner in tables_of(info.annotation):
+            yield _title(name, inner), inner, "" if name in ("routes", "destinations") else f"MEDAI_{name.upper()}__"
+            for key, field in inner.model_fields.items():
+                for deeper in tables_of(field.annotation):
+                    yield f"`[{name}.{key}]`", deeper, ""
 
 
-def model_of(info: FieldInfo) -> type[BaseModel] | None:
-    """The table that a field holds, if it holds one."""
-    for kind in (info.annotation, *get_args(info.annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
+def _title(name: str, model: type[BaseModel]) -> str:
+    if name == "destinations":
+        return f"`[destinations.NAME]` with `{next(iter(model.model_fields))}`"
+    return "`[[routes]]`" if name == "routes" else f"`[{name}]`"
+
+
+def holds_tables(info: FieldInfo) -> bool:
+    """Whether a field is a table, or several."""
+    return next(tables_of(info.annotation), None) is not None
 
 
 def rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     """A line a key; tables within have sections of their own."""
     for name, info in model.model_fields.items():
-        if model_of(info) is not None:
+        if holds_tables(info):
             continue
         meaning = " ".join((info.description or "").split()).replace("``", "`").replace("|", "\\|")
         variable = f"`{prefix}{name.upper()}`" if prefix else ""

@@ -27,6 +27,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "hl7_in": 2575,
     "ris_mllp": 2576,
     "ris_http": 8090,
+    "console": 8088,
 }
 FREE_RANGE = range(12_000, 32_000)
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
@@ -62,6 +63,11 @@ class Site:
         """The mock RIS's page."""
         return f"http://127.0.0.1:{self.ports['ris_http']}"
 
+    @property
+    def console_url(self) -> str:
+        """The web console and the REST API."""
+        return f"http://127.0.0.1:{self.ports['console']}"
+
     @classmethod
     def load(cls, folder: Path) -> Site:
         """A site that was created before; SettingsError when there is none."""
@@ -69,8 +75,10 @@ class Site:
         if not file.is_file():
             raise SettingsError(f"{folder} holds no Med-AI system: start one with 'medai up --dir {folder}'")
         try:
-            return cls(folder=folder, **json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            content["ports"] = {**_ports_since(content["ports"]), **content["ports"]}
+            return cls(folder=folder, **content)
+        except (ValueError, TypeError, KeyError) as error:
             raise SettingsError(f"{file} is damaged: put its last good version back, or use another --dir") from error
 
     @classmethod
@@ -136,6 +144,7 @@ class Site:
             ris=self.ports["ris_mllp"],
             hl7=self.ports["hl7_in"],
             metrics=self.ports["metrics"],
+            console=self.ports["console"],
             inbox=_quoted(self.folder / "inbox"),
         )
 
@@ -155,6 +164,7 @@ class Site:
                 "metrics": f"http://127.0.0.1:{self.ports['metrics']}/metrics",
                 "hl7_port": self.ports["hl7_in"],
             },
+            "console": {"url": self.console_url},
             "redis": {"url": f"redis://127.0.0.1:{self.ports['redis']}/0"},
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.sqlite'}"},
             "watch_folder": str(self.folder / "inbox"),
@@ -190,6 +200,9 @@ port = {hl7}
 [metrics]
 port = {metrics}
 
+[console]
+port = {console}
+
 [watch_folder]
 path = {inbox}
 
@@ -222,6 +235,11 @@ slices_min = 20
 thickness_max_mm = 6.0
 prefer = "thinnest"
 """
+
+
+def _ports_since(known: Mapping[str, int]) -> dict[str, int]:
+    """Ports of parts that came after this site was made: the usual ones, for its medai.toml names no others."""
+    return {name: port for name, port in DEFAULT_PORTS.items() if name not in known}
 
 
 def _quoted(text: str | Path) -> str:

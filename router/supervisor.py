@@ -28,7 +28,7 @@ READY_S = 180.0
 """The slowest part is the worker's first load of its models."""
 GIVE_UP_S = 20.0
 """A part that keeps ending is given up after this long."""
-PARTS = ("orthanc", "redis", "ris", "router", "worker")
+PARTS = ("orthanc", "redis", "ris", "router", "console", "worker")
 Report = Callable[[str], None]
 
 
@@ -85,6 +85,7 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         "redis": (redis, {}),
         "ris": ([*medai, "hl7_mock.cli", *ris], {}),
         "router": ([*medai, "router.cli", "router", *config], {}),
+        "console": ([*medai, "router.cli", "console", *config], {}),
         "worker": ([*medai, "workers.cli", "worker", *config], {}),
     }
 
@@ -175,7 +176,7 @@ def up(site: Site, *, report: Report, ready_s: float = READY_S) -> None:
                 f"these ports are taken: {what}; use --free-ports with a fresh --dir, or edit {site.folder}/site.json"
             )
         config = write_supervisord(site)
-        report("starting Orthanc, Redis, mock RIS, router and worker")
+        report("starting Orthanc, Redis, mock RIS, router, console and worker")
         done = subprocess.run(  # noqa: S603 - our own interpreter and file
             [python(), "-m", "supervisor.supervisord", "-c", str(config)], capture_output=True, text=True, check=False
         )
@@ -217,6 +218,7 @@ def probes(site: Site) -> dict[str, Callable[[], bool]]:
         "redis": lambda: _redis_ok(p["redis"]),
         "ris": lambda: _http_ok(f"{site.ris_url}/health"),
         "router": lambda: _http_ok(f"http://127.0.0.1:{p['metrics']}/ready"),
+        "console": lambda: _http_ok(f"{site.console_url}/api/health"),
         "worker": lambda: _worker_ok(url),
     }
 
@@ -255,7 +257,7 @@ def down(site: Site, *, report: Report, wait_s: float = 60.0) -> bool:
     if not states(site):
         return False
     pid = int((site.folder / "supervisord.pid").read_text())
-    report("stopping worker, router, mock RIS, Redis and Orthanc")
+    report("stopping worker, console, router, mock RIS, Redis and Orthanc")
     with _rpc(site) as supervisor:
         supervisor.shutdown()
     until = time.monotonic() + wait_s

@@ -11,6 +11,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its own id: schemathesis 4.32 gives all its operations one, and pytest-xdist would play one of them."""
+    for item in items:
+        _, bracket, operation = item.name.partition("[")
+        if bracket and item.id.params is None:
+            item._id = item.id.with_params(operation.removesuffix("]"))
+    assert len({item.nodeid for item in items}) == len(items), "two tests have one id"
+
+
 @pytest.fixture(scope="session")
 def project_root() -> Path:
     """The checkout under test."""

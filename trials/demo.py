@@ -9,6 +9,7 @@ derived from its Study UID, because the order and the images are joined by it. N
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import signal
@@ -17,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trials.box import Box, BoxError, Teller, down, log_tails, up
 from trials.follow import Outcome, follow
@@ -36,8 +37,12 @@ examples:
   medai demo                                a real head, all by itself
   medai demo --study ~/scans/chest          your own DICOM folder; a zip works too
   medai demo --keep                         leave everything running and say where to look
-  medai demo --json result.json             the outcome for a program
+  medai demo --json                         the outcome as JSON on stdout, the story on stderr
+  medai demo --json result.json             the outcome in a file
 """
+
+
+STDOUT = Path("-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,14 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the demo; 0 only if every result is where it belongs, 1 if not, 130 after Ctrl-C."""
-    options = _options(argv)
+    options, stdout = _options(argv), sys.stdout
+    if options.json_file == STDOUT:
+        with contextlib.redirect_stdout(sys.stderr):
+            return _run(options, stdout)
+    return _run(options, stdout)
+
+
+def _run(options: Options, stdout: TextIO) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     teller = Teller()
     outcomes: list[Outcome] = []
@@ -72,7 +84,7 @@ def main(argv: list[str]) -> int:
         teller.say(f"FAILED: {error}")
     finally:
         _stop(options, teller, leave=options.keep and code != 130)
-    _write_json(options, outcomes, ok=code == 0)
+    _write_json(options, outcomes, stdout, ok=code == 0)
     if code == 1:
         _explain_failure(options, outcomes, teller)
     _tidy(options, code)
@@ -241,11 +253,14 @@ def _stop(options: Options, teller: Teller, *, leave: bool) -> None:
         teller.say(f"could not stop everything: {error}; try: medai down --dir {options.folder}")
 
 
-def _write_json(options: Options, outcomes: list[Outcome], *, ok: bool) -> None:
+def _write_json(options: Options, outcomes: list[Outcome], stdout: TextIO, *, ok: bool) -> None:
     if options.json_file is None:
         return
-    studies = [outcome.as_json() for outcome in outcomes]
-    options.json_file.write_text(json.dumps({"studies": studies, "ok": ok}, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps({"studies": [outcome.as_json() for outcome in outcomes], "ok": ok}, indent=2)
+    if options.json_file == STDOUT:
+        print(text, file=stdout)
+    else:
+        options.json_file.write_text(f"{text}\n", encoding="utf-8")
 
 
 def _explain_failure(options: Options, outcomes: list[Outcome], teller: Teller) -> None:
@@ -277,7 +292,8 @@ def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _options(argv: list[str]) -> Options:
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
     made = argparse.ArgumentParser(
         prog="medai demo",
         description="Start everything in a folder of its own, order and send one study, show what comes back, stop.",
@@ -287,11 +303,17 @@ def _options(argv: list[str]) -> Options:
     add = made.add_argument
     add("--study", type=Path, metavar="PATH", help="folder, zip or file of DICOM; default: a real T1 head")
     add("--keep", action="store_true", help="leave the system running at the end")
-    add("--json", type=Path, metavar="FILE", dest="json_file", help="write the outcome there")
+    text = "print the outcome as JSON (all else goes to stderr), or write it to FILE"
+    add("--json", type=Path, nargs="?", const=STDOUT, metavar="FILE", dest="json_file", help=text)
     add("--dir", type=Path, metavar="DIR", help="folder for data, logs and results; default: a new temporary one")
     add("--timeout", type=float, default=600.0, metavar="S", help="longest wait for a result (default 600)")
     add("--priority", choices=("R", "A", "S"), default="R", help="of the order: routine, ASAP, STAT (default R)")
     add("--associations", type=int, default=1, metavar="N", help="C-STORE associations at once (default 1)")
+    return made
+
+
+def _options(argv: list[str]) -> Options:
+    made = make_parser()
     asked = made.parse_args(argv)
     if asked.study is not None and not asked.study.exists():
         made.error(f"--study {asked.study} does not exist")

@@ -26,12 +26,21 @@ def compose_command() -> list[str]:
 
 @pytest.fixture(scope="module")
 def services(project_root: Path) -> dict[str, Any]:
-    """The services as Compose understands them, GPU profile included, with no .env of this machine."""
+    """The services as Compose understands them, every profile included, with no .env of this machine."""
     clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
     done = subprocess.run(
-        [*compose_command(), "-f", project_root / "docker-compose.yml", "--profile", "gpu", "config"],
+        [
+            *compose_command(),
+            "-f",
+            project_root / "docker-compose.yml",
+            "--profile",
+            "gpu",
+            "--profile",
+            "monitoring",
+            "config",
+        ],
         cwd=project_root,
-        env=clean | {"COMPOSE_PROFILES": "gpu"},
+        env=clean | {"COMPOSE_PROFILES": "gpu,monitoring"},
         capture_output=True,
         text=True,
         check=False,
@@ -42,7 +51,10 @@ def services(project_root: Path) -> dict[str, Any]:
 
 
 def test_compose_finds_every_part_of_the_system(services: dict[str, Any]) -> None:
-    assert set(services) == {"orthanc", "redis", "postgres", "router", "worker", "worker-gpu", "ris"}
+    assert set(services) == {
+        "orthanc", "redis", "postgres", "router", "worker", "worker-gpu", "ris", "console", "prometheus",
+        "grafana",
+    }  # fmt: skip
 
 
 def test_every_service_has_a_health_check_and_comes_back(services: dict[str, Any]) -> None:
@@ -52,7 +64,7 @@ def test_every_service_has_a_health_check_and_comes_back(services: dict[str, Any
 
 
 def test_the_router_and_the_workers_wait_until_the_servers_are_well(services: dict[str, Any]) -> None:
-    for name in ("router", "worker", "worker-gpu"):
+    for name in ("router", "console", "worker", "worker-gpu"):
         needs = services[name]["depends_on"]
         assert {server: need["condition"] for server, need in needs.items()} == dict.fromkeys(
             ("orthanc", "redis", "postgres"), "service_healthy"

@@ -20,7 +20,7 @@ from router.ledger import Ledger
 from router.log import Pseudonyms
 from router.orthanc import Orthanc
 from router.settings import Settings
-from router.sweeper import Sweeper
+from router.sweeper import LeaseWatch, Sweeper
 
 MODEL = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
 ROUTE = {
@@ -64,7 +64,8 @@ class System:
 
     def new_router(self) -> Router:
         """As after a restart: nothing but the ledger is kept."""
-        sweeper = Sweeper(self.ledger, self.dispatcher, clock=self.clock, max_crashes=3)
+        watch = LeaseWatch(20.0, monotonic=self.clock)
+        sweeper = Sweeper(self.ledger, self.dispatcher, clock=self.clock, max_crashes=3, watch=watch)
         self.router = Router(
             self.settings,
             orthanc=self.client,
@@ -72,6 +73,7 @@ class System:
             sweeper=sweeper,
             names=Pseudonyms("k"),
             clock=self.clock,
+            monotonic=self.clock,
         )
         return self.router
 
@@ -117,7 +119,7 @@ def test_a_study_becomes_one_job_after_the_quiet_period(system: System) -> None:
     system.turn(later_s=2.5)
     (job,) = system.jobs()
     assert (job["state"], job["images"], job["route"]) == ("pending", 16, "brain")
-    assert system.dispatcher.waiting("cpu") == 1
+    assert len(system.dispatcher.queued("cpu")) == 1
     assert "no new image for 3.0 s" in system.reasons("a")
 
 
@@ -128,7 +130,7 @@ def test_the_same_study_sent_twice_makes_no_second_job(system: System) -> None:
     system.send(files)
     system.turn(later_s=10)
     assert len(system.jobs()) == 1
-    assert system.dispatcher.waiting("cpu") == 1
+    assert len(system.dispatcher.queued("cpu")) == 1
 
 
 def test_a_pause_within_a_study_gives_one_job_for_all_of_it(system: System) -> None:
@@ -246,8 +248,8 @@ def test_messages_lost_by_redis_are_sent_again(system: System) -> None:
     system.redis.kill()
     system.turn(later_s=6)
     system.redis.start()
-    assert system.dispatcher.waiting("cpu") == 0
-    wait_for(lambda: (system.turn(later_s=6), system.dispatcher.waiting("cpu"))[1] == 1, what="the message")
+    assert len(system.dispatcher.queued("cpu")) == 0
+    wait_for(lambda: (system.turn(later_s=6), len(system.dispatcher.queued("cpu")))[1] == 1, what="the message")
 
 
 def test_without_a_model_the_study_waits_and_says_for_what(system: System) -> None:

@@ -18,12 +18,14 @@ import sys
 import venv
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from training import config
 from training.config import TrainingConfig
 from training.errors import ConfigError, TrainingError
 from training.etl.steps import STATE, STEPS, Order, take
+from training.output import answer, json_argument
 
 HERE = Path(__file__).resolve().parent
 CONSTRAINTS = HERE / "constraints.txt"
@@ -52,19 +54,17 @@ def default_venv() -> Path:
 def setup(folder: Path) -> None:
     """Make the environment; nothing is done where it is complete. Raises TrainingError."""
     if (folder / COMPLETE).is_file():
-        print(f"{folder} is complete")
         return
     if sys.version_info[:2] > NEWEST_PYTHON:
         raise TrainingError("Mage needs Python 3.11 or 3.12: run this command with one of them")
-    print(f"making {folder} (about 180 packages, 1.4 GB; some minutes)")
+    print(f"making {folder} (about 180 packages, 1.4 GB; some minutes)", file=sys.stderr)
     venv.EnvBuilder(with_pip=True, clear=folder.exists()).create(folder)
     python = folder / "bin" / "python"
     command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*command, "-c", str(CONSTRAINTS), "mage-ai"], check=False)  # noqa: S603 - our own words
+    done = subprocess.run([*command, "-c", str(CONSTRAINTS), "mage-ai"], check=False, stdout=2)  # noqa: S603 - our own words
     if done.returncode:
         raise TrainingError("pip could not install Mage; what it said is above")
     (folder / COMPLETE).write_text("", encoding="utf-8")
-    print(f"{folder} is complete")
 
 
 def run_pipeline(data: str, out: Path, options: argparse.Namespace) -> None:
@@ -91,7 +91,11 @@ def run_pipeline(data: str, out: Path, options: argparse.Namespace) -> None:
     }
     command = [str(folder.resolve() / "bin" / "mage"), "run", str(project), PIPELINE]
     done = subprocess.run(  # noqa: S603 - our own words
-        [*command, "--runtime-vars", json.dumps(variables)], check=False, cwd=work, env=_environment(work, login)
+        [*command, "--runtime-vars", json.dumps(variables)],
+        check=False,
+        cwd=work,
+        env=_environment(work, login),
+        stdout=2,
     )
     if done.returncode or not (out / "manifest.json").is_file():
         raise TrainingError(f"the pipeline stopped; what failed is above, and what it made until then is in {work}")
@@ -132,13 +136,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Of ``medai-train etl``."""
     parser.epilog = EXAMPLES
     commands = parser.add_subparsers(dest="etl", metavar="COMMAND", required=True)
-    make = commands.add_parser("setup", help="make Mage's environment")
+    make = _command(commands, "setup", "make Mage's environment", "medai-train etl setup")
     make.add_argument("--venv", type=Path, metavar="DIR", help=f"default: {VENV_VARIABLE}, else .medai/etl-...")
-    pipeline = commands.add_parser("run", help="run the pipeline load, validate, resample, augment, export")
+    text = "run the pipeline load, validate, resample, augment, export"
+    example = "medai-train etl run --data DATA --out prepared/ --config training/configs/mr_hippocampus.toml"
+    pipeline = _command(commands, "run", text, example)
     pipeline.add_argument("--venv", type=Path, metavar="DIR", help="the environment that setup made")
     pipeline.add_argument("--data", required=True, help="a data set's folder, or an Orthanc's URL (docs/data.md)")
     pipeline.add_argument("--keep", action="store_true", help="keep the folder work/ with what each step made")
-    step = commands.add_parser("step", help="one block's work (Mage calls this)")
+    example = "medai-train etl step load --in DATA --out load/ --config config.toml"
+    step = _command(commands, "step", "one block's work (Mage calls this)", example)
     step.add_argument("name", choices=list(STEPS))
     step.add_argument("--in", dest="source", required=True, help="the step before; for load a data set")
     for command in (pipeline, step):
@@ -147,16 +154,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         command.add_argument("--copies", type=int, default=1, metavar="N", help="augmented copies of a training case")
 
 
+def _command(commands: Any, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}"
+    )
+    json_argument(parser, "what was done")
+    return parser
+
+
 def run(options: argparse.Namespace) -> int:
     """0 when it is done."""
     if options.etl == "setup":
-        setup(options.venv or default_venv())
+        folder = options.venv or default_venv()
+        setup(folder)
+        answer(options, {"environment": str(folder)}, f"{folder} is complete")
     elif options.etl == "run":
         run_pipeline(options.data, options.out, options)
-        print(f"{options.out}: medai-train fit {options.out / 'config.toml'} --data {options.out} --out RUN")
+        following = f"medai-train fit {options.out / 'config.toml'} --data {options.out} --out RUN"
+        answer(options, {"folder": str(options.out), "next": following}, f"{options.out}: {following}")
     else:
         state = take(options.name, _order(options))
-        print(f"{options.name}: {len(state.cases)} cases")
+        answer(options, {"step": options.name, "cases": len(state.cases)}, f"{options.name}: {len(state.cases)} cases")
     return 0
 
 

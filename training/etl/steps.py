@@ -8,7 +8,6 @@ Next: mage_project/utils/step.py (who starts them), command.py.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import shutil
@@ -27,7 +26,7 @@ from models.volume import Volume
 from training.augment import make_augmentation, patch_of
 from training.cases import Dataset, Example
 from training.config import TrainingConfig, to_toml
-from training.datasets import open_dataset, write_pair
+from training.datasets import open_dataset, write_pair, write_tables
 from training.errors import ConfigError, DataError
 from training.prepare import prepare
 from training.qa import survey, write
@@ -64,7 +63,7 @@ def load(order: Order) -> State:
     dataset = open_dataset(order.source, kind=data.format, modality=data.modality)
     for case in tqdm(dataset.cases, desc="load", unit="case"):
         write_pair(case.load(), case.name, order.out)
-    _write_tables(order.out, {case.name: case.patient for case in dataset.cases}, dataset.label_names)
+    write_tables(order.out, {case.name: case.patient for case in dataset.cases}, dataset.label_names)
     return State(
         name=dataset.name,
         modality=dataset.modality or data.modality,
@@ -92,7 +91,7 @@ def resample(order: Order) -> State:
         prepared = prepare(case, case.load(), order.config)
         write_pair(_example(prepared.image, prepared.target, prepared.fed.grid, state), case.name, order.out)
     names = dict(enumerate(order.config.data.classes, start=1))
-    _write_tables(order.out, {case.name: case.patient for case in dataset.cases}, names)
+    write_tables(order.out, {case.name: case.patient for case in dataset.cases}, names)
     return State(name=state.name, modality=state.modality, folder=str(order.out.resolve()), cases=state.cases)
 
 
@@ -124,7 +123,7 @@ def augment(order: Order) -> State:
     for name in state.cases:
         _copy_pair(Path(state.folder), order.out, name)
     names = dict(enumerate(order.config.data.classes, start=1))
-    _write_tables(order.out, patients, names)
+    write_tables(order.out, patients, names)
     return State(name=state.name, modality=state.modality, folder=str(order.out.resolve()), cases=tuple(patients))
 
 
@@ -216,14 +215,3 @@ def _copy_pair(source: Path, out: Path, name: str) -> None:
     for part in ("images", "labels"):
         (out / part).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / part / f"{name}.nii.gz", out / part / f"{name}.nii.gz")
-
-
-def _write_tables(folder: Path, patients: Mapping[str, str], names: Mapping[int, str]) -> None:
-    _write_csv(folder / "patients.csv", ("name", "patient"), sorted(patients.items()))
-    if names:
-        _write_csv(folder / "labels.csv", ("value", "label"), sorted(names.items()))
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([header, *rows])

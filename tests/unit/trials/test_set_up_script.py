@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
@@ -26,6 +29,7 @@ case "$*" in
     sleep 0.3
     printf '#!/bin/sh\\nfor a in "$@"; do echo "got:$a"; done\\n' >"$here/medai"; chmod +x "$here/medai" ;;
 *pytest*) shift 2; echo "pytest in $(pwd) with $*" ;;
+*'-m chaos'*) shift 2; echo "chaos with $* and $PYTHONPATH" ;;
 *--version*) echo Python 3.11.99 ;;
 esac
 """
@@ -37,7 +41,14 @@ class Checkout:
     def __init__(self, place: Path, script: Path) -> None:
         self.root = place / "a checkout"
         self.root.mkdir()
-        shutil.copy2(script, self.root / "medai")
+        self.viewer = place / "viewer.tgz"
+        with tarfile.open(self.viewer, "w:gz") as packed:
+            for name in ("LICENSE", "dist/index.html", "dist/app.js.map", "dist/ort/big.wasm"):
+                packed.addfile(tarfile.TarInfo(f"package/{name}"))
+        sha512 = hashlib.sha512(self.viewer.read_bytes()).hexdigest()
+        text = re.sub(r"(?m)^OHIF_SHA512=.*", f"OHIF_SHA512={sha512}", script.read_text())
+        (self.root / "medai").write_text(text)
+        (self.root / "medai").chmod(0o755)
         for name in ("pyproject.toml", "constraints.txt"):
             (self.root / name).write_text("one\n")
         self.pretend = place
@@ -76,7 +87,7 @@ def test_the_first_run_sets_up_and_passes_the_arguments_on_as_they_are(checkout:
     assert done.stdout.splitlines() == ["got:ris", "got:--data", "got:a folder", "got:"]
     assert "[2/3]" in done.stderr
     assert "[3/3]" in done.stderr
-    assert f"{checkout.root}[worker,ris,trials,onebox,postgresql]" in checkout.installs[0]
+    assert f"{checkout.root}[worker,ris,console,trials,onebox,postgresql,tracing]" in checkout.installs[0]
 
 
 def test_the_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> None:
@@ -158,7 +169,7 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
     checkout.run("ris")
     done = checkout.run("setup", "--test", PATH=_everything_there(checkout))
     assert done.returncode == 0, done.stderr
-    assert "postgresql,dev,training,foreign]" in checkout.installs[-1]
+    assert "postgresql,tracing,dev,training,foreign]" in checkout.installs[-1]
     assert checkout.run("test", "-k", "x y", PATH=_everything_there(checkout)).stdout == (
         f"pytest in {checkout.root} with -k x y\n"
     )
@@ -167,13 +178,20 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
     assert len(checkout.installs) == 2
 
 
+def test_the_fault_harness_gets_the_development_tools_and_finds_the_tests(checkout: Checkout) -> None:
+    done = checkout.run("chaos", "--only", "ris-ae", PATH=_everything_there(checkout))
+    assert done.stdout == f"chaos with --only ris-ae and {checkout.root}:{checkout.root}/tests\n"
+    assert ",dev," in checkout.installs[0]
+
+
 def _everything_there(checkout: Checkout) -> str:
     """A PATH on which every program is found that the tests need, so that nothing gets installed here."""
     tools = checkout.pretend / "tools"
     tools.mkdir(exist_ok=True)
-    for name in ("Orthanc", "redis-server", "dsrdump", "initdb", "promtool", "java", "docker-compose"):
+    for name in ("Orthanc", "redis-server", "dsrdump", "initdb", "promtool", "java", "docker-compose", "chromium"):
         (tools / name).write_text("#!/bin/sh\n")
         (tools / name).chmod(0o755)
+    _npm(checkout, tools)
     for file in (
         "/usr/share/mricron/templates/ch2.nii.gz",
         "/usr/share/java/pixelmed.jar",
@@ -182,6 +200,35 @@ def _everything_there(checkout: Checkout) -> str:
         if not Path(file).exists():
             pytest.skip(f"{file} is not here, and this test must not install it")
     return f"{tools}:{os.environ['PATH']}"
+
+
+def _npm(checkout: Checkout, tools: Path) -> Path:
+    """An npm that hands out the pretended viewer, and counts."""
+    tools.mkdir(exist_ok=True)
+    npm = tools / "npm"
+    npm.write_text('#!/bin/sh\necho "$*" >>"$PRETEND/npm-calls"\ncp "$PRETEND/viewer.tgz" ohif-app-1.tgz\n')
+    npm.chmod(0o755)
+    return tools
+
+
+def test_the_viewer_is_fetched_once_checked_and_left_without_what_nobody_needs(checkout: Checkout) -> None:
+    for _ in range(2):
+        done = checkout.run("setup", "--test", PATH=_everything_there(checkout))
+        assert done.returncode == 0, done.stderr
+    place = checkout.root / ".venv" / "share" / "ohif"
+    assert sorted(path.name for path in place.iterdir()) == ["LICENSE", "index.html", "medai-version"]
+    assert len((checkout.pretend / "npm-calls").read_text().splitlines()) == 1
+
+
+def test_a_viewer_with_another_checksum_is_not_taken_and_up_goes_on_without(checkout: Checkout) -> None:
+    path = _everything_there(checkout)
+    checkout.viewer.write_bytes(b"something else")
+    for _ in range(2):
+        done = checkout.run("up", PATH=path)
+        assert done.stdout == "got:up\n"
+    assert not (checkout.root / ".venv" / "share" / "ohif").exists()
+    assert len((checkout.pretend / "npm-calls").read_text().splitlines()) == 1, "up tries once"
+    assert checkout.run("setup", "--test", PATH=path).returncode == 1, "the tests need it"
 
 
 def test_a_python_that_is_not_there_is_said_with_what_to_do(checkout: Checkout) -> None:
