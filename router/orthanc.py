@@ -28,6 +28,10 @@ UNKNOWN_RESOURCE = 17
 """OrthancStatus of a 404 for something that is not stored (a modality that is not configured has another)."""
 COMMITMENT_POLLS_S = (0.05, 2.0)
 """First and longest pause between two looks at a storage commitment."""
+KEPT_S = 0.5
+"""How long an unused connection is used again: half of what Orthanc 1.10.1 keeps it for.
+
+One that Orthanc closes just as a request goes out costs that request."""
 HALFWAY = "~recoding"
 """Ends the Patient ID that a study has for the moment while only other data of its patient are changed."""
 
@@ -61,6 +65,34 @@ def orthanc_id(*identifiers: str) -> str:
     return "-".join(digest[i : i + 8] for i in range(0, 40, 8))
 
 
+class _Connection(urllib3.connection.HTTPConnection):
+    """Closes itself, to be opened anew, before a request that comes after a long pause."""
+
+    used_at = 0.0
+
+    def request(self, *args: Any, **options: Any) -> None:
+        if self.is_connected and time.monotonic() - self.used_at > KEPT_S:
+            self.close()
+        super().request(*args, **options)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        answer = super().getresponse()
+        self.used_at = time.monotonic()
+        return answer
+
+
+class _SecureConnection(_Connection, urllib3.connection.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
 class Orthanc:
     """A client of one Orthanc; safe to share between threads."""
 
@@ -76,6 +108,7 @@ class Orthanc:
             timeout=urllib3.Timeout(connect=min(5.0, settings.timeout_s), read=settings.timeout_s),
             retries=urllib3.Retry(total=2, connect=0, read=0, other=0, redirect=0, status=0),
         )
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     @property
     def address(self) -> str:
