@@ -22,6 +22,7 @@ from router.errors import MedaiError, SettingsError, failed
 
 if TYPE_CHECKING:
     from router.deadletters import DeadLetter
+    from router.site import Site
 
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "worker": ("workers.cli", "run one worker"),
@@ -105,9 +106,13 @@ def make_parser() -> argparse.ArgumentParser:
 def _lifecycle_commands(commands: Any) -> None:
     up = command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
     up.add_argument("--free-ports", action="store_true", help="make the directory with free ports, not the usual ones")
-    command(
+    text = "how many workers read at the same time (default: as before, at first 1)"
+    up.add_argument("--workers", type=_workers, metavar="N", help=text)
+    up.add_argument("--prepare", action="store_true", help="write the configuration to be edited, and start nothing")
+    down = command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
+    down.add_argument("--part", metavar="PART", help="only this: orthanc, redis, ris, router, console, worker")
     command(
         commands,
         "router",
@@ -175,7 +180,9 @@ def cmd_up(options: argparse.Namespace) -> int:
     from router import supervisor
     from router.site import Site
 
-    site = Site.create(site_folder(options), free_ports=options.free_ports)
+    site = Site.create(site_folder(options), free_ports=options.free_ports, workers=options.workers)
+    if options.prepare:
+        return _prepared(site, as_json=options.json)
     password = _first_password(site.config)
     supervisor.up(site, report=lambda text: print(text, file=sys.stderr, flush=True))
     if options.json:
@@ -198,6 +205,21 @@ def cmd_up(options: argparse.Namespace) -> int:
     return 0
 
 
+def _prepared(site: Site, *, as_json: bool) -> int:
+    if as_json:
+        print_json(site.describe())
+    else:
+        print(f"nothing was started; edit {site.config}, then: medai up --dir {site.folder}")
+    return 0
+
+
+def _workers(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise argparse.ArgumentTypeError("must be 1 to 64")
+    return number
+
+
 def _first_password(config: Path) -> str | None:
     """Make the console's first account before anything runs, so that its password is told here and in no log."""
     from router.console import app
@@ -216,9 +238,12 @@ def cmd_down(options: argparse.Namespace) -> int:
     from router import supervisor
     from router.site import Site
 
-    ran = supervisor.down(
-        Site.load(site_folder(options).resolve()), report=lambda text: print(text, file=sys.stderr, flush=True)
-    )
+    site = Site.load(site_folder(options).resolve())
+    if options.part:
+        supervisor.switch(site, options.part, on=False)
+        ran = True
+    else:
+        ran = supervisor.down(site, report=lambda text: print(text, file=sys.stderr, flush=True))
     if options.json:
         print_json({"stopped": ran})
     else:

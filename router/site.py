@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ class Site:
     ports: Mapping[str, int]
     username: str
     password: str
+    workers: int = 1
+    """How many worker processes ``medai up`` starts."""
 
     @property
     def config(self) -> Path:
@@ -82,8 +84,8 @@ class Site:
             raise SettingsError(f"{file} is damaged: put its last good version back, or use another --dir") from error
 
     @classmethod
-    def create(cls, folder: Path, *, free_ports: bool) -> Site:
-        """The site in ``folder``, made when it is not there yet."""
+    def create(cls, folder: Path, *, free_ports: bool, workers: int | None = None) -> Site:
+        """The site in ``folder``, made when it is not there yet; ``workers``: None leaves their number as it is."""
         folder = folder.resolve()
         if (folder / "site.json").is_file():
             site = cls.load(folder)
@@ -91,10 +93,17 @@ class Site:
             folder.mkdir(parents=True, exist_ok=True)
             ports = pick_ports() if free_ports else usual_ports()
             site = cls(folder=folder, ports=ports, username="medai", password=secrets.token_urlsafe(12))
-            content = {k: v for k, v in asdict(site).items() if k != "folder"}
-            _write_private(folder / "site.json", json.dumps(content, indent=2))
+            site.keep()
+        if workers is not None and workers != site.workers:
+            site = replace(site, workers=workers)
+            site.keep()
         site.write_files()
         return site
+
+    def keep(self) -> None:
+        """Write site.json."""
+        content = {k: v for k, v in asdict(self).items() if k != "folder"}
+        _write_private(self.folder / "site.json", json.dumps(content, indent=2))
 
     def write_files(self) -> None:
         """Orthanc's configuration, and ``medai.toml`` when the user has none yet."""
@@ -167,6 +176,7 @@ class Site:
             "console": {"url": self.console_url},
             "redis": {"url": f"redis://127.0.0.1:{self.ports['redis']}/0"},
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.sqlite'}"},
+            "workers": self.workers,
             "watch_folder": str(self.folder / "inbox"),
             "config": str(self.config),
             "logs": str(self.logs),

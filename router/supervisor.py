@@ -29,6 +29,8 @@ READY_S = 180.0
 GIVE_UP_S = 20.0
 """A part that keeps ending is given up after this long."""
 PARTS = ("orthanc", "redis", "ris", "router", "console", "worker")
+ALREADY_STARTED, NOT_RUNNING = 60, 70
+"""supervisor.xmlrpc.Faults: it is so already."""
 Report = Callable[[str], None]
 
 
@@ -79,6 +81,7 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         "--daemonize",
         "no",
     ]
+    worker: tuple[list[str], dict[str, str]] = ([*medai, "workers.cli", "worker", *config], {})
     # TCP_NODELAY: without it Debian's DCMTK receives 15-20 images/s instead of 300 (Nagle).
     return {
         "orthanc": ([find_binary("Orthanc", "orthanc"), str(site.folder / "orthanc.json")], {"TCP_NODELAY": "1"}),
@@ -86,8 +89,13 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         "ris": ([*medai, "hl7_mock.cli", *ris], {}),
         "router": ([*medai, "router.cli", "router", *config], {}),
         "console": ([*medai, "router.cli", "console", *config], {}),
-        "worker": ([*medai, "workers.cli", "worker", *config], {}),
+        **dict.fromkeys(worker_names(site), worker),
     }
+
+
+def worker_names(site: Site) -> list[str]:
+    """``worker``, ``worker-2``, …"""
+    return ["worker", *(f"worker-{number}" for number in range(2, site.workers + 1))]
 
 
 def write_supervisord(site: Site) -> Path:
@@ -168,7 +176,14 @@ def states(site: Site) -> dict[str, dict[str, Any]]:
 
 def up(site: Site, *, report: Report, ready_s: float = READY_S) -> None:
     """Start everything and wait until each part answers; raises PartFailed and leaves the rest running to look at."""
-    if not states(site):
+    now = states(site)
+    if now and set(now) != set(commands(site)):
+        raise SettingsError(f"another number of workers needs a new start: first 'medai down --dir {site.folder}'")
+    for name, item in now.items():
+        if item["statename"] == "STOPPED":  # by 'medai down --part'
+            report(f"starting {name} again")
+            switch(site, name, on=True)
+    if not now:
         taken = {name: port for name, port in site.ports.items() if port_is_taken(port)}
         if taken:
             what = ", ".join(f"{port} ({name})" for name, port in taken.items())
@@ -221,6 +236,23 @@ def probes(site: Site) -> dict[str, Callable[[], bool]]:
         "console": lambda: _http_ok(f"{site.console_url}/api/health"),
         "worker": lambda: _worker_ok(url),
     }
+
+
+def switch(site: Site, part: str, *, on: bool) -> None:
+    """Stop one part, or start it again; returns when it is so. All workers stop as ``worker``."""
+    known = [*commands(site)]
+    if part not in known:
+        raise SettingsError(f"no part is named {part!r}; there are {', '.join(known)}")
+    if not states(site):
+        raise SettingsError(f"nothing runs in {site.folder}: start it with 'medai up --dir {site.folder}'")
+    names = worker_names(site) if part == "worker" and not on else [part]
+    with _rpc(site) as supervisor:
+        for name in names:
+            try:
+                (supervisor.startProcess if on else supervisor.stopProcess)(name)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode not in (ALREADY_STARTED, NOT_RUNNING):
+                    raise PartFailed(f"{name} was not {'started' if on else 'stopped'}: {fault.faultString}") from fault
 
 
 def _http_ok(url: str, login: tuple[str, str] | None = None) -> bool:

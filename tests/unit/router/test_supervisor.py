@@ -153,3 +153,27 @@ def test_the_tail_of_a_log_is_short_and_a_missing_log_is_said(tmp_path: Path) ->
     (tmp_path / "x.log").write_bytes(b"first\n" + b"\xff\n" * 30)
     assert len(tail_of(tmp_path / "x.log").splitlines()) == 15
     assert "does not exist" in tail_of(tmp_path / "y.log")
+
+
+def test_a_system_may_have_several_workers_and_remembers_how_many(tmp_path: Path) -> None:
+    site = Site.create(tmp_path / "s", free_ports=True, workers=3)
+    programs = {p.name: p for group in parsed(site).process_group_configs for p in group.process_configs}
+    assert {"worker", "worker-2", "worker-3"} < set(programs)
+    assert programs["worker-3"].command == programs["worker"].command
+    assert Site.create(tmp_path / "s", free_ports=True).workers == 3
+    assert Site.load(tmp_path / "s").describe()["workers"] == 3
+
+
+def test_another_number_of_workers_is_not_taken_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site.create(tmp_path / "s", free_ports=True, workers=2)
+    running = {name: {"statename": "RUNNING", "start": 0.0} for name in PARTS}
+    monkeypatch.setattr(supervisor, "states", lambda _: running)
+    with pytest.raises(SettingsError, match="another number of workers needs a new start"):
+        supervisor.up(site, report=lambda _: None)
+
+
+def test_only_a_part_that_there_is_can_be_stopped(site: Site) -> None:
+    with pytest.raises(SettingsError, match="no part is named 'gpu'; there are orthanc, redis"):
+        supervisor.switch(site, "gpu", on=False)
+    with pytest.raises(SettingsError, match="nothing runs in"):
+        supervisor.switch(site, "ris", on=False)
