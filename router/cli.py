@@ -109,6 +109,7 @@ def _lifecycle_commands(commands: Any) -> None:
     text = "how many workers read at the same time (default: as before, at first 1)"
     up.add_argument("--workers", type=_workers, metavar="N", help=text)
     up.add_argument("--prepare", action="store_true", help="write the configuration to be edited, and start nothing")
+    up.add_argument("--part", metavar="PART", help="only start this again, after 'medai down --part'")
     down = command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
@@ -183,6 +184,8 @@ def cmd_up(options: argparse.Namespace) -> int:
     site = Site.create(site_folder(options), free_ports=options.free_ports, workers=options.workers)
     if options.prepare:
         return _prepared(site, as_json=options.json)
+    if options.part:
+        return _part_started(site, options.part, as_json=options.json)
     password = _first_password(site.config)
     supervisor.up(site, report=lambda text: print(text, file=sys.stderr, flush=True))
     if options.json:
@@ -210,6 +213,17 @@ def _prepared(site: Site, *, as_json: bool) -> int:
         print_json(site.describe())
     else:
         print(f"nothing was started; edit {site.config}, then: medai up --dir {site.folder}")
+    return 0
+
+
+def _part_started(site: Site, part: str, *, as_json: bool) -> int:
+    from router import supervisor
+
+    supervisor.switch(site, part, on=True)
+    if as_json:
+        print_json(site.describe())
+    else:
+        print(f"{part} runs")
     return 0
 
 

@@ -239,13 +239,13 @@ def probes(site: Site) -> dict[str, Callable[[], bool]]:
 
 
 def switch(site: Site, part: str, *, on: bool) -> None:
-    """Stop one part, or start it again; returns when it is so. All workers stop as ``worker``."""
+    """Stop one part, or start it again; returns when it is so. ``worker`` means all of them."""
     known = [*commands(site)]
     if part not in known:
         raise SettingsError(f"no part is named {part!r}; there are {', '.join(known)}")
     if not states(site):
         raise SettingsError(f"nothing runs in {site.folder}: start it with 'medai up --dir {site.folder}'")
-    names = worker_names(site) if part == "worker" and not on else [part]
+    names = worker_names(site) if part == "worker" else [part]
     with _rpc(site) as supervisor:
         for name in names:
             try:

@@ -66,6 +66,12 @@ class Box:
         found: dict[str, Any] = json.loads(answer)
         return found
 
+    def every_job(self) -> list[dict[str, Any]]:
+        """All readings, newest first, with their stamps."""
+        answer = _medai("jobs", "--dir", str(self.folder), "--limit", "1000000", "--json")
+        found: list[dict[str, Any]] = json.loads(answer)["jobs"]
+        return found
+
     def place_order(self, study: StudyFolder, *, priority: str) -> dict[str, Any]:
         """Order the study at the RIS, which tells the router by ORM^O01; the RIS's answer, ``ack`` in it."""
         patient = study.patient
@@ -85,6 +91,19 @@ class Box:
         headers = {"Content-Type": "application/json"}
         order: dict[str, Any] = self._json("POST", f"{self.ris_url}/orders", body=body, headers=headers)
         return order
+
+    def ask_ris(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """One call of the RIS's JSON; raises BoxError."""
+        headers = {"Content-Type": "application/json"}
+        data = self._bytes(
+            method, self.ris_url + path, body=json.dumps(body) if body is not None else None, headers=headers
+        )
+        return json.loads(data) if data else None
+
+    def ask_archive(self, method: str, path: str, body: Any = None) -> Any:
+        """One call of Orthanc's REST API; raises BoxError."""
+        data = json.dumps(body) if body is not None else None
+        return self._json(method, self.orthanc_url + path, body=data, headers=self._orthanc_auth)
 
     def results_at_ris(self, study_uid: str) -> list[dict[str, Any]]:
         """The results that the RIS holds for a study, with each ORU's text under ``raw``."""
@@ -124,6 +143,18 @@ class Box:
         return answer.data
 
 
+def prepare(folder: Path, *, workers: int) -> dict[str, Any]:
+    """Write the configuration of a system in ``folder``, on free loopback ports, and start nothing; where it is."""
+    answer = _medai("up", "--dir", str(folder), "--free-ports", "--workers", str(workers), "--prepare", "--json")
+    facts: dict[str, Any] = json.loads(answer)
+    return facts
+
+
+def switch(folder: Path, part: str, *, on: bool) -> None:
+    """Stop one part of a running system, or start what is stopped; raises BoxError."""
+    _medai("up" if on else "down", "--dir", str(folder), "--part", part, "--json")
+
+
 def up(folder: Path) -> Box:
     """Start everything in ``folder`` on free loopback ports; returns when all parts answer. Raises BoxError."""
     facts = json.loads(_medai("up", "--dir", str(folder), "--free-ports", "--json"))
@@ -150,7 +181,12 @@ def _medai(*arguments: str, own_session: bool = False) -> str:
     """Run a medai command; its messages go through to our standard error, its output is returned."""
     command = [*medai_command(), *arguments]
     done = subprocess.run(  # noqa: S603 - our own command with our own arguments
-        command, stdout=subprocess.PIPE, text=True, check=False, start_new_session=own_session, env=dict(os.environ)
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        start_new_session=own_session,
+        env=dict(os.environ),
     )
     if done.returncode != 0:
         raise BoxError(
