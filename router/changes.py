@@ -73,6 +73,8 @@ class Subscription:
         self._cursor: int | None = None
         self._heard_at = 0.0
         self._told_empty = False
+        self._moved: dict[str, float] = {}
+        """Orthanc id -> when it was seen that the archive had given this study another patient."""
 
     def start(self) -> None:
         """Find the cursor: where it was, or, at the very first start, the end of the log (the sweep reads back)."""
@@ -118,7 +120,8 @@ class Subscription:
         edits = self._edits_that_arrived(series, foreign)
         with self._ledger.begin() as db:
             for view, at in views:
-                self._ledger.see_study(view.seen, at=at, due_at=now, db=db, heard=live)
+                heard = live and not self._just_moved(view.seen.orthanc_id, now)
+                self._ledger.see_study(view.seen, at=at, due_at=now, db=db, heard=heard)
             fresh = [edit for edit in edits if self._ledger.see_edit(edit, now, db)]
             self._ledger.write_cursor(CURSOR, last, now, db)
         self._tell(fresh)
@@ -198,8 +201,13 @@ class Subscription:
             return abs(now - change_time({"Date": study.get("LastUpdate", "")}, now)) < MOVE_S
         patient = str(study.get("PatientMainDicomTags", {}).get("PatientID", "")).strip()
         if self._ledger.study_moved(others[0], orthanc_study, patient):
+            self._moved = {name: at for name, at in self._moved.items() if now - at < MOVE_S} | {orthanc_study: now}
             log.info("study_moved", study=self._names.study(uid))
         return False
+
+    def _just_moved(self, orthanc_study: str, now: float) -> bool:
+        """The archive tells of a moved study's images as of new ones; nobody sent them again."""
+        return now - self._moved.get(orthanc_study, -MOVE_S) < MOVE_S
 
     def sweep(self) -> tuple[str, ...]:
         """Compare every study in Orthanc with the ledger; returns those that had to be looked at (Orthanc ids)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,11 @@ from structlog.testing import capture_logs
 
 from router import reports
 from router.changes import Subscription
-from router.facts import FactsReader
+from router.contract import StudyFacts
+from router.facts import FactsReader, StudyView
 from router.ledger import Ledger
 from router.log import Pseudonyms
-from router.orthanc import Orthanc
+from router.orthanc import ChangesPage, Orthanc, orthanc_id
 
 MANY = 4
 
@@ -107,3 +109,47 @@ def test_many_deletions_out_of_many_more_studies_are_believed(site: Site) -> Non
     del site.archive.names[: MANY + 1]
     site.subscription.sweep()
     assert site.cancelled() == MANY + 1
+
+
+class Moved(Archive):
+    """An archive that has just given the study ``o-1.2.0`` another patient, and tells of its images as of new ones."""
+
+    def __init__(self, view: StudyView) -> None:
+        super().__init__()
+        self.view = view
+        self.asked_for: list[int] = []
+
+    def changes(self, cursor: int) -> ChangesPage:
+        told = {"ChangeType": "NewInstance", "ID": "i1", "Date": "20270115T080000"}
+        return ChangesPage(changes=(told,) if cursor == 0 else (), last=1, done=True)
+
+    def series_of(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{"ID": "s-new", "ParentStudy": "o-new", "Instances": names, "MainDicomTags": {"Modality": "MR"}}]
+
+    def study(self, _name: str) -> dict[str, Any]:
+        return {"MainDicomTags": {"StudyInstanceUID": "1.2.0"}, "PatientMainDicomTags": {"PatientID": "P2"}}
+
+    def exists(self, _level: str, name: str) -> bool:
+        return name == "o-new"
+
+    def read(self, _study: str, _series: object) -> StudyView:
+        return self.view
+
+
+def test_images_of_a_study_that_has_just_moved_were_not_sent_again(site: Site) -> None:
+    """Whether the router hears of them before or after the old study has gone is a matter of milliseconds."""
+    row = arrive(site.ledger, seen(uid="1.2.0"))
+    name = orthanc_id("P2", "1.2.0", "1.2.0.1")
+    (series,) = seen(uid="1.2.0").series
+    moved = replace(seen(uid="1.2.0"), orthanc_id="o-new", series=(replace(series, orthanc_id=name),))
+    archive = Moved(StudyView(seen=moved, facts=cast(StudyFacts, None)))
+    subscription = Subscription(
+        cast(Orthanc, archive), site.ledger, cast(FactsReader, archive), backlog_h=1.0, names=Pseudonyms("k"),
+        clock=lambda: T0 + 100,
+    )  # fmt: skip
+    site.ledger.write_cursor("orthanc", 0, T0)
+    subscription._heard_at = T0 + 99  # it has listened all the time
+    subscription.poll()
+    after = site.ledger.study_row("o-new")
+    assert after is not None
+    assert (after["id"], after["resent_at"], after["last_instance_at"]) == (row["id"], None, T0)
