@@ -46,6 +46,15 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--router-host", default=default("ROUTER_HOST", "127.0.0.1"), help="orders go there (%(default)s)")
     add("--router-port", type=_port, default=default("ROUTER_PORT", "2575"), help="orders go there (%(default)s)")
     add("--data", type=Path, default=default("DATA", "ris-data"), help="folder of inbox and orders (%(default)s)")
+    dicom = default("DICOM_PORT", "")
+    text = "worklist (C-FIND) and performed procedure steps (MPPS) come here (default: off)"
+    add("--dicom-port", type=_port, default=dicom or None, help=text)
+    add("--ae-title", default=default("AE_TITLE", "MEDAI_RIS"), help="our AE title (%(default)s)")
+    add("--ehr-host", default=default("EHR_HOST", "127.0.0.1"), help="final reports go there (%(default)s)")
+    ehr = default("EHR_PORT", "")
+    add("--ehr-port", type=_port, default=ehr or None, help="final reports go there by MLLP (default: nowhere)")
+    kind = default("ORDER_MESSAGE", "ORM")
+    add("--order-message", choices=("ORM", "OMI"), default=kind, help="orders as ORM^O01 or OMI^O23 (%(default)s)")
     add("--log-level", choices=LEVELS, default=default("LOG_LEVEL", "info"), help="(%(default)s)")
     unsolicited = default("UNSOLICITED", "accept")
     add("--unsolicited", choices=POLICIES, default=unsolicited, help="results without a known order (%(default)s)")
@@ -90,6 +99,10 @@ def _config(options: argparse.Namespace) -> Config:
         mllp_port=options.mllp_port,
         http_port=options.http_port,
         router=Destination(host=options.router_host, port=options.router_port, tls=client_tls),
+        dicom_port=options.dicom_port,
+        ae_title=options.ae_title,
+        ehr=Destination(host=options.ehr_host, port=options.ehr_port, tls=client_tls) if options.ehr_port else None,
+        imaging_orders=options.order_message == "OMI",
         accept_unsolicited=options.unsolicited == "accept",
         accept_merged=options.merged_patients == "accept",
         limits=Limits(message_bytes=options.max_message_mb * 2**20),

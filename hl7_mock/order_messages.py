@@ -21,6 +21,8 @@ from hl7_mock.tables import PRIORITIES
 AUTHORITY = "HOSPITAL"
 """Assigning authority of our patient ids (PID-3.4)."""
 
+CHANGEABLE = ("priority", "procedure_code", "procedure_text")
+"""What an order change (ORC-1 XO) may say."""
 _ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
 
@@ -140,17 +142,36 @@ def new_order(request: OrderRequest, *, placed_at: float) -> OrderDetails:
     )
 
 
-def encode(order: OrderDetails, *, control: str, control_id: str, sent_at: float) -> bytes:
-    """The ORM^O01 of an order; ``control`` is ORC-1: NW places it, CA cancels it."""
-    return build([_msh(control_id, sent_at), _pid(order), _pv1(order), _orc(order, control), _obr(order), _zds(order)])
+def changed(request: OrderRequest, asked: object) -> OrderRequest:
+    """An order's request with another priority or procedure; raises BadOrderError naming the key."""
+    if isinstance(asked, Mapping):
+        for key in asked:
+            if key not in CHANGEABLE:
+                raise BadOrderError(str(key), f"can't be changed; these can: {', '.join(CHANGEABLE)}")
+    wanted = parse_request(asked)
+    said = {key: getattr(wanted, key) for key in CHANGEABLE if getattr(wanted, key)}
+    if not said:
+        raise BadOrderError("(body)", f"names nothing to change: {', '.join(CHANGEABLE)}")
+    return replace(request, **said)
 
 
-def _msh(control_id: str, sent_at: float) -> list[str]:
-    start = ["MSH", "^~\\&", "RIS", AUTHORITY, "MEDAI", "AI", timestamp(sent_at), "", "ORM^O01^ORM_O01", control_id]
+def encode(order: OrderDetails, *, control: str, control_id: str, sent_at: float, imaging: bool = False) -> bytes:
+    """The message of an order; ``control`` is ORC-1: NW places it, XO changes it, CA cancels it.
+
+    ORM^O01 with the Study UID in ZDS; with ``imaging`` OMI^O23, where IPC has it (v2.5.1 4.5.6).
+    """
+    head = _msh(control_id, sent_at, "OMI^O23^OMI_O23" if imaging else "ORM^O01^ORM_O01")
+    last = _ipc(order) if imaging else _zds(order)
+    return build([head, pid_of(order), _pv1(order), _orc(order, control), _obr(order), last])
+
+
+def _msh(control_id: str, sent_at: float, kind: str) -> list[str]:
+    start = ["MSH", "^~\\&", "RIS", AUTHORITY, "MEDAI", "AI", timestamp(sent_at), "", kind, control_id]
     return [*start, "P", "2.5.1", *[""] * 5, "UNICODE UTF-8"]
 
 
-def _pid(order: OrderDetails) -> list[str]:
+def pid_of(order: OrderDetails) -> list[str]:
+    """PID of an order's patient."""
     asked = order.request
     name = "^".join(escape(part) for part in asked.patient_name.split("^"))
     patient_id = f"{escape(asked.patient_id)}^^^{AUTHORITY}^MR"
@@ -183,6 +204,14 @@ def _obr(order: OrderDetails) -> list[str]:
         27: f"1^^^{timestamp(order.placed_at)}^^{asked.priority}",
     }
     return ["OBR", *(values.get(field, "") for field in range(1, 28))]
+
+
+def _ipc(order: OrderDetails) -> list[str]:
+    asked = order.request
+    return [
+        "IPC", escape(asked.accession), order.requested_procedure_id, asked.study_uid, order.scheduled_step_id,
+        asked.modality,
+    ]  # fmt: skip
 
 
 def _zds(order: OrderDetails) -> list[str]:

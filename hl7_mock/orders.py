@@ -26,10 +26,10 @@ class OrderConflictError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Outgoing:
-    """One message on its way: an ORM^O01, or an ADT of a patient."""
+    """One message on its way: an order, an ADT of a patient, or a final report."""
 
     control: str
-    """ORC-1 of an order (NW or CA), the event of an ADT (A08 or A40)."""
+    """ORC-1 of an order (NW, XO or CA), the event of an ADT (A04, A08 or A40) or ORU (R01)."""
     control_id: str
     text: str
     ack: str = ""
@@ -92,7 +92,10 @@ class OrderBook:
         folder: Path,
         clock: Callable[[], float],
         follow: Callable[[OrderDetails], OrderDetails] = lambda details: details,
+        *,
+        imaging: bool = False,
     ) -> None:
+        self._imaging = imaging
         self._folder = folder / "orders"
         self._clock = clock
         self._follow = follow
@@ -147,6 +150,19 @@ class OrderBook:
                 await self._keep(order)
             return self._today(order)
 
+    async def change(self, placer: str, change: Callable[[OrderRequest], OrderRequest]) -> Order:
+        """Change what is ordered and add the XO message; raises KeyError, OrderConflictError, OSError."""
+        async with self._lock:
+            order = self._orders[placer]
+            if order.cancelled:
+                raise OrderConflictError("this order was cancelled: place a new one")
+            details = replace(order.details, request=change(order.details.request))
+            if details != order.details:
+                told = self._message(self._follow(details), "XO")
+                order = replace(order, details=details, messages=(*order.messages, told))
+                await self._keep(order)
+            return self._today(order)
+
     # -- what order_sender.py asks
 
     def unsettled(self) -> tuple[str, ...]:
@@ -167,7 +183,7 @@ class OrderBook:
 
     def _message(self, details: OrderDetails, control: str) -> Outgoing:
         control_id = f"RIS{short_id(13)}"
-        raw = encode(details, control=control, control_id=control_id, sent_at=self._clock())
+        raw = encode(details, control=control, control_id=control_id, sent_at=self._clock(), imaging=self._imaging)
         return Outgoing(control=control, control_id=control_id, text=raw.decode("utf-8"))
 
     async def _keep(self, order: Order) -> None:

@@ -1,4 +1,4 @@
-"""What may be asked of a patient, and the ADT^A08 and ADT^A40 that tell it (HL7 v2.5.1 chapter 3: EVN, PID, MRG).
+"""What may be asked of a patient, and the ADT^A04, A08 and A40 that tell it (HL7 v2.5.1 chapter 3: EVN, PID, MRG).
 
 Next: patients.py (where it is kept).
 """
@@ -66,10 +66,10 @@ def _prior(asked: Mapping[str, object]) -> str:
         raise BadOrderError("prior_id", str(error).partition(": ")[2]) from error
 
 
-def encode(person: Person, *, prior_id: str, control_id: str, sent_at: float) -> bytes:
-    """ADT^A40 where there is a prior identifier, else ADT^A08."""
+def encode(person: Person, *, prior_id: str, control_id: str, sent_at: float, registers: bool = False) -> bytes:
+    """ADT^A40 where there is a prior identifier, ADT^A04 where the patient is registered, else ADT^A08."""
     moment = timestamp(sent_at)
-    event, structure = ("A40", "ADT_A39") if prior_id else ("A08", "ADT_A01")
+    event, structure = ("A40", "ADT_A39") if prior_id else ("A04" if registers else "A08", "ADT_A01")
     kind = f"ADT^{event}^{structure}"
     msh = ["MSH", "^~\\&", "RIS", AUTHORITY, "MEDAI", "AI", moment, "", kind, control_id, "P", "2.5.1"]
     name = "^".join(escape(part) for part in person.patient_name.split("^"))

@@ -1,8 +1,8 @@
-"""Patients whom the RIS updates (ADT^A08) or merges (ADT^A40), and whose data orders and results follow from then on.
+"""Patients whom the RIS registers (ADT^A04), updates (A08) or merges (A40), and whose data orders and results follow.
 
 An event is one JSON file with the message that tells it; they are sent one after the other, so a chain of merges
 arrives in its order. Orders and results stay on disk as they were made and came: who a patient is today is worked out
-from the events, so there is no second truth. Source: HL7 v2.5.1 chapter 3 (3.3.8, 3.3.40, 3.6.2).
+from the events, so there is no second truth. Source: HL7 v2.5.1 chapter 3 (3.3.4, 3.3.8, 3.3.40, 3.6.2).
 Next: patient_messages.py (what is asked, what is sent), order_sender.py (who sends it).
 """
 
@@ -29,18 +29,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class PatientEvent:
-    """One update or merge. ``prior_id`` is empty for an update."""
+    """One registration, update or merge; ``prior_id`` is for a merge alone."""
 
     number: int
     at: float
     prior_id: str
     person: Person
     message: Outgoing
+    registers: bool = False
 
     @property
     def kind(self) -> str:
-        """``update`` or ``merge``."""
-        return "merge" if self.prior_id else "update"
+        """``register``, ``update`` or ``merge``."""
+        return "merge" if self.prior_id else "register" if self.registers else "update"
 
 
 _ADAPTER = TypeAdapter(PatientEvent)
@@ -96,8 +97,10 @@ class PatientBook:
             ),
         )
 
-    async def tell(self, person: Person, *, prior_id: str = "", known: Person) -> tuple[PatientEvent, bool]:
-        """Keep an update, or with ``prior_id`` a merge, and its message; (event, whether it is new).
+    async def tell(
+        self, person: Person, *, prior_id: str = "", known: Person, registers: bool = False
+    ) -> tuple[PatientEvent, bool]:
+        """Keep a registration, an update, or with ``prior_id`` a merge, and its message; (event, whether it is new).
 
         ``known``: what is known of the person so far, to fill in what was not asked. The same merge again gives the one
         that stands. Raises OrderConflictError for a merge that contradicts another, OSError.
@@ -110,16 +113,19 @@ class PatientBook:
                 raise OrderConflictError("prior_id: this patient was merged into another before")
             if self.merged_away(person.patient_id):
                 raise OrderConflictError("patient_id: this patient was merged into another: name that one")
-            event = self._event(person.over(known), prior_id)
+            event = self._event(person.over(known), prior_id, registers=registers)
             await self._keep(event)
             return event, True
 
-    def _event(self, person: Person, prior_id: str) -> PatientEvent:
+    def _event(self, person: Person, prior_id: str, *, registers: bool) -> PatientEvent:
         now, control_id = self._clock(), f"RIS{short_id(13)}"
-        raw = encode(person, prior_id=prior_id, control_id=control_id, sent_at=now)
-        message = Outgoing(control="A40" if prior_id else "A08", control_id=control_id, text=raw.decode("utf-8"))
+        raw = encode(person, prior_id=prior_id, control_id=control_id, sent_at=now, registers=registers)
+        event = "A40" if prior_id else "A04" if registers else "A08"
+        message = Outgoing(control=event, control_id=control_id, text=raw.decode("utf-8"))
         number = max(self._events, default=0) + 1
-        return PatientEvent(number=number, at=now, prior_id=prior_id, person=person, message=message)
+        return PatientEvent(
+            number=number, at=now, prior_id=prior_id, person=person, message=message, registers=registers
+        )
 
     # -- what order_sender.py asks
 

@@ -12,12 +12,14 @@ from hl7_mock.faults import Faults
 from hl7_mock.inbox import Inbox
 from hl7_mock.matching import match
 from hl7_mock.mllp import MllpServer
+from hl7_mock.mpps import StepBook
 from hl7_mock.order_sender import OrderSender
 from hl7_mock.orders import OrderBook
 from hl7_mock.patient_messages import Person
 from hl7_mock.patients import PatientBook, person_of
 from hl7_mock.receiver import ResultReceiver
 from hl7_mock.refusals import Refusals
+from hl7_mock.reports import ReportBook
 
 
 @dataclass(kw_only=True)
@@ -33,9 +35,14 @@ class Ris:
     mllp: MllpServer
     sender: OrderSender
     patient_sender: OrderSender
+    steps: StepBook
+    reports: ReportBook
+    report_sender: OrderSender | None
+    """None: there is no EHR to send reports to."""
     clock: Callable[[], float]
     mllp_address: str = ""
     router_address: str = ""
+    dicom_address: str = ""
     order_wait_s: float = 5.0
     """POST /orders answers after the first attempt to send, or after this time."""
 

@@ -19,14 +19,17 @@ from pathlib import Path
 import structlog
 import uvicorn
 
+from hl7_mock.dicom_server import DicomServer
 from hl7_mock.faults import Faults
 from hl7_mock.inbox import Inbox
 from hl7_mock.mllp import Limits, MllpServer
+from hl7_mock.mpps import StepBook
 from hl7_mock.order_sender import Destination, OrderSender
 from hl7_mock.orders import OrderBook
 from hl7_mock.patients import PatientBook
 from hl7_mock.receiver import ResultReceiver
 from hl7_mock.refusals import Refusals
+from hl7_mock.reports import ReportBook
 from hl7_mock.ris import Ris
 from hl7_mock.storage import lock_folder
 from hl7_mock.web import make_app
@@ -47,6 +50,13 @@ class Config:
     mllp_port: int = 2576
     http_port: int = 8090
     router: Destination
+    dicom_port: int | None = None
+    """Worklist and performed procedure steps; None: off."""
+    ae_title: str = "MEDAI_RIS"
+    ehr: Destination | None = None
+    """Where final reports go."""
+    imaging_orders: bool = False
+    """Orders go as OMI^O23 instead of ORM^O01."""
     accept_unsolicited: bool = True
     accept_merged: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -81,7 +91,8 @@ def make_ris(config: Config, clock: Callable[[], float] = time.time) -> Ris:
     """Read the folder and put the parts together; starts nothing."""
     inbox, refusals, faults = Inbox(config.data), Refusals(config.data), Faults()
     patients = PatientBook(config.data, clock)
-    book = OrderBook(config.data, clock, patients.follow)
+    book = OrderBook(config.data, clock, patients.follow, imaging=config.imaging_orders)
+    reports = ReportBook(config.data, clock, send=config.ehr is not None)
     receiver = ResultReceiver(
         inbox=inbox,
         refusals=refusals,
@@ -102,6 +113,9 @@ def make_ris(config: Config, clock: Callable[[], float] = time.time) -> Ris:
         mllp=MllpServer(receiver, limits=config.limits, tls=config.tls),
         sender=OrderSender(book, config.router, clock),
         patient_sender=OrderSender(patients, config.router, clock),
+        steps=StepBook(config.data, clock),
+        reports=reports,
+        report_sender=OrderSender(reports, config.ehr, clock) if config.ehr else None,
         clock=clock,
     )
 
@@ -115,17 +129,38 @@ async def serve(config: Config, *, stop: asyncio.Event) -> None:
         ris = make_ris(config)
         ris.mllp_address = _address(mllp_socket)
         ris.router_address = f"{config.router.host}:{config.router.port}"
+        held.enter_context(_dicom(config, ris))
         async with _http(ris, http_socket):
             await ris.mllp.start(mllp_socket)
-            ris.sender.resume()
-            ris.patient_sender.resume()
+            senders = [ris.sender, ris.patient_sender, *([ris.report_sender] if ris.report_sender else [])]
+            for sender in senders:
+                sender.resume()
             log.info("ris_ready", mllp=_address(mllp_socket), http=_address(http_socket), messages=len(ris.inbox))
             await stop.wait()
             log.info("ris_stopping")
-            await ris.sender.stop()
-            await ris.patient_sender.stop()
+            for sender in senders:
+                await sender.stop()
             await ris.mllp.stop()
     log.info("ris_stopped")
+
+
+@contextlib.contextmanager
+def _dicom(config: Config, ris: Ris) -> Iterator[None]:
+    if config.dicom_port is None:
+        yield
+        return
+    server = DicomServer(ris.book, ris.steps, ae_title=config.ae_title)
+    try:
+        server.start(config.host, config.dicom_port)
+    except OSError as error:
+        where = f"port {config.dicom_port} on {config.host}"
+        text = f"{where} cannot be opened ({error.strerror}): choose another with --dicom-port"
+        raise PortTakenError(text) from error
+    ris.dicom_address = f"{config.ae_title}@{config.host}:{config.dicom_port}"
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 async def serve_until_signal(config: Config) -> None:

@@ -9,14 +9,17 @@ from dataclasses import asdict
 from typing import Any
 
 from hl7_mock.matching import match
+from hl7_mock.mpps import Step
 from hl7_mock.orders import Order
 from hl7_mock.patients import PatientEvent
+from hl7_mock.reports import Report
 from hl7_mock.results import Observation, Result
 from hl7_mock.ris import Ris
 
 
-def order_json(order: Order, *, resulted: bool) -> dict[str, Any]:
-    """An order for GET and POST /orders; ``ack`` is that of its newest message."""
+def order_json(order: Order, *, resulted: bool, step: Step | None = None) -> dict[str, Any]:
+    """An order for GET and POST /orders; ``ack`` is that of its newest message, ``step`` what a
+    scanner says of it."""
     details, newest = order.details, order.messages[-1]
     return {
         "placer": order.placer,
@@ -29,6 +32,7 @@ def order_json(order: Order, *, resulted: bool) -> dict[str, Any]:
         "ack": newest.ack,
         "ack_text": newest.ack_text,
         "attempts": newest.attempts,
+        "step": step.status if step else "",
         "messages": [asdict(message) for message in order.messages],
     }
 
@@ -45,6 +49,28 @@ def patient_json(event: PatientEvent) -> dict[str, Any]:
         "ack": message.ack,
         "ack_text": message.ack_text,
         "attempts": message.attempts,
+        "messages": [asdict(message)],
+    }
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """A final report for GET and POST /reports."""
+    shown = {key: value for key, value in asdict(report).items() if key != "message"}
+    message = report.message
+    return {**shown, "control_id": message.control_id, "ack": message.ack, "messages": [asdict(message)]}
+
+
+def brief_json(result: Result) -> dict[str, Any]:
+    """What a poller needs of a result: GET /results?brief=1."""
+    reading = result.reading
+    return {
+        "placer": reading.placer,
+        "filler": reading.filler,
+        "accession": reading.accession,
+        "study_uid": reading.study_uid,
+        "status": reading.status,
+        "withdrawn": reading.status == "X",
+        "received_at": result.latest.received_at,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,14 +19,16 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hl7_mock import reports
 from hl7_mock.faults import BadFaultError, parse_rule
-from hl7_mock.order_messages import BadOrderError, parse_request
-from hl7_mock.orders import OrderConflictError
+from hl7_mock.order_messages import BadOrderError, changed, parse_request
+from hl7_mock.orders import Order, OrderConflictError
 from hl7_mock.page import render
 from hl7_mock.patient_messages import parse_person
 from hl7_mock.patients import QUEUE
+from hl7_mock.reports import parse_report
 from hl7_mock.ris import Ris
-from hl7_mock.shapes import order_json, patient_json, result_json
+from hl7_mock.shapes import brief_json, order_json, patient_json, report_json, result_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_BODY_BYTES = 64 * 1024
@@ -51,7 +54,12 @@ def make_app(ris: Ris) -> Starlette:
             Route("/orders", _place, methods=["POST"]),
             Route("/orders/{placer}", _order, methods=["GET"]),
             Route("/orders/{placer}/cancel", _cancel, methods=["POST"]),
+            Route("/orders/{placer}/change", _change, methods=["POST"]),
+            Route("/mpps", _steps),
+            Route("/reports", _reports, methods=["GET"]),
+            Route("/reports", _report, methods=["POST"]),
             Route("/patients", _patients, methods=["GET"]),
+            Route("/patients/register", _register, methods=["POST"]),
             Route("/patients/update", _update, methods=["POST"]),
             Route("/patients/merge", _merge, methods=["POST"]),
             Route("/results", _results),
@@ -114,7 +122,7 @@ async def _static(request: Request) -> Response:
 async def _orders(request: Request) -> Response:
     ris = _ris(request)
     resulted = ris.resulted()
-    found = [order_json(order, resulted=order.placer in resulted) for order in ris.book.orders]
+    found = [_order_json(ris, order, resulted) for order in ris.book.orders]
     return JSONResponse([each for each in found if _wanted(request, each)])
 
 
@@ -123,7 +131,13 @@ async def _order(request: Request) -> Response:
     order = ris.book.get(request.path_params["placer"])
     if order is None:
         raise RequestError(404, "no such order")
-    return JSONResponse(order_json(order, resulted=order.placer in ris.resulted()))
+    return JSONResponse(_order_json(ris, order, ris.resulted()))
+
+
+def _order_json(ris: Ris, order: Order, resulted: frozenset[str]) -> dict[str, Any]:
+    asked = order.details.request
+    step = ris.steps.of(accession=asked.accession, study_uid=asked.study_uid)
+    return order_json(order, resulted=order.placer in resulted, step=step)
 
 
 async def _place(request: Request) -> Response:
@@ -156,12 +170,55 @@ async def _sent(ris: Ris, placer: str, *, status: int) -> Response:
         order = ris.book.get(placer)
     if order is None:
         raise RequestError(404, "no such order")
-    return JSONResponse(order_json(order, resulted=placer in ris.resulted()), status_code=status)
+    return JSONResponse(_order_json(ris, order, ris.resulted()), status_code=status)
+
+
+async def _change(request: Request) -> Response:
+    ris, placer, asked = _ris(request), request.path_params["placer"], await _body(request)
+    if ris.book.get(placer) is None:
+        raise RequestError(404, "no such order")
+    try:
+        await _write(lambda: ris.book.change(placer, lambda standing: changed(standing, asked)))
+    except BadOrderError as error:
+        raise RequestError(400, str(error)) from error
+    except OrderConflictError as error:
+        raise RequestError(409, str(error)) from error
+    return await _sent(ris, placer, status=200)
+
+
+async def _steps(request: Request) -> Response:
+    found = [asdict(step) for step in _ris(request).steps.steps]
+    return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+async def _reports(request: Request) -> Response:
+    found = map(report_json, _ris(request).reports.reports)
+    return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+async def _report(request: Request) -> Response:
+    ris = _ris(request)
+    try:
+        asked = parse_report(await _body(request))
+    except BadOrderError as error:
+        raise RequestError(400, str(error)) from error
+    order = ris.book.get(asked.placer) if asked.placer else ris.book.by_accession(asked.accession)
+    if order is None:
+        raise RequestError(404, "no such order")
+    report = await _write(lambda: ris.reports.add(asked, order))
+    if ris.report_sender is not None:
+        await ris.report_sender.send(reports.QUEUE, wait_s=ris.order_wait_s)
+    newest = next(each for each in ris.reports.reports if each.number == report.number)
+    return JSONResponse(report_json(newest), status_code=201)
 
 
 async def _patients(request: Request) -> Response:
     found = map(patient_json, _ris(request).patients.events)
     return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+async def _register(request: Request) -> Response:
+    return await _tell(request, merge=False, registers=True)
 
 
 async def _update(request: Request) -> Response:
@@ -172,14 +229,15 @@ async def _merge(request: Request) -> Response:
     return await _tell(request, merge=True)
 
 
-async def _tell(request: Request, *, merge: bool) -> Response:
+async def _tell(request: Request, *, merge: bool, registers: bool = False) -> Response:
     ris = _ris(request)
     try:
         person, prior_id = parse_person(await _body(request), merge=merge)
         known = ris.known(person.patient_id).over(ris.known(prior_id)) if merge else ris.known(person.patient_id)
         if not person.over(known).patient_name:
             raise BadOrderError("patient_name", "is needed: nothing is known of this patient")
-        event, is_new = await _write(lambda: ris.patients.tell(person, prior_id=prior_id, known=known))
+        tell = partial(ris.patients.tell, person, prior_id=prior_id, known=known, registers=registers)
+        event, is_new = await _write(tell)
     except BadOrderError as error:
         raise RequestError(400, str(error)) from error
     except OrderConflictError as error:
@@ -190,9 +248,22 @@ async def _tell(request: Request, *, merge: bool) -> Response:
 
 
 async def _results(request: Request) -> Response:
-    ris = _ris(request)
-    found = [result_json(ris, result) for result in ris.inbox.results]
+    ris, since = _ris(request), _since(request)
+    results = [each for each in ris.inbox.results if each.latest.received_at > since]
+    if request.query_params.get("brief"):
+        found = [brief_json(result) for result in results]
+    else:
+        found = [result_json(ris, result) for result in results]
     return JSONResponse([each for each in found if _wanted(request, each)])
+
+
+def _since(request: Request) -> float:
+    """?since=SECONDS: what came after that moment (seconds since the epoch)."""
+    text = request.query_params.get("since") or "0"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RequestError(400, "since must be seconds since the epoch") from error
 
 
 async def _refused(request: Request) -> Response:
@@ -206,6 +277,7 @@ async def _message(request: Request) -> Response:
         return Response(raw, media_type="text/plain")
     sent = [message for order in ris.book.orders for message in order.messages]
     sent += [event.message for event in ris.patients.events]
+    sent += [report.message for report in ris.reports.reports]
     text = next((each.text for each in sent if each.control_id == name), None)
     if text is None and (refusal := ris.refusals.find(name)) is not None:
         text = refusal.text
@@ -266,4 +338,6 @@ async def _write(work: Callable[[], Awaitable[T]]) -> T:
 
 def _wanted(request: Request, each: dict[str, Any]) -> bool:
     """Whether an item has the values that the query asks for, as in ?accession=A1&status=P."""
-    return all(str(each.get(key, "")) == value for key, value in request.query_params.items())
+    return all(
+        str(each.get(key, "")) == value for key, value in request.query_params.items() if key not in ("since", "brief")
+    )

@@ -30,6 +30,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "models": ("workers.models_cli", "add, list, show and remove models"),
     "ris": ("hl7_mock.cli", "run the mock RIS"),
     "demo": ("trials.demo", "see it work on a real study, in one command"),
+    "trial": ("trials.trial_cli", "try it in a simulated hospital, simulate and plan its capacity"),
 }
 """Commands of other packages: the module that runs them. The router imports none of these."""
 WITH_NAME = frozenset({"worker", "process"})
@@ -39,6 +40,7 @@ EVERY = 1_000_000
 EXAMPLES = """\
 examples:
   medai demo                          see it work, on a real head, in one command
+  medai trial run monday-morning --out monday     a hospital's morning, with a report
   medai up                            start the whole system on this machine
   medai status                        what waits, how long, who works
   medai top                           the same, live

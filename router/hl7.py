@@ -32,7 +32,7 @@ CHARSETS = {
 """MSH-18 (HL7 table 0211, and names seen in the field) -> Python's codec. Empty means ASCII; UTF-8 contains it."""
 
 ORDER_TYPES = {("ORM", "O01"), ("ORM", ""), ("OMI", "O23")}
-PATIENT_TYPES = {("ADT", "A08"), ("ADT", "A40")}
+PATIENT_TYPES = {("ADT", "A04"), ("ADT", "A08"), ("ADT", "A40")}
 CANCELS = frozenset({"CA", "DC", "OC", "OD", "CR", "DR"})
 NEWS = frozenset({"", "NW", "OK", "SN", "NA", "CN"})
 PART_LIMIT = 20_000
@@ -91,7 +91,7 @@ class OrderMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class PatientMessage:
-    """ADT^A08 (``kind`` "update") or ADT^A40 ("merge": ``prior_id`` is now part of ``patient_id``)."""
+    """ADT^A04 or A08 (``kind`` "update") or ADT^A40 ("merge": ``prior_id`` is now part of ``patient_id``)."""
 
     control_id: str
     sender: tuple[str, str]

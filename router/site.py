@@ -28,6 +28,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "ris_mllp": 2576,
     "ris_http": 8090,
     "console": 8088,
+    "ris_dicom": 11112,
 }
 FREE_RANGE = range(12_000, 32_000)
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
@@ -168,7 +169,12 @@ class Site:
                 "dicom_port": self.ports["orthanc_dicom"],
                 "aet": "ORTHANC",
             },
-            "ris": {"http": self.ris_url, "mllp_port": self.ports["ris_mllp"]},
+            "ris": {
+                "http": self.ris_url,
+                "mllp_port": self.ports["ris_mllp"],
+                "dicom_port": self.ports["ris_dicom"],
+                "aet": "MEDAI_RIS",
+            },
             "router": {
                 "metrics": f"http://127.0.0.1:{self.ports['metrics']}/metrics",
                 "hl7_port": self.ports["hl7_in"],

@@ -63,6 +63,8 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         "127.0.0.1",
         "--router-port",
         str(p["hl7_in"]),
+        "--dicom-port",
+        str(p["ris_dicom"]),
         "--data",
         str(site.folder / "ris"),
     ]

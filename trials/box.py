@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import urllib3
 
@@ -198,8 +198,9 @@ def _medai(*arguments: str, own_session: bool = False) -> str:
 class Teller:
     """Says what is going on, each line with the seconds since the start."""
 
-    def __init__(self) -> None:
+    def __init__(self, to: TextIO | None = None) -> None:
         self._began = time.monotonic()
+        self._to = to
 
     @property
     def elapsed_s(self) -> float:
@@ -208,4 +209,4 @@ class Teller:
 
     def say(self, text: str) -> None:
         """One line, at once visible."""
-        print(f"[{self.elapsed_s:6.1f} s] {text}", flush=True)
+        print(f"[{self.elapsed_s:6.1f} s] {text}", file=self._to, flush=True)

@@ -72,7 +72,7 @@ class SendResult:
 def echo(peer: Peer) -> bool:
     """Whether the peer answers C-ECHO."""
     try:
-        association = _associate(peer, [build_context(_VERIFICATION)])
+        association = associate(peer, [build_context(_VERIFICATION)])
     except SendError:
         return False
     status = association.send_c_echo()
@@ -206,7 +206,7 @@ def _drain(queue: deque[_Item], transfer: _Transfer) -> None:
 def _open(item: _Item, queue: deque[_Item], transfer: _Transfer) -> Any:
     kinds = {item.kind, *(other.kind for other in list(queue))}
     try:
-        return _associate(transfer.peer, [build_context(sop_class, syntax) for sop_class, syntax in sorted(kinds)])
+        return associate(transfer.peer, [build_context(sop_class, syntax) for sop_class, syntax in sorted(kinds)])
     except SendError:
         queue.appendleft(item)
         raise
@@ -247,7 +247,8 @@ def _accepted(association: Any) -> set[tuple[str, str]]:
     }
 
 
-def _associate(peer: Peer, contexts: list[Any]) -> Any:
+def associate(peer: Peer, contexts: list[Any]) -> Any:
+    """An established association with these presentation contexts; raises SendError."""
     entity = AE(ae_title=peer.calling_aet)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = peer.timeout_s
     association = entity.associate(

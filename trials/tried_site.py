@@ -20,6 +20,8 @@ from trials.scenario import Scenario
 RECENT_DAYS = 30
 """Studies that are older are not read: what an archive migration brings is no new question."""
 SLICES_MIN = 8
+READ_MODALITIES = frozenset(MODELS)
+"""What the routes of a trial read; a radiograph is kept and decided on, and no model reads it."""
 
 ROUTE = """
 [[routes]]

@@ -1,0 +1,50 @@
+"""One trial: the plan, the arms one after the other, the record. Next: hospital.py, record.py, report.py."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from trials import faults, timeline
+from trials.hospital import Options, Say, run_arm
+from trials.record import TrialRun
+from trials.scans import Imaging
+from trials.scenario import SHIPPED, Scenario
+from trials.sources import Sources
+from trials.watch import machine
+
+
+def run_trial(
+    scenario: Scenario, arms: Sequence[str], options: Options, *, data: Path | None, beside: Path | None, say: Say
+) -> TrialRun:
+    """Run every arm and write the record into ``options.folder``; raises BoxError, ScenarioError.
+
+    ``data``: folder of the ``data:`` sources; ``beside``: folder of a scenario's CSV.
+    """
+    faults.check(scenario)
+    planned = timeline.plan(scenario, beside=beside or Path(str(SHIPPED)))
+    imaging = Imaging(scenario=scenario, sources=Sources(data=data))
+    say(f"{scenario.title}: {len(planned)} studies in {scenario.duration_s / 3600:g} h; reading the volumes ...")
+    told = imaging.told()
+    for line in imaging.sources.told:
+        say(line)
+    began = datetime.now(UTC).astimezone()
+    facts = machine()
+    outcomes = [run_arm(scenario, planned, arm, imaging, options, say) for arm in arms]
+    run = TrialRun(
+        scenario=scenario,
+        accelerate=options.accelerate,
+        began=began.isoformat(timespec="seconds"),
+        arms=tuple(arms),
+        length_s={arm: outcome.length_s for arm, outcome in zip(arms, outcomes, strict=True)},
+        studies=tuple(row for outcome in outcomes for row in outcome.studies),
+        events=tuple(row for outcome in outcomes for row in outcome.events),
+        samples=tuple(row for outcome in outcomes for row in outcome.samples),
+        faults=tuple(row for outcome in outcomes for row in outcome.faults),
+        machine={**facts, "system": platform.platform(), "med_ai": metadata.version("med-ai"), "made_from": told},
+    )
+    run.write(options.folder)
+    return run

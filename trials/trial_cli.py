@@ -1,0 +1,198 @@
+"""``medai trial``: a hospital to try the system in. Each subcommand is a function that adds itself.
+
+Exit codes: 0 good; 1 something was lost, answered twice or not kept; 2 wrong usage; 130 interrupted.
+Next: trial.py (what ``run`` does).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from trials import faults
+from trials.box import BoxError, Teller
+from trials.hospital import Options
+from trials.record import ARMS, WITH_AI, TrialRun
+from trials.scenario import Scenario, ScenarioError, load, shipped
+from trials.trial import run_trial
+
+EXAMPLES = """\
+examples:
+  medai trial list
+  medai trial run monday-morning --out monday            a real system, a report in monday/
+  medai trial run trauma-burst --arms with-ai,without-ai --out trauma
+  medai trial run my-hospital.toml --data ~/dicom --out mine
+  medai trial run all --short --out nightly              every shipped scenario, short forms
+"""
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand."""
+    options = make_parser().parse_args(argv)
+    command: Command = options.command
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return command(options)
+    except (ScenarioError, BoxError) as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"error": str(error)}))
+        print(f"medai trial: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ScenarioError) else 1
+    except KeyboardInterrupt:
+        print("medai trial: interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options of all subcommands."""
+    made = argparse.ArgumentParser(
+        prog="medai trial",
+        description="A simulated hospital around the real system: what AI does to the workflow, and how much it takes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = made.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+    for add in (_add_run, _add_list, _add_show, _add_faults):
+        add(commands)
+    return made
+
+
+def subcommand(commands: Any, name: str, act: Command, about: str, example: str) -> argparse.ArgumentParser:
+    """A subcommand with ``--json`` and an example."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about, epilog=f"example: {example}"
+    )
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(command=act)
+    return made
+
+
+def _add_run(commands: Any) -> None:
+    about = "drive the whole real system through a scenario and write a report"
+    run = subcommand(commands, "run", _run, about, "medai trial run monday-morning --accelerate 60 --out monday")
+    add = run.add_argument
+    add("scenario", help=f"{', '.join(shipped())}, all, or a .toml file")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for record and report; must be new or empty")
+    add("--arms", default=WITH_AI, help=f"{' and '.join(ARMS)}, with a comma (default {WITH_AI})")
+    add("--accelerate", type=_positive, metavar="X", help="hospital seconds in a real second (default: the scenario's)")
+    add("--seed", type=int, help="another seed: other arrivals (default: the scenario's)")
+    add("--short", action="store_true", help="the scenario's short form")
+    add("--data", type=Path, metavar="DIR", help="where the folders of 'data:' sources are")
+    add("--keep-site", action="store_true", help="leave archive, ledger and logs in the folder")
+
+
+def _add_list(commands: Any) -> None:
+    subcommand(commands, "list", _list, "the scenarios that come with it", "medai trial list --json")
+
+
+def _add_show(commands: Any) -> None:
+    made = subcommand(commands, "show", _show, "one scenario, whole", "medai trial show monday-morning")
+    made.add_argument("scenario")
+
+
+def _add_faults(commands: Any) -> None:
+    subcommand(commands, "faults", _faults, "what can be broken in a scenario", "medai trial faults")
+
+
+def _run(options: argparse.Namespace) -> int:
+    names = shipped() if options.scenario == "all" else (options.scenario,)
+    arms = _arms(options.arms)
+    if options.out.exists() and any(options.out.iterdir()):
+        raise ScenarioError(f"{options.out} is not empty: name a new folder, so that no two trials are mixed")
+    done = [_run_one(name, arms, options, options.out / name if len(names) > 1 else options.out) for name in names]
+    if options.json:
+        print(json.dumps(done if len(done) > 1 else done[0], indent=2))
+    return 0 if all(each["ok"] for each in done) else 1
+
+
+def _run_one(name: str, arms: Sequence[str], options: argparse.Namespace, out: Path) -> dict[str, Any]:
+    scenario = _chosen(name, options)
+    teller = Teller(to=sys.stderr if options.json else sys.stdout)
+    out.mkdir(parents=True, exist_ok=True)
+    asked = Options(
+        folder=out.absolute(), accelerate=options.accelerate or scenario.accelerate, keep_site=options.keep_site
+    )
+    beside = Path(name).expanduser().parent if name.endswith(".toml") else None
+    run = run_trial(scenario, arms, asked, data=options.data, beside=beside, say=teller.say)
+    outcome = told(run, out)
+    teller.say(f"{outcome['studies']} studies, {outcome['lost']} lost, {outcome['twice']} answered twice")
+    return outcome
+
+
+def told(run: TrialRun, folder: Path) -> dict[str, Any]:
+    """The outcome in a few numbers."""
+    lost = sum(row.lost for row in run.studies)
+    twice = sum(row.duplicate for row in run.studies)
+    return {
+        "scenario": run.scenario.name,
+        "studies": len(run.studies),
+        "lost": lost,
+        "twice": twice,
+        "seconds": round(sum(run.length_s.values()), 1),
+        "folder": str(folder),
+        "ok": not lost and not twice,
+    }
+
+
+def _chosen(name: str, options: argparse.Namespace) -> Scenario:
+    scenario = load(name)
+    if options.short:
+        scenario = scenario.as_short()
+    return scenario if options.seed is None else scenario.model_copy(update={"seed": options.seed})
+
+
+def _arms(text: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not found or len(set(found)) != len(found) or not set(found) <= set(ARMS):
+        raise ScenarioError(f"--arms {text!r}: name {' or '.join(ARMS)}, or both with a comma")
+    return found
+
+
+def _list(options: argparse.Namespace) -> int:
+    found = [load(name) for name in shipped()]
+    if options.json:
+        keys = {"name", "title", "duration_s", "accelerate"}
+        print(json.dumps([each.model_dump(include=keys) for each in found], indent=2))
+        return 0
+    for each in found:
+        hours, minutes = each.duration_s / 3600, each.duration_s / each.accelerate / 60
+        print(f"{each.name:18} {each.title}; {hours:g} h, {minutes:.0f} min at {each.accelerate:g}x")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    scenario = load(options.scenario)
+    print(scenario.model_dump_json(indent=2))
+    return 0
+
+
+def _faults(options: argparse.Namespace) -> int:
+    known = faults.playable()
+    if options.json:
+        shown = [{"name": f.name, "about": f.about, "lasts": f.end is not None} for f in known.values()]
+        print(json.dumps(shown, indent=2))
+        return 0
+    for fault in known.values():
+        print(f"{fault.name:20} {fault.about}")
+    return 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
