@@ -104,10 +104,11 @@ def _returned(query: Dataset, found: Dataset) -> Dataset:
     for element in query:
         if element.keyword == "SpecificCharacterSet":
             continue
-        there = found.get(element.tag)
-        if there is None:
+        if element.tag not in found:
             made.add_new(element.tag, element.VR, [] if element.VR == VR.SQ else None)
-        elif element.VR == VR.SQ and len(element.value) and len(element.value[0]):
+            continue
+        there = found[element.tag]
+        if element.VR == VR.SQ and len(element.value) and len(element.value[0]):
             made.add_new(element.tag, VR.SQ, [_item(element.value[0], item) for item in there.value])
         else:
             made.add(there)

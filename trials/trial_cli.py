@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trials import faults
+from trials import faults, report_cli
 from trials.box import BoxError, Teller
 from trials.hospital import Options
 from trials.record import ARMS, WITH_AI, TrialRun
+from trials.report import write_report
 from trials.scenario import Scenario, ScenarioError, load, shipped
 from trials.trial import run_trial
 
@@ -58,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = made.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
-    for add in (_add_run, _add_list, _add_show, _add_faults):
+    for add in (_add_run, _add_list, _add_show, _add_faults, _add_report, _add_summary):
         add(commands)
     return made
 
@@ -100,6 +101,18 @@ def _add_faults(commands: Any) -> None:
     subcommand(commands, "faults", _faults, "what can be broken in a scenario", "medai trial faults")
 
 
+def _add_report(commands: Any) -> None:
+    about = "write the report of a trial again"
+    made = subcommand(commands, "report", report_cli.report, about, "medai trial report monday")
+    made.add_argument("folder", type=Path, metavar="DIR", help="the --out of a run")
+
+
+def _add_summary(commands: Any) -> None:
+    about = "several trials in one table"
+    made = subcommand(commands, "summary", report_cli.summary, about, "medai trial summary nightly/*")
+    made.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="the --out of runs")
+
+
 def _run(options: argparse.Namespace) -> int:
     names = shipped() if options.scenario == "all" else (options.scenario,)
     arms = _arms(options.arms)
@@ -120,8 +133,11 @@ def _run_one(name: str, arms: Sequence[str], options: argparse.Namespace, out: P
     )
     beside = Path(name).expanduser().parent if name.endswith(".toml") else None
     run = run_trial(scenario, arms, asked, data=options.data, beside=beside, say=teller.say)
+    teller.say("writing the report ...")
+    write_report(out)
     outcome = told(run, out)
-    teller.say(f"{outcome['studies']} studies, {outcome['lost']} lost, {outcome['twice']} answered twice")
+    said = f"{outcome['studies']} studies, {outcome['lost']} lost, {outcome['twice']} answered twice"
+    teller.say(f"{said}: {out / 'report.html'}")
     return outcome
 
 
