@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from trials.scenario import PRIORITIES, Case, Habits, Scenario, ScenarioError
+from trials.scenario import PRIORITIES, SHIPPED, Case, Habits, Scenario, ScenarioError
 
 HABITS = tuple(Habits.model_fields)
+SHIPPED_BESIDE = Path(str(SHIPPED))
+"""Where the CSV files of the shipped scenarios are."""
 
 
 @dataclass(frozen=True, kw_only=True)

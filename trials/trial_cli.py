@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trials import faults, report_cli
+from trials import faults, report_cli, simulate_cli
 from trials.box import BoxError, Teller
 from trials.hospital import Options
 from trials.record import ARMS, WITH_AI, TrialRun
@@ -29,6 +29,8 @@ examples:
   medai trial run trauma-burst --arms with-ai,without-ai --out trauma
   medai trial run my-hospital.toml --data ~/dicom --out mine
   medai trial run all --short --out nightly              every shipped scenario, short forms
+  medai trial simulate monday-morning --workers 2 --days 20
+  medai trial plan monday-morning --objective p95=300s --service shipped --gpu
 """
 Command = Callable[[argparse.Namespace], int]
 
@@ -61,6 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
     for add in (_add_run, _add_list, _add_show, _add_faults, _add_report, _add_summary):
         add(commands)
+    for add_model in simulate_cli.COMMANDS:
+        add_model(commands, subcommand)
     return made
 
 

@@ -1,0 +1,182 @@
+"""How long each step takes, out of a real run: the only thing that the simulation knows of the system.
+
+Empirical values, kept as they were measured and drawn from again; no distribution is assumed. A worker is taken from
+``started`` until it has kept its result; archive and RIS are served by the router meanwhile. Next: simulate.py.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trials.record import WITH_AI, StudyRow, TrialRun
+from trials.scenario import ScenarioError
+
+SHIPPED = resources.files("trials") / "service"
+DEFAULT = "light"
+FEW = 5
+"""Fewer readings of a case than that are no basis."""
+
+
+class Steps(BaseModel):
+    """One reading, seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    before_s: float
+    """Fetched and prepared."""
+    inference_s: float
+    after_s: float
+    """Encoded and kept."""
+    delivery_s: float
+    """From kept to the RIS's acknowledgement."""
+
+    @property
+    def busy_s(self) -> float:
+        """How long the worker is taken."""
+        return self.before_s + self.inference_s + self.after_s
+
+
+class Service(BaseModel):
+    """Everything that was measured. Lists are values to draw from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    measured_on: str
+    """Scenario, date, cores, models."""
+    quiet_s: float
+    completeness_s: tuple[float, ...]
+    """From the end of the quiet period until the study was called complete."""
+    dispatch_s: tuple[float, ...]
+    """From complete to started where a worker was free."""
+    turnover_s: float
+    """Between two readings of a worker that has more to do."""
+    image_s: float
+    """The archive's time for an image, and a scanner's for what comes before its first."""
+    setup_s: float
+    cases: dict[str, tuple[Steps, ...]]
+
+    def steps(self, case: str) -> tuple[Steps, ...]:
+        """The readings of a case; of all cases where this one was not measured."""
+        return self.cases.get(case) or tuple(each for steps in self.cases.values() for each in steps)
+
+    @property
+    def mean_busy_s(self) -> float:
+        """Of all readings."""
+        return statistics.fmean(each.busy_s for steps in self.cases.values() for each in steps)
+
+
+def measure(run: TrialRun) -> Service:
+    """The service times of a run's arm with AI. Raises ScenarioError where it has too few readings."""
+    if WITH_AI not in run.arms:
+        raise ScenarioError("this trial has no arm with AI: there are no service times in it")
+    rows = [row for row in run.of(WITH_AI) if row.jobs and not math.isnan(row.result_s)]
+    if len(rows) < FEW:
+        raise ScenarioError(f"this trial has {len(rows)} readings; at least {FEW} are needed")
+    quiet_s = run.scenario.system.quiet_s
+    calm = [row for row in rows if not _in_a_fault(run, row)]
+    turnover_s = _turnover_s(calm, run.scenario.system.workers)
+    machine = run.machine
+    told = f"{run.scenario.name}, {run.began[:10]}, {machine.get('cores')} cores, {run.scenario.system.models} models"
+    cases: dict[str, list[Steps]] = {}
+    for row in calm:
+        cases.setdefault(row.case, []).append(
+            Steps(
+                before_s=_span(row.started_s, row.prepared_s),
+                inference_s=_span(row.prepared_s, row.inferred_s),
+                after_s=_span(row.inferred_s, row.encoded_s),
+                delivery_s=_span(row.encoded_s, row.result_s),
+            )
+        )
+    return Service(
+        measured_on=told,
+        quiet_s=quiet_s,
+        completeness_s=tuple(round(max(0.0, row.complete_s - row.last_image_s - quiet_s), 4) for row in calm),
+        dispatch_s=_dispatch_s(calm, run.scenario.system.workers),
+        turnover_s=turnover_s,
+        image_s=_image_s(run),
+        setup_s=_setup_s(run),
+        cases={name: tuple(steps) for name, steps in sorted(cases.items())},
+    )
+
+
+def load(source: str) -> Service:
+    """Of a trial's folder, a file, or by the name of one that ships. Raises ScenarioError."""
+    path = Path(source).expanduser()
+    if (path / "trial.json").exists():
+        return measure(TrialRun.read(path))
+    try:
+        if path.suffix == ".json":
+            return Service.model_validate_json(path.read_text(encoding="utf-8"))
+        return Service.model_validate_json((SHIPPED / f"{source}.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        names = sorted(each.name.removesuffix(".json") for each in SHIPPED.iterdir() if each.name.endswith(".json"))
+        text = f"{source}: no service times: give the folder of a trial, a file, or one of {', '.join(names)}"
+        raise ScenarioError(text) from error
+    except ValidationError as error:
+        raise ScenarioError(f"{source}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+
+
+def write(service: Service, path: Path) -> None:
+    """One file, small enough to be kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(service.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
+
+
+def _span(since_s: float, until_s: float) -> float:
+    return round(max(0.0, until_s - since_s), 4)
+
+
+def _in_a_fault(run: TrialRun, row: StudyRow) -> bool:
+    """Whether something was broken while this study was on its way: its times are not the system's own."""
+    return row.attempts > 1 or any(
+        fault.began_s - 1 <= row.result_s and row.last_image_s <= fault.ended_s + 30
+        for fault in run.faults
+        if fault.arm == WITH_AI
+    )
+
+
+def _ends(rows: Sequence[StudyRow]) -> list[StudyRow]:
+    return sorted(rows, key=lambda row: row.started_s)
+
+
+def _free_before(rows: Sequence[StudyRow], row: StudyRow, workers: int) -> bool:
+    """Whether a worker was free when this study was called complete."""
+    taken = sum(other.started_s <= row.complete_s < other.encoded_s + 0.1 for other in rows if other is not row)
+    return taken < workers
+
+
+def _dispatch_s(rows: Sequence[StudyRow], workers: int) -> tuple[float, ...]:
+    free = [_span(row.complete_s, row.started_s) for row in rows if _free_before(rows, row, workers)]
+    return tuple(free) or (0.05,)
+
+
+def _turnover_s(rows: Sequence[StudyRow], workers: int) -> float:
+    """Median pause between one reading and the next of a worker that had more to do (one worker: all others mix)."""
+    if workers > 1:
+        return 0.05
+    ordered = _ends(rows)
+    gaps = [
+        _span(one.encoded_s, other.started_s) for one, other in pairwise(ordered) if other.complete_s < one.encoded_s
+    ]
+    return statistics.median(gaps) if gaps else 0.05
+
+
+def _image_s(run: TrialRun) -> float:
+    spans = [
+        (row.last_image_s - row.first_image_s) / (row.images - 1)
+        for row in run.of(WITH_AI)
+        if row.images > FEW and not math.isnan(row.last_image_s) and not row.resent
+    ]
+    return round(statistics.median(spans), 5) if spans else 0.02
+
+
+def _setup_s(run: TrialRun) -> float:
+    """From the patient's arrival at a free scanner to the first image."""
+    spans = [row.first_image_s - row.scheduled_s for row in run.of(WITH_AI) if not math.isnan(row.first_image_s)]
+    return round(max(0.0, statistics.quantiles(spans, n=4)[0]), 4) if len(spans) > 1 else 0.1
