@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from trials import collect, faults, messages, reception, tried_site
@@ -138,17 +139,22 @@ class Hospital:
         for study in self.planned:
             lead = reception.LEAD_S[study.priority]
             if "no_order" not in study.habits:
-                self.agenda.at(study.at_s - lead, lambda s=study: self._order(s))  # type: ignore[misc] # bound default
+                self.agenda.at(study.at_s - lead, partial(self._order, study))
             if "order_cancelled" not in study.habits:
-                self.agenda.at(study.at_s, lambda s=study: self._arrives(s))  # type: ignore[misc] # bound default
+                self.agenda.at(study.at_s, partial(self._arrives, study))
+            for habit, tell in (("patient_updated", reception.update), ("patient_merged", reception.merge)):
+                if habit in study.habits and "no_order" not in study.habits:
+                    act = partial(self._patient_changes, study, tell, habit.replace("_", "-"))
+                    self.agenda.at(study.at_s + reception.AFTER_S, act)
         for fault in self.scenario.faults:
-            self.agenda.at(fault.at_s, lambda f=fault: self._break(f))  # type: ignore[misc] # bound default
+            self.agenda.at(fault.at_s, partial(self._break, fault))
         if self.scenario.migration is not None:
             self.agenda.at(0.0, self._migrate)
 
     def _order(self, study: PlannedStudy) -> None:
         known = self.known[study.number]
         if not known.placer:
+            reception.register(self.box, study)
             known.placer = reception.place(self.box, self.scenario, study)
             known.ordered_s = self.clock.now_s()
             self._event("ordered", study.number, study.priority)
@@ -166,6 +172,10 @@ class Hospital:
         reception.raise_to_stat(self.box, self.known[study.number].placer)
         self.room.raised(study.number)
         self._event("order-raised-to-stat", study.number)
+
+    def _patient_changes(self, study: PlannedStudy, tell: Callable[[Box, PlannedStudy], None], name: str) -> None:
+        tell(self.box, study)
+        self._event(name, study.number)
 
     def _arrives(self, study: PlannedStudy) -> None:
         self._event("patient-arrived", study.number)

@@ -143,7 +143,8 @@ def distribution(run: TrialRun, arm: str) -> Picture:
             if times:
                 share = [100 * place / len(mine) for place in range(1, len(times) + 1)]
                 axes.step(times, share, where="post", color=COLOURS[name], linestyle=DASHES[name], label=name)
-        axes.set_xscale("log")
+        if _spans_decades(run, arm):
+            axes.set_xscale("log")
         axes.set_ylim(0, 102)
         axes.set_xlabel("seconds after the last image")
         axes.set_ylabel("results at the RIS, %")
@@ -194,6 +195,11 @@ def first_look(run: TrialRun) -> Picture | None:
             for look in found
         )
         return _picture(figure, "first-look", "Time to the first look at positive studies", alt)
+
+
+def _spans_decades(run: TrialRun, arm: str) -> bool:
+    times = [row.turnaround_s for row in run.of(arm) if row.turnaround_s > 0]
+    return bool(times) and max(times) > 10 * min(times)
 
 
 _MARKS, _MARK_COLOURS = ("p50", "p95", "p99"), ("#56B4E9", "#0072B2", "#003A5D")

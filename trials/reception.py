@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -14,6 +14,8 @@ from trials.timeline import PlannedStudy
 PRIORITY_CODES = {"stat": "S", "urgent": "A", "routine": "R"}
 LEAD_S = {"stat": 300.0, "urgent": 1800.0, "routine": 7200.0}
 """How long before its study an order is placed, hospital seconds."""
+AFTER_S = 900.0
+"""How long after the study its patient is corrected or merged, hospital seconds."""
 CHANGE_S = 60.0
 """How long before the study an order is raised to STAT or cancelled, hospital seconds."""
 
@@ -39,14 +41,50 @@ def identity(planned: PlannedStudy) -> Identity:
     return Identity(patient=patient, accession=f"T{digest[:11].upper()}", study_uid=derive(planned.seed, "study"))
 
 
+def temporary(planned: PlannedStudy) -> Identity:
+    """The same patient under the number of somebody unknown, who is merged later."""
+    who = identity(planned)
+    unknown = Patient(patient_id=f"TMP{planned.number:06d}", name=f"Unknown^No{planned.number}", sex=who.patient.sex)
+    return replace(who, patient=unknown)
+
+
+def arriving(planned: PlannedStudy) -> Identity:
+    """As whom the patient is ordered and scanned."""
+    return temporary(planned) if "patient_merged" in planned.habits else identity(planned)
+
+
+def register(box: Box, planned: PlannedStudy) -> None:
+    """ADT^A04; raises BoxError."""
+    box.ask_ris("POST", "/patients/register", _person(arriving(planned).patient))
+
+
+def update(box: Box, planned: PlannedStudy) -> None:
+    """ADT^A08: the name was spelled wrong; raises BoxError."""
+    person = _person(arriving(planned).patient)
+    box.ask_ris("POST", "/patients/update", {**person, "patient_name": f"{person['patient_name']}-Corrected"})
+
+
+def merge(box: Box, planned: PlannedStudy) -> None:
+    """ADT^A40: the unknown patient is somebody who is known; raises BoxError."""
+    prior = temporary(planned).patient.patient_id
+    box.ask_ris("POST", "/patients/merge", {**_person(identity(planned).patient), "prior_id": prior})
+
+
+def _person(patient: Patient) -> dict[str, str]:
+    said = {
+        "patient_id": patient.patient_id,
+        "patient_name": patient.name,
+        "birth_date": patient.birth_date,
+        "sex": patient.sex,
+    }
+    return {key: value for key, value in said.items() if value}
+
+
 def place(box: Box, scenario: Scenario, planned: PlannedStudy) -> str:
     """Order the study; the placer order number. Raises BoxError where the RIS does not take it."""
-    who, case = identity(planned), scenario.case(planned.case)
+    who, case = arriving(planned), scenario.case(planned.case)
     order = {
-        "patient_id": who.patient.patient_id,
-        "patient_name": who.patient.name,
-        "birth_date": who.patient.birth_date,
-        "sex": who.patient.sex,
+        **_person(who.patient),
         "accession": who.accession,
         "study_uid": who.study_uid,
         "modality": case.modality,

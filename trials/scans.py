@@ -15,7 +15,7 @@ from itertools import count
 
 from trials.box import Box
 from trials.clock import Clock
-from trials.reception import Identity, identity
+from trials.reception import Identity, arriving
 from trials.record import StudyRow
 from trials.scanner import PerformedStep, Scheduled, Sender, Settings, find_scheduled
 from trials.scenario import Scanner, Scenario
@@ -55,7 +55,8 @@ class Imaging:
         """Of a case by its name; raises ScenarioError."""
         with self._lock:
             if case not in self._templates:
-                self._templates[case] = self.sources.template(self.scenario.case(case))
+                whole = self.scenario.system.models == "shipped"
+                self._templates[case] = self.sources.template(self.scenario.case(case), whole=whole)
             return self._templates[case]
 
     def body_parts(self) -> list[tuple[str, str]]:
@@ -145,7 +146,7 @@ class Scanners:
             name=scanner.name, modality=scanner.modality, images_per_s=scanner.images_per_s, pause_s=scanner.pause_s
         )
         ris = Peer(host="127.0.0.1", port=self._ris_port, called_aet="MEDAI_RIS", calling_aet=scanner.name, timeout_s=5)
-        who = identity(study)
+        who = arriving(study)
         request = _request(study, who, self._worklist(study, who, scanner, ris, tell))
         step = PerformedStep(ris, settings, request)
         begun = _reported(step.begin, tell, "mpps-in-progress")

@@ -110,6 +110,10 @@ class Habits(_Table):
     no_order: Share = 0.0
     order_changed: Share = 0.0
     """Raised to STAT at the RIS after it was ordered."""
+    patient_updated: Share = 0.0
+    """Name corrected after the study (ADT^A08)."""
+    patient_merged: Share = 0.0
+    """Came under a temporary number, merged into the real one after the study (ADT^A40)."""
     order_cancelled: Share = 0.0
     """Cancelled at the RIS before it is made: nobody comes."""
 

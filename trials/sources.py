@@ -41,12 +41,12 @@ class Sources:
         self._kept: dict[tuple[str, str], Template] = {}
         self.told: list[str] = []
 
-    def template(self, case: Case) -> Template:
-        """The case's template, thinned as it asks. Raises ScenarioError where its source can't be read."""
+    def template(self, case: Case, *, whole: bool = False) -> Template:
+        """The case's template, thinned as it asks unless ``whole``. Raises ScenarioError: its source can't be read."""
         key = (case.source, case.modality)
         if key not in self._kept:
             self._kept[key] = self._load(case)
-        if case.modality == "CR" or self._kept[key].source == STACKED:
+        if whole or case.modality == "CR" or self._kept[key].source == STACKED:
             return self._kept[key]  # small enough
         return thinned(self._kept[key], every_nth=case.every_nth, downsample=case.downsample)
 
