@@ -25,7 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from sqlalchemy import make_url
 
-from router import agreement, reports
+from router import agreement, drift_figures, reports
 from router.contract import Failure, JobState, Priority, known_modality
 from router.errors import MedaiError
 from router.ledger import Ledger
@@ -65,6 +65,7 @@ class LedgerCollector(Collector):
         self._objectives = objectives
         self._version = version
         self._clock = clock
+        self._drift = drift_figures.DriftFigures(ledger, clock)
 
     def collect(self) -> Iterator[Metric]:
         """One scrape; a ledger that is away shows as medai_ledger_up 0."""
@@ -80,6 +81,7 @@ class LedgerCollector(Collector):
             now = reports.status(self._ledger, self._clock())
             late = reports.overdue(self._ledger, self._clock(), self._objectives.limit_s)
             made = agreement.counts(self._ledger)
+            drifted = self._drift.rows() if leads else []
         except MedaiError:
             yield _gauge("medai_ledger_up", "Whether the ledger answers.", 0)
             return
@@ -89,6 +91,7 @@ class LedgerCollector(Collector):
             yield _by(
                 "medai_overdue", "Readings under way for longer than their objective.", ["priority"], late.items()
             )
+            yield from drift_figures.metrics(drifted)
             yield from _ledger_disk(self._ledger.url)
 
     def _objective_figures(self) -> Iterator[Metric]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
+from drift_cases import announce, read
 from fastapi.testclient import TestClient
-from ledger_cases import T0, arrive, make, seen
+from ledger_cases import T0
 
 from router.accounts import Role
 from router.console.app import make_app
@@ -14,14 +15,6 @@ from router.console.deployed import html
 from router.ledger import Ledger
 from router.orthanc import Orthanc
 from router.settings import Settings
-
-REFERENCE = {
-    "form": 1, "dataset": "heads", "cases": 40, "notes": ["Crops."], "kinds": {},
-    "quantities": {"output.1.volume_ml": {
-        "title": "Hippocampus: volume", "unit": "ml", "n": 40, "edges": [2.0, 3.0], "counts": [10, 20, 10],
-        "quantiles": [1.5, 2.0, 2.5, 3.0, 3.5],
-    }},
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -35,27 +28,6 @@ def client(ledger: Ledger) -> TestClient:
     found = TestClient(app, base_url="http://console", follow_redirects=False)
     assert found.post("/api/login", json={"name": "viewer", "password": "long enough"}).status_code == 200
     return found
-
-
-def announce(ledger: Ledger, **own: Any) -> None:
-    told = {
-        "text": "# Card\n\n<script>alert(1)</script>",
-        "figures": "| Dice |\n|---|\n| 0.9 |",
-        "reference": REFERENCE,
-        "missing": "",
-    }
-    model = {"name": "mr_brain", "version": "1", "available": True, "reason": "", "own": {**told, **own}}
-    ledger.announce_models([model], T0)
-
-
-def read(ledger: Ledger, number: int, volume_ml: float) -> None:
-    job_id = make(ledger, arrive(ledger, seen(uid=f"1.2.{number}")), at=T0)[0]
-    claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
-    assert claim is not None
-    ledger.keep(
-        job_id, claim.token, objects=[], measurements=[], warnings=[], deliveries=[], now=T0 + 2,
-        figures={"output.1.volume_ml": volume_ml, "input.manufacturer": "Test"},
-    )  # fmt: skip
 
 
 def test_the_page_shows_card_figures_and_drift(ledger: Ledger) -> None:
