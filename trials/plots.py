@@ -183,7 +183,6 @@ def first_look(run: TrialRun) -> Picture | None:
             for side, (of, colour) in enumerate(((look.without_ai, "#999999"), (look.with_ai, COLOURS["extra"]))):
                 at = place * 3 + side
                 axes.bar(at, of.p50.value / 60, color=colour, yerr=_spread(of), capsize=4)
-                axes.text(at, 0, f"p95 {of.p95.value / 60:.0f}", ha="center", va="bottom", rotation=90, color="#ffffff")
             labels.append((place * 3 + 0.5, f"{look.of}\n({look.pairs} positive studies)"))
         axes.set_xticks([at for at, _ in labels], [text for _, text in labels])
         axes.set_ylabel("median wait for a look, hospital min")
