@@ -154,7 +154,9 @@ def alive_during(rows: Sequence[StudyRow], began_s: float, ended_s: float) -> tu
 
 def sentences(run: TrialRun) -> list[str]:
     """The trial in a few plain sentences."""
-    out = []
+    out = ["The trial was interrupted: what had not been answered by then counts as lost."] * bool(
+        run.machine.get("interrupted")
+    )
     hours = run.scenario.duration_s / 3600
     for arm in run.arms:
         rows = run.of(arm)

@@ -44,6 +44,8 @@ class ArmOutcome:
     samples: tuple[SampleRow, ...]
     faults: tuple[FaultRow, ...]
     length_s: float
+    interrupted: bool = False
+    """Somebody ended it before everything was answered and read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +115,18 @@ class Hospital:
         self.migrated: list[tuple[str, StudyRow]] = []
         self._lock = threading.Lock()
         self._seen_results = 0.0
+        self.interrupted = False
 
     def run(self) -> ArmOutcome:
         """The flow."""
+        try:
+            self._play()
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.say("interrupted: the record tells what has happened until now")
+        return self._close()
+
+    def _play(self) -> None:
         self._plan()
         looked = told = 0.0
         give_up_s = self.clock.real_s(self.scenario.duration_s) + SETTLE_S
@@ -131,7 +142,6 @@ class Hospital:
                 told = now
                 self.say(self._story())
             time.sleep(STEP_S)
-        return self._close()
 
     # -- planning
 
@@ -301,6 +311,7 @@ class Hospital:
             samples=tuple(self.samples),
             faults=tuple(self.broken),
             length_s=length_s,
+            interrupted=self.interrupted,
         )
 
     def _row(self, known: _Known, found: collect.Findings) -> StudyRow:

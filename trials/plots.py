@@ -148,7 +148,8 @@ def distribution(run: TrialRun, arm: str) -> Picture:
         axes.set_ylim(0, 102)
         axes.set_xlabel("seconds after the last image")
         axes.set_ylabel("results at the RIS, %")
-        axes.legend(frameon=False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
         alt = "Share of the results that were there, over time."
         return _picture(figure, f"distribution-{arm}", "Turnaround, whole distribution", alt)
 

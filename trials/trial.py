@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from trials import faults, timeline
-from trials.hospital import Options, Say, run_arm
+from trials.hospital import ArmOutcome, Options, Say, run_arm
 from trials.record import TrialRun
 from trials.scans import Imaging
 from trials.scenario import SHIPPED, Scenario
@@ -33,7 +33,12 @@ def run_trial(
         say(line)
     began = datetime.now(UTC).astimezone()
     facts = machine()
-    outcomes = [run_arm(scenario, planned, arm, imaging, options, say) for arm in arms]
+    outcomes: list[ArmOutcome] = []
+    for arm in arms:
+        outcomes.append(run_arm(scenario, planned, arm, imaging, options, say))
+        if outcomes[-1].interrupted:
+            break
+    arms = arms[: len(outcomes)]
     run = TrialRun(
         scenario=scenario,
         accelerate=options.accelerate,
@@ -44,7 +49,13 @@ def run_trial(
         events=tuple(row for outcome in outcomes for row in outcome.events),
         samples=tuple(row for outcome in outcomes for row in outcome.samples),
         faults=tuple(row for outcome in outcomes for row in outcome.faults),
-        machine={**facts, "system": platform.platform(), "med_ai": metadata.version("med-ai"), "made_from": told},
+        machine={
+            **facts,
+            "interrupted": outcomes[-1].interrupted,
+            "system": platform.platform(),
+            "med_ai": metadata.version("med-ai"),
+            "made_from": told,
+        },
     )
     run.write(options.folder)
     return run

@@ -122,9 +122,15 @@ def _run(options: argparse.Namespace) -> int:
     arms = _arms(options.arms)
     if options.out.exists() and any(options.out.iterdir()):
         raise ScenarioError(f"{options.out} is not empty: name a new folder, so that no two trials are mixed")
-    done = [_run_one(name, arms, options, options.out / name if len(names) > 1 else options.out) for name in names]
+    done: list[dict[str, Any]] = []
+    for name in names:
+        done.append(_run_one(name, arms, options, options.out / name if len(names) > 1 else options.out))
+        if done[-1]["interrupted"]:
+            break
     if options.json:
         print(json.dumps(done if len(done) > 1 else done[0], indent=2))
+    if any(each["interrupted"] for each in done):
+        return 130
     return 0 if all(each["ok"] for each in done) else 1
 
 
@@ -156,6 +162,7 @@ def told(run: TrialRun, folder: Path) -> dict[str, Any]:
         "twice": twice,
         "seconds": round(sum(run.length_s.values()), 1),
         "folder": str(folder),
+        "interrupted": bool(run.machine.get("interrupted")),
         "ok": not lost and not twice,
     }
 

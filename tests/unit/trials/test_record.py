@@ -1,0 +1,38 @@
+"""What a trial wrote is read back as it was."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from trial_cases import WITH_AI, WITHOUT_AI, trial
+
+from trials.record import TrialRun
+from trials.scenario import ScenarioError
+
+
+def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    before = trial(arms=(WITH_AI, WITHOUT_AI))
+    before.write(tmp_path)
+    after = TrialRun.read(tmp_path)
+    assert repr(after) == repr(before), "by its text: NaN equals nothing"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "studies.parquet", "events.parquet", "samples.parquet", "faults.parquet", "trial.json",
+    }  # fmt: skip
+
+
+def test_a_trial_in_which_nothing_happened_is_a_record_too(tmp_path: Path) -> None:
+    trial(studies=0, samples=False).write(tmp_path)
+    assert TrialRun.read(tmp_path).studies == ()
+
+
+def test_a_folder_without_a_trial_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="holds no trial: make one with 'medai trial run"):
+        TrialRun.read(tmp_path)
+
+
+def test_turnaround_is_from_the_last_image_to_the_result() -> None:
+    row = next(row for row in trial().studies if row.expected)
+    assert row.turnaround_s == pytest.approx(row.result_s - row.last_image_s)
+    assert math.isnan(next(row for row in trial().studies if not row.expected).turnaround_s)
