@@ -59,3 +59,7 @@ def run_trial(
     )
     run.write(options.folder)
     return run
+
+
+def _versions() -> dict[str, str]:
+    return {"system": platform.platform(), "med_ai": metadata.version("med-ai")}

@@ -69,7 +69,7 @@ def _medplum(messages: list[tuple[str, bytes]]) -> list[str]:
 
 @contextmanager
 def _receiver() -> Iterator[tuple[int, Iterator[str]]]:
-    node = shutil.which("node") or shutil.which("nodejs")
+    node = shutil.which("node", path=f"{sys.prefix}/bin:{os.environ.get('PATH', '')}")
     if node is None or not (PACKAGES / "@medplum" / "hl7").is_dir():
         raise SystemExit(f"node or {PACKAGES}/@medplum/hl7 is missing: run ./medai setup --test")
     command = [node, str(HERE / "hl7_receiver.mjs"), str(PACKAGES)]

@@ -27,7 +27,8 @@ case "$*" in
     [ ! -e "$PRETEND/fail" ] || { echo 'no such package: nonesuch'; exit 1; }
     [ ! -e "$PRETEND/slow" ] || sleep 30
     sleep 0.3
-    printf '#!/bin/sh\\nfor a in "$@"; do echo "got:$a"; done\\n' >"$here/medai"; chmod +x "$here/medai" ;;
+    printf '#!/bin/sh\\nfor a in "$@"; do echo "got:$a"; done\\n' >"$here/medai"; chmod +x "$here/medai"
+    printf '#!/bin/sh\\necho "$*" >>"$PRETEND/receiver-calls"\\n' >"$here/npm"; chmod +x "$here/npm" ;;
 *pytest*) shift 2; echo "pytest in $(pwd) with $*" ;;
 *'-m chaos'*) shift 2; echo "chaos with $* and $PYTHONPATH" ;;
 *--version*) echo Python 3.11.99 ;;
@@ -218,6 +219,8 @@ def test_the_viewer_is_fetched_once_checked_and_left_without_what_nobody_needs(c
     place = checkout.root / ".venv" / "share" / "ohif"
     assert sorted(path.name for path in place.iterdir()) == ["LICENSE", "index.html", "medai-version"]
     assert len((checkout.pretend / "npm-calls").read_text().splitlines()) == 1
+    (fetched,) = (checkout.pretend / "receiver-calls").read_text().splitlines()
+    assert "@medplum/hl7@" in fetched, "the receiver of others, once too"
 
 
 def test_a_viewer_with_another_checksum_is_not_taken_and_up_goes_on_without(checkout: Checkout) -> None:
