@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +192,8 @@ class MockRis(Server):
     """The mock RIS; ``port`` takes results by MLLP."""
 
     http_port: int = 0
+    dicom_port: int = 0
+    """Worklist and performed procedure steps."""
 
     def get(self, path: str) -> Any:
         """GET and parse JSON."""
@@ -202,12 +204,12 @@ class MockRis(Server):
         return urllib3.request("POST", f"http://127.0.0.1:{self.http_port}{path}", json=value, timeout=10.0).json()
 
 
-def make_ris(folder: Path, *, router_port: int = 1) -> MockRis:
-    """A mock RIS that is not started yet; orders go to ``router_port``."""
+def make_ris(folder: Path, *, router_port: int = 1, options: Sequence[str] = ()) -> MockRis:
+    """A mock RIS that is not started yet; orders go to ``router_port``, ``options`` to its command line."""
     folder.mkdir(parents=True, exist_ok=True)
-    mllp, http = free_port(), free_port()
+    mllp, http, dicom = free_port(), free_port(), free_port()
     command = [
         sys.executable, "-m", "hl7_mock.cli", "--mllp-port", str(mllp), "--http-port", str(http), "--data",
-        str(folder / "data"), "--router-port", str(router_port),
+        str(folder / "data"), "--router-port", str(router_port), "--dicom-port", str(dicom), *options,
     ]  # fmt: skip
-    return MockRis(command=command, folder=folder, port=mllp, environment={}, http_port=http)
+    return MockRis(command=command, folder=folder, port=mllp, environment={}, http_port=http, dicom_port=dicom)

@@ -161,6 +161,8 @@ class _Maker:
             made.SeriesDescription = "Localizer"
         if "wrong_body_part" in self._habits:
             made.BodyPartExamined = wrong_part(self._template)
+            if "Laterality" in made:
+                del made.Laterality  # that part is not paired
         made.PerformedProcedureStepID = request.requested_procedure_id[:16] or "1"
         if request.scheduled_step_id:
             step = Dataset()

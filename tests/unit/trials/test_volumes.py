@@ -1,0 +1,181 @@
+"""Made studies are valid, coherent, each its own, and the same for the same seed; dciodvfy agrees as with their originals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from trial_cases import scenario
+
+from trials.reception import identity
+from trials.scans import Imaging
+from trials.scenario import Case, Habits, ScenarioError
+from trials.sources import Sources, from_folder, head, radiograph, stacked_ct
+from trials.study import Patient, derive
+from trials.timeline import plan
+from trials.volumes import SHIFT_PIXELS, Request, Template, make_study, shifted, thinned
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+CHEST = DATA / "ct_abdomen_CRLM"
+HABITS = [
+    (),
+    ("localizer", "repeated_series"),
+    ("compressed",),
+    ("missing_accession", "wrong_body_part"),
+    ("discontinued",),
+]
+DCIODVFY = Path(sys.executable).with_name("dciodvfy")
+
+
+@pytest.fixture(scope="module")
+def templates() -> dict[str, Template]:
+    """Small ones, of each modality."""
+    ct = thinned(from_folder(CHEST, "CT"), every_nth=2, downsample=4) if CHEST.is_dir() else stacked_ct()
+    return {"CT": ct, "MR": thinned(head(), every_nth=8, downsample=2), "CR": radiograph(ct)}
+
+
+def request(seed: str = "s", **changes: str) -> Request:
+    words = {"requested_procedure_id": "RP1", "scheduled_step_id": "SPS1", "procedure": "A study", **changes}
+    return Request(
+        patient=Patient(patient_id="P1", name="A^B", birth_date="19700131", sex="F"), accession="A1",
+        study_uid=derive(seed, "study"), seed=seed, acquired_at=datetime(2026, 1, 5, 9, 0, tzinfo=UTC), **words,
+    )  # fmt: skip
+
+
+def images(template: Template, seed: str = "s", habits: tuple[str, ...] = ()) -> list[Dataset]:
+    return list(chain.from_iterable(series.images for series in make_study(template, request(seed), habits=habits)))
+
+
+def complaints(dataset: Dataset, place: Path) -> set[str]:
+    """dciodvfy's errors."""
+    dataset.save_as(place, enforce_file_format=True)
+    done = subprocess.run([DCIODVFY, place], capture_output=True, text=True, check=False)
+    return {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")}
+
+
+@pytest.mark.parametrize("habits", HABITS, ids=lambda habits: " ".join(habits) or "plain")
+@pytest.mark.parametrize("modality", ["CT", "MR", "CR"])
+def test_dciodvfy_finds_no_error_that_the_original_does_not_have(
+    templates: dict[str, Template], modality: str, habits: tuple[str, ...], tmp_path: Path
+) -> None:
+    template = templates[modality]
+    before: set[str] = set()
+    if modality == "CT" and CHEST.is_dir():
+        for path in sorted(path for path in CHEST.rglob("*") if path.is_file())[:3]:
+            try:
+                before |= complaints(pydicom.dcmread(path), tmp_path / "original.dcm")
+            except pydicom.errors.InvalidDicomError:
+                continue
+    made = images(template, habits=habits)
+    for dataset in (made[0], made[len(made) // 2], made[-1]):
+        assert complaints(dataset, tmp_path / "made.dcm") <= before
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_study_is_coherent_and_the_same_for_the_same_seed(templates: dict[str, Template], modality: str) -> None:
+    series = make_study(templates[modality], request(), habits=("localizer", "repeated_series"))
+    every = [image for each in series for image in each.images]
+    assert [each.name for each in series] == ["localizer", "main", "repeated"]
+    assert len({image.SOPInstanceUID for image in every}) == len(every)
+    assert len({image.SeriesInstanceUID for image in every}) == 3
+    assert len({image.FrameOfReferenceUID for image in every}) == 1
+    assert {image.StudyInstanceUID for image in every} == {derive("s", "study")}
+    assert {(image.PatientID, image.AccessionNumber) for image in every} == {("P1", "A1")}
+    again = make_study(templates[modality], request(), habits=("localizer", "repeated_series"))
+    assert [image.to_json() for each in again for image in each.images] == [image.to_json() for image in every]
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "CR"])
+def test_no_two_studies_are_the_same_and_neither_is_the_original(templates: dict[str, Template], modality: str) -> None:
+    seen, originals = set(), {str(header.SOPInstanceUID) for header in templates[modality].headers}
+    for seed in ("a", "b", "c", "d"):
+        image = images(templates[modality], seed)[0]
+        assert image.SOPInstanceUID not in originals
+        seen.add((image.PixelData, str(image.get("ImagePositionPatient"))))
+    assert len(seen) == 4
+
+
+def test_slices_stay_where_they_belong_to_each_other(templates: dict[str, Template]) -> None:
+    before = [float(header.ImagePositionPatient[2]) for header in templates["CT"].headers]
+    after = [float(image.ImagePositionPatient[2]) for image in images(templates["CT"])]
+    assert np.diff(after) == pytest.approx(np.diff(before), abs=1e-3)
+    assert after[0] != before[0]
+
+
+def test_compressed_images_hold_the_same_pixels(templates: dict[str, Template]) -> None:
+    syntaxes = set()
+    for seed in "abcdefghijkl":
+        plain, packed = images(templates["CT"], seed)[3], images(templates["CT"], seed, ("compressed",))[3]
+        assert np.array_equal(plain.pixel_array, packed.pixel_array)
+        syntaxes.add(str(packed.file_meta.TransferSyntaxUID))
+    assert syntaxes == {"1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80"}, "RLE and JPEG-LS, by the seed"
+
+
+def test_habits_change_what_they_say(templates: dict[str, Template]) -> None:
+    ct = templates["CT"]
+    assert {image.AccessionNumber for image in images(ct, habits=("missing_accession",))} == {""}
+    assert images(ct, habits=("wrong_body_part",))[0].BodyPartExamined != ct.body_part
+    assert len(images(ct, habits=("discontinued",))) == len(ct.headers) // 2
+    assert [image.ImageType[2] for image in images(ct, habits=("localizer",))[:3]] == ["LOCALIZER"] * 3
+
+
+def test_a_thinned_template_says_its_new_grid() -> None:
+    whole = stacked_ct()
+    thin = thinned(whole, every_nth=4, downsample=2)
+    assert thin.pixels.shape == (10, 64, 64)
+    header = thin.headers[0]
+    assert (header.Rows, header.Columns) == (64, 64)
+    assert [float(v) for v in header.PixelSpacing] == [2 * float(v) for v in whole.headers[0].PixelSpacing]
+    assert whole.headers[0].Rows == 128, "the original is left alone"
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 0), (2, 0), (-1, 3), (SHIFT_PIXELS, -SHIFT_PIXELS)])
+def test_a_shift_moves_the_anatomy_by_whole_pixels(rows: int, columns: int) -> None:
+    image = np.zeros((9, 9), np.uint16)
+    image[4, 4] = 7
+    moved = shifted(image, rows, columns)
+    assert moved.shape == image.shape
+    assert np.argwhere(moved == 7).tolist() == [[4 + rows, 4 + columns]]
+
+
+def test_a_radiograph_shows_head_up_and_dense_bright() -> None:
+    ct = stacked_ct()
+    pixels = ct.pixels.copy()
+    pixels[-1] = pixels.max()  # dense at the head's end
+    picture = radiograph(Template("CT", "x", ct.headers, pixels)).pixels[0]
+    assert picture[0].mean() > picture[-1].mean()
+
+
+def test_a_source_that_is_not_here_is_replaced_and_that_is_said() -> None:
+    sources = Sources(data=None)
+    case = scenario().cases[0].model_copy(update={"source": "data:somewhere"})
+    assert sources.template(case).modality == "CT"
+    assert "data:somewhere is not here (--data); made from pydicom's CT_small.dcm" in sources.told[0]
+
+
+def test_a_folder_that_is_none_or_holds_nothing_is_told(tmp_path: Path) -> None:
+    case = scenario().cases[0]
+    with pytest.raises(ScenarioError, match="is no folder"):
+        Sources(data=None).template(Case.model_validate({**case.model_dump(), "source": str(tmp_path / "x")}))
+    (tmp_path / "note.txt").write_text("no DICOM")
+    with pytest.raises(ScenarioError, match="holds no CT series"):
+        from_folder(tmp_path, "CT")
+
+
+def test_what_a_route_reads_is_known_before_it_is_sent() -> None:
+    of = scenario(habits=Habits())
+    imaging = Imaging(scenario=of, sources=Sources(data=None))
+    assert imaging.told()["chest-ct"].startswith("pydicom")
+    verdicts = {}
+    for study in plan(of)[:12]:
+        made = make_study(imaging.template(study.case), request(study.seed), habits=study.habits)
+        verdicts[study.case] = imaging.readable(study, made)
+        assert identity(study).study_uid == derive(study.seed, "study")
+    assert verdicts == {"chest-ct": True, "chest-xray": False}
