@@ -18,6 +18,8 @@ from router.ledger import Ledger
 
 EVERY_S = 600.0
 """Thousands of readings' figures are read for it, which is too much for every scrape."""
+EMPTY_S = 30.0
+"""A model that has read nothing is asked for sooner: that costs nothing, and its first readings show."""
 LABELS = ["model", "what"]
 
 
@@ -36,16 +38,20 @@ class DriftFigures:
 
     def __init__(self, ledger: Ledger, clock: Callable[[], float], *, every_s: float = EVERY_S) -> None:
         self._ledger, self._clock, self._every_s = ledger, clock, every_s
-        self._rows: list[Row] = []
-        self._at: float | None = None
+        self._kept: dict[str, tuple[float, list[Row]]] = {}
 
     def rows(self) -> list[Row]:
         """Raises MedaiError where the ledger is away; the old rows stay then."""
         now = self._clock()
-        if self._at is None or not 0 <= now - self._at < self._every_s:
-            self._rows = [row for model in _models(self._ledger) for row in _of(self._ledger, model, now)]
-            self._at = now
-        return self._rows
+        if not self._kept or any(self._is_old(at, rows, now) for at, rows in self._kept.values()):
+            for model in _models(self._ledger):
+                if model not in self._kept or self._is_old(*self._kept[model], now):
+                    self._kept[model] = (now, _of(self._ledger, model, now))
+        return [row for _, rows in self._kept.values() for row in rows]
+
+    def _is_old(self, at: float, rows: list[Row], now: float) -> bool:
+        limit_s = self._every_s if any(row.readings for row in rows) else min(EMPTY_S, self._every_s)
+        return not 0 <= now - at < limit_s
 
 
 def _models(ledger: Ledger) -> list[str]:
