@@ -156,7 +156,7 @@ def _notes(options: argparse.Namespace, kinds: Mapping[str, Any]) -> list[str]:
             "A cut-out shows one side; it stands for both."
         )
     if options.labels:
-        notes.append("Masks of the training set are the experts', not the model's.")
+        notes.append("Masks of the training set are the data set's labels, not the model's.")
     if not kinds:
         notes.append("The training set does not say which devices made it: manufacturer and device are not compared.")
     return notes
