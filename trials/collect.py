@@ -27,7 +27,7 @@ STAMPS = {
     "stored_s": "stored",
     "result_s": "oru_acknowledged",
 }
-"""Column -> the ledger's stamp. The first reading of a study counts: what came late made a correction of it."""
+"""Column -> the ledger's stamp. The first reading that was answered counts: what came late made a correction of it."""
 LIVE_JOBS = frozenset(("pending", "running", "delivering"))
 
 
@@ -80,7 +80,8 @@ def judged(row: StudyRow, uid: str, found: Findings, *, began: float) -> StudyRo
     jobs, results = found.jobs.get(uid, ()), found.results.get(uid, ())
     changes: dict[str, Any] = {}
     if jobs:
-        moments = jobs[0]["stamps"]
+        # What came late may have overtaken the first reading: the first that was answered tells when.
+        moments = next((job["stamps"] for job in jobs if STAMPS["result_s"] in job["stamps"]), jobs[0]["stamps"])
         changes = {column: moments[name] - began for column, name in STAMPS.items() if name in moments}
         changes |= {
             "route": jobs[-1]["route"],

@@ -181,6 +181,19 @@ def test_a_correction_is_no_duplicate() -> None:
     assert verdict(jobs=twice, results=results, objects={UID: 6}) == (False, False)
 
 
+def test_a_reading_that_was_overtaken_before_its_answer_does_not_tell_when() -> None:
+    row = next(row for row in trial().studies if row.expected)
+    job = findings().jobs[UID][0]
+    jobs = {
+        UID: [
+            {**job, "stamps": {"started": 1003.0}},
+            {**job, "stamps": {"started": 1009.0, "oru_acknowledged": 1010.0}},
+        ]
+    }
+    found = judged(row, UID, findings(jobs=jobs), began=1000.0)
+    assert (found.started_s, found.result_s, found.jobs) == (9.0, 10.0, 2)
+
+
 def test_an_old_study_must_be_kept_and_not_read() -> None:
     row = next(row for row in trial().studies if not row.expected)
     kept = judged_old(row, UID, findings(jobs={}, images={UID: row.images}))
