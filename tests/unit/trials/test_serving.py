@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 import statistics
 
@@ -108,6 +109,21 @@ def test_waits_are_those_of_theory(servers: int, load: float) -> None:
         waits.append(statistics.fmean(each.started_s - each.at_s for each in served))
     theory = queueing.mmc_wait_s(load * servers, 1.0, servers)
     assert statistics.fmean(waits) == pytest.approx(theory, rel=0.12)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_each_study_waits_as_long_as_by_the_recursion(workers: int) -> None:
+    """Kiefer and Wolfowitz (1955), Lindley (1952) for one worker: the next study begins when the first worker is free."""
+    dice, moment, studies = random.Random(7), 0.0, []  # noqa: S311 - a simulation
+    for _ in range(5000):
+        moment += dice.expovariate(0.9 * workers)
+        studies.append(at(moment, busy_s=dice.expovariate(1.0)))
+    free, expected = [0.0] * workers, []
+    for study in studies:
+        begins = max(study.at_s, free[0])
+        expected.append(begins)
+        heapq.heapreplace(free, begins + study.steps.busy_s)
+    assert started(*studies, workers=workers) == pytest.approx(expected, abs=1e-6)
 
 
 def test_closed_forms_are_the_published_ones() -> None:
