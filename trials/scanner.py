@@ -18,13 +18,10 @@ from pynetdicom import _config
 from pynetdicom.presentation import build_context
 
 from trials.scu import Peer, SendError, associate
-from trials.study import derive
-from trials.volumes import LATE_SLICES, Request, Series
+from trials.volumes import LATE_SLICES, MPPS, Request, Series
 
 WORKLIST = "1.2.840.10008.5.1.4.31"
 """Modality Worklist Information Model - FIND."""
-MPPS = "1.2.840.10008.3.1.2.3.3"
-"""Modality Performed Procedure Step SOP Class."""
 PENDING = (0xFF00, 0xFF01)
 SUCCESS_OR_WARNING = (0x0000, 0xB000, 0xB006, 0xB007)
 AGAIN_S = 1.0
@@ -120,7 +117,7 @@ class PerformedStep:
 
     def __init__(self, ris: Peer, scanner: Settings, request: Request) -> None:
         self._ris, self._scanner, self._request = ris, scanner, request
-        self.uid = derive(request.seed, "performed step")
+        self.uid = request.performed_step_uid
 
     def begin(self) -> None:
         """Raises SendError where the RIS does not take it."""
@@ -205,6 +202,11 @@ class Sender:
 
     def run(self, series: Sequence[Series]) -> Sent:
         """Send everything; returns when the archive has answered for all, or the trial is given up."""
+        self._send_all(series)
+        self._close()
+        return self.sent
+
+    def _send_all(self, series: Sequence[Series]) -> None:
         late: list[Dataset] = []
         for number, each in enumerate(series):
             if number:
@@ -212,19 +214,22 @@ class Sender:
             images = list(each.images)
             if each.name == "main" and "late_slices" in self._habits and len(images) > 2 * LATE_SLICES:
                 images, late = images[:-LATE_SLICES], images[-LATE_SLICES:]
-            self._send(images, breaks="aborted_association" in self._habits and each.name == "main")
+            if not self._send(images, breaks="aborted_association" in self._habits and each.name == "main"):
+                return
             self._tell("series-sent", f"{each.name}: {len(images)} images")
             self._close()
-        if "duplicate_send" in self._habits:
-            self._again([image for each in series for image in each.images if image not in late])
+        if "duplicate_send" in self._habits and not self._again(self._taken_of(series)):
+            return
         if late:
             self._clock.sleep(self._scanner.late_s)
-            self._send(late, breaks=False, in_time=False)
-            self._tell("late-slices", f"{len(late)} images")
-        self._close()
-        return self.sent
+            if self._send(late, breaks=False, in_time=False):
+                self._tell("late-slices", f"{len(late)} images")
 
-    def _send(self, images: Sequence[Dataset], *, breaks: bool, in_time: bool = True) -> None:
+    def _taken_of(self, series: Sequence[Series]) -> list[Dataset]:
+        return [image for each in series for image in each.images if str(image.SOPInstanceUID) in self._taken]
+
+    def _send(self, images: Sequence[Dataset], *, breaks: bool, in_time: bool = True) -> bool:
+        """Send images at the scanner's pace; False when the trial was given up before the archive had all."""
         for place, image in enumerate(images):
             self._clock.sleep(1.0 / self._scanner.images_per_s)
             if breaks and place == len(images) // 2 and self._association is not None:
@@ -232,18 +237,20 @@ class Sender:
                 self._association = None
                 self._tell("aborted", f"after {place} images")
             if not self._persist(image):
-                return
+                return False
             self._count(image, in_time=in_time)
             if "association_per_image" in self._habits:
                 self._close()
+        return True
 
-    def _again(self, images: Sequence[Dataset]) -> None:
+    def _again(self, images: Sequence[Dataset]) -> bool:
         """The same images once more: somebody pressed the button twice."""
         for image in images:
             if not self._persist(image):
-                return
+                return False
             self.sent.resent += 1
         self._tell("sent-twice", f"{len(images)} images")
+        return True
 
     def _count(self, image: Dataset, *, in_time: bool) -> None:
         now = time.time()
@@ -258,26 +265,32 @@ class Sender:
     def _persist(self, image: Dataset) -> bool:
         """Send one image until the archive has it; False when the trial was given up before."""
         tries = 0
-        while not self._try(image):
+        while problem := self._try(image):
             tries += 1
             if tries == 1:
-                self._tell("archive-away", "")
+                self._tell("archive-away", problem)
             self.sent.resent += 1
             if self._clock.pause_s(AGAIN_S):
-                self.sent.refused.append("the trial ended before the archive took an image")
+                self.sent.refused.append(f"given up before the archive took an image: {problem}")
                 return False
         return True
 
-    def _try(self, image: Dataset) -> bool:
+    def _try(self, image: Dataset) -> str:
+        """Send one image once; why the archive does not have it, or nothing."""
         try:
             status = self._open(image).send_c_store(image)
-        except (SendError, RuntimeError, ValueError):  # away, or the association broke between two images
+        except SendError as error:
             self._association = None
-            return False
+            return str(error)
+        except (RuntimeError, ValueError):  # the association broke between two images
+            self._association = None
+            return "the association broke"
         if not status or "Status" not in status:
             self._close()
-            return False
-        return int(status.Status) in SUCCESS_OR_WARNING
+            return "the archive gave no answer"
+        if int(status.Status) in SUCCESS_OR_WARNING:
+            return ""
+        return f"C-STORE status 0x{int(status.Status):04X} {status.get('ErrorComment', '')}".strip()
 
     def _open(self, image: Dataset) -> Any:
         if self._association is None or not self._association.is_established:

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -150,6 +150,10 @@ class Scanners:
         request = _request(study, who, self._worklist(study, who, scanner, ris, tell))
         step = PerformedStep(ris, settings, request)
         begun = _reported(step.begin, tell, "mpps-in-progress")
+        request = replace(
+            request, performed=begun, image_s=self._clock.real_s(1.0 / scanner.images_per_s),
+            pause_s=self._clock.real_s(scanner.pause_s),
+        )  # fmt: skip
         series = make_study(self._imaging.template(study.case), request, habits=study.habits)
         archive = Peer(
             host=self._archive.host, port=self._archive.port, called_aet=self._archive.called_aet,
