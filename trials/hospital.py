@@ -30,7 +30,9 @@ from trials.watch import Watcher
 STEP_S = 0.05
 LOOK_S = 1.0
 TELL_S = 15.0
-SETTLE_S = 600.0
+STRIKE_S = 30.0
+"""How long a fault's begin or end is tried: the fault before it may still be mending."""
+SETTLE_S = 900.0
 """How long after the last study the system may take to answer everything, real seconds."""
 Say = Callable[[str], None]
 
@@ -199,22 +201,36 @@ class Hospital:
 
     def _break(self, fault: Fault) -> None:
         playable = faults.playable()[fault.name]
+        detail = self._done(playable.begin)
         began = self.clock.now_s()
         self._event("fault-begins", detail=fault.name)
-        detail = _told(playable.begin, self.box)
         if playable.end is not None:
             self.clock.sleep(max(0.0, fault.for_s - (self.clock.now_s() - began) * self.clock.accelerate))
-            detail = detail or _told(playable.end, self.box)
+            detail = detail or self._done(playable.end)
         with self._lock:
             ended = self.clock.now_s()
             self.broken.append(FaultRow(arm=self.arm, name=fault.name, began_s=began, ended_s=ended, detail=detail))
         self._event("fault-ends", detail=fault.name)
 
+    def _done(self, strike: Callable[[Box], None]) -> str:
+        """Break or mend something, again and again while its part is still coming back; what went wrong in the end.
+
+        That is part of the record, not the end of the trial.
+        """
+        until = self.clock.now_s() + STRIKE_S
+        while True:
+            try:
+                strike(self.box)
+            except BoxError as error:
+                if self.clock.now_s() > until or self.clock.pause_s(0.5):
+                    return str(error)
+            else:
+                return ""
+
     def _migrate(self) -> None:
-        rows = migrate(self.imaging, self.scenario, self.box, self.clock, self.arm)
-        with self._lock:
-            self.migrated = rows
-        self._event("migration-sent", detail=str(len(rows)))
+        for sent in migrate(self.imaging, self.scenario, self.box, self.clock, self.arm):
+            self.migrated.append(sent)
+        self._event("migration-sent", detail=str(len(self.migrated)))
 
     # -- while it runs
 
@@ -351,13 +367,7 @@ class Hospital:
         when = f"{rest // 3600:02d}:{rest // 60 % 60:02d}" + (f" (+{day} d)" if day else "")
         waiting = self.samples[-1] if self.samples else None
         queue = waiting.waiting_stat + waiting.waiting_urgent + waiting.waiting_routine if waiting else 0
-        return f"{when}  {made} of {len(self.known)} made, {answered} answered, {queue} queued, {room.unread} unread"
-
-
-def _told(strike: Callable[[Box], None], box: Box) -> str:
-    """Break or mend something; what went wrong with that is part of the record, not the end of the trial."""
-    try:
-        strike(box)
-    except BoxError as error:
-        return str(error)
-    return ""
+        old = f", {len(self.migrated)} of {self.scenario.migration.studies} old ones" if self.scenario.migration else ""
+        return (
+            f"{when}  {made} of {len(self.known)} made{old}, {answered} answered, {queue} queued, {room.unread} unread"
+        )

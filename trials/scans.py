@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -184,8 +184,8 @@ class Scanners:
         return found
 
 
-def migrate(imaging: Imaging, scenario: Scenario, box: Box, clock: Clock, arm: str) -> list[tuple[str, StudyRow]]:
-    """Send the old studies of a migration at their pace; (Study UID, row) of each. They have no orders."""
+def migrate(imaging: Imaging, scenario: Scenario, box: Box, clock: Clock, arm: str) -> Iterator[tuple[str, StudyRow]]:
+    """Send the old studies of a migration at their pace; (Study UID, row) of each as it is sent."""
     plan = scenario.migration
     assert plan is not None
     template = imaging.template(plan.case)
@@ -195,7 +195,6 @@ def migrate(imaging: Imaging, scenario: Scenario, box: Box, clock: Clock, arm: s
         host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]), calling_aet="OLD_ARCHIVE"
     )
     settings = Settings(name="OLD_ARCHIVE", modality=template.modality, images_per_s=1e9, pause_s=0.0)
-    rows: list[tuple[str, StudyRow]] = []
     for number in range(plan.studies):
         clock.sleep(number * 3600.0 / plan.per_hour - clock.hospital_s())
         if clock.stopped.is_set():
@@ -209,8 +208,7 @@ def migrate(imaging: Imaging, scenario: Scenario, box: Box, clock: Clock, arm: s
         )  # fmt: skip
         began = clock.now_s()
         sent = Sender(peer, settings, (), clock, lambda *_: None).run(make_study(template, request, images=plan.images))
-        rows.append((uid, _old_row(scenario, arm, number, sent.images, began, sent.last_at - clock.began)))
-    return rows
+        yield uid, _old_row(scenario, arm, number, sent.images, began, sent.last_at - clock.began)
 
 
 def _old_row(scenario: Scenario, arm: str, number: int, images: int, began_s: float, last_s: float) -> StudyRow:

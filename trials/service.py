@@ -80,6 +80,8 @@ def measure(run: TrialRun) -> Service:
         raise ScenarioError(f"this trial has {len(rows)} readings; at least {FEW} are needed")
     quiet_s = run.scenario.system.quiet_s
     calm = [row for row in rows if not _in_a_fault(run, row)]
+    if len(calm) < FEW:
+        raise ScenarioError(f"only {len(calm)} readings of this trial were not touched by its faults: {FEW} are needed")
     turnover_s = _turnover_s(calm, run.scenario.system.workers)
     machine = run.machine
     told = f"{run.scenario.name}, {run.began[:10]}, {machine.get('cores')} cores, {run.scenario.system.models} models"

@@ -19,6 +19,7 @@ from router.console.api import REFUSALS, JobName, ledger_of, now_of
 from router.console.auth import Operator, Viewer, require
 from router.console.pages import Someone, render
 from router.console.shapes import Body
+from router.console.survey_answers import OwnSus, OwnUsefulness, SurveySummary
 from router.surveys import COMMENT_MAX, SUS, USEFULNESS
 
 survey_api = APIRouter(
@@ -72,7 +73,7 @@ def answer_usefulness(job_id: JobName, body: Usefulness, who: Viewer, request: R
     ledger_of(request).answer_usefulness(who.name, job_id, answers, body.comment, now_of(request))
 
 
-@survey_api.get("/usefulness/{job_id}")
+@survey_api.get("/usefulness/{job_id}", response_model=OwnUsefulness)
 def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> dict[str, Any]:
     """What this account said of a reading; 404 where it said nothing."""
     found = ledger_of(request).usefulness_of(who.name, job_id)
@@ -88,7 +89,7 @@ def answer_sus(body: Usability, who: Viewer, request: Request) -> Score:
     return Score(score=ledger_of(request).answer_sus(who.name, answers, now_of(request)))
 
 
-@survey_api.get("/sus")
+@survey_api.get("/sus", response_model=list[OwnSus])
 def my_sus(who: Viewer, request: Request) -> list[dict[str, Any]]:
     """This account's answers to the System Usability Scale, newest first."""
     return [_own(row) for row in ledger_of(request).sus_answers(account=who.name)]
@@ -101,7 +102,7 @@ def _own(row: Mapping[str, Any]) -> dict[str, Any]:
 # -- what they came to
 
 
-@survey_api.get("/summary")
+@survey_api.get("/summary", response_model=SurveySummary)
 def summary(_who: Operator, request: Request) -> dict[str, Any]:
     """Both surveys: usefulness by model and route, usability of each account's newest answer, with 95% intervals."""
     return survey_summary.summary(ledger_of(request))

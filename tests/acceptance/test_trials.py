@@ -91,7 +91,7 @@ def test_both_arms_have_the_same_patients(trauma: Path) -> None:
     with_ai, without = ([[getattr(row, name) for name in kept] for row in done.of(arm)] for arm in done.arms)
     assert with_ai == without
     assert not any(row.jobs for row in done.of(WITHOUT_AI))
-    assert any(row.ai_when_read for row in done.of(WITH_AI))
+    assert any(row.results_at_ris for row in done.of(WITH_AI))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -124,10 +124,10 @@ def test_the_pdf_says_the_same(trauma: Path) -> None:
     assert text.count("\f") >= 3, "pages"
 
 
-def test_the_run_can_be_summed_up_and_simulated(outage: Path) -> None:
+def test_the_run_can_be_summed_up_and_simulated(outage: Path, trauma: Path) -> None:
     done = medai("summary", str(outage))
     assert "| ris-outage | 35 |" in done.stdout
-    told = json.loads(medai("service", str(outage), "--json").stdout)
+    told = json.loads(medai("service", str(trauma), "--json").stdout)
     assert set(told["cases"]) <= {"chest-ct", "head-mr"}
-    model = json.loads(medai("simulate", "ris-outage", "--service", str(outage), "--days", "2", "--json").stdout)
+    model = json.loads(medai("simulate", "ris-outage", "--service", str(trauma), "--days", "2", "--json").stdout)
     assert model["studies_read"] > 50

@@ -12,6 +12,7 @@ from trial_cases import WITHOUT_AI, scenario, trial
 
 from trials import capacity, service, timeline, validate
 from trials.capacity import Objective, Region, Spread, parse_objective, plan, spread
+from trials.record import FaultRow
 from trials.scenario import Fault, ScenarioError
 from trials.serving import Outcome, Resources, Served
 from trials.simulate import percentile, scanned, simulate
@@ -35,6 +36,9 @@ def test_a_run_without_readings_has_no_service_times() -> None:
         service.measure(trial(arms=(WITHOUT_AI,)))
     with pytest.raises(ScenarioError, match="at least 5"):
         service.measure(trial(studies=3))
+    always = FaultRow(arm="with-ai", name="ris-away", began_s=0.0, ended_s=999.0)
+    with pytest.raises(ScenarioError, match="only 0 readings of this trial were not touched by its faults"):
+        service.measure(replace(trial(), faults=(always,)))
 
 
 def test_service_times_are_kept_and_read_back(tmp_path: Path) -> None:
