@@ -1,8 +1,8 @@
-"""A modality at work on one study: asks the worklist, says that it begins, sends its series, says that it is done.
+"""A modality at work on one study: says that it begins, sends its series, says that it is done.
 
 Built on pynetdicom. It behaves as scanners do: it keeps an image until the archive has answered for it, opens a new
-association when one breaks, and goes on without a worklist when the RIS is away. IHE: RAD-5, RAD-6, RAD-7, RAD-8.
-Next: volumes.py (the images), scans.py (who calls this).
+association when one breaks, and goes on without a worklist when the RIS is away. IHE: RAD-6, RAD-7, RAD-8.
+Next: worklist.py (what it asks before), volumes.py (the images), examination.py (who calls this).
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from pynetdicom.presentation import build_context
 from trials.scu import Peer, SendError, associate
 from trials.volumes import LATE_SLICES, MPPS, Request, Series
 
-WORKLIST = "1.2.840.10008.5.1.4.31"
-"""Modality Worklist Information Model - FIND."""
-PENDING = (0xFF00, 0xFF01)
 SUCCESS_OR_WARNING = (0x0000, 0xB000, 0xB006, 0xB007)
 AGAIN_S = 1.0
 """Real seconds before an archive that did not answer is tried again."""
@@ -55,17 +52,6 @@ class Settings:
     """After how long the late slices follow, in the clock's own time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scheduled:
-    """What the worklist says of a study."""
-
-    accession: str
-    study_uid: str
-    requested_procedure_id: str
-    scheduled_step_id: str
-    procedure: str
-
-
 @dataclass(kw_only=True)
 class Sent:
     """What came of sending; times are seconds since the epoch of C-STORE responses."""
@@ -78,38 +64,6 @@ class Sent:
     last_at: float = float("nan")
     """Of what came in time: late slices and what was sent twice do not move it."""
     refused: list[str] = field(default_factory=list)
-
-
-def find_scheduled(ris: Peer, *, patient_id: str, accession: str, modality: str) -> Scheduled | None:
-    """Ask the worklist for one study (C-FIND); None where it has none. Raises SendError where nobody answers."""
-    query = Dataset()
-    query.PatientID, query.PatientName, query.AccessionNumber = patient_id, "", accession
-    query.StudyInstanceUID, query.RequestedProcedureID, query.RequestedProcedureDescription = "", "", ""
-    step = Dataset()
-    step.Modality, step.ScheduledStationAETitle, step.ScheduledProcedureStepID = modality, "", ""
-    step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime = "", ""
-    step.ScheduledProcedureStepDescription = ""
-    query.ScheduledProcedureStepSequence = [step]
-    found: list[Scheduled] = []
-    association = associate(ris, [build_context(WORKLIST)])
-    try:
-        for status, item in association.send_c_find(query, WORKLIST):
-            if status and int(status.Status) in PENDING and item is not None:
-                found.append(_scheduled(item))
-    finally:
-        association.release()
-    return found[0] if found else None
-
-
-def _scheduled(item: Dataset) -> Scheduled:
-    steps = item.get("ScheduledProcedureStepSequence") or [Dataset()]
-    return Scheduled(
-        accession=str(item.get("AccessionNumber", "") or ""),
-        study_uid=str(item.get("StudyInstanceUID", "") or ""),
-        requested_procedure_id=str(item.get("RequestedProcedureID", "") or ""),
-        scheduled_step_id=str(steps[0].get("ScheduledProcedureStepID", "") or ""),
-        procedure=str(item.get("RequestedProcedureDescription", "") or ""),
-    )
 
 
 class PerformedStep:

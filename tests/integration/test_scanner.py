@@ -16,11 +16,12 @@ import urllib3
 from servers import OrthancServer, Server, free_port, make_orthanc, running, wait_for
 
 from trials.clock import Clock
-from trials.scanner import Sender, Sent, Settings, find_scheduled
+from trials.scanner import Sender, Sent, Settings
 from trials.scu import Peer
 from trials.sources import stacked_ct
 from trials.study import Patient, derive
 from trials.volumes import LATE_SLICES, Request, Template, make_study, thinned
+from trials.worklist import find_scheduled
 
 SLICES = 20
 
