@@ -1,17 +1,18 @@
 """How long each step takes, out of a real run: the only thing that the simulation knows of the system.
 
 Empirical values, kept as they were measured and drawn from again; no distribution is assumed. A worker is taken from
-``started`` until it has kept its result; archive and RIS are served by the router meanwhile. Next: simulate.py.
+``started`` until it has stored its objects in the archive (workers/deliver.py); the RIS is served by the router.
+Next: simulate.py.
 """
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import statistics
 from collections.abc import Sequence
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,8 +22,16 @@ from trials.scenario import ScenarioError
 
 SHIPPED = resources.files("trials") / "service"
 DEFAULT = "light"
+WORKERS_LOST = frozenset({"workers-away", "workers-killed", "workers-stopped"})
+"""Faults that take the workers away."""
+UNUSUAL = frozenset({"repeated_series", "discontinued"})
+"""Habits with which a study has many more or fewer images."""
 FEW = 5
 """Fewer readings of a case than that are no basis."""
+TURNOVER_S = 0.02
+"""Where no queue was seen."""
+RESTART_S = 5.0
+"""Where no worker was seen to start again: two busy cores, light models."""
 
 
 class Steps(BaseModel):
@@ -33,9 +42,9 @@ class Steps(BaseModel):
     """Fetched and prepared."""
     inference_s: float
     after_s: float
-    """Encoded and kept."""
+    """Encoded, kept, and stored in the archive."""
     delivery_s: float
-    """From kept to the RIS's acknowledgement."""
+    """From the archive to the RIS's acknowledgement."""
 
     @property
     def busy_s(self) -> float:
@@ -59,6 +68,10 @@ class Service(BaseModel):
     image_s: float
     """The archive's time for an image, and a scanner's for what comes before its first."""
     setup_s: float
+    restart_s: float = RESTART_S
+    """From the end of an outage of the workers until one reads again."""
+    images: dict[str, tuple[int, ...]] = {}
+    """Case -> images of its studies, to draw from."""
     cases: dict[str, tuple[Steps, ...]]
 
     def steps(self, case: str) -> tuple[Steps, ...]:
@@ -82,28 +95,32 @@ def measure(run: TrialRun) -> Service:
     calm = [row for row in rows if not _in_a_fault(run, row)]
     if len(calm) < FEW:
         raise ScenarioError(f"only {len(calm)} readings of this trial were not touched by its faults: {FEW} are needed")
-    turnover_s = _turnover_s(calm, run.scenario.system.workers)
     machine = run.machine
     told = f"{run.scenario.name}, {run.began[:10]}, {machine.get('cores')} cores, {run.scenario.system.models} models"
     cases: dict[str, list[Steps]] = {}
     for row in calm:
-        cases.setdefault(row.case, []).append(
-            Steps(
-                before_s=_span(row.started_s, row.prepared_s),
-                inference_s=_span(row.prepared_s, row.inferred_s),
-                after_s=_span(row.inferred_s, row.encoded_s),
-                delivery_s=_span(row.encoded_s, row.result_s),
-            )
-        )
+        cases.setdefault(row.case, []).append(own_steps(row))
     return Service(
         measured_on=told,
         quiet_s=quiet_s,
         completeness_s=tuple(round(max(0.0, row.complete_s - row.last_image_s - quiet_s), 4) for row in calm),
         dispatch_s=_dispatch_s(calm, run.scenario.system.workers),
-        turnover_s=turnover_s,
+        turnover_s=_turnover_s(calm),
         image_s=_image_s(run),
         setup_s=_setup_s(run),
+        restart_s=_restart_s(run),
+        images=_images(run),
         cases={name: tuple(steps) for name, steps in sorted(cases.items())},
+    )
+
+
+def own_steps(row: StudyRow) -> Steps:
+    """As one study was read."""
+    return Steps(
+        before_s=_span(row.started_s, row.prepared_s),
+        inference_s=_span(row.prepared_s, row.inferred_s),
+        after_s=_span(row.inferred_s, row.stored_s),
+        delivery_s=_span(row.stored_s, row.result_s),
     )
 
 
@@ -143,13 +160,9 @@ def _in_a_fault(run: TrialRun, row: StudyRow) -> bool:
     )
 
 
-def _ends(rows: Sequence[StudyRow]) -> list[StudyRow]:
-    return sorted(rows, key=lambda row: row.started_s)
-
-
 def _free_before(rows: Sequence[StudyRow], row: StudyRow, workers: int) -> bool:
     """Whether a worker was free when this study was called complete."""
-    taken = sum(other.started_s <= row.complete_s < other.encoded_s + 0.1 for other in rows if other is not row)
+    taken = sum(other.started_s <= row.complete_s < other.stored_s for other in rows if other is not row)
     return taken < workers
 
 
@@ -158,15 +171,38 @@ def _dispatch_s(rows: Sequence[StudyRow], workers: int) -> tuple[float, ...]:
     return tuple(free) or (0.05,)
 
 
-def _turnover_s(rows: Sequence[StudyRow], workers: int) -> float:
-    """Median pause between one reading and the next of a worker that had more to do (one worker: all others mix)."""
-    if workers > 1:
-        return 0.05
-    ordered = _ends(rows)
-    gaps = [
-        _span(one.encoded_s, other.started_s) for one, other in pairwise(ordered) if other.complete_s < one.encoded_s
-    ]
-    return statistics.median(gaps) if gaps else 0.05
+def _turnover_s(rows: Sequence[StudyRow]) -> float:
+    """Median pause of a worker that has more to do.
+
+    A study that waited in the queue begins when some worker has just ended another: the last end before its beginning.
+    """
+    ends = sorted(row.stored_s for row in rows)
+    gaps = []
+    for row in rows:
+        before = bisect.bisect_right(ends, row.started_s)
+        if before and row.enqueued_s < ends[before - 1]:
+            gaps.append(_span(ends[before - 1], row.started_s))
+    return round(statistics.median(gaps), 4) if gaps else TURNOVER_S
+
+
+def _restart_s(run: TrialRun) -> float:
+    """Median time from the end of an outage of the workers to the next reading, where one waited for it."""
+    pauses = []
+    for fault in run.faults:
+        if fault.arm == WITH_AI and fault.name in WORKERS_LOST:
+            later = [row for row in run.of(WITH_AI) if row.started_s > fault.ended_s]
+            if any(row.enqueued_s < fault.ended_s for row in later):
+                pauses.append(_span(fault.ended_s, min(row.started_s for row in later)))
+    return round(statistics.median(pauses), 2) if pauses else RESTART_S
+
+
+def _images(run: TrialRun) -> dict[str, tuple[int, ...]]:
+    """Of the studies that were neither repeated in part nor broken off."""
+    found: dict[str, list[int]] = {}
+    for row in run.of(WITH_AI):
+        if row.images and not UNUSUAL & set(row.habits.split()):
+            found.setdefault(row.case, []).append(row.images)
+    return {name: tuple(sorted(counts)) for name, counts in sorted(found.items())}
 
 
 def _image_s(run: TrialRun) -> float:

@@ -7,6 +7,7 @@ so that a region's year takes seconds. Next: simulate.py (a scenario), queueing.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ NOTICED_S = (10.0, 30.0)
 RIS_AGAIN_S = 30.0
 """The longest pause between two tries of a destination that is away."""
 Process = Generator[simpy.Event, Any, None]
+Stages = Generator[simpy.Event, Any, bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class Served:
     urgency: int
     started_s: float
     result_s: float
+    ready_s: float = math.nan
+    """When it was in the queue."""
 
     @property
     def turnaround_s(self) -> float:
@@ -151,32 +155,42 @@ class _Floor:
 
     def _read(self, order: int, study: Ready) -> Process:
         started = self._env.now
-        if self._gpus is not None:
-            yield from self._read_with_shared_gpu(study)
-        else:
-            takes = self._takes_s(study.steps)
-            struck = next((e for e in self._outages if started < e.began_s < started + takes), None)
-            if struck is not None:
-                yield self._env.timeout(struck.began_s - started)
-                self._env.process(self._again(order, study))
-                return
-            yield self._env.timeout(takes + self._turnover_s)
+        struck_s = min((each.began_s for each in self._outages if each.began_s > started), default=math.inf)
+        stages = self._alone(study, struck_s) if self._gpus is None else self._with_shared_gpu(study, struck_s)
+        if not (yield from stages):
+            self._env.process(self._again(order, study))
+            return
+        done = self._env.now
+        yield self._env.timeout(self._turnover_s)
         self._busy_s += self._env.now - started
         if study.counts:
-            result = self._told(self._env.now - self._turnover_s, study.steps.delivery_s)
-            self._served.append(Served(study.at_s, study.urgency, started, result))
+            result = self._told(done, study.steps.delivery_s)
+            ready = study.at_s + study.first_s
+            self._served.append(Served(study.at_s, study.urgency, started, result, ready))
 
-    def _takes_s(self, steps: Steps) -> float:
+    def _alone(self, study: Ready, struck_s: float) -> Stages:
+        """False where the worker was lost at ``struck_s``, before it was done."""
         quicker = self._resources.speedup if self._resources.gpus else 1.0
-        return steps.before_s + steps.inference_s / quicker + steps.after_s
+        steps = study.steps
+        return (yield from self._spend(steps.before_s + steps.inference_s / quicker + steps.after_s, struck_s))
 
-    def _read_with_shared_gpu(self, study: Ready) -> Process:
+    def _with_shared_gpu(self, study: Ready, struck_s: float) -> Stages:
         assert self._gpus is not None
-        yield self._env.timeout(study.steps.before_s)
+        if not (yield from self._spend(study.steps.before_s, struck_s)):
+            return False
         with self._gpus.request(priority=study.urgency) as request:
-            yield request
-            yield self._env.timeout(study.steps.inference_s / self._resources.speedup)
-        yield self._env.timeout(study.steps.after_s + self._turnover_s)
+            lost = [] if math.isinf(struck_s) else [self._env.timeout(struck_s - self._env.now)]
+            yield self._env.any_of([request, *lost])
+            if not request.triggered:
+                return False
+            if not (yield from self._spend(study.steps.inference_s / self._resources.speedup, struck_s)):
+                return False
+        return (yield from self._spend(study.steps.after_s, struck_s))
+
+    def _spend(self, seconds: float, struck_s: float) -> Stages:
+        left_s = struck_s - self._env.now
+        yield self._env.timeout(min(seconds, max(0.0, left_s)))
+        return seconds <= left_s
 
     def _again(self, order: int, study: Ready) -> Process:
         """A worker died with this study: it waits until that is noticed, then for the next worker."""

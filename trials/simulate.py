@@ -13,14 +13,14 @@ import random
 from collections.abc import Generator, Sequence
 
 from trials.scanner import Settings
-from trials.scenario import PRIORITIES, Scenario
-from trials.service import Service
+from trials.scenario import PRIORITIES, Fault, Scenario
+from trials.service import WORKERS_LOST, Service
 from trials.serving import Outage, Outcome, Ready, Resources, serve
 from trials.timeline import PlannedStudy
 from trials.tried_site import READ_MODALITIES
 
 IMAGES = 36
-"""Images of a study for the pace of a scanner, where nothing better is known."""
+"""Images of a study for the pace of a scanner, where none of its case were counted."""
 
 
 def simulate(
@@ -37,16 +37,25 @@ def simulate(
     ready = list(_ready(scenario, planned, service, accelerate, dice))
     scale = 1.0 / accelerate
     outages = [
-        Outage(began_s=fault.at_s * scale, ended_s=(fault.at_s + fault.for_s) * scale)
+        Outage(began_s=fault.at_s * scale, ended_s=(fault.at_s + fault.for_s) * scale + service.restart_s)
         for fault in scenario.faults
-        if fault.name in ("workers-away", "workers-killed", "workers-stopped")
+        if fault.name in WORKERS_LOST
     ]
     away = [
         (fault.at_s * scale, (fault.at_s + fault.for_s) * scale)
         for fault in scenario.faults
-        if fault.name.startswith("ris-") and fault.for_s
+        if _takes_the_ris_away(fault)
     ]
     return serve(ready, resources, turnover_s=service.turnover_s, outages=outages, ris_away=away, seed=seed)
+
+
+def left_out(scenario: Scenario) -> list[str]:
+    """The faults of a scenario that the model does not play."""
+    return [each.name for each in scenario.faults if each.name not in WORKERS_LOST and not _takes_the_ris_away(each)]
+
+
+def _takes_the_ris_away(fault: Fault) -> bool:
+    return fault.name.startswith("ris-") and fault.for_s > 0
 
 
 def _ready(
@@ -66,7 +75,10 @@ def _ready(
 def scanned(
     scenario: Scenario, planned: Sequence[PlannedStudy], service: Service, accelerate: float
 ) -> Generator[tuple[PlannedStudy, float], None, None]:
-    """Each study with the time of its last image, real seconds: a queue before each scanner, STAT first."""
+    """Each study with the time of its last image, real seconds: a queue before each scanner, STAT first.
+
+    How many images a study has is drawn by its own seed, so that it is the same in every replication.
+    """
     for scanner in scenario.scanners:
         cases = {case.name for case in scenario.cases if case.scanner == scanner.name}
         mine = [study for study in planned if study.case in cases and "order_cancelled" not in study.habits]
@@ -81,11 +93,16 @@ def scanned(
                 heapq.heappush(waiting, (urgency, following.number, following))
                 following = next(arrivals, None)
             study = heapq.heappop(waiting)[2]
-            images = 1 if scanner.modality == "CR" else IMAGES
+            images = _images(study, service, 1 if scanner.modality == "CR" else IMAGES)
             image_s = max(service.image_s, 1.0 / (scanner.images_per_s * accelerate))
             pauses = ("localizer" in study.habits) + ("repeated_series" in study.habits)
             free_s += service.setup_s + images * image_s + pauses * scanner.pause_s / accelerate
             yield study, free_s
+
+
+def _images(study: PlannedStudy, service: Service, otherwise: int) -> int:
+    counts = service.images.get(study.case, (otherwise,))
+    return random.Random(f"{study.seed}|images").choice(counts)  # noqa: S311 - a simulation
 
 
 def percentile(values: Sequence[float], share: float) -> float:

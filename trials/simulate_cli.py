@@ -28,6 +28,8 @@ from trials.capacity import (
 from trials.record import TrialRun
 from trials.scenario import PRIORITIES, Scenario, ScenarioError, load
 from trials.serving import Outcome, Resources
+from trials.simulate import left_out
+from trials.simulated import write
 
 BEGIN, END = "<!-- validation:begin -->", "<!-- validation:end -->"
 
@@ -42,6 +44,7 @@ def add_simulate(commands: Any, subcommand: Any) -> None:
     made.add_argument(
         "--days", type=_count, metavar="D", help="days, each with other arrivals (default 10; region: 365)"
     )
+    made.add_argument("--out", type=Path, metavar="DIR", help="write studies.parquet and queue.parquet there")
 
 
 def add_plan(commands: Any, subcommand: Any) -> None:
@@ -99,12 +102,17 @@ def _simulate(options: argparse.Namespace) -> int:
         "studies_read": sum(len(outcome.served) for outcome in outcomes), "took_s": round(took_s, 1),
         "busy": sum(outcome.busy for outcome in outcomes) / len(outcomes),
         "longest_queue": max(outcome.longest_queue for outcome in outcomes),
+        "left_out": [] if options.hospitals else left_out(scenario),
     }  # fmt: skip
+    if options.out:
+        write(outcomes, options.out)
     if options.json:
         print(json.dumps({**facts, "turnaround_s": [asdict(each) for each in found]}, indent=2))
         return 0
     print(f"{facts['studies_read']:,} readings; workers {100 * facts['busy']:.0f} % busy")
     print(f"at most {facts['longest_queue']:,} queued; service times: {service.measured_on}; {took_s:.1f} s")
+    if facts["left_out"]:
+        print(f"faults of the scenario that the model does not play: {', '.join(facts['left_out'])}")
     print(_summary_table(found))
     return 0
 
@@ -180,15 +188,20 @@ def _region(options: argparse.Namespace, days: int) -> Region:
 def _validate(options: argparse.Namespace) -> int:
     run = TrialRun.read(options.folder)
     real, theory = checks.against_run(run), checks.against_theory()
-    text = checks.markdown(run, real, theory)
+    replay = checks.replayed(run)
+    text = checks.markdown(run, real, theory, replay)
     if options.write:
         _put(options.write, text)
     if options.json:
-        shown = [{**asdict(each), "ratio": each.ratio, "ok": each.ok} for each in real]
-        print(json.dumps({"real": shown, "theory": [{**asdict(each), "ok": each.ok} for each in theory]}, indent=2))
+        compared = {
+            name: [{**asdict(each), "ratio": each.ratio, "ok": each.ok} for each in found]
+            for name, found in (("real", real), ("replayed", replay))
+        }
+        closed = [{**asdict(each), "ok": each.ok} for each in theory]
+        print(json.dumps({**compared, "theory": closed, "left_out": left_out(run.scenario)}, indent=2))
     else:
         print(text)
-    return 0 if all(each.ok for each in real) and all(each.ok for each in theory) else 1
+    return 0 if all(each.ok for each in (*real, *replay)) and all(each.ok for each in theory) else 1
 
 
 def _put(path: Path, text: str) -> None:

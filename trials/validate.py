@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from trials import queueing, timeline
 from trials.capacity import Spread, spread
-from trials.record import WITH_AI, TrialRun
+from trials.record import WITH_AI, StudyRow, TrialRun
 from trials.scenario import PRIORITIES
-from trials.service import Steps, measure
-from trials.serving import Outcome, Ready, Resources, serve
-from trials.simulate import percentile, simulate
+from trials.service import WORKERS_LOST, Steps, measure, own_steps
+from trials.serving import Outage, Outcome, Ready, Resources, serve
+from trials.simulate import left_out, percentile, simulate
 
 TOLERANCE = 0.15
 REPLICATIONS = 20
@@ -77,6 +77,29 @@ def against_run(run: TrialRun) -> list[Compared]:
     return found
 
 
+def replayed(run: TrialRun) -> list[Compared]:
+    """The queue alone: each study as it came and with its own times, nothing drawn."""
+    rows = [row for row in run.of(WITH_AI) if row.jobs and row.expected and not math.isnan(row.turnaround_s)]
+    studies = [
+        Ready(row.last_image_s, PRIORITIES.index(_urgency(row.habits, row.priority)), own_steps(row), _ready_s(row))
+        for row in rows
+    ]
+    service = measure(run)
+    outages = [
+        Outage(began_s=fault.began_s, ended_s=fault.ended_s + service.restart_s)
+        for fault in run.faults
+        if fault.arm == WITH_AI and fault.name in WORKERS_LOST
+    ]
+    workers = Resources(workers=run.scenario.system.workers)
+    outcome = serve(studies, workers, turnover_s=service.turnover_s, outages=outages, seed="replayed")
+    real = [row.turnaround_s for row in rows]
+    return [_compared("all", share, real, [outcome]) for share in (0.50, 0.95)] if rows else []
+
+
+def _ready_s(row: StudyRow) -> float:
+    return max(0.0, row.enqueued_s - row.last_image_s)
+
+
 def _urgency(habits: str, priority: str) -> str:
     return "stat" if "order_changed" in habits.split() else priority
 
@@ -137,8 +160,8 @@ def _studies(seed: str, rate: float, sigma: float | None, shares: Sequence[float
     return made
 
 
-def markdown(run: TrialRun, real: Sequence[Compared], theory: Sequence[Closed]) -> str:
-    """Both tables, as docs/trials.md shows them."""
+def markdown(run: TrialRun, real: Sequence[Compared], theory: Sequence[Closed], replay: Sequence[Compared] = ()) -> str:
+    """The tables, as docs/trials.md shows them."""
     where = (
         f"{run.scenario.name}, {run.accelerate:g} times as fast, {len(run.of(WITH_AI))} studies, "
         f"{run.machine.get('cores')} cores"
@@ -146,13 +169,13 @@ def markdown(run: TrialRun, real: Sequence[Compared], theory: Sequence[Closed]) 
     lines = [
         f"Against a real run ({where}), last image to result at the RIS, {REPLICATIONS} replications:",
         "",
-        "| | studies | real, s | simulated, s (95 % CI) | ratio | within 15 % |",
-        "|---|---|---|---|---|---|",
+        *_rows(real),
     ]
-    for each in real:
-        verdict = ("yes" if each.ok else "no") if each.judged else "too few to judge"
-        figures = f"{each.real:.2f} | {_told(each.simulated)} | {each.ratio:.2f}"
-        lines.append(f"| {each.what} | {each.studies} | {figures} | {verdict} |")
+    missed = left_out(run.scenario)
+    if missed:
+        lines += ["", f"Faults of this scenario that the model does not play: {', '.join(missed)}."]
+    if replay:
+        lines += ["", "The queue alone, each study as it came and with its own measured times:", "", *_rows(replay)]
     lines += [
         "",
         f"Against closed forms, mean wait, {REPLICATIONS} replications of {STUDIES:,} studies:",
@@ -163,6 +186,15 @@ def markdown(run: TrialRun, real: Sequence[Compared], theory: Sequence[Closed]) 
     for one in theory:
         lines.append(f"| {one.what} | {one.theory:.3f} | {_told(one.simulated)} | {'yes' if one.ok else 'no'} |")
     return "\n".join(lines)
+
+
+def _rows(compared: Sequence[Compared]) -> list[str]:
+    lines = ["| | studies | real, s | simulated, s (95 % CI) | ratio | within 15 % |", "|---|---|---|---|---|---|"]
+    for each in compared:
+        verdict = ("yes" if each.ok else "no") if each.judged else "too few to judge"
+        figures = f"{each.real:.2f} | {_told(each.simulated)} | {each.ratio:.2f}"
+        lines.append(f"| {each.what} | {each.studies} | {figures} | {verdict} |")
+    return lines
 
 
 def _told(found: Spread) -> str:

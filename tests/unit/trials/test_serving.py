@@ -65,6 +65,25 @@ def test_a_gpu_is_quicker_and_serves_one_at_a_time() -> None:
     assert sorted(each.result_s for each in shared.served) == pytest.approx([1.0, 2.0, 3.0])
 
 
+def test_a_worker_that_shares_a_gpu_can_die_at_every_stage_and_its_gpu_is_free_again() -> None:
+    reading = Steps(before_s=10.0, inference_s=100.0, after_s=10.0, delivery_s=0.0)
+    shared = Resources(workers=2, gpus=1, speedup=10)
+    undisturbed = serve([Ready(0.0, 2, reading), Ready(0.0, 2, reading)], shared)
+    assert sorted(each.result_s for each in undisturbed.served) == pytest.approx([30.0, 40.0])
+    for moment in (5.0, 15.0, 25.0, 35.0):  # fetching; inference and the wait for it; encoding and inference; encoding
+        outcome = serve([Ready(0.0, 2, reading)] * 2, shared, outages=[Outage(began_s=moment, ended_s=moment + 1)])
+        done = sorted(each.result_s for each in outcome.served)
+        assert len(done) == 2
+        if moment < 30:
+            assert done[0] >= moment + NOTICED_S[0] + 30, "nothing that was in hand is kept"
+        assert done[1] >= moment + NOTICED_S[0] + 30
+
+
+def test_it_is_told_when_a_study_was_in_the_queue() -> None:
+    (one,) = serve([at(5, first_s=3.0)], Resources(workers=1)).served
+    assert one.ready_s == 8.0
+
+
 def test_a_correction_is_read_and_not_counted() -> None:
     again = Ready(1.0, 2, steps(10.0), counts=False)
     outcome = serve([at(0), again, at(2)], Resources(workers=1))

@@ -79,6 +79,16 @@ def test_numbers_that_mean_nothing_are_refused(arguments: list[str]) -> None:
     assert ended.value.code == 2
 
 
+def test_a_simulation_is_kept_and_tells_which_faults_it_leaves_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert called("simulate", "gpu-lost", "--days", "2", "--json", "--out", str(tmp_path / "kept")) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == ["redis-flushed"]
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["queue.parquet", "studies.parquet"]
+    assert called("simulate", "gpu-lost", "--days", "2") == 0
+    assert "does not play: redis-flushed" in capsys.readouterr().out
+
+
 def test_a_simulation_is_printed_and_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert called("simulate", "quiet-night", "--days", "2", "--json") == 0
     found = json.loads(capsys.readouterr().out)
