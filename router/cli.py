@@ -30,6 +30,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "models": ("workers.models_cli", "add, list, show and remove models"),
     "ris": ("hl7_mock.cli", "run the mock RIS"),
     "demo": ("trials.demo", "see it work on a real study, in one command"),
+    "scan": ("trials.scan_cli", "send studies as a scanner does, with a scanner's habits"),
     "trial": ("trials.trial_cli", "try it in a simulated hospital, simulate and plan its capacity"),
 }
 """Commands of other packages: the module that runs them. The router imports none of these."""
@@ -41,6 +42,7 @@ EXAMPLES = """\
 examples:
   medai demo                          see it work, on a real head, in one command
   medai trial run monday-morning --out monday     a hospital's morning, with a report
+  medai scan --archive localhost:4242 --habit late-slices    one scanner, by hand
   medai up                            start the whole system on this machine
   medai status                        what waits, how long, who works
   medai top                           the same, live

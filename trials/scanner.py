@@ -1,8 +1,8 @@
-"""A modality at work on one study: asks the worklist, says that it begins, sends its series, says that it is done.
+"""A modality at work on one study: says that it begins, sends its series, says that it is done.
 
 Built on pynetdicom. It behaves as scanners do: it keeps an image until the archive has answered for it, opens a new
-association when one breaks, and goes on without a worklist when the RIS is away. IHE: RAD-5, RAD-6, RAD-7, RAD-8.
-Next: volumes.py (the images), scans.py (who calls this).
+association when one breaks, and goes on without a worklist when the RIS is away. IHE: RAD-6, RAD-7, RAD-8.
+Next: worklist.py (what it asks before), volumes.py (the images), examination.py (who calls this).
 """
 
 from __future__ import annotations
@@ -18,14 +18,8 @@ from pynetdicom import _config
 from pynetdicom.presentation import build_context
 
 from trials.scu import Peer, SendError, associate
-from trials.study import derive
-from trials.volumes import LATE_SLICES, Request, Series
+from trials.volumes import LATE_SLICES, MPPS, Request, Series
 
-WORKLIST = "1.2.840.10008.5.1.4.31"
-"""Modality Worklist Information Model - FIND."""
-MPPS = "1.2.840.10008.3.1.2.3.3"
-"""Modality Performed Procedure Step SOP Class."""
-PENDING = (0xFF00, 0xFF01)
 SUCCESS_OR_WARNING = (0x0000, 0xB000, 0xB006, 0xB007)
 AGAIN_S = 1.0
 """Real seconds before an archive that did not answer is tried again."""
@@ -58,17 +52,6 @@ class Settings:
     """After how long the late slices follow, in the clock's own time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scheduled:
-    """What the worklist says of a study."""
-
-    accession: str
-    study_uid: str
-    requested_procedure_id: str
-    scheduled_step_id: str
-    procedure: str
-
-
 @dataclass(kw_only=True)
 class Sent:
     """What came of sending; times are seconds since the epoch of C-STORE responses."""
@@ -83,44 +66,12 @@ class Sent:
     refused: list[str] = field(default_factory=list)
 
 
-def find_scheduled(ris: Peer, *, patient_id: str, accession: str, modality: str) -> Scheduled | None:
-    """Ask the worklist for one study (C-FIND); None where it has none. Raises SendError where nobody answers."""
-    query = Dataset()
-    query.PatientID, query.PatientName, query.AccessionNumber = patient_id, "", accession
-    query.StudyInstanceUID, query.RequestedProcedureID, query.RequestedProcedureDescription = "", "", ""
-    step = Dataset()
-    step.Modality, step.ScheduledStationAETitle, step.ScheduledProcedureStepID = modality, "", ""
-    step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime = "", ""
-    step.ScheduledProcedureStepDescription = ""
-    query.ScheduledProcedureStepSequence = [step]
-    found: list[Scheduled] = []
-    association = associate(ris, [build_context(WORKLIST)])
-    try:
-        for status, item in association.send_c_find(query, WORKLIST):
-            if status and int(status.Status) in PENDING and item is not None:
-                found.append(_scheduled(item))
-    finally:
-        association.release()
-    return found[0] if found else None
-
-
-def _scheduled(item: Dataset) -> Scheduled:
-    steps = item.get("ScheduledProcedureStepSequence") or [Dataset()]
-    return Scheduled(
-        accession=str(item.get("AccessionNumber", "") or ""),
-        study_uid=str(item.get("StudyInstanceUID", "") or ""),
-        requested_procedure_id=str(item.get("RequestedProcedureID", "") or ""),
-        scheduled_step_id=str(steps[0].get("ScheduledProcedureStepID", "") or ""),
-        procedure=str(item.get("RequestedProcedureDescription", "") or ""),
-    )
-
-
 class PerformedStep:
     """A Modality Performed Procedure Step: N-CREATE when it begins, N-SET when it ends (PS3.4 F.7)."""
 
     def __init__(self, ris: Peer, scanner: Settings, request: Request) -> None:
         self._ris, self._scanner, self._request = ris, scanner, request
-        self.uid = derive(request.seed, "performed step")
+        self.uid = request.performed_step_uid
 
     def begin(self) -> None:
         """Raises SendError where the RIS does not take it."""
@@ -205,6 +156,11 @@ class Sender:
 
     def run(self, series: Sequence[Series]) -> Sent:
         """Send everything; returns when the archive has answered for all, or the trial is given up."""
+        self._send_all(series)
+        self._close()
+        return self.sent
+
+    def _send_all(self, series: Sequence[Series]) -> None:
         late: list[Dataset] = []
         for number, each in enumerate(series):
             if number:
@@ -212,19 +168,22 @@ class Sender:
             images = list(each.images)
             if each.name == "main" and "late_slices" in self._habits and len(images) > 2 * LATE_SLICES:
                 images, late = images[:-LATE_SLICES], images[-LATE_SLICES:]
-            self._send(images, breaks="aborted_association" in self._habits and each.name == "main")
+            if not self._send(images, breaks="aborted_association" in self._habits and each.name == "main"):
+                return
             self._tell("series-sent", f"{each.name}: {len(images)} images")
             self._close()
-        if "duplicate_send" in self._habits:
-            self._again([image for each in series for image in each.images if image not in late])
+        if "duplicate_send" in self._habits and not self._again(self._taken_of(series)):
+            return
         if late:
             self._clock.sleep(self._scanner.late_s)
-            self._send(late, breaks=False, in_time=False)
-            self._tell("late-slices", f"{len(late)} images")
-        self._close()
-        return self.sent
+            if self._send(late, breaks=False, in_time=False):
+                self._tell("late-slices", f"{len(late)} images")
 
-    def _send(self, images: Sequence[Dataset], *, breaks: bool, in_time: bool = True) -> None:
+    def _taken_of(self, series: Sequence[Series]) -> list[Dataset]:
+        return [image for each in series for image in each.images if str(image.SOPInstanceUID) in self._taken]
+
+    def _send(self, images: Sequence[Dataset], *, breaks: bool, in_time: bool = True) -> bool:
+        """Send images at the scanner's pace; False when the trial was given up before the archive had all."""
         for place, image in enumerate(images):
             self._clock.sleep(1.0 / self._scanner.images_per_s)
             if breaks and place == len(images) // 2 and self._association is not None:
@@ -232,18 +191,20 @@ class Sender:
                 self._association = None
                 self._tell("aborted", f"after {place} images")
             if not self._persist(image):
-                return
+                return False
             self._count(image, in_time=in_time)
             if "association_per_image" in self._habits:
                 self._close()
+        return True
 
-    def _again(self, images: Sequence[Dataset]) -> None:
+    def _again(self, images: Sequence[Dataset]) -> bool:
         """The same images once more: somebody pressed the button twice."""
         for image in images:
             if not self._persist(image):
-                return
+                return False
             self.sent.resent += 1
         self._tell("sent-twice", f"{len(images)} images")
+        return True
 
     def _count(self, image: Dataset, *, in_time: bool) -> None:
         now = time.time()
@@ -258,26 +219,32 @@ class Sender:
     def _persist(self, image: Dataset) -> bool:
         """Send one image until the archive has it; False when the trial was given up before."""
         tries = 0
-        while not self._try(image):
+        while problem := self._try(image):
             tries += 1
             if tries == 1:
-                self._tell("archive-away", "")
+                self._tell("archive-away", problem)
             self.sent.resent += 1
             if self._clock.pause_s(AGAIN_S):
-                self.sent.refused.append("the trial ended before the archive took an image")
+                self.sent.refused.append(f"given up before the archive took an image: {problem}")
                 return False
         return True
 
-    def _try(self, image: Dataset) -> bool:
+    def _try(self, image: Dataset) -> str:
+        """Send one image once; why the archive does not have it, or nothing."""
         try:
             status = self._open(image).send_c_store(image)
-        except (SendError, RuntimeError, ValueError):  # away, or the association broke between two images
+        except SendError as error:
             self._association = None
-            return False
+            return str(error)
+        except (RuntimeError, ValueError):  # the association broke between two images
+            self._association = None
+            return "the association broke"
         if not status or "Status" not in status:
             self._close()
-            return False
-        return int(status.Status) in SUCCESS_OR_WARNING
+            return "the archive gave no answer"
+        if int(status.Status) in SUCCESS_OR_WARNING:
+            return ""
+        return f"C-STORE status 0x{int(status.Status):04X} {status.get('ErrorComment', '')}".strip()
 
     def _open(self, image: Dataset) -> Any:
         if self._association is None or not self._association.is_established:

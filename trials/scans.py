@@ -1,6 +1,7 @@
 """The radiology department of a trial: a queue before each scanner, a thread in each, studies made as they are scanned.
 
-STAT goes to the head of a scanner's queue; a scan that has begun is finished. Next: scanner.py, volumes.py, sources.py.
+STAT goes to the head of a scanner's queue; a scan that has begun is finished.
+Next: examination.py, scanner.py, volumes.py, sources.py.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from trials.box import Box
 from trials.clock import Clock
+from trials.examination import examine
 from trials.reception import Identity, arriving
 from trials.record import StudyRow
-from trials.scanner import PerformedStep, Scheduled, Sender, Settings, find_scheduled
+from trials.scanner import Sender, Settings
 from trials.scenario import Scanner, Scenario
 from trials.scu import Peer, SendError
 from trials.sources import Sources
@@ -25,6 +27,7 @@ from trials.study import Patient, derive
 from trials.timeline import PlannedStudy
 from trials.tried_site import READ_MODALITIES, SLICES_MIN
 from trials.volumes import Request, Series, Template, make_study, wrong_part
+from trials.worklist import Scheduled, find_scheduled
 
 Happened = Callable[[str, int, str], None]
 """Called with the name of an event, the study's number and a detail."""
@@ -148,21 +151,21 @@ class Scanners:
         ris = Peer(host="127.0.0.1", port=self._ris_port, called_aet="MEDAI_RIS", calling_aet=scanner.name, timeout_s=5)
         who = arriving(study)
         request = _request(study, who, self._worklist(study, who, scanner, ris, tell))
-        step = PerformedStep(ris, settings, request)
-        begun = _reported(step.begin, tell, "mpps-in-progress")
-        series = make_study(self._imaging.template(study.case), request, habits=study.habits)
         archive = Peer(
             host=self._archive.host, port=self._archive.port, called_aet=self._archive.called_aet,
             calling_aet=scanner.name, timeout_s=20,
         )  # fmt: skip
-        sent = Sender(archive, settings, study.habits, self._clock, tell).run(series)
-        if begun:
-            completed = "discontinued" not in study.habits
-            name = "mpps-completed" if completed else "mpps-discontinued"
-            _reported(lambda: step.end(series, completed=completed), tell, name)
+        request = replace(
+            request, image_s=self._clock.real_s(1.0 / scanner.images_per_s), pause_s=self._clock.real_s(scanner.pause_s)
+        )
+        done = examine(
+            self._imaging.template(study.case), request, settings, habits=study.habits, archive=archive, ris=ris,
+            clock=self._clock, tell=tell,
+        )  # fmt: skip
+        sent = done.sent
         return Scanned(
             images=sent.images, resent=sent.resent, first_at=sent.first_at, last_at=sent.last_at,
-            readable=self._imaging.readable(study, series),
+            readable=self._imaging.readable(study, done.series),
         )  # fmt: skip
 
     def _worklist(
@@ -228,14 +231,3 @@ def _request(study: PlannedStudy, who: Identity, scheduled: Scheduled | None) ->
         scheduled_step_id=scheduled.scheduled_step_id if scheduled else "",
         procedure=scheduled.procedure if scheduled else "",
     )
-
-
-def _reported(send: Callable[[], None], tell: Callable[[str, str], None], name: str) -> bool:
-    """Whether the RIS took a performed procedure step's message; a scan does not wait for it."""
-    try:
-        send()
-    except SendError as error:
-        tell("mpps-not-taken", str(error))
-        return False
-    tell(name, "")
-    return True

@@ -27,8 +27,23 @@ from trials.volumes import Template, thinned
 HEAD = Path("/usr/share/mricron/templates/ch2.nii.gz")
 STACKED, STACKED_SLICES = "pydicom's CT_small.dcm, stacked", 40
 RADIOGRAPH_MAX = 4095
-_NOT_KEPT = (0x7FE00010, 0x00280106, 0x00280107, 0x00880200)
-"""Pixel Data; smallest and largest value, icon: untrue once the pixels have moved."""
+_UNTRUE_PIXELS = ("PixelData", "SmallestImagePixelValue", "LargestImagePixelValue", "IconImageSequence")
+"""Untrue once the pixels have moved."""
+_UNTRUE_IDENTITY = (
+    "PatientAge", "OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames", "IssuerOfPatientID",
+    "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+)  # fmt: skip
+"""Of the original's patient: a made study is of somebody else, who has a name."""
+_UNTRUE_COURSE = (
+    "RequestAttributesSequence", "ReferencedPerformedProcedureStepSequence", "PerformedProcedureStepEndDate",
+    "PerformedProcedureStepEndTime", "PerformedProcedureStepDescription", "ScheduledProcedureStepStartDate",
+    "ScheduledProcedureStepStartTime", "ScheduledProcedureStepEndDate", "ScheduledProcedureStepEndTime",
+    "ImagesInAcquisition", "NumberOfSeriesRelatedInstances", "NumberOfStudyRelatedInstances",
+    "NumberOfStudyRelatedSeries", "ReferencedStudySequence", "ReferencedImageSequence", "SourceImageSequence",
+)  # fmt: skip
+"""Of the original's order, step and other series, and how many images there were."""
+_NOT_KEPT = (*_UNTRUE_PIXELS, *_UNTRUE_IDENTITY, *_UNTRUE_COURSE)
 
 
 @dataclass
@@ -170,9 +185,9 @@ def _template(headers: Iterable[Dataset], modality: str, source: str) -> Templat
 
 
 def _cleaned(header: Dataset) -> Dataset:
-    for tag in _NOT_KEPT:
-        if tag in header:
-            del header[tag]
+    for keyword in _NOT_KEPT:
+        if keyword in header:
+            del header[keyword]
     header.remove_private_tags()
     return header
 

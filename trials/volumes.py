@@ -11,12 +11,13 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.valuerep import format_number_as_ds
 
 from trials.study import Patient, derive, set_patient, set_times
 
@@ -28,7 +29,10 @@ LOCALIZER_SLICES = 3
 LATE_SLICES = 3
 WRONG_PARTS = ("ABDOMEN", "CHEST")
 """The first that the study does not show. (A paired part would need Laterality.)"""
-COMPRESSED = (JPEGLSLossless, RLELossless)
+COMPRESSED = (JPEGLSLossless, JPEG2000Lossless, RLELossless)
+JPEG2000_PIXELS_MIN = 32
+MPPS = "1.2.840.10008.3.1.2.3.3"
+"""Modality Performed Procedure Step SOP Class."""
 _OURS = (0x00080018, 0x0020000D, 0x0020000E, 0x00200052)
 """SOP Instance, Study, Series, Frame of Reference UID: set anew, never mapped."""
 
@@ -64,6 +68,17 @@ class Request:
     requested_procedure_id: str = ""
     scheduled_step_id: str = ""
     procedure: str = ""
+    performed: bool = False
+    """The RIS knows of the scanner's step (MPPS): the images refer to it, as IHE RAD-8 asks."""
+    image_s: float = 1.0
+    """Real seconds from one image to the next."""
+    pause_s: float = 0.0
+    """Real seconds from one series to the next."""
+
+    @property
+    def performed_step_uid(self) -> str:
+        """SOP Instance UID of the performed procedure step."""
+        return derive(self.seed, "performed step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +96,10 @@ def thinned(template: Template, *, every_nth: int, downsample: int) -> Template:
     for header in template.headers[::every_nth]:
         changed = copy.deepcopy(header)
         if "SpacingBetweenSlices" in changed:
-            changed.SpacingBetweenSlices = float(changed.SpacingBetweenSlices) * every_nth
+            changed.SpacingBetweenSlices = _ds(float(changed.SpacingBetweenSlices) * every_nth)
         for name in ("PixelSpacing", "ImagerPixelSpacing"):
             if name in changed:
-                setattr(changed, name, [float(value) * downsample for value in changed[name].value])
+                setattr(changed, name, [_ds(float(value) * downsample) for value in changed[name].value])
         headers.append(changed)
     pixels = np.ascontiguousarray(template.pixels[::every_nth, ::downsample, ::downsample])
     for header in headers:
@@ -126,10 +141,13 @@ class _Maker:
         self._habits = habits
         self._rows, self._columns = dice.randint(-SHIFT_PIXELS, SHIFT_PIXELS), dice.randint(-SHIFT_PIXELS, SHIFT_PIXELS)
         self._couch_mm = dice.uniform(-SHIFT_MM, SHIFT_MM)
-        self._syntax = dice.choice(COMPRESSED) if "compressed" in habits else ExplicitVRLittleEndian
+        self._syntax = dice.choice(_syntaxes(template)) if "compressed" in habits else ExplicitVRLittleEndian
+        self._begins = request.acquired_at
+        """When the next series does."""
 
     def series(self, name: str, number: int, indices: Sequence[int]) -> Series:
         images = tuple(self._image(name, number, place, index) for place, index in enumerate(indices))
+        self._begins += timedelta(seconds=len(images) * self._request.image_s + self._request.pause_s)
         return Series(name=name, images=images)
 
     def _image(self, name: str, number: int, place: int, index: int) -> Dataset:
@@ -144,14 +162,26 @@ class _Maker:
         if "FrameOfReferenceUID" in made:
             made.FrameOfReferenceUID = derive(request.seed, "frame of reference")
         set_patient(made, request.patient)
-        set_times(made, request.acquired_at + timedelta(seconds=place))
-        made.StudyDate, made.StudyTime = request.acquired_at.strftime("%Y%m%d"), request.acquired_at.strftime("%H%M%S")
+        if request.patient.birth_date:
+            made.PatientAge = f"{age_years(request.patient.birth_date, request.acquired_at.date()):03d}Y"
+        self._timed(made, self._begins + timedelta(seconds=place * request.image_s))
         made.AccessionNumber = "" if "missing_accession" in self._habits else request.accession
         made.StudyID = request.requested_procedure_id[:16]
         made.SeriesNumber, made.InstanceNumber = number, place + 1
         self._told(made, name)
         self._moved(made, index)
         return made
+
+    def _timed(self, made: Dataset, moment: datetime) -> None:
+        """The image's own moment; the series' and the study's are the same in all their images."""
+        set_times(made, moment)
+        made.SeriesDate, made.SeriesTime = _date_and_time(self._begins)
+        made.StudyDate, made.StudyTime = _date_and_time(self._request.acquired_at)
+        made.PerformedProcedureStepStartDate, made.PerformedProcedureStepStartTime = made.StudyDate, made.StudyTime
+        if "InstanceCreationDate" in made:
+            made.InstanceCreationDate, made.InstanceCreationTime = made.ContentDate, made.ContentTime
+        if "AcquisitionDateTime" in made:
+            made.AcquisitionDateTime = f"{made.AcquisitionDate}{made.AcquisitionTime}"
 
     def _told(self, made: Dataset, name: str) -> None:
         """What the order and the habits change of the header."""
@@ -164,6 +194,10 @@ class _Maker:
             if "Laterality" in made:
                 del made.Laterality  # that part is not paired
         made.PerformedProcedureStepID = request.requested_procedure_id[:16] or "1"
+        if request.performed:
+            reference = Dataset()
+            reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = MPPS, request.performed_step_uid
+            made.ReferencedPerformedProcedureStepSequence = [reference]
         if request.scheduled_step_id:
             step = Dataset()
             step.RequestedProcedureID = request.requested_procedure_id
@@ -179,7 +213,7 @@ class _Maker:
             x, y, z = (float(value) for value in made.ImagePositionPatient)
             made.ImagePositionPatient = [x, y, round(z + self._couch_mm, 4)]
         if "SliceLocation" in made:
-            made.SliceLocation = round(float(made.SliceLocation) + self._couch_mm, 4)
+            made.SliceLocation = round(float(made.SliceLocation) + self._couch_mm * _upward(made), 4)
         pixels = shifted(self._template.pixels[index], self._rows, self._columns)
         made.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
         made["PixelData"].VR = "OB" if int(made.BitsAllocated) == 8 else "OW"
@@ -199,6 +233,35 @@ def shifted(image: np.ndarray[Any, Any], rows: int, columns: int) -> np.ndarray[
     padded = np.pad(image, size, mode="edge")
     height, width = image.shape
     return np.ascontiguousarray(padded[size - rows : size - rows + height, size - columns : size - columns + width])
+
+
+def _ds(number: float) -> str:
+    """A decimal string holds 16 characters (PS3.5 6.2)."""
+    return format_number_as_ds(number)
+
+
+def _syntaxes(template: Template) -> tuple[UID, ...]:
+    """What the images can be compressed with: OpenJPEG halves an image five times."""
+    small = min(template.pixels.shape[1:]) < JPEG2000_PIXELS_MIN
+    return tuple(syntax for syntax in COMPRESSED if not (small and syntax == JPEG2000Lossless))
+
+
+def age_years(birth_date: str, today: date) -> int:
+    """Whole years since ``birth_date`` (YYYYMMDD)."""
+    born = datetime.strptime(birth_date, "%Y%m%d").date()  # noqa: DTZ007 - a birth date has no time zone
+    return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
+
+
+def _date_and_time(moment: datetime) -> tuple[str, str]:
+    return moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f" if moment.microsecond else "%H%M%S")
+
+
+def _upward(header: Dataset) -> float:
+    """How far a slice moves along its own normal for a millimetre of the couch; 1 for an axial one."""
+    if "ImageOrientationPatient" not in header:
+        return 1.0
+    rows_x, rows_y, _, columns_x, columns_y, _ = (float(value) for value in header.ImageOrientationPatient)
+    return rows_x * columns_y - rows_y * columns_x
 
 
 def _map_uid(element: Any, seed: str) -> None:

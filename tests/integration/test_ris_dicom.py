@@ -14,10 +14,11 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from servers import MockRis, make_ris, running
 
-from trials.scanner import MPPS, PerformedStep, Settings, find_scheduled
+from trials.scanner import PerformedStep, Settings
 from trials.scu import Peer, SendError
 from trials.study import Patient
-from trials.volumes import Request, Series
+from trials.volumes import MPPS, Request, Series
+from trials.worklist import find_scheduled
 
 SCANNER = Settings(name="CT1", modality="CT", images_per_s=1.0, pause_s=0.0)
 TODAY = datetime.now(UTC).astimezone().strftime("%Y%m%d")

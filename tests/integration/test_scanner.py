@@ -13,14 +13,18 @@ from typing import Any
 import pydicom
 import pytest
 import urllib3
+from pydicom.uid import CTImageStorage
+from pynetdicom import AE, evt
 from servers import OrthancServer, Server, free_port, make_orthanc, running, wait_for
 
 from trials.clock import Clock
-from trials.scanner import Sender, Sent, Settings, find_scheduled
-from trials.scu import Peer
+from trials.scanner import Sender, Sent, Settings
+from trials.scu import Peer, SendError
 from trials.sources import stacked_ct
 from trials.study import Patient, derive
 from trials.volumes import LATE_SLICES, Request, Template, make_study, thinned
+from trials.worklist import WORKLIST as WORKLIST_CLASS
+from trials.worklist import find_scheduled
 
 SLICES = 20
 
@@ -149,10 +153,55 @@ def test_an_archive_that_is_away_loses_nothing(
 
 @LEFT_OPEN
 def test_a_trial_that_is_given_up_ends_the_tries(template: Template) -> None:
-    scan = Scan(template, Peer(host="127.0.0.1", port=free_port(), timeout_s=2), (), seed="gone")
+    port = free_port()
+    scan = Scan(
+        template, Peer(host="127.0.0.1", port=port, timeout_s=2), ("duplicate_send", "late_slices"), seed="gone"
+    )
     scan.clock.stopped.set()
     sent = scan.run()
     assert (sent.images, len(sent.refused)) == (0, 1)
+    assert f"127.0.0.1:{port} did not answer" in sent.refused[0]
+    assert scan.names() == ["archive-away"], "nothing is said to be sent that was not"
+
+
+@contextmanager
+def answering(event: Any, context: str, handler: Any) -> Iterator[Peer]:
+    """A pynetdicom server whose answers the test chooses."""
+    entity = AE(ae_title="ANY")
+    entity.add_supported_context(context)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(event, handler)])
+    try:
+        yield Peer(host="127.0.0.1", port=server.server_address[1], called_aet="ANY", timeout_s=10)
+    finally:
+        server.shutdown()
+
+
+def test_an_image_that_the_archive_refuses_for_now_is_kept_and_sent_again(
+    template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trials.scanner.AGAIN_S", 0.01)
+    statuses, kept = iter([0x0000, 0xA700, 0xA700]), []
+
+    def handle(event: Any) -> int:
+        status = next(statuses, 0x0000)
+        if status == 0:
+            kept.append(str(event.request.AffectedSOPInstanceUID))
+        return status
+
+    with answering(evt.EVT_C_STORE, CTImageStorage, handle) as peer:
+        scan = Scan(template, peer, (), seed="full")
+        sent = scan.run()
+    assert kept == [str(image.SOPInstanceUID) for each in scan.series for image in each.images], "in their order"
+    assert (sent.images, sent.resent) == (SLICES, 2)
+    assert ("archive-away", "C-STORE status 0xA700") in scan.events
+
+
+def test_a_worklist_that_fails_is_not_taken_for_an_empty_one() -> None:
+    def handle(event: Any) -> Iterator[tuple[int, None]]:
+        yield 0xA700, None
+
+    with answering(evt.EVT_C_FIND, WORKLIST_CLASS, handle) as ris, pytest.raises(SendError, match="0xA700"):
+        find_scheduled(ris, patient_id="P1", accession="A1", modality="CT")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from hl7_mock import cli as ris
 from router import cli as medai
 from training import cli as train
-from trials import demo
+from trials import demo, scan_cli, trial_cli
 from workers import cli as worker
 from workers import models_cli
 
@@ -36,6 +36,8 @@ def commands() -> Iterator[tuple[str, Parser, Parser]]:
     yield from leaves("medai", worker.make_parser(), worker.make_parser())
     yield from leaves("medai models", models_cli.make_parser(), models_cli.make_parser())
     yield "medai demo", demo.make_parser(), demo.make_parser()
+    yield "medai scan", scan_cli.make_parser(), scan_cli.make_parser()
+    yield from leaves("medai trial", trial_cli.make_parser(), trial_cli.make_parser())
     yield "medai ris", ris.parser({}), ris.parser({})
     every = train.make_parser(train.ALL)
     yield from leaves("medai-train", every, every)
@@ -59,7 +61,7 @@ COMMANDS = {name: (parser, whole) for name, parser, whole in commands()}
 def words_after(line: str, name: str) -> list[str]:
     """The arguments of an example, as its parser takes them: without a remark, a redirection or what leads to it."""
     words = shlex.split(line.split("   ")[0].split(" > ")[0])
-    leading = {"medai models": 2, "medai demo": 2, "medai ris": 2}
+    leading = {"medai models": 2, "medai demo": 2, "medai ris": 2, "medai scan": 2, "medai trial": 2}
     return words[next((count for start, count in leading.items() if name.startswith(start)), 1) :]
 
 
