@@ -169,8 +169,10 @@ class Desk:
 
     def _park(self, delivery: Delivery, reason: str) -> None:
         self._refused_at.pop(delivery.id, None)
-        log.warning("delivery_parked", job=delivery.job_id, destination=self.name, reason=reason)
-        self._ledger.park(delivery, reason, self._clock())
+        if self._ledger.park(delivery, reason, self._clock()):
+            log.warning("delivery_parked", job=delivery.job_id, destination=self.name, reason=reason)
+        else:
+            log.info("delivery_changed_under_way", job=delivery.job_id, destination=self.name, reason=reason)
 
 
 def back_off_s(tries: int) -> float:

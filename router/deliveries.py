@@ -130,14 +130,22 @@ class Deliveries(Database):
             db.execute(update(t.deliveries).where(_still(delivery)).values(**values))
             _note(db, delivery.id, "retry", reason, now)
 
-    def park(self, delivery: Delivery, reason: str, now: float) -> None:
-        """No retry helps: a dead letter. The job's other deliveries go on, unless it was the archive's."""
+    def park(self, delivery: Delivery, reason: str, now: float) -> bool:
+        """No retry helps: a dead letter. The job's other deliveries go on, unless it was the archive's.
+
+        False where another message waits by now: its patient was merged while this one was on its way, and a refusal
+        of the old says nothing of the new.
+        """
         values = {"state": DeliveryState.PARKED.value, "done_at": now, "error": reason}
+        same = and_(_still(delivery), t.deliveries.c.control_id == delivery.control_id)
         with self.begin() as db:
-            db.execute(update(t.deliveries).where(_still(delivery)).values(**values))
+            if db.execute(update(t.deliveries).where(same).values(**values)).rowcount != 1:
+                _note(db, delivery.id, "retry", reason, now)
+                return False
             _note(db, delivery.id, "parked", reason, now)
             if delivery.kind == RESULT:
                 settle(db, delivery.job_id, now)
+        return True
 
     def hurry(self, destination: str) -> int:
         """A destination is back: what was put off for it is due now."""
