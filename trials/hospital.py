@@ -135,6 +135,7 @@ class Hospital:
         while not self._over() and self.clock.now_s() < give_up_s:
             now = self.clock.now_s()
             self.agenda.tick()
+            self.scanners.check()
             self._read(now)
             if now - looked >= LOOK_S:
                 looked = now

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -68,7 +69,7 @@ class _Reader:
 
 @dataclass
 class ReadingRoom:
-    """Tell it ``arrived`` and ``ai_result`` in the order of time, and ``step`` now and then."""
+    """Tell it ``arrived`` and ``ai_result`` in the order of time, from any thread, and ``step`` now and then."""
 
     scenario: Scenario
     planned: Sequence[PlannedStudy]
@@ -83,10 +84,14 @@ class ReadingRoom:
         self._plans = {study.number: study for study in self.planned}
         most = max((shift.readers for shift in self.scenario.staffing.shifts), default=0)
         self._readers = [_Reader(number=number) for number in range(most)]
-        self._now = 0.0
+        self._lock = threading.Lock()
 
     def arrived(self, number: int, at_s: float) -> None:
         """The last image of a study is in the archive."""
+        with self._lock:
+            self._arrived(number, at_s)
+
+    def _arrived(self, number: int, at_s: float) -> None:
         if number in self._waiting or number in self._read:
             return
         urgency = 0 if number in self._raised else PRIORITIES.index(self._plans[number].priority)
@@ -96,26 +101,25 @@ class ReadingRoom:
 
     def ai_result(self, number: int, at_s: float) -> None:
         """The AI's result of a study is at the RIS."""
-        if number in self._waiting:
-            self._waiting[number].ai_s = min(self._waiting[number].ai_s, at_s)
-        elif number not in self._read:
-            self._ai_early[number] = at_s
+        with self._lock:
+            if number in self._waiting:
+                self._waiting[number].ai_s = min(self._waiting[number].ai_s, at_s)
+            elif number not in self._read:
+                self._ai_early[number] = at_s
 
     def raised(self, number: int) -> None:
         """The order was raised to STAT."""
-        self._raised.add(number)
-        if number in self._waiting:
-            self._waiting[number].urgency = 0
+        with self._lock:
+            self._raised.add(number)
+            if number in self._waiting:
+                self._waiting[number].urgency = 0
 
     def step(self, now_s: float) -> list[Happening]:
         """What happened until now, in the order of time."""
         out: list[Happening] = []
-        while True:
-            moment = self._next_moment(now_s)
-            if moment is None:
-                break
-            out += self._at(moment)
-        self._now = max(self._now, now_s)
+        with self._lock:
+            while (moment := self._next_moment(now_s)) is not None:
+                out += self._at(moment)
         return sorted(out, key=lambda each: each.at_s)
 
     def of(self, number: int) -> ReadOf:

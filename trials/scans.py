@@ -100,6 +100,7 @@ class Scanners:
         self._queues: dict[str, queue.PriorityQueue[tuple[int, int, PlannedStudy | None]]] = {}
         self._numbers = count()
         self._open = 0
+        self._failure: Exception | None = None
         self._lock = threading.Lock()
         self._threads = []
         self._of_case = {case.name: case.scanner for case in scenario.cases}
@@ -115,6 +116,11 @@ class Scanners:
             self._open += 1
         urgency = 0 if study.priority == "stat" else 1
         self._queues[self._of_case[study.case]].put((urgency, next(self._numbers), study))
+
+    def check(self) -> None:
+        """Raises what stopped a scanner, if something has."""
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def idle(self) -> bool:
@@ -135,6 +141,8 @@ class Scanners:
                 return
             try:
                 self._scanned(study, self._scan(study, scanner))
+            except Exception as error:  # noqa: BLE001 - a fault of ours must end the trial, not one scanner in silence
+                self._failure = error
             finally:
                 with self._lock:
                     self._open -= 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -30,6 +31,8 @@ LATE_SLICES = 3
 WRONG_PARTS = ("ABDOMEN", "CHEST")
 """The first that the study does not show. (A paired part would need Laterality.)"""
 COMPRESSED = (JPEGLSLossless, JPEG2000Lossless, RLELossless)
+_ONE_AT_A_TIME = threading.Lock()
+"""pylibjpeg-openjpeg 2.6 encodes in one thread only: with several, Python itself crashes."""
 JPEG2000_PIXELS_MIN = 32
 MPPS = "1.2.840.10008.3.1.2.3.3"
 """Modality Performed Procedure Step SOP Class."""
@@ -222,7 +225,8 @@ class _Maker:
         made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
         made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         if self._syntax != ExplicitVRLittleEndian:
-            made.compress(self._syntax, generate_instance_uid=False)
+            with _ONE_AT_A_TIME:
+                made.compress(self._syntax, generate_instance_uid=False)
 
 
 def shifted(image: np.ndarray[Any, Any], rows: int, columns: int) -> np.ndarray[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -153,6 +154,22 @@ def _row(planned: PlannedStudy, last_s: float, result_s: float) -> StudyRow:
         positive=planned.positive, flagged=planned.flagged, migrated=False, habits="", images=30, resent=0,
         scheduled_s=0.0, last_image_s=last_s, result_s=result_s, reading_hospital_s=planned.reading_s,
     )  # fmt: skip
+
+
+def test_studies_may_arrive_from_other_threads_while_somebody_reads() -> None:
+    many = [study(number, reading_s=1.0) for number in range(3000)]
+    reading = room(many, readers=3)
+    threads = [
+        threading.Thread(target=lambda part=part: [reading.arrived(n, 0.0) for n in range(part, 3000, 4)]) for part in range(4)
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    seen: list[int] = []
+    while any(thread.is_alive() for thread in threads):
+        seen += looks(reading, 0.01)
+    for thread in threads:
+        thread.join()
+    assert reading.state(0.0).unread + len(seen) == 3000
 
 
 def test_the_plan_can_be_told_from_the_record() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import chain
@@ -206,3 +208,32 @@ def test_what_a_route_reads_is_known_before_it_is_sent() -> None:
         verdicts[study.case] = imaging.readable(study, made)
         assert identity(study).study_uid == derive(study.seed, "study")
     assert verdicts == {"chest-ct": True, "chest-xray": False}
+
+
+SEVERAL = """
+import threading
+from datetime import datetime, UTC
+from trials.sources import stacked_ct
+from trials.study import Patient, derive
+from trials.volumes import Request, make_study, thinned
+
+template = thinned(stacked_ct(), every_nth=2, downsample=2)
+
+def scan(scanner):
+    for number in range(25):
+        seed = f"{scanner} {number}"
+        make_study(template, Request(patient=Patient(patient_id="P", name="A^B"), accession="A", seed=seed,
+                   study_uid=derive(seed), acquired_at=datetime.now(UTC)), habits=("compressed",))
+
+threads = [threading.Thread(target=scan, args=(scanner,)) for scanner in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_several_scanners_may_compress_at_once() -> None:
+    """In a process of its own: OpenJPEG's encoder ends the whole process where two threads are in it."""
+    done = subprocess.run([sys.executable, "-c", SEVERAL], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
