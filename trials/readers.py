@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trials.record import NEVER, StudyRow
 from trials.scenario import PRIORITIES, Scenario
@@ -67,6 +68,14 @@ class _Reader:
     hand: int = NOBODY
 
 
+class _Shift(NamedTuple):
+    """Real seconds."""
+
+    from_s: float
+    to_s: float
+    readers: int
+
+
 @dataclass
 class ReadingRoom:
     """Tell it ``arrived`` and ``ai_result`` in the order of time, from any thread, and ``step`` now and then."""
@@ -82,8 +91,10 @@ class ReadingRoom:
 
     def __post_init__(self) -> None:
         self._plans = {study.number: study for study in self.planned}
-        most = max((shift.readers for shift in self.scenario.staffing.shifts), default=0)
-        self._readers = [_Reader(number=number) for number in range(most)]
+        shifts = self.scenario.staffing.shifts
+        # In real seconds once and for all: there and back again, a shift's begin could fall before itself.
+        self._shifts = [_Shift(s.from_s / self.accelerate, s.to_s / self.accelerate, s.readers) for s in shifts]
+        self._readers = [_Reader(number=number) for number in range(max((s.readers for s in shifts), default=0))]
         self._lock = threading.Lock()
 
     def arrived(self, number: int, at_s: float) -> None:
@@ -194,13 +205,11 @@ class ReadingRoom:
         return (study.urgency, first, study.arrived_s, study.number)
 
     def _on_shift(self, at_s: float) -> int:
-        hospital_s = at_s * self.accelerate
-        return max((s.readers for s in self.scenario.staffing.shifts if s.from_s <= hospital_s < s.to_s), default=0)
+        return max((shift.readers for shift in self._shifts if shift.from_s <= at_s < shift.to_s), default=0)
 
     def _on_shift_from(self, reader: _Reader, at_s: float) -> float | None:
         """The first moment from ``at_s`` at which this reader is on shift."""
-        starts = [max(s.from_s / self.accelerate, at_s) for s in self.scenario.staffing.shifts
-                  if reader.number < s.readers and s.to_s / self.accelerate > at_s]  # fmt: skip
+        starts = [max(s.from_s, at_s) for s in self._shifts if reader.number < s.readers and s.to_s > at_s]
         return min(starts, default=None)
 
 

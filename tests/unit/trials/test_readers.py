@@ -99,6 +99,17 @@ def test_who_goes_off_shift_finishes_what_is_in_hand_and_nobody_reads_at_night()
     assert reading.of(1).first_look_s == pytest.approx(20.0)
 
 
+@pytest.mark.parametrize("accelerate", [7.3, 21, 42, 47, 49, 60, 93, 120])
+def test_a_shift_begins_whatever_the_acceleration(accelerate: float) -> None:
+    """21 and 42 once hung it: 1800 / 21 * 21 is less than 1800."""
+    for begins_s in range(600, 30_000, 600):
+        people = Staffing(shifts=(Shift(from_s=begins_s, to_s=begins_s + 7200, readers=1),))
+        reading = ReadingRoom(scenario(staffing=people), [study(0)], accelerate=accelerate, use_ai=True)
+        reading.arrived(0, 0.0)
+        assert looks(reading) == [0]
+        assert reading.of(0).first_look_s == begins_s / accelerate
+
+
 def test_an_order_that_is_raised_goes_first() -> None:
     reading = room([study(0), study(1), study(2)])
     for number in range(3):
