@@ -7,6 +7,7 @@ pass in one real second. ``load`` judges the file and names the key that is wron
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +27,7 @@ class ScenarioError(ValueError):
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Arrivals(_Table):
@@ -124,6 +125,12 @@ class Shift(_Table):
     from_s: NotNegative = 0.0
     to_s: Positive
     readers: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _lasts(self) -> Shift:
+        if self.to_s <= self.from_s:
+            raise ValueError(f"to_s ({self.to_s:g}) must be after from_s ({self.from_s:g})")
+        return self
 
 
 class Staffing(_Table):
@@ -230,6 +237,13 @@ class Scenario(_Table):
 
     @model_validator(mode="after")
     def _names(self) -> Scenario:
+        for kind, names in (
+            ("cases", [case.name for case in self.cases]),
+            ("scanners", [s.name for s in self.scanners]),
+        ):
+            twice = [name for name, times in Counter(names).items() if times > 1]
+            if twice:
+                raise ValueError(f"two {kind} are named {twice[0]!r}")
         scanners = {scanner.name: scanner.modality for scanner in self.scanners}
         for case in self.cases:
             if scanners.get(case.scanner) != case.modality:
@@ -287,6 +301,8 @@ def load(name: str) -> Scenario:
             return parse(path.read_text(encoding="utf-8"), str(path))
         except OSError as error:
             raise ScenarioError(f"{path} can't be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise ScenarioError(f"{path} is not UTF-8, as TOML must be (byte {error.start})") from error
     if name not in shipped():
         raise ScenarioError(f"no scenario is named {name!r}; there are {', '.join(shipped())}, or give a .toml file")
     return parse((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"), name)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import csv
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from trials.scenario import PRIORITIES, SHIPPED, Case, Habits, Scenario, ScenarioError
 
 HABITS = tuple(Habits.model_fields)
+COLUMNS = ("at_s", "case", "priority")
+"""Of a replayed CSV."""
 SHIPPED_BESIDE = Path(str(SHIPPED))
 """Where the CSV files of the shipped scenarios are."""
 
@@ -69,21 +71,31 @@ def _poisson(scenario: Scenario) -> Iterator[float]:
 
 def _replayed(path: Path, scenario: Scenario) -> list[tuple[float, str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            found = [
-                (float(row["at_s"]), row.get("case") or "", row.get("priority") or "") for row in csv.DictReader(file)
-            ]
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a mark before its UTF-8
+            reader = csv.DictReader(file)
+            _right_columns(path, reader.fieldnames or ())
+            found = [(float(row["at_s"] or ""), row.get("case") or "", row.get("priority") or "") for row in reader]
     except OSError as error:
         raise ScenarioError(f"{path} can't be read: {error.strerror}") from error
-    except (KeyError, ValueError) as error:
+    except (ValueError, csv.Error) as error:
         raise ScenarioError(f"{path}: each row needs at_s, a number of seconds ({error})") from error
     cases = {case.name for case in scenario.cases}
-    for number, (_, case, priority) in enumerate(found, start=2):
+    for number, (at_s, case, priority) in enumerate(found, start=2):
+        if not (math.isfinite(at_s) and at_s >= 0):
+            raise ScenarioError(f"{path}, line {number}: at_s must be seconds from the trial's begin, not {at_s:g}")
         if case and case not in cases:
             raise ScenarioError(f"{path}, line {number}: no case is named {case!r}")
         if priority and priority not in PRIORITIES:
             raise ScenarioError(f"{path}, line {number}: priority {priority!r} is none of {', '.join(PRIORITIES)}")
-    return sorted(row for row in found if 0 <= row[0] < scenario.duration_s)
+    return sorted(row for row in found if row[0] < scenario.duration_s)
+
+
+def _right_columns(path: Path, given: Sequence[str]) -> None:
+    if "at_s" not in given:
+        raise ScenarioError(f"{path}: each row needs at_s, a number of seconds: there is no such column")
+    for name in given:
+        if name not in COLUMNS:
+            raise ScenarioError(f"{path}: the column {name!r} is none of {', '.join(COLUMNS)}")
 
 
 def _study(scenario: Scenario, number: int, at_s: float, case_name: str, priority: str) -> PlannedStudy:

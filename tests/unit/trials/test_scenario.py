@@ -42,6 +42,11 @@ def test_each_shipped_scenario_can_be_played_whole_and_short(name: str) -> None:
         ("localizer = 0.5", "localiser = 0.5", "habits.localiser: Extra inputs are not permitted"),
         ("localizer = 0.5", "localizer = 1.5", "habits.localizer"),
         ("[arrivals]", "[arrivals", "not TOML"),
+        ("duration_s = 7200", "duration_s = inf", "duration_s: Input should be a finite number"),
+        ("per_hour = 40.0", "per_hour = nan", "arrivals.per_hour"),
+        ("{ to_s = 3600", "{ from_s = 4000, to_s = 3600", "to_s (3600) must be after from_s (4000)"),
+        ('name = "chest-xray"', 'name = "chest-ct"', "two cases are named 'chest-ct'"),
+        ('name = "CR1"', 'name = "CT1"', "two scanners are named 'CT1'"),
     ],
 )
 def test_a_mistake_is_told_with_its_key(old: str, new: str, complaint: str) -> None:
@@ -59,6 +64,12 @@ def test_a_name_that_is_none_lists_those_there_are() -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="No such file"):
         load(str(tmp_path / "x.toml"))
+
+
+def test_a_file_of_another_encoding_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(SCENARIO.replace("For tests.", "Für Tests.").encode("latin-1"))
+    with pytest.raises(ScenarioError, match=r"mine\.toml is not UTF-8"):
+        load(str(tmp_path / "mine.toml"))
 
 
 def test_a_file_of_ones_own_is_read(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def test_a_csv_is_replayed(tmp_path: Path) -> None:
         ("at_s\nsoon\n", "each row needs at_s"),
         ("when\n1\n", "each row needs at_s"),
         ("at_s,case\n1,knee\n", "line 2: no case is named 'knee'"),
+        ("case,at_s\nchest-ct\n", "each row needs at_s"),
+        ("", "each row needs at_s"),
+        ("at_s\nnan\n", "line 2: at_s must be seconds from the trial's begin, not nan"),
+        ("at_s\n1\n-1\n", "line 3: at_s must be seconds from the trial's begin, not -1"),
+        ("at_s,cases\n1,chest-xray\n", "the column 'cases' is none of at_s, case, priority"),
         ("at_s,priority\n1,STAT\n", "line 2: priority 'STAT' is none of stat, urgent, routine"),
     ],
 )
@@ -79,6 +84,11 @@ def test_a_csv_with_a_mistake_is_told(tmp_path: Path, text: str, complaint: str)
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ScenarioError, match=complaint):
         plan(scenario(arrivals=Arrivals(kind="replay", csv="a.csv")), beside=tmp_path)
+
+
+def test_a_csv_as_a_spreadsheet_writes_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("\ufeffat_s,case,priority\r\n60,chest-xray,stat\r\n".encode())
+    assert [s.at_s for s in plan(scenario(arrivals=Arrivals(kind="replay", csv="a.csv")), beside=tmp_path)] == [60]
 
 
 def test_a_csv_that_is_not_there_is_told(tmp_path: Path) -> None:
