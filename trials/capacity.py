@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -112,13 +113,19 @@ def summaries(outcomes: Sequence[Outcome]) -> list[Summary]:
 
 
 def repeat(
-    scenario: Scenario, service: Service, resources: Resources, *, days: int, accelerate: float = 1.0
+    scenario: Scenario,
+    service: Service,
+    resources: Resources,
+    *,
+    days: int,
+    accelerate: float = 1.0,
+    beside: Path | None = None,
 ) -> list[Outcome]:
-    """The scenario on so many days, each with arrivals of its own."""
+    """The scenario on so many days, each with arrivals of its own; ``beside`` as in ``timeline.plan``."""
     outcomes = []
     for day in range(days):
         today = scenario.model_copy(update={"seed": scenario.seed + day})
-        planned = timeline.plan(today, beside=timeline.SHIPPED_BESIDE)
+        planned = timeline.plan(today, beside=beside)
         outcomes.append(simulate(today, planned, service, resources, accelerate=accelerate, seed=str(day)))
     return outcomes
 

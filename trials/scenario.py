@@ -308,6 +308,11 @@ def load(name: str) -> Scenario:
     return parse((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"), name)
 
 
+def beside(name: str) -> Path | None:
+    """The folder in which the CSV of a scenario lies that ``load`` takes; None for a shipped one."""
+    return Path(name).expanduser().parent if name.endswith(".toml") else None
+
+
 def parse(text: str, source: str) -> Scenario:
     """A scenario from TOML; ``source`` is for the message of a ScenarioError."""
     try:

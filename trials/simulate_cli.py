@@ -26,7 +26,7 @@ from trials.capacity import (
     summaries,
 )
 from trials.record import TrialRun
-from trials.scenario import PRIORITIES, Scenario, ScenarioError, load
+from trials.scenario import PRIORITIES, Scenario, ScenarioError, beside, load
 from trials.serving import Outcome, Resources
 from trials.simulate import left_out
 from trials.simulated import write
@@ -95,7 +95,10 @@ def _simulate(options: argparse.Namespace) -> int:
     if options.hospitals:
         outcomes = [simulate_region(scenario, service, resources, _region(options, YEAR_DAYS), seed=scenario.seed)]
     else:
-        outcomes = repeat(scenario, service, resources, days=options.days or 10, accelerate=options.accelerate)
+        outcomes = repeat(
+            scenario, service, resources, days=options.days or 10, accelerate=options.accelerate,
+            beside=beside(options.scenario),
+        )  # fmt: skip
     found, took_s = summaries(outcomes), time.monotonic() - began
     facts = {
         "scenario": scenario.name, "workers": options.workers, "gpus": options.gpus, "service": service.measured_on,
@@ -138,7 +141,7 @@ def _plan(options: argparse.Namespace) -> int:
         resources = Resources(workers=workers, gpus=gpus, speedup=options.gpu_speedup)
         if options.hospitals:
             return simulate_region(scenario, service, resources, _region(options, days), seed=seed)
-        return _days(scenario, service, resources, days, seed, options.accelerate)
+        return _days(scenario, service, resources, days, seed, options)
 
     found, tried = plan(run, objective, least=1, most=options.max, replications=5)
     if options.json:
@@ -166,11 +169,13 @@ def _tried(each: Tried, name: str) -> str:
 
 
 def _days(
-    scenario: Scenario, service: times.Service, resources: Resources, days: int, seed: int, accelerate: float
+    scenario: Scenario, service: times.Service, resources: Resources, days: int, seed: int, options: argparse.Namespace
 ) -> Outcome:
     """So many days as one outcome."""
     fresh = scenario.model_copy(update={"seed": scenario.seed + 1000 * (seed + 1)})
-    outcomes = repeat(fresh, service, resources, days=days, accelerate=accelerate)
+    outcomes = repeat(
+        fresh, service, resources, days=days, accelerate=options.accelerate, beside=beside(options.scenario)
+    )
     return Outcome(
         served=[each for outcome in outcomes for each in outcome.served],
         busy=sum(outcome.busy for outcome in outcomes) / len(outcomes),

@@ -46,13 +46,18 @@ class PlannedStudy:
 
 
 def plan(scenario: Scenario, *, beside: Path | None = None) -> tuple[PlannedStudy, ...]:
-    """The live studies of a scenario in their order; ``beside`` is the folder of a replayed CSV."""
+    """The live studies of a scenario in their order; ``beside`` is the folder of a replayed CSV (None: the shipped)."""
     arrivals = scenario.arrivals
     if arrivals.kind == "replay":
-        rows = _replayed((beside or Path()) / arrivals.csv, scenario)
+        rows = _replayed((beside or SHIPPED_BESIDE) / arrivals.csv, scenario)
     else:
         rows = [(at_s, "", "") for at_s in _poisson(scenario)]
     return tuple(_study(scenario, number, *row) for number, row in enumerate(rows))
+
+
+def seed_of(scenario: Scenario, number: int) -> str:
+    """Where everything about a study is drawn from."""
+    return f"{scenario.name}|{scenario.seed}|{number}"
 
 
 def _poisson(scenario: Scenario) -> Iterator[float]:
@@ -99,7 +104,7 @@ def _right_columns(path: Path, given: Sequence[str]) -> None:
 
 
 def _study(scenario: Scenario, number: int, at_s: float, case_name: str, priority: str) -> PlannedStudy:
-    seed = f"{scenario.name}|{scenario.seed}|{number}"
+    seed = seed_of(scenario, number)
 
     def dice(purpose: str) -> random.Random:
         return random.Random(f"{seed}|{purpose}")  # noqa: S311 - a simulation

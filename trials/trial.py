@@ -12,7 +12,7 @@ from trials import faults, timeline
 from trials.hospital import ArmOutcome, Options, Say, run_arm
 from trials.record import TrialRun
 from trials.scans import Imaging
-from trials.scenario import SHIPPED, Scenario
+from trials.scenario import Scenario
 from trials.sources import Sources
 from trials.watch import machine
 
@@ -22,10 +22,10 @@ def run_trial(
 ) -> TrialRun:
     """Run every arm and write the record into ``options.folder``; raises BoxError, ScenarioError.
 
-    ``data``: folder of the ``data:`` sources; ``beside``: folder of a scenario's CSV.
+    ``data``: folder of the ``data:`` sources; ``beside``: folder of a scenario's CSV (None: of the shipped ones).
     """
     faults.check(scenario)
-    planned = timeline.plan(scenario, beside=beside or Path(str(SHIPPED)))
+    planned = timeline.plan(scenario, beside=beside)
     imaging = Imaging(scenario=scenario, sources=Sources(data=data))
     say(f"{scenario.title}: {len(planned)} studies in {scenario.duration_s / 3600:g} h; reading the volumes ...")
     told = imaging.told()
@@ -59,7 +59,3 @@ def run_trial(
     )
     run.write(options.folder)
     return run
-
-
-def _versions() -> dict[str, str]:
-    return {"system": platform.platform(), "med_ai": metadata.version("med-ai")}

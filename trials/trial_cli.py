@@ -20,7 +20,7 @@ from trials.box import BoxError, Teller
 from trials.hospital import Options
 from trials.record import ARMS, WITH_AI, TrialRun
 from trials.report import write_report
-from trials.scenario import Scenario, ScenarioError, load, shipped
+from trials.scenario import Scenario, ScenarioError, beside, load, shipped
 from trials.trial import run_trial
 
 EXAMPLES = """\
@@ -145,8 +145,7 @@ def _run_one(name: str, arms: Sequence[str], options: argparse.Namespace, out: P
     asked = Options(
         folder=out.absolute(), accelerate=options.accelerate or scenario.accelerate, keep_site=options.keep_site
     )
-    beside = Path(name).expanduser().parent if name.endswith(".toml") else None
-    run = run_trial(scenario, arms, asked, data=options.data, beside=beside, say=teller.say)
+    run = run_trial(scenario, arms, asked, data=options.data, beside=beside(name), say=teller.say)
     teller.say("writing the report ...")
     write_report(out)
     outcome = told(run, out)

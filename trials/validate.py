@@ -6,15 +6,17 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trials import queueing, timeline
 from trials.capacity import Spread, spread
+from trials.readers import plans
 from trials.record import WITH_AI, StudyRow, TrialRun
 from trials.scenario import PRIORITIES
 from trials.service import WORKERS_LOST, Steps, measure, own_steps
 from trials.serving import Outage, Outcome, Ready, Resources, serve
 from trials.simulate import left_out, percentile, simulate
+from trials.timeline import PlannedStudy
 
 TOLERANCE = 0.15
 REPLICATIONS = 20
@@ -62,7 +64,7 @@ class Closed:
 def against_run(run: TrialRun) -> list[Compared]:
     """The arm with AI, and the same arrivals simulated with the times measured in it."""
     service, resources = measure(run), Resources(workers=run.scenario.system.workers)
-    planned = timeline.plan(run.scenario, beside=timeline.SHIPPED_BESIDE)
+    planned = planned_of(run)
     outcomes = [
         simulate(run.scenario, planned, service, resources, accelerate=run.accelerate, seed=f"validate {number}")
         for number in range(REPLICATIONS)
@@ -75,6 +77,15 @@ def against_run(run: TrialRun) -> list[Compared]:
             if real:
                 found.append(_compared(name, share, real, outcomes))
     return found
+
+
+def planned_of(run: TrialRun) -> list[PlannedStudy]:
+    """The plan out of the record, so that it needs neither the scenario's CSV nor this release's dice."""
+    rows = sorted(run.of(WITH_AI), key=lambda row: row.number)
+    return [
+        replace(study, at_s=row.scheduled_s * run.accelerate, seed=timeline.seed_of(run.scenario, row.number))
+        for study, row in zip(plans(rows), rows, strict=True)
+    ]
 
 
 def replayed(run: TrialRun) -> list[Compared]:

@@ -14,7 +14,7 @@ from trial_cases import WITHOUT_AI, scenario, trial
 from trials import capacity, service, timeline, validate
 from trials.capacity import Objective, Region, Spread, parse_objective, plan, spread
 from trials.record import FaultRow, StudyRow
-from trials.scenario import Fault, ScenarioError, System
+from trials.scenario import Fault, Habits, ScenarioError, System
 from trials.serving import Outcome, Resources, Served
 from trials.simulate import left_out, percentile, scanned, simulate
 from trials.simulated import write
@@ -228,6 +228,20 @@ def test_the_run_that_it_was_measured_on_is_compared_pair_by_pair(monkeypatch: p
     found = validate.against_run(trial())
     assert [each.what for each in found][-2:] == ["all, p50", "all, p95"]
     assert all(each.real > 2 for each in found)
+
+
+def test_the_plan_is_told_by_the_record_alone() -> None:
+    listed = scenario(habits=Habits(localizer=0.5, late_slices=0.2))
+    planned = timeline.plan(listed)
+    made = trial(studies=len(planned))
+    rows = tuple(
+        replace(row, case=study.case, priority=study.priority, positive=study.positive, flagged=study.flagged,
+                habits=" ".join(study.habits), scheduled_s=study.at_s / 60, reading_hospital_s=study.reading_s)
+        for row, study in zip(made.studies, planned, strict=True)
+    )  # fmt: skip
+    found = validate.planned_of(replace(made, scenario=listed, studies=rows[::-1]))
+    assert [replace(study, at_s=0.0) for study in found] == [replace(study, at_s=0.0) for study in planned]
+    assert [study.at_s for study in found] == pytest.approx([study.at_s for study in planned])
 
 
 def test_a_run_is_played_again_with_its_own_times_and_another_run_is_not_taken_for_it() -> None:

@@ -98,6 +98,18 @@ def test_a_simulation_is_printed_and_is_json(capsys: pytest.CaptureFixture[str])
     assert "priority" in capsys.readouterr().out
 
 
+def test_a_list_of_ones_own_is_simulated_and_planned_from_its_own_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = SCENARIO.replace('kind = "constant"\nper_hour = 40.0', 'kind = "replay"\ncsv = "mine.csv"')
+    (tmp_path / "mine.toml").write_text(listed)
+    (tmp_path / "mine.csv").write_text("at_s,case\n" + "".join(f"{100 * number},chest-ct\n" for number in range(30)))
+    own = str(tmp_path / "mine.toml")
+    assert called("simulate", own, "--days", "2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["studies_read"] == 60
+    assert called("plan", own, "--objective", "p95=60s", "--days", "1", "--json", "--max", "2") == 0
+
+
 def test_a_plan_is_found_or_not_and_the_exit_code_says_which(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("plan", "quiet-night", "--days", "1", "--json", "--max", "4")
     assert called(*arguments, "--objective", "p95=60s") == 0
