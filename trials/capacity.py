@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ T95 = (
 """Student's t, two-sided 95 %, for 1 to 30 degrees of freedom."""
 YEAR_DAYS = 365
 DAY_S = 86_400.0
+_OBJECTIVE = re.compile(r"p(\d+(?:\.\d+)?)=(\d+(?:\.\d+)?)([smh]?)")
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -66,8 +69,8 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """As in ``p95``."""
-        return f"p{round(self.share * 100):d}"
+        """As in ``p95`` or ``p99.9``."""
+        return f"p{100 * self.share:.6g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +174,7 @@ def plan(run: Run, objective: Objective, *, least: int, most: int, replications:
     """The smallest number of workers from ``least`` to ``most`` that keeps an objective, and all that were tried.
 
     It is kept where the upper end of the interval is: nobody wants to miss it every other year. None: not by ``most``.
+    Raises ScenarioError where no study came that could tell.
     """
     tried: dict[int, Tried] = {}
 
@@ -178,9 +182,12 @@ def plan(run: Run, objective: Objective, *, least: int, most: int, replications:
         if workers not in tried:
             outcomes = [run(workers, seed) for seed in range(replications)]
             found = spread([_figure(outcome, objective) for outcome in outcomes])
+            if math.isnan(found.value):
+                which = f"{objective.priority} study" if objective.priority else "study"
+                raise ScenarioError(f"no {which} came in {replications} replications: ask for more days")
             worst = found.high if found.high is not None else found.value
             busy = sum(outcome.busy for outcome in outcomes) / len(outcomes)
-            kept = not math.isnan(worst) and worst <= objective.limit_s
+            kept = worst <= objective.limit_s
             tried[workers] = Tried(workers=workers, found=found, busy=busy, keeps=kept)
         return tried[workers].keeps
 
@@ -208,13 +215,8 @@ def _figure(outcome: Outcome, objective: Objective) -> float:
 
 def parse_objective(text: str, priority: str) -> Objective:
     """``p95=300s``, ``p99=5m``; raises ScenarioError."""
-    name, _, limit = text.partition("=")
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    try:
-        share = float(name.removeprefix("p")) / 100
-        limit_s = float(limit.rstrip("smh")) * units[limit[-1:] if limit[-1:] in units else "s"]
-    except ValueError as error:
-        raise ScenarioError(f"--objective {text!r}: write a percentile and a limit, as in p95=300s") from error
-    if not (name.startswith("p") and 0 < share < 1 and limit_s > 0):
-        raise ScenarioError(f"--objective {text!r}: write a percentile and a limit, as in p95=300s")
+    found = _OBJECTIVE.fullmatch(text.strip())
+    share, limit_s = (float(found[1]) / 100, float(found[2]) * _UNITS_S[found[3]]) if found else (0.0, 0.0)
+    if not (0 < share < 1 and limit_s > 0):
+        raise ScenarioError(f"--objective {text!r}: write a percentile and a limit, as in p95=300s, 5m or 1h")
     return Objective(share=share, limit_s=limit_s, priority=priority)

@@ -170,25 +170,31 @@ class TrialRun:
 
     @classmethod
     def read(cls, folder: Path) -> TrialRun:
-        """What ``write`` wrote; raises ScenarioError where the folder holds no trial."""
+        """What ``write`` wrote; raises ScenarioError where the folder holds no trial, or one that can't be read."""
         try:
             rest = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
         except OSError as error:
             raise ScenarioError(
                 f"{folder} holds no trial: make one with 'medai trial run SCENARIO --out DIR'"
             ) from error
-        return cls(
-            scenario=Scenario.model_validate(rest["scenario"]),
-            accelerate=rest["accelerate"],
-            began=rest["began"],
-            arms=tuple(rest["arms"]),
-            length_s=rest["length_s"],
-            machine=rest["machine"],
-            studies=_read(folder / "studies.parquet", StudyRow),
-            events=_read(folder / "events.parquet", EventRow),
-            samples=_read(folder / "samples.parquet", SampleRow),
-            faults=_read(folder / "faults.parquet", FaultRow),
-        )
+        except ValueError as error:
+            raise ScenarioError(f"{folder}/trial.json is damaged ({error})") from error
+        try:
+            return cls(
+                scenario=Scenario.model_validate(rest["scenario"]),
+                accelerate=rest["accelerate"],
+                began=rest["began"],
+                arms=tuple(rest["arms"]),
+                length_s=rest["length_s"],
+                machine=rest["machine"],
+                studies=_read(folder / "studies.parquet", StudyRow),
+                events=_read(folder / "events.parquet", EventRow),
+                samples=_read(folder / "samples.parquet", SampleRow),
+                faults=_read(folder / "faults.parquet", FaultRow),
+            )
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            text = f"{folder} holds a trial that is damaged, or of another release ({type(error).__name__}: {error})"
+            raise ScenarioError(text) from error
 
     def of(self, arm: str) -> tuple[StudyRow, ...]:
         """The live studies of an arm."""

@@ -14,8 +14,9 @@ import statistics
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trials.record import WITH_AI, StudyRow, TrialRun
 from trials.scenario import ScenarioError
@@ -37,7 +38,7 @@ RESTART_S = 5.0
 class Steps(BaseModel):
     """One reading, seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     before_s: float
     """Fetched and prepared."""
     inference_s: float
@@ -55,13 +56,13 @@ class Steps(BaseModel):
 class Service(BaseModel):
     """Everything that was measured. Lists are values to draw from."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     measured_on: str
     """Scenario, date, cores, models."""
     quiet_s: float
-    completeness_s: tuple[float, ...]
+    completeness_s: tuple[float, ...] = Field(min_length=1)
     """From the end of the quiet period until the study was called complete."""
-    dispatch_s: tuple[float, ...]
+    dispatch_s: tuple[float, ...] = Field(min_length=1)
     """From complete to started where a worker was free."""
     turnover_s: float
     """Between two readings of a worker that has more to do."""
@@ -70,9 +71,9 @@ class Service(BaseModel):
     setup_s: float
     restart_s: float = RESTART_S
     """From the end of an outage of the workers until one reads again."""
-    images: dict[str, tuple[int, ...]] = {}
+    images: dict[str, Annotated[tuple[int, ...], Field(min_length=1)]] = {}
     """Case -> images of its studies, to draw from."""
-    cases: dict[str, tuple[Steps, ...]]
+    cases: dict[str, Annotated[tuple[Steps, ...], Field(min_length=1)]] = Field(min_length=1)
 
     def steps(self, case: str) -> tuple[Steps, ...]:
         """The readings of a case; of all cases where this one was not measured."""
@@ -138,7 +139,9 @@ def load(source: str) -> Service:
         text = f"{source}: no service times: give the folder of a trial, a file, or one of {', '.join(names)}"
         raise ScenarioError(text) from error
     except ValidationError as error:
-        raise ScenarioError(f"{source}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise ScenarioError(f"{source}: {where}: {first['msg']}") from error
 
 
 def write(service: Service, path: Path) -> None:

@@ -81,7 +81,13 @@ def _common(made: argparse.ArgumentParser) -> None:
     add("scenario", help="a shipped scenario or a .toml file")
     add("--service", default=times.DEFAULT, metavar="WHAT",
         help="service times: the folder of a run, a file, 'light' or 'shipped' (default light)")  # fmt: skip
-    add("--gpus", type=int, default=0, metavar="M", help="GPUs that the workers share (default 0: inference by CPU)")
+    add(
+        "--gpus",
+        type=_none_or_more,
+        default=0,
+        metavar="M",
+        help="GPUs that the workers share (default 0: inference by CPU)",
+    )
     add("--gpu-speedup", type=_factor, default=10.0, metavar="X",
         help="how much faster a GPU infers than what was measured (default 10: an assumption)")  # fmt: skip
     add("--accelerate", type=_factor, default=1.0, metavar="X", help="as in a run (default 1: a hospital's own pace)")
@@ -192,6 +198,8 @@ def _region(options: argparse.Namespace, days: int) -> Region:
 
 def _validate(options: argparse.Namespace) -> int:
     run = TrialRun.read(options.folder)
+    if options.write:
+        _marked(options.write)  # before the minutes that the rest takes
     real, theory = checks.against_run(run), checks.against_theory()
     replay = checks.replayed(run)
     text = checks.markdown(run, real, theory, replay)
@@ -210,12 +218,21 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _put(path: Path, text: str) -> None:
-    whole = path.read_text(encoding="utf-8")
+    before, after = _marked(path)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _marked(path: Path) -> tuple[str, str]:
+    """What stands before and after the marks of a file; raises ScenarioError."""
+    try:
+        whole = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScenarioError(f"{path} can't be read: {error.strerror}") from error
     before, begin, rest = whole.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ScenarioError(f"{path} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+    return before, after
 
 
 def _service(options: argparse.Namespace) -> int:
@@ -236,6 +253,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be 1 or more")
+    return value
+
+
+def _none_or_more(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must be 0 or more")
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -124,6 +125,8 @@ def _add_summary(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     names = shipped() if options.scenario == "all" else (options.scenario,)
     arms = _arms(options.arms)
+    if options.out.exists() and not options.out.is_dir():
+        raise ScenarioError(f"{options.out} is a file: name a new folder")
     if options.out.exists() and any(options.out.iterdir()):
         raise ScenarioError(f"{options.out} is not empty: name a new folder, so that no two trials are mixed")
     done: list[dict[str, Any]] = []
@@ -215,8 +218,8 @@ def _faults(options: argparse.Namespace) -> int:
 
 def _positive(text: str) -> float:
     value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be more than 0")
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError("must be more than 0, and finite")
     return value
 
 

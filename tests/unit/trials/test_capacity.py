@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from itertools import pairwise
@@ -87,6 +88,25 @@ def test_service_times_ship(name: str) -> None:
     found = service.load(name)
     assert {"chest-ct", "head-mr"} == set(found.cases)
     assert min(len(steps) for steps in found.cases.values()) >= 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("completeness_s", [], "completeness_s"),
+        ("dispatch_s", [], "dispatch_s"),
+        ("cases", {}, "cases"),
+        ("cases", {"chest-ct": []}, "cases.chest-ct"),
+        ("quiet_s", "two", "quiet_s"),
+    ],
+)
+def test_a_file_of_service_times_with_nothing_to_draw_from_is_told(
+    tmp_path: Path, key: str, value: object, complaint: str
+) -> None:
+    good = service.load("light").model_dump(mode="json")
+    (tmp_path / "mine.json").write_text(json.dumps({**good, key: value}))
+    with pytest.raises(ScenarioError, match=f"mine.json: {complaint}: "):
+        service.load(str(tmp_path / "mine.json"))
 
 
 def test_a_name_that_is_none_lists_those_there_are() -> None:
@@ -186,16 +206,47 @@ def test_a_promise_that_nobody_can_keep_is_told() -> None:
     assert max(each.workers for each in tried) == 20
 
 
+def test_a_promise_to_nobody_is_told() -> None:
+    def run(_workers: int, _seed: int) -> Outcome:
+        return Outcome(served=[Served(0.0, 2, 0.0, 5.0)], busy=0.5, length_s=1.0, longest_queue=0)
+
+    with pytest.raises(ScenarioError, match="no stat study came in 2 replications: ask for more days"):
+        plan(run, Objective(share=0.95, limit_s=300.0, priority="stat"), least=1, most=20, replications=2)
+
+
 @pytest.mark.parametrize(
     ("text", "share", "limit_s"),
-    [("p95=300s", 0.95, 300.0), ("p99=5m", 0.99, 300.0), ("p50=1h", 0.5, 3600.0), ("p90=12", 0.9, 12.0)],
+    [
+        ("p95=300s", 0.95, 300.0),
+        ("p99=5m", 0.99, 300.0),
+        ("p50=1h", 0.5, 3600.0),
+        ("p90=12", 0.9, 12.0),
+        ("p99.9=2.5h", 0.999, 9000.0),
+    ],
 )
 def test_an_objective_is_a_percentile_and_a_limit(text: str, share: float, limit_s: float) -> None:
     found = parse_objective(text, "")
     assert (found.share, found.limit_s) == (pytest.approx(share), limit_s)
+    assert found.name == text.split("=")[0]
 
 
-@pytest.mark.parametrize("text", ["fast", "95=300s", "p0=1s", "p100=1s", "p95=0s", "p95=soon", "p95"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fast",
+        "95=300s",
+        "p0=1s",
+        "p100=1s",
+        "p95=0s",
+        "p95=soon",
+        "p95",
+        "p95=300ms",
+        "p95=3hm",
+        "p95=inf",
+        "pnan=3s",
+        "p95=-1s",
+    ],
+)
 def test_what_is_no_objective_is_told_with_an_example(text: str) -> None:
     with pytest.raises(ScenarioError, match="as in p95=300s"):
         parse_objective(text, "")

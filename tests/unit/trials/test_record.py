@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from trial_cases import WITH_AI, WITHOUT_AI, trial
 
@@ -29,6 +31,33 @@ def test_a_trial_in_which_nothing_happened_is_a_record_too(tmp_path: Path) -> No
 
 def test_a_folder_without_a_trial_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="holds no trial: make one with 'medai trial run"):
+        TrialRun.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "complaint"),
+    [
+        ("trial.json", "{", "trial.json is damaged"),
+        ("trial.json", "[]", "damaged, or of another release"),
+        ("trial.json", '{"scenario": {"name": "x"}}', "damaged, or of another release"),
+        ("studies.parquet", "x", "damaged, or of another release"),
+        ("samples.parquet", None, "damaged, or of another release"),
+    ],
+)
+def test_a_damaged_record_is_told(tmp_path: Path, file: str, text: str | None, complaint: str) -> None:
+    trial().write(tmp_path)
+    (tmp_path / file).unlink()
+    if text is not None:
+        (tmp_path / file).write_text(text)
+    with pytest.raises(ScenarioError, match=complaint):
+        TrialRun.read(tmp_path)
+
+
+def test_a_record_with_a_column_of_another_release_is_told(tmp_path: Path) -> None:
+    trial().write(tmp_path)
+    table = pq.read_table(tmp_path / "faults.parquet")
+    pq.write_table(table.append_column("weather", pa.array(["fine"] * len(table))), tmp_path / "faults.parquet")
+    with pytest.raises(ScenarioError, match=r"of another release \(TypeError.*weather"):
         TrialRun.read(tmp_path)
 
 

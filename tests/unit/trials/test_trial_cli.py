@@ -45,11 +45,34 @@ def test_scenarios_and_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> 
     [
         (["run", "mondays", "--out", "{new}"], "no scenario is named 'mondays'"),
         (["run", "quiet-night", "--out", "{full}"], "is not empty"),
+        (["run", "quiet-night", "--out", "{bad}"], "is a file: name a new folder"),
+        (["run", "monday-morning.toml", "--out", "{new}"], "monday-morning.toml can't be read"),
+        (["run", "{bad}", "--out", "{new}", "--short"], "no fault is named 'flood'"),
+        (["show", "{bad}.toml"], "can't be read"),
         (["run", "quiet-night", "--out", "{new}", "--arms", "with-ai,both"], "name with-ai or without-ai"),
         (["run", "quiet-night", "--out", "{new}", "--arms", ""], "name with-ai or without-ai"),
         (["run", "{bad}", "--out", "{new}"], "no fault is named 'flood'"),
         (["report", "{new}"], "holds no trial"),
         (["validate", "{new}"], "holds no trial"),
+        (["validate", "{run}", "--write", "{new}"], "can't be read"),
+        (["validate", "{run}", "--write", "{bad}"], "has no <!-- validation:begin -->"),
+        (["summary", "{run}", "{new}"], "holds no trial"),
+        (["service", "{new}"], "holds no trial"),
+        (
+            [
+                "plan",
+                "quiet-night",
+                "--days",
+                "1",
+                "--objective",
+                "p95=1s",
+                "--priority",
+                "urgent",
+                "--service",
+                "{bad}",
+            ],
+            "no service times",
+        ),
         (["simulate", "quiet-night", "--service", "heavy"], "no service times"),
         (["simulate", "quiet-night", "--hospitals", "3"], "--hospitals needs --studies-per-year"),
         (["plan", "quiet-night", "--objective", "soon"], "as in p95=300s"),
@@ -61,7 +84,8 @@ def test_a_mistake_is_told_and_nothing_is_started(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("")
     (tmp_path / "bad.toml").write_text(SCENARIO + '[[faults]]\nname = "flood"\nat_s = 1\n')
-    places = {"new": str(tmp_path / "new"), "full": str(tmp_path / "full"), "bad": str(tmp_path / "bad.toml")}
+    trial().write(tmp_path / "run")
+    places = {name: str(tmp_path / name) for name in ("new", "full", "run")} | {"bad": str(tmp_path / "bad.toml")}
     assert called(*[each.format(**places) for each in arguments]) == 2
     assert complaint in capsys.readouterr().err
 
@@ -72,7 +96,11 @@ def test_an_error_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("arguments", [["simulate", "x", "--workers", "0"], ["plan", "x", "--objective", "p9=1", "--max", "-1"],
-                                       ["run", "x", "--out", "y", "--accelerate", "0"], ["fly"], []])  # fmt: skip
+                                       ["run", "x", "--out", "y", "--accelerate", "0"], ["run", "x", "--out", "y", "--accelerate", "inf"],
+                                       ["run", "x", "--out", "y", "--accelerate", "nan"], ["run", "x"],
+                                       ["simulate", "x", "--gpus", "-1"], ["simulate", "x", "--days", "0"],
+                                       ["plan", "x"], ["plan", "x", "--objective", "p9=1", "--priority", "soon"],
+                                       ["summary"], ["fly"], []])  # fmt: skip
 def test_numbers_that_mean_nothing_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         called(*arguments)
