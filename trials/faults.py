@@ -78,6 +78,8 @@ def check(scenario: Scenario) -> None:
             raise ScenarioError(f"{scenario.name}: no fault is named {fault.name!r}: see 'medai trial faults'")
         if known[fault.name].end and not fault.for_s:
             raise ScenarioError(f"{scenario.name}: {fault.name} needs for_s, how long it lasts")
+        if fault.for_s and not known[fault.name].end:
+            raise ScenarioError(f"{scenario.name}: {fault.name} has no duration (it mends itself): leave out for_s")
         if fault.at_s >= scenario.duration_s:
             raise ScenarioError(f"{scenario.name}: {fault.name} at {fault.at_s:g} s comes after the trial's end")
 
@@ -85,18 +87,24 @@ def check(scenario: Scenario) -> None:
 def processes(site: Path, part: str) -> list[int]:
     """Process ids of a part with its children, by supervisord's children; raises BoxError where there is none."""
     mark = PROGRAMS[part]
-    daemon = int((site / "supervisord.pid").read_text())
+    daemon = _daemon(site)
     found = [pid for pid in _children(daemon) if mark in _command(pid)]
     if not found:
         raise BoxError(f"{part} does not run")
     return [each for pid in found for each in (pid, *_descendants(pid))]
 
 
+def _daemon(site: Path) -> int:
+    try:
+        return int((site / "supervisord.pid").read_text())
+    except (OSError, ValueError) as error:
+        raise BoxError(f"the site in {site.name} does not run: no process id in its supervisord.pid") from error
+
+
 def _signal(part: str, which: signal.Signals, box: Box) -> None:
     pids = processes(box.folder, part)
     if which == signal.SIGTERM:  # its children are its own matter
-        daemon = int((box.folder / "supervisord.pid").read_text())
-        pids = [pid for pid in pids if pid in _children(daemon)]
+        pids = [pid for pid in pids if pid in _children(_daemon(box.folder))]
     for pid in pids:
         try:
             os.kill(pid, which)
@@ -118,10 +126,14 @@ def _behave(box: Box) -> None:
 
 def _flush(box: Box) -> None:
     port = int(str(box.facts["redis"]["url"]).rsplit(":", 1)[1].split("/")[0])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(b"FLUSHALL\r\n")
-        if not connection.recv(64).startswith(b"+OK"):
-            raise BoxError("Redis did not empty itself")
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            answer = connection.recv(64)
+    except OSError as error:  # away for the fault before this one
+        raise BoxError(f"Redis can't be asked to empty itself: {error}") from error
+    if not answer.startswith(b"+OK"):
+        raise BoxError("Redis did not empty itself")
 
 
 def _lose_redis(box: Box) -> None:

@@ -89,7 +89,7 @@ def measure(run: TrialRun) -> Service:
     """The service times of a run's arm with AI. Raises ScenarioError where it has too few readings."""
     if WITH_AI not in run.arms:
         raise ScenarioError("this trial has no arm with AI: there are no service times in it")
-    rows = [row for row in run.of(WITH_AI) if row.jobs and not math.isnan(row.result_s)]
+    rows = [row for row in run.of(WITH_AI) if row.jobs and _has_every_stamp(row)]
     if len(rows) < FEW:
         raise ScenarioError(f"this trial has {len(rows)} readings; at least {FEW} are needed")
     quiet_s = run.scenario.system.quiet_s
@@ -152,6 +152,12 @@ def write(service: Service, path: Path) -> None:
 
 def _span(since_s: float, until_s: float) -> float:
     return round(max(0.0, until_s - since_s), 4)
+
+
+def _has_every_stamp(row: StudyRow) -> bool:
+    """A stamp that is missing would count as a step that took no time."""
+    steps = (row.last_image_s, row.complete_s, row.started_s, row.prepared_s, row.inferred_s, row.stored_s)
+    return not any(map(math.isnan, (*steps, row.result_s)))
 
 
 def _in_a_fault(run: TrialRun, row: StudyRow) -> bool:

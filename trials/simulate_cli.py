@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trials import faults
 from trials import service as times
 from trials import validate as checks
 from trials.capacity import (
@@ -96,7 +97,7 @@ def _common(made: argparse.ArgumentParser) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    scenario, service, began = load(options.scenario), times.load(options.service), time.monotonic()
+    scenario, service, began = _checked(options.scenario), times.load(options.service), time.monotonic()
     resources = Resources(workers=options.workers, gpus=options.gpus, speedup=options.gpu_speedup)
     if options.hospitals:
         outcomes = [simulate_region(scenario, service, resources, _region(options, YEAR_DAYS), seed=scenario.seed)]
@@ -126,6 +127,12 @@ def _simulate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _checked(name: str) -> Scenario:
+    scenario = load(name)
+    faults.check(scenario)
+    return scenario
+
+
 def _summary_table(found: list[Summary]) -> str:
     lines = [f"{'priority':10}{'studies':>10}{'p50, s':>10}{'p95, s':>10}{'p99, s':>10}   95 % CI of p95"]
     for each in found:
@@ -137,7 +144,7 @@ def _summary_table(found: list[Summary]) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    scenario, service = load(options.scenario), times.load(options.service)
+    scenario, service = _checked(options.scenario), times.load(options.service)
     objective = parse_objective(options.objective, options.priority)
     days = options.days or (28 if options.hospitals else 5)
 

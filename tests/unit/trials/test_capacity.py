@@ -35,6 +35,15 @@ def test_what_was_read_while_something_was_broken_is_no_service_time() -> None:
     assert len(calm.cases["chest-ct"]) < len(whole.cases["chest-ct"])
 
 
+def test_a_reading_that_lacks_a_stamp_is_no_service_time() -> None:
+    whole = replace(trial(), faults=())
+    first = next(row for row in whole.studies if row.jobs)
+    lacking = tuple(replace(row, inferred_s=math.nan) if row is first else row for row in whole.studies)
+    found = service.measure(replace(whole, studies=lacking)).cases["chest-ct"]
+    assert len(found) == len(service.measure(whole).cases["chest-ct"]) - 1
+    assert min(steps.inference_s for steps in found) > 0
+
+
 def read_at(number: int, enqueued_s: float, started_s: float, stored_s: float) -> StudyRow:
     row = next(row for row in trial().studies if row.jobs)
     return replace(row, number=number, last_image_s=enqueued_s - 2.1, complete_s=enqueued_s - 0.1,

@@ -92,6 +92,7 @@ def test_birth_dates_are_dates() -> None:
         (Fault(name="flood", at_s=1), "no fault is named 'flood'"),
         (Fault(name="ris-away", at_s=1), "ris-away needs for_s"),
         (Fault(name="workers-killed", at_s=1e6), "comes after the trial's end"),
+        (Fault(name="workers-killed", at_s=1, for_s=60), "workers-killed has no duration"),
     ],
 )
 def test_a_fault_that_cannot_be_played_is_told_before_the_trial(fault: Fault, complaint: str) -> None:

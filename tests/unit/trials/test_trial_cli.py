@@ -74,6 +74,8 @@ def test_scenarios_and_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> 
             "no service times",
         ),
         (["simulate", "quiet-night", "--service", "heavy"], "no service times"),
+        (["simulate", "{bad}"], "no fault is named 'flood'"),
+        (["plan", "{bad}", "--objective", "p95=60s"], "no fault is named 'flood'"),
         (["simulate", "quiet-night", "--hospitals", "3"], "--hospitals needs --studies-per-year"),
         (["plan", "quiet-night", "--objective", "soon"], "as in p95=300s"),
     ],
