@@ -1,5 +1,6 @@
 """Real volumes as templates, from which studies are made that no two are the same: fresh identity and UIDs, one Frame
-of Reference for all series of a study, the anatomy moved a little within the image and the couch along the body.
+of Reference for all series of a study, the anatomy moved a little within the image, the couch along the body, and a
+grain of its own in each image.
 
 A template is decoded once and kept in memory; a study of 40 slices is made in a tenth of a second. What the headers of
 the original say stays, but for identity, times and what the changes make untrue. Next: sources.py, scans.py.
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -172,7 +174,7 @@ class _Maker:
         made.StudyID = request.requested_procedure_id[:16]
         made.SeriesNumber, made.InstanceNumber = number, place + 1
         self._told(made, name)
-        self._moved(made, index)
+        self._moved(made, index, f"{request.seed}|{name}|{place}")
         return made
 
     def _timed(self, made: Dataset, moment: datetime) -> None:
@@ -210,14 +212,15 @@ class _Maker:
         if request.procedure:
             made.StudyDescription = request.procedure
 
-    def _moved(self, made: Dataset, index: int) -> None:
-        """The pixels, shifted, in the transfer syntax of this study; the position along the body."""
+    def _moved(self, made: Dataset, index: int, seed: str) -> None:
+        """The pixels, shifted and grained, in the transfer syntax of this study; the position along the body."""
         if "ImagePositionPatient" in made:
             x, y, z = (float(value) for value in made.ImagePositionPatient)
             made.ImagePositionPatient = [x, y, round(z + self._couch_mm, 4)]
         if "SliceLocation" in made:
             made.SliceLocation = round(float(made.SliceLocation) + self._couch_mm * _upward(made), 4)
         pixels = shifted(self._template.pixels[index], self._rows, self._columns)
+        pixels = grained(pixels, seed, padding=made.get("PixelPaddingValue"))
         made.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
         made["PixelData"].VR = "OB" if int(made.BitsAllocated) == 8 else "OW"
         made.file_meta = FileMetaDataset()
@@ -237,6 +240,22 @@ def shifted(image: np.ndarray[Any, Any], rows: int, columns: int) -> np.ndarray[
     padded = np.pad(image, size, mode="edge")
     height, width = image.shape
     return np.ascontiguousarray(padded[size - rows : size - rows + height, size - columns : size - columns + width])
+
+
+def grained(image: np.ndarray[Any, Any], seed: str, *, padding: int | None) -> np.ndarray[Any, Any]:
+    """A slice whose values are each moved by -1, 0 or 1 stored value, as the noise of another acquisition would.
+
+    There are few shifts; by its grain no image is another's. The darkest and brightest values (air, what is saturated)
+    and ``padding`` stay, and no value leaves the range of the slice or becomes padding.
+    """
+    dice = np.random.default_rng(int.from_bytes(sha256(seed.encode()).digest()[:8]))
+    grain = dice.integers(-1, 2, image.shape, dtype=np.int8)
+    kept = (image <= image.min()) | (image >= image.max())
+    if padding is not None:
+        kept |= np.abs(image.astype(np.int64) - int(padding)) <= 1
+    grain[kept] = 0
+    made: np.ndarray[Any, Any] = (image + grain).astype(image.dtype)
+    return made
 
 
 def _ds(number: float) -> str:

@@ -20,7 +20,7 @@ from trials.scenario import Case, Habits, ScenarioError
 from trials.sources import Sources, from_folder, head, radiograph, stacked_ct
 from trials.study import Patient, derive
 from trials.timeline import plan
-from trials.volumes import SHIFT_PIXELS, Request, Template, age_years, make_study, shifted, thinned
+from trials.volumes import SHIFT_PIXELS, Request, Template, age_years, grained, make_study, shifted, thinned
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 CHEST = DATA / "ct_abdomen_CRLM"
@@ -61,12 +61,34 @@ def test_a_study_is_coherent_and_the_same_for_the_same_seed(templates: dict[str,
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "CR"])
 def test_no_two_studies_are_the_same_and_neither_is_the_original(templates: dict[str, Template], modality: str) -> None:
-    seen, originals = set(), {str(header.SOPInstanceUID) for header in templates[modality].headers}
-    for seed in ("a", "b", "c", "d"):
-        image = images(templates[modality], seed)[0]
-        assert image.SOPInstanceUID not in originals
-        seen.add((image.PixelData, str(image.get("ImagePositionPatient"))))
-    assert len(seen) == 4
+    one = templates[modality]
+    middle = len(one.headers) // 2
+    small = Template(one.modality, one.source, one.headers[middle : middle + 1], one.pixels[middle : middle + 1])
+    seen = {image.PixelData for number in range(80) for image in images(small, str(number), ("repeated_series",))}
+    assert len(seen) == 160, "more than there are shifts, and a repeated series is another acquisition"
+    originals = {str(header.SOPInstanceUID) for header in one.headers}
+    assert not originals & {str(image.SOPInstanceUID) for image in images(one)}
+
+
+@pytest.mark.parametrize(("kind", "padding"), [(np.int16, -2000), (np.uint16, None), (np.uint8, 0)])
+def test_a_grain_is_of_one_value_and_stays_within_the_slice(kind: type[np.generic], padding: int | None) -> None:
+    low, high = (-2000, 3071) if kind is np.int16 else (0, np.iinfo(kind).max)
+    image = np.random.default_rng(1).integers(low, high + 1, (64, 64)).astype(kind)
+    image[0, 0], image[0, 1], image[1] = low, high, low
+    made = grained(image, "s", padding=padding)
+    assert made.dtype == image.dtype
+    assert set(np.unique(made.astype(int) - image)) == {-1, 0, 1}
+    assert (made.min(), made.max()) == (low, high)
+    assert np.array_equal(made[1], image[1]), "air and padding stay"
+    if padding is not None:
+        assert np.array_equal(made == padding, image == padding), "and nothing else becomes padding"
+    assert np.array_equal(made, grained(image, "s", padding=padding))
+    assert not np.array_equal(made, grained(image, "t", padding=padding))
+
+
+def test_a_padding_value_within_the_range_stays_alone() -> None:
+    image = np.random.default_rng(1).integers(0, 10, (64, 64)).astype(np.uint16)
+    assert np.array_equal(grained(image, "s", padding=5) == 5, image == 5)
 
 
 def test_slices_stay_where_they_belong_to_each_other(templates: dict[str, Template]) -> None:
