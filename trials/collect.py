@@ -7,7 +7,7 @@ route or the archive more result objects than readings that were done. Next: hos
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,6 @@ STAMPS = {
     "result_s": "oru_acknowledged",
 }
 """Column -> the ledger's stamp. The first reading that was answered counts: what came late made a correction of it."""
-LIVE_JOBS = frozenset(("pending", "running", "delivering"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +63,6 @@ def ask(box: Box) -> Findings:
         ours = series["MainDicomTags"].get("Modality") in RESULT_MODALITIES
         (objects if ours else images)[uid] += len(series["Instances"])
     return Findings(jobs=jobs, results=results, objects=objects, images=images)
-
-
-def finished(uids: Iterable[str], found: Findings) -> set[str]:
-    """Studies of ``uids`` with a result at the RIS and no reading under way."""
-    return {
-        uid
-        for uid in uids
-        if found.results.get(uid) and not any(job["state"] in LIVE_JOBS for job in found.jobs.get(uid, ()))
-    }
 
 
 def judged(row: StudyRow, uid: str, found: Findings, *, began: float) -> StudyRow:

@@ -45,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except (ScenarioError, BoxError) as error:
-        if getattr(options, "json", False):
-            print(json.dumps({"error": str(error)}))
-        print(f"medai trial: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ScenarioError) else 1
+        code = 2 if isinstance(error, ScenarioError) else 1
+        said = json.dumps({"error": str(error), "exit_code": code}) if options.json else f"medai trial: {error}"
+        print(said, file=sys.stderr)
+        return code
     except KeyboardInterrupt:
         print("medai trial: interrupted", file=sys.stderr)
         return 130

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trial_cases import SCENARIO, trial
+from trial_cases import SCENARIO, WITH_AI, WITHOUT_AI, trial
 
-from trials import trial_cli
+from trials import trial_cli, validate
+from trials.box import BoxError
+from trials.hospital import Options, Say
+from trials.record import TrialRun
+from trials.scenario import Scenario, ScenarioError, load, shipped
+from trials.simulate_cli import BEGIN, END, _put
 
 COMMANDS = ("run", "list", "show", "faults", "report", "summary", "simulate", "plan", "validate", "service")
 
@@ -94,7 +100,121 @@ def test_a_mistake_is_told_and_nothing_is_started(
 
 def test_an_error_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert called("show", "mondays", "--json") == 2
-    assert "no scenario" in json.loads(capsys.readouterr().out)["error"]
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "no scenario" in json.loads(said.err)["error"]
+    assert json.loads(said.err)["exit_code"] == 2
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...], Options, Path | None]]:
+    """What was run: (scenario, arms, options, folder of its CSV); nothing is started, no PDF is written."""
+    calls: list[tuple[str, tuple[str, ...], Options, Path | None]] = []
+
+    def run_trial(
+        of: Scenario, arms: tuple[str, ...], options: Options, *, data: Path | None, beside: Path | None, say: Say
+    ) -> TrialRun:
+        calls.append((of.name, tuple(arms), options, beside))
+        say("playing ...")
+        run = trial(arms=arms)
+        if of.name == "ris-outage":
+            run = replace(run, studies=(replace(run.studies[0], lost=True), *run.studies[1:]))
+        if of.name == "quiet-night":
+            run = replace(run, machine={**run.machine, "interrupted": True})
+        return replace(run, scenario=of)
+
+    monkeypatch.setattr(trial_cli, "run_trial", run_trial)
+    monkeypatch.setattr(trial_cli, "write_report", lambda folder: (folder, folder))
+    return calls
+
+
+Played = list[tuple[str, tuple[str, ...], Options, Path | None]]
+
+
+def test_a_good_trial_ends_with_0_and_one_document(
+    played: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.toml").write_text(SCENARIO)
+    out = tmp_path / "new" / "deep"
+    asked = ("--out", str(out), "--arms", "without-ai,with-ai", "--accelerate", "90", "--seed", "3", "--json")
+    assert called("run", str(tmp_path / "mine.toml"), *asked) == 0
+    said = capsys.readouterr()
+    assert {"scenario": "some-hours", "lost": 0, "twice": 0, "ok": True, "interrupted": False}.items() <= json.loads(
+        said.out
+    ).items()
+    assert "playing ..." in said.err
+    ((name, arms, options, beside),) = played
+    assert (name, arms, options.accelerate, beside) == ("some-hours", ("without-ai", "with-ai"), 90.0, tmp_path)
+    assert (options.folder, options.keep_site) == (out, False)
+
+
+def test_a_lost_study_ends_a_trial_with_1(played: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called("run", "ris-outage", "--out", str(tmp_path / "new"), "--short") == 1
+    assert "60 studies, 1 lost, 0 answered twice" in capsys.readouterr().out
+    assert played[0][2].accelerate == load("ris-outage").as_short().accelerate
+
+
+def test_all_are_run_in_folders_of_their_own_until_one_is_interrupted(
+    played: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called("run", "all", "--out", str(tmp_path), "--json") == 130
+    names = [name for name, *_ in played]
+    assert names == list(shipped())[: len(names)]
+    assert names[-1] == "quiet-night", "none after it"
+    assert [options.folder for _, _, options, _ in played] == [tmp_path / name for name in names]
+    assert [each["interrupted"] for each in json.loads(capsys.readouterr().out)] == [False] * (len(names) - 1) + [True]
+
+
+def test_a_part_that_fails_ends_a_trial_with_1(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise BoxError("redis does not run")
+
+    monkeypatch.setattr(trial_cli, "run_trial", fails)
+    assert called("run", "quiet-night", "--out", str(tmp_path)) == 1
+    assert capsys.readouterr().err == "medai trial: redis does not run\n"
+
+
+def test_a_run_is_validated_and_the_exit_code_is_the_verdict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(validate, "REPLICATIONS", 3)
+    monkeypatch.setattr(validate, "STUDIES", 200)
+    trial().write(tmp_path / "run")
+    (tmp_path / "page.md").write_text(f"{BEGIN}\n{END}\n")
+    verdict = called("validate", str(tmp_path / "run"), "--json", "--write", str(tmp_path / "page.md"))
+    found = json.loads(capsys.readouterr().out)
+    oks = [each["ok"] for kind in ("real", "replayed", "theory") for each in found[kind]]
+    assert len(found["theory"]) == 8
+    assert verdict == (0 if all(oks) else 1)
+    assert "| M/M/1, load 0.5 |" in (tmp_path / "page.md").read_text()
+    assert called("validate", str(tmp_path / "run")) == verdict
+    assert "within 15 %" in capsys.readouterr().out
+
+
+def test_a_region_is_simulated_and_planned_with_gpus(capsys: pytest.CaptureFixture[str]) -> None:
+    region = ("quiet-night", "--hospitals", "3", "--studies-per-year", "40000", "--days", "2")
+    assert called("simulate", *region, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["left_out"] == []
+    assert 0 < found["studies_read"] < 40000 / 365 * 2 * 2
+    assert called("plan", *region, "--objective", "p95=60s", "--gpu", "--max", "2", "--priority", "routine") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("1 GPU workers keep p95 under 60 s for routine\n")
+    assert "a GPU infers 10 times as fast (assumed)" in said
+    assert called("plan", *region, "--objective", "p95=1s", "--max", "1") == 1
+    assert "no number of workers up to 1 keeps p95 under 1 s" in capsys.readouterr().out
+
+
+def test_several_trials_make_one_table_or_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        trial(arms=(WITH_AI, WITHOUT_AI)).write(tmp_path / name)
+    folders = (str(tmp_path / "a"), str(tmp_path / "b"))
+    assert called("summary", *folders, "--json") == 0
+    assert [row["folder"] for row in json.loads(capsys.readouterr().out)] == ["a", "b"]
+    assert called("summary", *folders) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
 
 
 @pytest.mark.parametrize("arguments", [["simulate", "x", "--workers", "0"], ["plan", "x", "--objective", "p9=1", "--max", "-1"],
@@ -160,9 +280,6 @@ def test_a_report_is_written_again_and_service_times_are_kept(
 
 
 def test_tables_go_between_the_marks_of_a_file_or_not_at_all(tmp_path: Path) -> None:
-    from trials.scenario import ScenarioError
-    from trials.simulate_cli import BEGIN, END, _put
-
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     _put(page, "new")
