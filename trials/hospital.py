@@ -207,7 +207,8 @@ class Hospital:
         self._event("fault-begins", detail=fault.name)
         if playable.end is not None:
             self.clock.sleep(max(0.0, fault.for_s - (self.clock.now_s() - began) * self.clock.accelerate))
-            detail = detail or self._done(playable.end)
+            mended = self._done(playable.end)  # whatever the begin did: it may have broken half
+            detail = detail or mended
         with self._lock:
             ended = self.clock.now_s()
             self.broken.append(FaultRow(arm=self.arm, name=fault.name, began_s=began, ended_s=ended, detail=detail))

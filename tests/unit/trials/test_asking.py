@@ -211,6 +211,20 @@ def test_a_fault_is_tried_until_its_part_is_back_and_is_kept_with_its_times(
     assert [event.name for event in quiet.events] == ["fault-begins", "fault-ends"]
 
 
+def test_a_fault_that_failed_half_way_is_mended_all_the_same(quiet: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
+    mended: list[Box] = []
+
+    def half(_: Box) -> None:
+        raise BoxError("flushed, and did not stop")
+
+    monkeypatch.setattr("trials.hospital.STRIKE_S", 0.0)
+    fault = faults.Playable(name="redis-emptied", about="", begin=half, end=mended.append)
+    monkeypatch.setattr(faults, "playable", lambda: {"redis-emptied": fault})
+    quiet._break(Fault(name="redis-emptied", at_s=0, for_s=1))
+    assert len(mended) == 1
+    assert [kept.detail for kept in quiet.broken] == ["flushed, and did not stop"]
+
+
 def test_a_fault_that_cannot_be_played_is_part_of_the_record(quiet: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Box) -> None:
         raise BoxError("redis does not run")
