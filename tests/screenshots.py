@@ -90,6 +90,7 @@ def take(browser: Browser, base: str, study: int, job: str, out: Path) -> None:
         ("messages", f"/studies/{study}", opened("Messages and their answers"), {}),
         ("rules", "/rules", tried, {}),
         ("models", "/models", None, {}),
+        ("model", "/models/mr_hippocampus", None, {}),
         ("agreement", "/agreement", None, {}),
         ("surveys", "/surveys", None, {}),
         ("audit", "/audit", None, {}),
