@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import time
@@ -268,8 +269,8 @@ def _options(argv: Sequence[str] | None) -> Options:
         if getattr(asked, name) < 1:
             made.error(f"--{name.replace('_', '-')} must be at least 1")
     for name in ("pace", "pause", "late_after", "give_up"):
-        if getattr(asked, name) < 0:
-            made.error(f"--{name.replace('_', '-')} must not be negative")
+        if not (math.isfinite(getattr(asked, name)) and getattr(asked, name) >= 0):
+            made.error(f"--{name.replace('_', '-')} must not be negative, and be finite")
     pace = asked.pace or AS_FAST_AS_POSSIBLE
     return Options(
         source=asked.source,

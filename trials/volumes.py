@@ -167,8 +167,9 @@ class _Maker:
         if "FrameOfReferenceUID" in made:
             made.FrameOfReferenceUID = derive(request.seed, "frame of reference")
         set_patient(made, request.patient)
-        if request.patient.birth_date:
-            made.PatientAge = f"{age_years(request.patient.birth_date, request.acquired_at.date()):03d}Y"
+        age = age_years(request.patient.birth_date, request.acquired_at.date())
+        if age is not None:
+            made.PatientAge = f"{age:03d}Y"
         self._timed(made, self._begins + timedelta(seconds=place * request.image_s))
         made.AccessionNumber = "" if "missing_accession" in self._habits else request.accession
         made.StudyID = request.requested_procedure_id[:16]
@@ -269,9 +270,14 @@ def _syntaxes(template: Template) -> tuple[UID, ...]:
     return tuple(syntax for syntax in COMPRESSED if not (small and syntax == JPEG2000Lossless))
 
 
-def age_years(birth_date: str, today: date) -> int:
-    """Whole years since ``birth_date`` (YYYYMMDD)."""
-    born = datetime.strptime(birth_date, "%Y%m%d").date()  # noqa: DTZ007 - a birth date has no time zone
+def age_years(birth_date: str, today: date) -> int | None:
+    """Whole years since ``birth_date`` (YYYYMMDD); None where that is no date, as a worklist may say, or to come."""
+    try:
+        born = datetime.strptime(birth_date, "%Y%m%d").date()  # noqa: DTZ007 - a birth date has no time zone
+    except ValueError:
+        return None
+    if born > today:
+        return None
     return today.year - born.year - ((today.month, today.day) < (born.month, born.day))
 
 

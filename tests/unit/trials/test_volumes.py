@@ -150,6 +150,20 @@ def test_an_age_is_in_whole_years(born: str, years: int) -> None:
     assert age_years(born, date(2026, 1, 5)) == years
 
 
+@pytest.mark.parametrize("born", ["", "1970", "19700000", "0", "20270101"])
+def test_a_birth_date_that_is_none_gives_no_age(born: str) -> None:
+    assert age_years(born, date(2026, 1, 5)) is None
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DA")  # pydicom's remark
+@pytest.mark.parametrize("born", ["1970", "20270101"])
+def test_a_birth_date_that_is_none_costs_no_study(born: str) -> None:
+    nobody = Patient(patient_id="P1", name="A^B", birth_date=born)
+    small = thinned(stacked_ct(), every_nth=40, downsample=4)
+    (image,) = make_study(small, replace(request(), patient=nobody))[0].images
+    assert "PatientAge" not in image
+
+
 def test_the_couch_moves_a_sagittal_slice_within_itself() -> None:
     whole = thinned(stacked_ct(), every_nth=20, downsample=8)
     for header in whole.headers:
