@@ -6,7 +6,9 @@ DCMTK has no tool for MPPS.
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,13 +43,14 @@ def node() -> list[str]:
 @contextmanager
 def foreign_ris(node: list[str]) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     port = free_port()
-    with subprocess.Popen([*node, "scp", str(port)], stdout=subprocess.PIPE, text=True) as process:
+    command = [*node, "scp", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None
         try:
             assert json.loads(process.stdout.readline()) == "ready"
             yield port, process
         finally:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)  # pip's node is a launcher, and leaves its child behind
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -73,12 +74,12 @@ def _receiver() -> Iterator[tuple[int, Iterator[str]]]:
     if node is None or not (PACKAGES / "@medplum" / "hl7").is_dir():
         raise SystemExit(f"node or {PACKAGES}/@medplum/hl7 is missing: run ./medai setup --test")
     command = [node, str(HERE / "hl7_receiver.mjs"), str(PACKAGES)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True)
     assert process.stdout is not None
     try:
         yield json.loads(process.stdout.readline())["port"], process.stdout
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # pip's node is a launcher, and leaves its child behind
         process.wait(timeout=10)
         process.stdout.close()
 
