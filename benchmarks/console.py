@@ -26,15 +26,15 @@ import urllib3
 import uvicorn
 from sqlalchemy import insert
 
-from router import schema as t
-from router.accounts import Role
-from router.console.app import make_app
-from router.contract import Priority
-from router.contract import StampName as S
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.reports import percentiles
-from router.settings import RouteSettings, Settings
+from medai.router.console.app import make_app
+from medai.router.contract import Priority
+from medai.router.contract import StampName as S
+from medai.router.ledger import Ledger
+from medai.router.ledger import schema as t
+from medai.router.ledger.accounts import Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.reports.readings import percentiles
+from medai.router.settings.tables import RouteSettings, Settings
 
 PASSWORD = "benchmark only"  # noqa: S105 - of a ledger that is thrown away
 STEPS = (S.FIRST_INSTANCE, S.LAST_INSTANCE, S.STUDY_COMPLETE, S.ENQUEUED, S.STARTED, S.FETCHED, S.PREPARED, S.INFERRED,

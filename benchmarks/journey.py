@@ -23,7 +23,7 @@ from dicom_cases import study_files, study_uid
 from hospital import Hospital, hospital_in
 from servers import wait_for
 
-from router import search
+from medai.router.reports import search
 
 ENDS = {
     "completeness wait": "study_complete", "queue wait": "started", "fetch": "fetched", "prepare": "prepared",

@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # rea
 from dicom_cases import study_files, study_uid
 from servers import OrthancServer, free_port, make_orthanc, make_redis, running, wait_for
 
-from router import reports
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
+from medai.router.reports import readings as reports
 
 QUIET_S = 3.0
 CONFIG = """\
@@ -133,7 +133,7 @@ def system(folder: Path, orthanc: OrthancServer, *, workers: int) -> Iterator[Le
         CONFIG.format(orthanc=orthanc.url, folder=folder, redis=redis.port, metrics=metrics, quiet=QUIET_S)
     )
     worker = str(Path(__file__).with_name("quick_worker.py"))
-    commands = [[sys.executable, "-m", "router.cli", "router", "--config", str(config)]]
+    commands = [[sys.executable, "-m", "medai.router.cli", "router", "--config", str(config)]]
     commands += [[sys.executable, worker, str(config)]] * workers
     ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
     with running(redis):

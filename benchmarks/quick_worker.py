@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # the
 
 from ball_model import BallModels
 
-import models.registry
-from models.bundle import Description
-from router import settings as configuration
-from workers import app
+import medai.models.registry
+from medai.models.format.bundle import Description
+from medai.router.settings import tables as configuration
+from medai.workers import app
 
 
 class QuickRegistry(BallModels):
@@ -37,7 +37,7 @@ class QuickRegistry(BallModels):
 
 
 if __name__ == "__main__":
-    models.registry.Registry = QuickRegistry  # type: ignore[assignment,misc]  # the benchmark's one substitution
+    medai.models.registry.Registry = QuickRegistry  # type: ignore[assignment,misc]  # the benchmark's one substitution
     app.device_name = lambda: "CPU"
     settings = configuration.load(sys.argv[1])
     raise SystemExit(app.run_worker(settings, config=sys.argv[1]))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from hl7_mock.message import Message, Segment, UnreadableMessageError, build, escape, parse
-from hl7_mock.tables import ERROR_CODES
+from medai.hl7_mock.message import Message, Segment, UnreadableMessageError, build, escape, parse
+from medai.hl7_mock.tables import ERROR_CODES
 
 MAX_ERRORS = 20
 """More ERR segments than these help nobody."""

@@ -15,10 +15,10 @@ from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ORU_R01
 from pydantic import ValidationError
 
-from hl7_mock import tables
-from hl7_mock.acks import Objection
-from hl7_mock.message import Message, Segment, escapes_are_sound
-from hl7_mock.results import OrderGroup, order_groups, study_uids
+from medai.hl7_mock import tables
+from medai.hl7_mock.acks import Objection
+from medai.hl7_mock.message import Message, Segment, escapes_are_sound
+from medai.hl7_mock.results import OrderGroup, order_groups, study_uids
 
 CONTROL_ID_LENGTH = 20
 ACCESSION_LENGTH = 16

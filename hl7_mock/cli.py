@@ -16,10 +16,10 @@ from pathlib import Path
 
 import structlog
 
-from hl7_mock.mllp import MAX_MESSAGE_BYTES, Limits
-from hl7_mock.order_sender import Destination
-from hl7_mock.server import Config, PortTakenError, serve_until_signal
-from hl7_mock.storage import FolderInUseError
+from medai.hl7_mock.mllp import MAX_MESSAGE_BYTES, Limits
+from medai.hl7_mock.order_sender import Destination
+from medai.hl7_mock.server import Config, PortTakenError, serve_until_signal
+from medai.hl7_mock.storage import FolderInUseError
 
 POLICIES = ("accept", "refuse")
 LEVELS = ("debug", "info", "warning", "error")

@@ -13,9 +13,9 @@ import structlog
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
-from hl7_mock import worklist
-from hl7_mock.mpps import PROCESSING_FAILURE, SUCCESS, RefusedError, StepBook
-from hl7_mock.orders import Order, OrderBook
+from medai.hl7_mock import worklist
+from medai.hl7_mock.mpps import PROCESSING_FAILURE, SUCCESS, RefusedError, StepBook
+from medai.hl7_mock.orders import Order, OrderBook
 
 VERIFICATION = "1.2.840.10008.1.1"
 WORKLIST = "1.2.840.10008.5.1.4.31"

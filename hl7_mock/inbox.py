@@ -15,11 +15,11 @@ from pathlib import Path
 
 import structlog
 
-from hl7_mock.acks import Objection
-from hl7_mock.message import Message, UnreadableMessageError, parse
-from hl7_mock.results import Reading, Result, Step, readings
-from hl7_mock.storage import clear_parts, make_private, write_atomic
-from hl7_mock.tables import STATUS_RANK
+from medai.hl7_mock.acks import Objection
+from medai.hl7_mock.message import Message, UnreadableMessageError, parse
+from medai.hl7_mock.results import Reading, Result, Step, readings
+from medai.hl7_mock.storage import clear_parts, make_private, write_atomic
+from medai.hl7_mock.tables import STATUS_RANK
 
 log = structlog.get_logger()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hl7_mock.acks import Objection
-from hl7_mock.orders import Order, OrderBook
-from hl7_mock.results import Reading
+from medai.hl7_mock.acks import Objection
+from medai.hl7_mock.orders import Order, OrderBook
+from medai.hl7_mock.results import Reading
 
 
 @dataclass(frozen=True, kw_only=True)

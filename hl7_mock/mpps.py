@@ -14,7 +14,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from pydicom.dataset import Dataset
 
-from hl7_mock.storage import clear_parts, make_private, write_atomic
+from medai.hl7_mock.storage import clear_parts, make_private, write_atomic
 
 IN_PROGRESS = "IN PROGRESS"
 ENDED = ("COMPLETED", "DISCONTINUED")

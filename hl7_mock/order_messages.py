@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 
-from hl7_mock.acks import timestamp
-from hl7_mock.checks import is_dicom_uid
-from hl7_mock.message import build, escape
-from hl7_mock.tables import PRIORITIES
+from medai.hl7_mock.acks import timestamp
+from medai.hl7_mock.checks import is_dicom_uid
+from medai.hl7_mock.message import build, escape
+from medai.hl7_mock.tables import PRIORITIES
 
 AUTHORITY = "HOSPITAL"
 """Assigning authority of our patient ids (PID-3.4)."""

@@ -15,10 +15,10 @@ from typing import Protocol
 
 import structlog
 
-from hl7_mock.acks import Acknowledgement, read
-from hl7_mock.message import UnreadableMessageError
-from hl7_mock.mllp import MllpError, exchange
-from hl7_mock.orders import Outgoing
+from medai.hl7_mock.acks import Acknowledgement, read
+from medai.hl7_mock.message import UnreadableMessageError
+from medai.hl7_mock.mllp import MllpError, exchange
+from medai.hl7_mock.orders import Outgoing
 
 MAX_REJECTIONS = 5
 AT_ONCE = 8

@@ -14,8 +14,8 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from hl7_mock.order_messages import OrderDetails, OrderRequest, encode, new_order, short_id
-from hl7_mock.storage import clear_parts, make_private, write_atomic
+from medai.hl7_mock.order_messages import OrderDetails, OrderRequest, encode, new_order, short_id
+from medai.hl7_mock.storage import clear_parts, make_private, write_atomic
 
 log = structlog.get_logger()
 

@@ -12,12 +12,12 @@ from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hl7_mock.matching import flags_of, match
-from hl7_mock.orders import Order
-from hl7_mock.patient_messages import Person
-from hl7_mock.results import Result
-from hl7_mock.ris import Ris
-from hl7_mock.tables import PRIORITY_NAMES, RESULT_STATUS
+from medai.hl7_mock.matching import flags_of, match
+from medai.hl7_mock.orders import Order
+from medai.hl7_mock.patient_messages import Person
+from medai.hl7_mock.results import Result
+from medai.hl7_mock.ris import Ris
+from medai.hl7_mock.tables import PRIORITY_NAMES, RESULT_STATUS
 
 SHOWN = 100
 """Rows; older ones are in GET /orders and GET /results."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hl7_mock.acks import timestamp
-from hl7_mock.message import build, escape
-from hl7_mock.order_messages import AUTHORITY, BadOrderError, parse_request
+from medai.hl7_mock.acks import timestamp
+from medai.hl7_mock.message import build, escape
+from medai.hl7_mock.order_messages import AUTHORITY, BadOrderError, parse_request
 
 KEYS = ("patient_id", "patient_name", "birth_date", "sex")
 

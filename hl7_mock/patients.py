@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from hl7_mock.order_messages import OrderDetails, OrderRequest, short_id
-from hl7_mock.orders import OrderConflictError, Outgoing
-from hl7_mock.patient_messages import Person, encode
-from hl7_mock.storage import clear_parts, make_private, write_atomic
+from medai.hl7_mock.order_messages import OrderDetails, OrderRequest, short_id
+from medai.hl7_mock.orders import OrderConflictError, Outgoing
+from medai.hl7_mock.patient_messages import Person, encode
+from medai.hl7_mock.storage import clear_parts, make_private, write_atomic
 
 QUEUE = "patients"
 """All events are one queue to the sender."""

@@ -13,18 +13,18 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
-from hl7_mock import acks, matching
-from hl7_mock.acks import Objection
-from hl7_mock.checks import check_header, check_result
-from hl7_mock.faults import Fault, Faults
-from hl7_mock.inbox import Inbox
-from hl7_mock.message import Message, UnreadableMessageError, header_of, parse
-from hl7_mock.mllp import Reply, frame
-from hl7_mock.order_messages import short_id
-from hl7_mock.orders import OrderBook
-from hl7_mock.patients import PatientBook
-from hl7_mock.refusals import Refusals
-from hl7_mock.results import readings
+from medai.hl7_mock import acks, matching
+from medai.hl7_mock.acks import Objection
+from medai.hl7_mock.checks import check_header, check_result
+from medai.hl7_mock.faults import Fault, Faults
+from medai.hl7_mock.inbox import Inbox
+from medai.hl7_mock.message import Message, UnreadableMessageError, header_of, parse
+from medai.hl7_mock.mllp import Reply, frame
+from medai.hl7_mock.order_messages import short_id
+from medai.hl7_mock.orders import OrderBook
+from medai.hl7_mock.patients import PatientBook
+from medai.hl7_mock.refusals import Refusals
+from medai.hl7_mock.results import readings
 
 log = structlog.get_logger()
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from hl7_mock.acks import Objection
-from hl7_mock.storage import clear_parts, make_private, write_atomic
+from medai.hl7_mock.acks import Objection
+from medai.hl7_mock.storage import clear_parts, make_private, write_atomic
 
 KEPT = 200
 KEPT_CHARACTERS = 65536

@@ -14,11 +14,11 @@ from pathlib import Path
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
-from hl7_mock.acks import timestamp
-from hl7_mock.message import build, escape
-from hl7_mock.order_messages import AUTHORITY, BadOrderError, pid_of, short_id
-from hl7_mock.orders import Order, Outgoing
-from hl7_mock.storage import clear_parts, make_private, write_atomic
+from medai.hl7_mock.acks import timestamp
+from medai.hl7_mock.message import build, escape
+from medai.hl7_mock.order_messages import AUTHORITY, BadOrderError, pid_of, short_id
+from medai.hl7_mock.orders import Order, Outgoing
+from medai.hl7_mock.storage import clear_parts, make_private, write_atomic
 
 QUEUE = "reports"
 KEYS = {"placer": 22, "accession": 16, "text": 4000, "radiologist": 15}

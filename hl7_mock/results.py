@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hl7_mock.message import Message, Segment
+from medai.hl7_mock.message import Message, Segment
 
 
 @dataclass(frozen=True, kw_only=True)

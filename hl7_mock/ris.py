@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hl7_mock.faults import Faults
-from hl7_mock.inbox import Inbox
-from hl7_mock.matching import match
-from hl7_mock.mllp import MllpServer
-from hl7_mock.mpps import StepBook
-from hl7_mock.order_sender import OrderSender
-from hl7_mock.orders import OrderBook
-from hl7_mock.patient_messages import Person
-from hl7_mock.patients import PatientBook, person_of
-from hl7_mock.receiver import ResultReceiver
-from hl7_mock.refusals import Refusals
-from hl7_mock.reports import ReportBook
+from medai.hl7_mock.faults import Faults
+from medai.hl7_mock.inbox import Inbox
+from medai.hl7_mock.matching import match
+from medai.hl7_mock.mllp import MllpServer
+from medai.hl7_mock.mpps import StepBook
+from medai.hl7_mock.order_sender import OrderSender
+from medai.hl7_mock.orders import OrderBook
+from medai.hl7_mock.patient_messages import Person
+from medai.hl7_mock.patients import PatientBook, person_of
+from medai.hl7_mock.receiver import ResultReceiver
+from medai.hl7_mock.refusals import Refusals
+from medai.hl7_mock.reports import ReportBook
 
 
 @dataclass(kw_only=True)

@@ -19,20 +19,20 @@ from pathlib import Path
 import structlog
 import uvicorn
 
-from hl7_mock.dicom_server import DicomServer
-from hl7_mock.faults import Faults
-from hl7_mock.inbox import Inbox
-from hl7_mock.mllp import Limits, MllpServer
-from hl7_mock.mpps import StepBook
-from hl7_mock.order_sender import Destination, OrderSender
-from hl7_mock.orders import OrderBook
-from hl7_mock.patients import PatientBook
-from hl7_mock.receiver import ResultReceiver
-from hl7_mock.refusals import Refusals
-from hl7_mock.reports import ReportBook
-from hl7_mock.ris import Ris
-from hl7_mock.storage import lock_folder
-from hl7_mock.web import make_app
+from medai.hl7_mock.dicom_server import DicomServer
+from medai.hl7_mock.faults import Faults
+from medai.hl7_mock.inbox import Inbox
+from medai.hl7_mock.mllp import Limits, MllpServer
+from medai.hl7_mock.mpps import StepBook
+from medai.hl7_mock.order_sender import Destination, OrderSender
+from medai.hl7_mock.orders import OrderBook
+from medai.hl7_mock.patients import PatientBook
+from medai.hl7_mock.receiver import ResultReceiver
+from medai.hl7_mock.refusals import Refusals
+from medai.hl7_mock.reports import ReportBook
+from medai.hl7_mock.ris import Ris
+from medai.hl7_mock.storage import lock_folder
+from medai.hl7_mock.web import make_app
 
 log = structlog.get_logger()
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from hl7_mock.matching import match
-from hl7_mock.mpps import Step
-from hl7_mock.orders import Order
-from hl7_mock.patients import PatientEvent
-from hl7_mock.reports import Report
-from hl7_mock.results import Observation, Result
-from hl7_mock.ris import Ris
+from medai.hl7_mock.matching import match
+from medai.hl7_mock.mpps import Step
+from medai.hl7_mock.orders import Order
+from medai.hl7_mock.patients import PatientEvent
+from medai.hl7_mock.reports import Report
+from medai.hl7_mock.results import Observation, Result
+from medai.hl7_mock.ris import Ris
 
 
 def order_json(order: Order, *, resulted: bool, step: Step | None = None) -> dict[str, Any]:

@@ -19,16 +19,16 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainT
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hl7_mock import reports
-from hl7_mock.faults import BadFaultError, parse_rule
-from hl7_mock.order_messages import BadOrderError, changed, parse_request
-from hl7_mock.orders import Order, OrderConflictError
-from hl7_mock.page import render
-from hl7_mock.patient_messages import parse_person
-from hl7_mock.patients import QUEUE
-from hl7_mock.reports import parse_report
-from hl7_mock.ris import Ris
-from hl7_mock.shapes import brief_json, order_json, patient_json, report_json, result_json
+from medai.hl7_mock import reports
+from medai.hl7_mock.faults import BadFaultError, parse_rule
+from medai.hl7_mock.order_messages import BadOrderError, changed, parse_request
+from medai.hl7_mock.orders import Order, OrderConflictError
+from medai.hl7_mock.page import render
+from medai.hl7_mock.patient_messages import parse_person
+from medai.hl7_mock.patients import QUEUE
+from medai.hl7_mock.reports import parse_report
+from medai.hl7_mock.ris import Ris
+from medai.hl7_mock.shapes import brief_json, order_json, patient_json, report_json, result_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_BODY_BYTES = 64 * 1024

@@ -14,7 +14,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import VR
 
-from hl7_mock.orders import Order
+from medai.hl7_mock.orders import Order
 
 STATION_AE = "ANY_MODALITY"
 PRIORITIES = {"S": "STAT", "A": "HIGH", "R": "ROUTINE"}

@@ -1,7 +1,7 @@
 """Are the codes of a model's segments there and plausible? Results carry them, so they are checked when it is added.
 
 A SNOMED CT identifier ends with a check digit (Verhoeff's method, SNOMED CT Release File Specification 5.5), so a
-typing error is found without the terminology itself. Next: bundle.py (where codes are read), adding.py.
+typing error is found without the terminology itself. Next: format/bundle.py (where codes are read), foreign/adding.py.
 """
 
 from __future__ import annotations

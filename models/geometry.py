@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import GeometryMismatch
+from medai.models.errors import GeometryMismatch
 
 TOLERANCE_MM = 0.01
 

@@ -1,6 +1,6 @@
 """Which models there are, whether each can run here, and the one place that loads them.
 
-A model is a folder in MONAI's bundle layout (bundle.py). Nothing is discovered by name: the registry looks in
+A model is a folder in MONAI's bundle layout (format/bundle.py). Nothing is discovered by name: the registry looks in
 the folders it is given, those shipped in ``models/bundles`` by default. torch is imported by ``load`` alone.
 """
 
@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.bundle import Bundle, Description, Guard, describe, read_bundle
-from models.errors import ModelUnavailable
-from models.volume import ModelCard
+from medai.models.errors import ModelUnavailable
+from medai.models.format.bundle import Bundle, Description, Guard, describe, read_bundle
+from medai.models.volume import ModelCard
 
 if TYPE_CHECKING:
-    from models.inference import Segmenter
-    from models.series_kind import SeriesKind
+    from medai.models.segmenters.load import Segmenter
+    from medai.models.segmenters.series_kind import SeriesKind
 
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 CLASSIFIER = "series_kind"
@@ -72,7 +72,7 @@ class Registry:
             if name not in self._loaded:
                 bundle = self.metadata(name)
                 try:
-                    from models.inference import load
+                    from medai.models.segmenters.load import load
                 except ImportError as error:
                     raise ModelUnavailable(
                         f"{name} needs a Python package that is missing ({error.name}): pip install 'med-ai[worker]'"
@@ -95,8 +95,8 @@ class Registry:
             if self._classifier is None:
                 bundle = self.metadata(CLASSIFIER)
                 try:
-                    from models.inference import torch_device
-                    from models.series_kind import SeriesKind
+                    from medai.models.segmenters.load import torch_device
+                    from medai.models.segmenters.series_kind import SeriesKind
                 except ImportError as error:
                     raise ModelUnavailable(
                         f"{CLASSIFIER} needs a Python package that is missing ({error.name}): pip install "

@@ -1,6 +1,6 @@
 """Voxels with their geometry, and what a model made of them.
 
-Next: preprocess.py (from DICOM to Volume), inference.py (from Volume to Segmentation).
+Next: images/preprocess.py (from DICOM to Volume), segmenters/load.py (from Volume to Segmentation).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from models.geometry import Geometry
+from medai.models.geometry import Geometry
 
 if TYPE_CHECKING:
     from pydicom import Dataset

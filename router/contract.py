@@ -2,7 +2,8 @@
 
 What flows: ``StudyFacts`` (what the router saw) -> ``Decision`` -> ``Job`` -> (worker) -> ``Delivered``.
 Every identifier that a result carries derives from ``job_id``: doing a job twice writes the same objects.
-Next: completeness.py (when a study is complete), rules.py (which route takes it), ledger.py (where it is kept).
+Next: routing/completeness.py (when a study is complete), routing/rules.py (which route takes it), ledger/__init__.py
+(where it is kept).
 """
 
 from __future__ import annotations

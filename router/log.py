@@ -1,7 +1,7 @@
 """Structured logs: JSON lines on standard error, and nothing in them that names a patient.
 
 A study is logged as a keyed hash (``Pseudonyms``), a job as its id. A traceback is reduced to the exception's type
-and its frames: the text of a foreign exception may quote a header. Next: daemon.py.
+and its frames: the text of a foreign exception may quote a header. Next: daemon/loop.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from router.errors import MedaiError
+from medai.router.errors import MedaiError
 
 
 class Pseudonyms:

@@ -1,7 +1,8 @@
 """Tell whether a process that holds a lease is dead, where that can be told: on the same machine.
 
 A lease that runs out tells it of any process, but takes its time. Where holder and watcher share a host and a process
-namespace, the kernel knows at once. Never a guess: in doubt a process is taken to live. Next: leader.py, sweeper.py.
+namespace, the kernel knows at once. Never a guess: in doubt a process is taken to live. Next: daemon/leader.py,
+queue/sweeper.py.
 """
 
 from __future__ import annotations

@@ -16,14 +16,14 @@ from typing import Any, cast
 from ball_model import BallModel, BallModels
 from broken_cases import peak_of
 
-from models.errors import ModelUnavailable
-from models.registry import Registry
-from router.errors import MedaiError
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings
-from workers.process import process
-from workers.tasks import JobRunner
+from medai.models.errors import ModelUnavailable
+from medai.models.registry import Registry
+from medai.router.errors import MedaiError
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import Settings
+from medai.workers.process import process
+from medai.workers.tasks import JobRunner
 
 
 class OneModel(BallModels):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.bundle import InputSpec
-from models.errors import ModelRefused
-from models.volume import Code, ModelCard, Segment, Segmentation, Volume
+from medai.models.errors import ModelRefused
+from medai.models.format.bundle import InputSpec
+from medai.models.volume import Code, ModelCard, Segment, Segmentation, Volume
 
 BALL = Segment(
     number=1,

@@ -13,12 +13,12 @@ import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 from servers import free_port, wait_for
 
-from router.accounts import Role
-from router.console.app import make_app
-from router.dispatch import Dispatcher
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings
+from medai.router.console.app import make_app
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.settings.tables import Settings
 
 PASSWORD = "of the tests alone"
 SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")

@@ -6,7 +6,7 @@ from typing import Any
 
 from ledger_cases import T0, arrive, make, seen
 
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
 
 REFERENCE: dict[str, Any] = {
     "form": 1, "dataset": "heads", "cases": 40, "notes": ["Crops."], "kinds": {},

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ledger_cases import T0, acknowledge, arrive, make, seen, store
 
-from router.edits import Compared, EditSeen
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
+from medai.router.ledger.edits import Compared, EditSeen
 
 
 def read(ledger: Ledger, uid: str = "1.2.3", *, model: str = "mr_brain", at: float = T0) -> str:

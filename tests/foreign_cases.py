@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.geometry import Geometry
-from models.volume import Volume
+from medai.models.geometry import Geometry
+from medai.models.volume import Volume
 
 LUNG = {
     "number": 1,

@@ -20,13 +20,13 @@ from ball_model import BallModels
 from dicom_cases import study_uid
 from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis, make_ris, running, wait_for
 
-from router import reports
-from router.broker import make_celery
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.service import build
-from router.settings import Settings
-from workers.tasks import JobRunner
+from medai.router.daemon.service import build
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.broker import make_celery
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import Settings
+from medai.workers.tasks import JobRunner
 
 ROUTE = {"name": "brain", "when": 'study.Modality == "MR"', "model": "mr_brain", "completeness": {"quiet_s": 0.5}}
 

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from models.geometry import Geometry
-from models.networks import build
-from models.volume import Volume
-from training.cases import Example
-from training.config import TrainingConfig, parse
-from training.datasets import write_pair
+from medai.models.geometry import Geometry
+from medai.models.networks.definition import build
+from medai.models.volume import Volume
+from medai.training.cases import Example
+from medai.training.config import TrainingConfig, parse
+from medai.training.data.datasets import write_pair
 
 CORE, SHELL, NOTHING = 4.0, 2.0, 0.0
 """Voxel values that the network draws as core, as shell, and not at all."""
@@ -103,7 +103,7 @@ def make_run(
     config: TrainingConfig | None = None,
 ) -> Path:
     """A finished run, as ``medai-train fit`` leaves it."""
-    from training.config import to_toml
+    from medai.training.config import to_toml
 
     folder.mkdir(parents=True)
     settings = config or training_config()

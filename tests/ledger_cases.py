@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from router.contract import Decision, JobId, Priority
-from router.deliveries import Delivery
-from router.ledger import Claim, Ledger, NewJob
-from router.studies import SeriesSeen, StudySeen
+from medai.router.contract import Decision, JobId, Priority
+from medai.router.ledger import Claim, Ledger, NewJob
+from medai.router.ledger.deliveries import Delivery
+from medai.router.ledger.studies import SeriesSeen, StudySeen
 
 T0 = 1_800_000_000.0
 

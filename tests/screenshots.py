@@ -15,11 +15,11 @@ from pathlib import Path
 from browser import PASSWORD, Person, chromium
 from playwright.sync_api import Browser, Page, expect
 
-from router import search
-from router.accounts import Role
-from router.ledger import Ledger
-from router.settings import load
-from router.site import Site
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.onebox.site import Site
+from medai.router.reports import search
+from medai.router.settings.tables import load
 
 ACCOUNT = "pictures"
 ROUTES = """[[routes]]

@@ -209,7 +209,7 @@ def make_ris(folder: Path, *, router_port: int = 1, options: Sequence[str] = ())
     folder.mkdir(parents=True, exist_ok=True)
     mllp, http, dicom = free_port(), free_port(), free_port()
     command = [
-        sys.executable, "-m", "hl7_mock.cli", "--mllp-port", str(mllp), "--http-port", str(http), "--data",
+        sys.executable, "-m", "medai.hl7_mock.cli", "--mllp-port", str(mllp), "--http-port", str(http), "--data",
         str(folder / "data"), "--router-port", str(router_port), "--dicom-port", str(dicom), *options,
     ]  # fmt: skip
     return MockRis(command=command, folder=folder, port=mllp, environment={}, http_port=http, dicom_port=dicom)

@@ -23,7 +23,7 @@ def losses(run: Path) -> list[float]:
 
 def kill_in_the_middle(arguments: Sequence[str], run: Path, *, most_s: float = 240.0) -> None:
     """Begin ``medai-train ARGUMENTS`` and end it by SIGKILL once two epochs are done."""
-    command = [sys.executable, "-m", "training.cli", *arguments]
+    command = [sys.executable, "-m", "medai.training.cli", *arguments]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + most_s
     try:

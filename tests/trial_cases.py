@@ -6,8 +6,8 @@ import math
 import random
 from dataclasses import replace
 
-from trials.record import WITH_AI, WITHOUT_AI, EventRow, FaultRow, SampleRow, StudyRow, TrialRun
-from trials.scenario import Scenario, parse
+from medai.trials.hospital.record import WITH_AI, WITHOUT_AI, EventRow, FaultRow, SampleRow, StudyRow, TrialRun
+from medai.trials.scenario import Scenario, parse
 
 SCENARIO = """
 name = "some-hours"

@@ -1,7 +1,7 @@
 """A case: one image with its expert labels on the same grid, and the patient it belongs to.
 
-Readers (datasets.py) make cases from folders, DICOM, NRRD or an Orthanc; nothing else knows where they come
-from. Voxels are loaded when asked for. Next: datasets.py.
+Readers (data/datasets.py) make cases from folders, DICOM, NRRD or an Orthanc; nothing else knows where they come
+from. Voxels are loaded when asked for. Next: data/datasets.py.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from models.volume import Labels, Volume
-from training.errors import DataError
+from medai.models.volume import Labels, Volume
+from medai.training.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)

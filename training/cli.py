@@ -1,6 +1,7 @@
 """The command ``medai-train``. Each subcommand is a module with ``add_parser``; it is imported when it is asked for.
 
-Exit codes: 0 good, 1 failed (or refused, as ``promote`` may), 2 wrong usage or configuration. Next: config.py, fit.py.
+Exit codes: 0 good, 1 failed (or refused, as ``promote`` may), 2 wrong usage or configuration. Next: config.py,
+fitting/fit.py.
 """
 
 from __future__ import annotations
@@ -11,23 +12,32 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from models.errors import ModelsError
-from training.errors import ConfigError, TrainingError
+from medai.models.errors import ModelsError
+from medai.training.errors import ConfigError, TrainingError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "qa": ("training.qa", "look for faults in a data set before training on it"),
-    "edits": ("training.edits", "make a data set of what readers corrected in our results"),
-    "fit": ("training.fit", "train a network by a configuration, or go on where it stopped"),
-    "evaluate": ("training.evaluate", "judge a model on cases with expert labels"),
-    "reference": ("training.reference", "keep how the training set is distributed, for the console to compare with"),
-    "compare": ("training.compare", "compare models on the same cases, with paired tests"),
-    "export": ("training.export", "make a bundle of a trained network"),
-    "promote": ("training.promote", "put a bundle into service, if it is not inferior to the current one"),
-    "rollback": ("training.rollback", "return to the bundle that served before"),
-    "template": ("training.template", "make a symmetric template of a brain, for localisation"),
-    "lung-reference": ("training.lung_reference", "draw lungs in CT by a classical method, where no expert has"),
-    "kind-slices": ("training.kind_slices", "cut slices that show a known body part, for series_kind"),
-    "etl": ("training.etl.command", "make or run the Mage.ai pipeline that prepares a data set"),
+    "qa": ("medai.training.qa.command", "look for faults in a data set before training on it"),
+    "edits": ("medai.training.data.edits", "make a data set of what readers corrected in our results"),
+    "fit": ("medai.training.fitting.fit", "train a network by a configuration, or go on where it stopped"),
+    "evaluate": ("medai.training.judging.evaluate", "judge a model on cases with expert labels"),
+    "reference": (
+        "medai.training.judging.reference",
+        "keep how the training set is distributed, for the console to compare with",
+    ),
+    "compare": ("medai.training.judging.compare", "compare models on the same cases, with paired tests"),
+    "export": ("medai.training.export.bundle", "make a bundle of a trained network"),
+    "promote": (
+        "medai.training.judging.promote",
+        "put a bundle into service, if it is not inferior to the current one",
+    ),
+    "rollback": ("medai.training.judging.rollback", "return to the bundle that served before"),
+    "template": ("medai.training.data.template", "make a symmetric template of a brain, for localisation"),
+    "lung-reference": (
+        "medai.training.data.lung_reference",
+        "draw lungs in CT by a classical method, where no expert has",
+    ),
+    "kind-slices": ("medai.training.data.kind_slices", "cut slices that show a known body part, for series_kind"),
+    "etl": ("medai.training.etl.command", "make or run the Mage.ai pipeline that prepares a data set"),
 }
 ALL = "*"
 EXAMPLES = """\

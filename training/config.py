@@ -3,7 +3,7 @@
     medai-train fit training/configs/mr_hippocampus.toml --data DATA --out RUN
 
 An unknown key is an error that names the nearest known one. ``[feed]``, ``[inferer]`` and ``[cleaning]`` are the
-very tables that the bundle will carry (models/recipe.py). Next: fit.py.
+very tables that the bundle will carry (models/format/recipe.py). Next: fitting/fit.py.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.recipe import Cleaning, Feed, Inferer
-from training.errors import ConfigError
+from medai.models.format.recipe import Cleaning, Feed, Inferer
+from medai.training.errors import ConfigError
 
 
 class _Section(BaseModel):
@@ -58,7 +58,7 @@ class SplitConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """A network by name (models/networks.py) and its size."""
+    """A network by name (models/networks/definition.py) and its size."""
 
     name: Literal["unet", "densenet", "deeplabv3plus", "densenet_classifier"] = "unet"
     channels: tuple[int, ...] = (16, 32, 64, 128)

@@ -1,6 +1,6 @@
 """Run folders, read: what a finished training was, what it saw, and which runs it began from.
 
-Next: run_folder.py (who writes them), export.py and evaluate.py (who read them).
+Next: fitting/run_folder.py (who writes them), export/bundle.py and judging/evaluate.py (who read them).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from models.recipe import Recipe
-from training import config
-from training.config import TrainingConfig
-from training.errors import TrainingError
+from medai.models.format.recipe import Recipe
+from medai.training import config
+from medai.training.config import TrainingConfig
+from medai.training.errors import TrainingError
 
 SIDES = ("train", "validation", "test")
 

@@ -1,7 +1,7 @@
 """The system on one machine, seen from outside: its command line, its archive's REST API, its RIS's page.
 
 Everything the demo and the trials know of the system they learn here, as a hospital would: no import of its code.
-Next: demo.py.
+Next: demo/command.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import urllib3
 
-from trials.study import StudyFolder
+from medai.trials.study import StudyFolder
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=60)
 

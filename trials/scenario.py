@@ -1,7 +1,8 @@
 """A scenario: what a hospital does in some hours, as a TOML file that anybody can read and change.
 
 All times in a scenario are the hospital's own (seconds since the trial began); ``accelerate`` says how many of them
-pass in one real second. ``load`` judges the file and names the key that is wrong. Next: timeline.py (arrivals).
+pass in one real second. ``load`` judges the file and names the key that is wrong. Next: hospital/timeline.py
+(arrivals).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-SHIPPED = resources.files("trials") / "scenarios"
+SHIPPED = resources.files("medai.trials") / "scenarios"
 PRIORITIES = ("stat", "urgent", "routine")
 PriorityName = Literal["stat", "urgent", "routine"]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,7 +1,7 @@
 """Percentiles and differences with 95 % bootstrap confidence intervals (percentile method, Efron and Tibshirani 1993).
 
 What has not happened (NaN) is counted, never dropped in silence. Seeded: the same data give the same interval.
-Next: report.py.
+Next: report/page.py.
 """
 
 from __future__ import annotations

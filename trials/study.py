@@ -1,4 +1,7 @@
-"""What a simulated study is: its identity and its files. Used by studies.py, mr_series.py, scu.py and demo.py."""
+"""What a simulated study is: its identity and its files.
+
+Used by scanner/studies.py, scanner/mr_series.py, scanner/scu.py and demo/command.py.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 
-from router.contract import NAMESPACE, derived_uid
+from medai.router.contract import NAMESPACE, derived_uid
 
 _HEADER_TAGS = [
     "StudyInstanceUID",

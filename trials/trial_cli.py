@@ -1,7 +1,7 @@
 """``medai trial``: a hospital to try the system in. Each subcommand is a function that adds itself.
 
 Exit codes: 0 good; 1 something was lost, answered twice or not kept; 2 wrong usage; 130 interrupted.
-Next: trial.py (what ``run`` does).
+Next: hospital/trial.py (what ``run`` does).
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trials import faults, report_cli, simulate_cli
-from trials.box import BoxError, Teller
-from trials.hospital import Options
-from trials.record import ARMS, WITH_AI, TrialRun
-from trials.report import write_report
-from trials.scenario import Scenario, ScenarioError, beside, load, shipped
-from trials.trial import run_trial
+from medai.trials.box import BoxError, Teller
+from medai.trials.hospital import faults
+from medai.trials.hospital.arm import Options
+from medai.trials.hospital.record import ARMS, WITH_AI, TrialRun
+from medai.trials.hospital.trial import run_trial
+from medai.trials.report import command as report_cli
+from medai.trials.report.page import write_report
+from medai.trials.scenario import Scenario, ScenarioError, beside, load, shipped
+from medai.trials.simulation import command as simulate_cli
 
 EXAMPLES = """\
 examples:

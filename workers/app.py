@@ -21,20 +21,20 @@ import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown, worker_shutting_down
 
-from models.own_card import own_card
-from router import log as logs
-from router import settings as configuration
-from router.broker import COMPARE_TASK, TASK, make_celery
-from router.errors import MedaiError, TemporaryError
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings
-from router.tracing import open_tracer
+from medai.models.format.own_card import own_card
+from medai.router import log as logs
+from medai.router.errors import MedaiError, TemporaryError
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.broker import COMPARE_TASK, TASK, make_celery
+from medai.router.settings import tables as configuration
+from medai.router.settings.tables import Settings
+from medai.router.tracing.tracer import open_tracer
 
 if TYPE_CHECKING:
-    from models.bundle import Description
-    from models.registry import Registry
-    from workers.load import Load
+    from medai.models.format.bundle import Description
+    from medai.models.registry import Registry
+    from medai.workers.load import Load
 
 HEARTBEAT_S = 5.0
 log = structlog.get_logger(__name__)
@@ -106,11 +106,11 @@ def _compare(edit_id: int) -> None:
 
 def start_child(settings: Settings) -> None:
     """Load what a job needs, once, and say so in the ledger."""
-    from models.registry import SHIPPED, Registry  # torch is imported in the child only
-    from workers.feedback import EditRunner
-    from workers.load import Load
-    from workers.scratch import Scratch
-    from workers.tasks import JobRunner
+    from medai.models.registry import SHIPPED, Registry  # torch is imported in the child only
+    from medai.workers.feedback.runner import EditRunner
+    from medai.workers.load import Load
+    from medai.workers.scratch import Scratch
+    from medai.workers.tasks import JobRunner
 
     logs.configure(level=settings.log.level, style=settings.log.format, process="worker")
     registry = Registry(
@@ -188,7 +188,7 @@ def _wind_down(patience_s: float) -> None:
 
 def preload(registry: Any, settings: Settings) -> None:
     """Load the routed models before the first study waits for them."""
-    from models.errors import ModelUnavailable
+    from medai.models.errors import ModelUnavailable
 
     for name in sorted({route.model for route in settings.routes}):
         try:

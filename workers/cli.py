@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from router import log as logs
-from router import settings as configuration
-from router.errors import MedaiError, SettingsError, failed
-from router.settings import Settings
-from router.tracing import require
+from medai.router import log as logs
+from medai.router.errors import MedaiError, SettingsError, failed
+from medai.router.settings import tables as configuration
+from medai.router.settings.tables import Settings
+from medai.router.tracing.tracer import require
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def cmd_worker(options: argparse.Namespace) -> int:
     require(settings.tracing)
     logs.configure(level=settings.log.level, style=settings.log.format, process="worker")
     wait_for_ledger(settings)
-    from workers.app import run_worker
+    from medai.workers.app import run_worker
 
     return run_worker(settings, config=config)
 
@@ -80,15 +80,15 @@ def wait_for_ledger(settings: Settings) -> None:
     """Bring the ledger to its schema; a database that is still starting is waited for."""
     import threading
 
-    from router.ledger import Ledger, migrated
+    from medai.router.ledger import Ledger, migrated
 
     migrated(Ledger(settings.ledger.url), threading.Event()).close()
 
 
 def cmd_process(options: argparse.Namespace) -> int:
     """Files in, files out."""
-    from models.registry import SHIPPED, Registry
-    from workers import process
+    from medai.models.registry import SHIPPED, Registry
+    from medai.workers import process
 
     settings = configuration.load(options.config) if options.config else Settings()
     registry = Registry(

@@ -2,7 +2,7 @@
 
 The ledger gets the objects' bytes, the ORU and what is owed to whom in one transaction; from then on no failure makes a
 model run again. The worker stores into the archive itself, because it has the bytes at hand; where that fails, and for
-every other destination, the router's courier goes on from the ledger. Next: router/courier.py.
+every other destination, the router's courier goes on from the ledger. Next: router/delivery/courier.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 from pydicom.dataset import Dataset
 
-from router.contract import ARCHIVE, RIS, Job, JobState, control_id
-from router.errors import MedaiError
-from router.ledger import Claim, Ledger
-from router.log import describe
-from router.orthanc import Orthanc, orthanc_id
-from router.settings import Settings
-from workers.results import Results, as_json
+from medai.router.contract import ARCHIVE, RIS, Job, JobState, control_id
+from medai.router.errors import MedaiError
+from medai.router.ledger import Claim, Ledger
+from medai.router.log import describe
+from medai.router.orthanc.client import Orthanc, orthanc_id
+from medai.router.settings.tables import Settings
+from medai.workers.results.encode import Results, as_json
 
 log = structlog.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from router import dicom_scan
-from router.errors import PermanentError
+from medai.router.errors import PermanentError
+from medai.router.files import dicom_scan
 
 NESTED = f"holds sequences that are nested more than {dicom_scan.DEPTH_LIMIT} deep"
 

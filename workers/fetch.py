@@ -11,11 +11,11 @@ from hashlib import md5
 
 from pydicom.dataset import Dataset
 
-from router.contract import Job, content_hash, sources_hash
-from router.errors import OrthancRefused, PermanentError, TemporaryError
-from router.orthanc import Orthanc
-from router.settings import WorkerSettings
-from workers.dicom_file import Unreadable, read_image
+from medai.router.contract import Job, content_hash, sources_hash
+from medai.router.errors import OrthancRefused, PermanentError, TemporaryError
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import WorkerSettings
+from medai.workers.dicom_file import Unreadable, read_image
 
 DEFAULTS = WorkerSettings()
 DAMAGED = "an image of the series is not readable DICOM: it is damaged or cut short"

@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 import structlog
 from pydicom.dataset import Dataset
 
-from models.bundle import Guard
-from models.errors import ModelRefused, ModelUnavailable
-from models.volume import Check, Volume
-from workers.results.key_image import UNPAIRED
+from medai.models.errors import ModelRefused, ModelUnavailable
+from medai.models.format.bundle import Guard
+from medai.models.volume import Check, Volume
+from medai.workers.results.key_image import UNPAIRED
 
 NAME = "series kind"
 """Of the check, as results and the ledger show it."""
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class Kind(Protocol):
-    """What a series shows (models.series_kind.Kind)."""
+    """What a series shows (medai.models.segmenters.series_kind.Kind)."""
 
     @property
     def part(self) -> str:
@@ -47,14 +47,14 @@ class Kind(Protocol):
 
 
 class Classifier(Protocol):
-    """Who tells (models.series_kind.SeriesKind)."""
+    """Who tells (medai.models.segmenters.series_kind.SeriesKind)."""
 
     def classify(self, volume: Volume) -> Kind:
         """What a volume shows."""
 
 
 class Models(Protocol):
-    """Where guards and the classifier come from (models.registry.Registry)."""
+    """Where guards and the classifier come from (medai.models.registry.Registry)."""
 
     def guard(self, name: str) -> Guard | None:
         """Which parts a model may read; None: any."""

@@ -12,8 +12,8 @@ from types import TracebackType
 
 import structlog
 
-from router.errors import LeaseLost, TemporaryError
-from router.ledger import Ledger
+from medai.router.errors import LeaseLost, TemporaryError
+from medai.router.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 

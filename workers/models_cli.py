@@ -1,4 +1,7 @@
-"""``medai models``: add, list, show, remove models, and go back to an earlier version. Next: models/adding.py."""
+"""``medai models``: add, list, show, remove models, and go back to an earlier version.
+
+Next: models/foreign/adding.py.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.adopt import Installed, history, previous, remove, restore
-from models.bundle import Description, read_metadata
-from models.errors import ModelUnavailable
-from models.registry import SHIPPED, Registry
-from router import settings as configuration
-from router.errors import SettingsError, failed
-from router.settings import Settings
+from medai.models.errors import ModelUnavailable
+from medai.models.format.bundle import Description, read_metadata
+from medai.models.format.versions import Installed, history, previous, remove, restore
+from medai.models.registry import SHIPPED, Registry
+from medai.router.errors import SettingsError, failed
+from medai.router.settings import tables as configuration
+from medai.router.settings.tables import Settings
 
 EXAMPLE = """\
 {
@@ -150,7 +153,7 @@ def cmd_add(options: argparse.Namespace) -> int:
         return 0
     if options.path is None:
         return failed(options, "give the path of a model, or --example", 2)
-    from models.adding import Step, add  # imports torch
+    from medai.models.foreign.adding import Step, add  # imports torch
 
     folder = options.to or load_settings(options).models.adds_to
     steps: list[Step] = []

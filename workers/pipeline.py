@@ -16,17 +16,17 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
-from models.case_figures import Figure, case_figures
-from models.errors import ModelsError, ModelUnavailable
-from models.inference import Segmenter
-from models.preprocess import series_to_volume
-from models.volume import Check, Segmentation, Stack
-from router.contract import Job, StampName
-from router.errors import PermanentError, TemporaryError
-from router.patients import Aliases, same_patient
-from router.settings import Settings, WorkerSettings
-from workers.dicom_file import drop_unreadable
-from workers.results import Results, encode_all
+from medai.models.errors import ModelsError, ModelUnavailable
+from medai.models.images.preprocess import series_to_volume
+from medai.models.segmenters.case_figures import Figure, case_figures
+from medai.models.segmenters.load import Segmenter
+from medai.models.volume import Check, Segmentation, Stack
+from medai.router.contract import Job, StampName
+from medai.router.errors import PermanentError, TemporaryError
+from medai.router.hl7.patients import Aliases, same_patient
+from medai.router.settings.tables import Settings, WorkerSettings
+from medai.workers.dicom_file import drop_unreadable
+from medai.workers.results.encode import Results, encode_all
 
 
 class Ports(Protocol):

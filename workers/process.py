@@ -17,21 +17,21 @@ from typing import Any
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from models.inference import Segmenter
-from models.preprocess import labels_to_nifti, nifti_to_volume
-from models.registry import Registry
-from models.volume import Check, Plausibility, Segmentation, Stack, Volume
-from router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
-from router.errors import PermanentError
-from router.patients import Aliases
-from router.settings import Settings
-from workers import pipeline
-from workers.deliver import to_bytes
-from workers.guard import Watch
-from workers.results import Results, as_json
-from workers.results.key_image import render_key_image, to_png
-from workers.results.measure import measure
-from workers.source_files import read_series
+from medai.models.images.preprocess import labels_to_nifti, nifti_to_volume
+from medai.models.registry import Registry
+from medai.models.segmenters.load import Segmenter
+from medai.models.volume import Check, Plausibility, Segmentation, Stack, Volume
+from medai.router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
+from medai.router.errors import PermanentError
+from medai.router.hl7.patients import Aliases
+from medai.router.settings.tables import Settings
+from medai.workers import pipeline
+from medai.workers.deliver import to_bytes
+from medai.workers.guard import Watch
+from medai.workers.results.encode import Results, as_json
+from medai.workers.results.key_image import render_key_image, to_png
+from medai.workers.results.measure import measure
+from medai.workers.source_files import read_series
 
 Report = Callable[[str], None]
 NIFTI = (".nii", ".nii.gz")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import structlog
 
-from router import processes
-from router.errors import DiskFull
+from medai.router import processes
+from medai.router.errors import DiskFull
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 OWNER = "process"

@@ -15,12 +15,12 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from models.errors import NotAVolume
-from models.header import text
-from router import zips
-from router.errors import PermanentError
-from router.settings import WorkerSettings
-from workers.dicom_file import Unreadable, read_image
+from medai.models.errors import NotAVolume
+from medai.models.images.header import text
+from medai.router.errors import PermanentError
+from medai.router.files import zips
+from medai.router.settings.tables import WorkerSettings
+from medai.workers.dicom_file import Unreadable, read_image
 
 NOT_READ = frozenset({"SEG", "SR", "PR", "KO", "DOC", "OT", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
 MAX_UNPACKED_BYTES = 16 * 2**30

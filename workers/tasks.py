@@ -16,23 +16,23 @@ from typing import Protocol
 import structlog
 from pydicom.dataset import Dataset
 
-from models.errors import ModelRefused
-from models.inference import Segmenter
-from models.volume import Check, Stack
-from router import processes
-from router.contract import Failure, Job, JobState, StampName
-from router.errors import DiskFull, LeaseLost, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
-from router.ledger import Claim, Ledger
-from router.log import describe
-from router.orthanc import Orthanc
-from router.patients import Aliases
-from router.settings import Settings
-from router.tracing import NoTracer, Tracer
-from workers import deliver, guard, pipeline
-from workers.fetch import fetch
-from workers.lease import Lease
-from workers.results import Results
-from workers.scratch import is_full
+from medai.models.errors import ModelRefused
+from medai.models.segmenters.load import Segmenter
+from medai.models.volume import Check, Stack
+from medai.router import processes
+from medai.router.contract import Failure, Job, JobState, StampName
+from medai.router.errors import DiskFull, LeaseLost, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
+from medai.router.hl7.patients import Aliases
+from medai.router.ledger import Claim, Ledger
+from medai.router.log import describe
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import Settings
+from medai.router.tracing.tracer import NoTracer, Tracer
+from medai.workers import deliver, guard, pipeline
+from medai.workers.fetch import fetch
+from medai.workers.lease import Lease
+from medai.workers.results.encode import Results
+from medai.workers.scratch import is_full
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Held:
 
 
 class Models(guard.Models, Protocol):
-    """Where a model comes from (models.registry.Registry)."""
+    """Where a model comes from (medai.models.registry.Registry)."""
 
     def load(self, name: str) -> Segmenter:
         """The model, ready to read; raises ModelUnavailable."""

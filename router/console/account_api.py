@@ -1,6 +1,6 @@
 """Accounts and tokens, for programs: what ``medai account`` does, and what one may do for oneself.
 
-Next: accounts.py.
+Next: ledger/accounts.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
-from router.accounts import Role
-from router.actions import ActionRefused
-from router.console.answers import AccountEntry, Token, TokenEntry
-from router.console.api import REFUSALS, TOO_MANY, admin, ledger_of, now_of
-from router.console.auth import Admin, Viewer, require
-from router.console.shapes import NAMED, NewAccount, NewPassword, NewToken, OwnPassword
+from medai.router.console.api import REFUSALS, TOO_MANY, admin, ledger_of, now_of
+from medai.router.console.auth import Admin, Viewer, require
+from medai.router.console.requests import NAMED, NewAccount, NewPassword, NewToken, OwnPassword
+from medai.router.console.responses import AccountEntry, Token, TokenEntry
+from medai.router.ledger.accounts import Role
+from medai.router.ledger.actions import ActionRefused
 
 account_api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
 AccountName = Annotated[str, Path(pattern=NAMED, description="An account's name.")]

@@ -1,7 +1,7 @@
 """The REST API: everything that the console shows and does, for programs. Described at /api/docs.
 
 Answers hold what the ledger holds; patients' names are not among it, and asking for one is written down.
-Next: auth.py, search.py, actions.py.
+Next: auth.py, reports/search.py, ledger/actions.py.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 
-from router import reports, search
-from router.accounts import Role
-from router.console import rule_test
-from router.console.answers import (
+from medai.router.console import rule_test
+from medai.router.console.auth import COOKIE, Operator, Viewer, require, require_own_page, token_of
+from medai.router.console.requests import NO_NUL, Again, Login, Reason, RuleTest
+from medai.router.console.responses import (
     ActionEntry,
     ActionPage,
     DeadLetterEntry,
@@ -37,13 +37,14 @@ from router.console.answers import (
     Told,
     TurnaroundGroup,
 )
-from router.console.auth import COOKIE, Operator, Viewer, require, require_own_page, token_of
-from router.console.shapes import NO_NUL, Again, Login, Reason, RuleTest
-from router.contract import JobState, Priority
-from router.deadletters import MARK, DeadLetter, mark_of
-from router.ledger import Ledger
-from router.settings import ObjectivesSettings, Settings
-from router.withdrawals import withdrawals
+from medai.router.contract import JobState, Priority
+from medai.router.delivery.withdrawals import withdrawals
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.ledger.deadletters import MARK, DeadLetter, mark_of
+from medai.router.reports import readings as reports
+from medai.router.reports import search
+from medai.router.settings.tables import ObjectivesSettings, Settings
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The request can't be read."},

@@ -20,27 +20,27 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
-from router.accounts import AccountExists, AccountFault, Role
-from router.actions import ActionRefused
-from router.console import pictures, viewer
-from router.console.account_api import account_api
-from router.console.api import api, open_api
-from router.console.auth import Logins
-from router.console.deployed import deployed_api, deployed_pages
-from router.console.feedback import feedback_api, feedback_pages
-from router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
-from router.console.peers import Peers
-from router.console.rule_test import RuleTestFault
-from router.console.shelf import Shelf
-from router.console.surveys import survey_api, survey_pages
-from router.console.tally import Tally
-from router.dispatch import Dispatcher
-from router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.search import SearchFault
-from router.settings import Settings
-from router.surveys import SurveyFault
+from medai.router.console import pictures, viewer
+from medai.router.console.account_api import account_api
+from medai.router.console.api import api, open_api
+from medai.router.console.auth import Logins
+from medai.router.console.caches import Shelf
+from medai.router.console.deployed import deployed_api, deployed_pages
+from medai.router.console.feedback import feedback_api, feedback_pages
+from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
+from medai.router.console.peers import Peers
+from medai.router.console.rule_test import RuleTestFault
+from medai.router.console.surveys import survey_api, survey_pages
+from medai.router.console.tally import Tally
+from medai.router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import AccountExists, AccountFault, Role
+from medai.router.ledger.actions import ActionRefused
+from medai.router.ledger.surveys import SurveyFault
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.reports.search import SearchFault
+from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
     ActionRefused: 409, AccountExists: 409, AccountFault: 422, SearchFault: 422, RuleTestFault: 422, SettingsError: 422,

@@ -1,7 +1,8 @@
 """Who asks: a token in the Authorization header (programs) or in a cookie (browsers), and what they may do.
 
 A cookie alone lets nobody act: a request that changes something must come from our own page (its Origin or
-Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow their own name down. Next: accounts.py, api.py.
+Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow their own name down. Next: ledger/accounts.py,
+api.py.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from router.accounts import Account, Role
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Account, Role
 
 COOKIE = "medai_session"
 FREE_TRIES = 5

@@ -1,6 +1,6 @@
 """A model's own page: its card, its figures, the versions that have read, how far readings drift from its training set.
 
-Next: router/deployed.py (what is shown), router/drift.py (the measures).
+Next: router/reports/models.py (what is shown), router/reports/drift.py (the measures).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
 from pydantic import BaseModel, Field
 
-from router import deployed
-from router.accounts import Role
-from router.console.api import REFUSALS, ledger_of, now_of
-from router.console.auth import require
-from router.console.pages import Someone, render
+from medai.router.console.api import REFUSALS, ledger_of, now_of
+from medai.router.console.auth import require
+from medai.router.console.pages import Someone, render
+from medai.router.ledger.accounts import Role
+from medai.router.reports import models as deployed
 
 deployed_api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))], tags=["look"])
 deployed_pages = APIRouter(include_in_schema=False)

@@ -1,4 +1,7 @@
-"""What readers made of our results: the page /agreement, and the same for programs. Next: router/agreement.py."""
+"""What readers made of our results: the page /agreement, and the same for programs.
+
+Next: router/reports/agreement.py.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from router import agreement
-from router.accounts import Role
-from router.console.api import REFUSALS, Moment, ledger_of, now_of
-from router.console.auth import require
-from router.console.pages import Someone, render
-from router.edits import EditState
+from medai.router.console.api import REFUSALS, Moment, ledger_of, now_of
+from medai.router.console.auth import require
+from medai.router.console.pages import Someone, render
+from medai.router.ledger.accounts import Role
+from medai.router.ledger.edits import EditState
+from medai.router.reports import agreement
 
 feedback_api = APIRouter(
     prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))], tags=["feedback"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router.errors import MedaiError
+from medai.router.errors import MedaiError
 
 FRESH_S = 3.0
 

@@ -16,16 +16,16 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from pydicom import Dataset, dcmread
 
-from router import search
-from router.accounts import Role
-from router.console.answers import Message, Outline, ReportItem, Slices
-from router.console.api import REFUSALS, JobName, ledger_of, now_of
-from router.console.auth import Viewer, require
-from router.console.outlines import frame_bits, outline, rows_of
-from router.console.shelf import Shelf
-from router.errors import OrthancRefused, PermanentError
-from router.orthanc import Orthanc
-from router.oru_edit import HIDDEN, hidden
+from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
+from medai.router.console.auth import Viewer, require
+from medai.router.console.caches import Shelf
+from medai.router.console.outlines import frame_bits, outline, rows_of
+from medai.router.console.responses import Message, Outline, ReportItem, Slices
+from medai.router.errors import OrthancRefused, PermanentError
+from medai.router.hl7.oru_edit import HIDDEN, hidden
+from medai.router.ledger.accounts import Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.reports import search
 
 pictures = APIRouter(prefix="/api", tags=["look"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
 SliceNumber = Annotated[int, Path(ge=0, le=100_000, description="From 0, in the order of the slices.")]

@@ -1,6 +1,6 @@
 """Try routes on a study before they are in force: which route takes which series, and why.
 
-Next: rules.py (what decides), facts.py (what a study is to it).
+Next: routing/rules.py (what decides), intake/facts.py (what a study is to it).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from router.console.shapes import MadeUp, RuleTest
-from router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
-from router.errors import MedaiError, SettingsError
-from router.facts import FactsReader
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.rules import Rules
-from router.search import study
-from router.settings import Settings
+from medai.router.console.requests import MadeUp, RuleTest
+from medai.router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
+from medai.router.errors import MedaiError, SettingsError
+from medai.router.intake.facts import FactsReader
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.reports.search import study
+from medai.router.routing.rules import Rules
+from medai.router.settings.tables import Settings
 
 
 class RuleTestFault(MedaiError):

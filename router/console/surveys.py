@@ -1,7 +1,8 @@
 """The surveys in the console: a form for each reading, the System Usability Scale, what both came to, and exports.
 
 Whoever may look may answer, and sees their own answers. Figures and exports are for operators; the names behind the
-numbers are for admins, and asking for them is written down. Next: router/surveys.py, survey_summary.py, survey_csv.py.
+numbers are for admins, and asking for them is written down. Next: router/ledger/surveys.py,
+reports/survey_summary.py, reports/survey_csv.py.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from router import survey_csv, survey_summary
-from router.accounts import Account, Role
-from router.console.api import REFUSALS, JobName, ledger_of, now_of
-from router.console.auth import Operator, Viewer, require
-from router.console.pages import Someone, render
-from router.console.shapes import Body
-from router.console.survey_answers import OwnSus, OwnUsefulness, SurveySummary
-from router.surveys import COMMENT_MAX, SUS, USEFULNESS
+from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
+from medai.router.console.auth import Operator, Viewer, require
+from medai.router.console.pages import Someone, render
+from medai.router.console.requests import Body
+from medai.router.console.survey_responses import OwnSus, OwnUsefulness, SurveySummary
+from medai.router.ledger.accounts import Account, Role
+from medai.router.ledger.surveys import COMMENT_MAX, SUS, USEFULNESS
+from medai.router.reports import survey_csv, survey_summary
 
 survey_api = APIRouter(
     prefix="/api/surveys", tags=["surveys"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))]

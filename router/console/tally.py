@@ -1,4 +1,4 @@
-"""Counts over the whole ledger, made at most every few seconds however many look. Next: reports.py (tally)."""
+"""Counts over the whole ledger, made at most every few seconds however many look. Next: reports/readings.py (tally)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from router import reports
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
+from medai.router.reports import readings as reports
 
 FRESH_S = 5.0
 

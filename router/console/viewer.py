@@ -25,17 +25,17 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from pydicom import dcmread
 
-from router import search
-from router.accounts import Account, Role
-from router.console.answers import Fault
-from router.console.api import REFUSALS, JobName, StudyNumber, ledger_of, now_of, settings_of
-from router.console.auth import Operator
-from router.console.outlines import frame_bits
-from router.console.pages import Someone, someone
-from router.console.shelf import Shelf
-from router.errors import OrthancUnreachable
-from router.orthanc import Orthanc
-from router.settings import ConsoleSettings
+from medai.router.console.api import REFUSALS, JobName, StudyNumber, ledger_of, now_of, settings_of
+from medai.router.console.auth import Operator
+from medai.router.console.caches import Shelf
+from medai.router.console.outlines import frame_bits
+from medai.router.console.pages import Someone, someone
+from medai.router.console.responses import Fault
+from medai.router.errors import OrthancUnreachable
+from medai.router.ledger.accounts import Account, Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.reports import search
+from medai.router.settings.tables import ConsoleSettings
 
 CONFIG = "app-config.js"
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Encoding", "Content-Location")

@@ -1,12 +1,12 @@
-"""Where a reading's time went: its stages as bars on one axis of time. Pure. Next: reports.py (the stages)."""
+"""Where a reading's time went: its stages as bars on one axis of time. Pure. Next: reports/readings.py (the stages)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.contract import StampName
-from router.reports import STAGES, stages_of
+from medai.router.contract import StampName
+from medai.router.reports.readings import STAGES, stages_of
 
 WIDTH = 1000.0
 """Of the axis, in the drawing's own units."""

@@ -19,7 +19,7 @@ import pytest
 import urllib3
 from servers import wait_for
 
-from router.site import Site
+from medai.router.onebox.site import Site
 
 LENIENT = """
 # For the tests: whatever the routes above leave goes to the brain model, which must say what is wrong with it.
@@ -38,7 +38,7 @@ quiet_s = 1.0
 def medai(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command as a user does."""
     done = subprocess.run(
-        [sys.executable, "-m", "router.cli", *arguments], capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, "-m", "medai.router.cli", *arguments], capture_output=True, text=True, timeout=400, check=False
     )
     assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
@@ -109,7 +109,7 @@ class Running:
 
     def pid(self, part: str) -> int:
         """Process id of a part, as supervisord knows it."""
-        from router import supervisor
+        from medai.router.onebox import supervisor
 
         return int(supervisor.states(self.site)[part]["pid"])
 

@@ -20,13 +20,13 @@ from ball_model import BallModels
 from dicom_cases import PLANTED, slice_of, study_uid, to_bytes
 from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis, make_ris, running, wait_for
 
-from router import reports
-from router.broker import make_celery
-from router.contract import JobState
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings, load
-from workers.tasks import JobRunner
+from medai.router.contract import JobState
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.broker import make_celery
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import Settings, load
+from medai.workers.tasks import JobRunner
 
 STUDIES = 500
 FIRST = 20
@@ -103,7 +103,7 @@ def burst(tmp_path: Path) -> Iterator[Burst]:
         ledger.migrate()
         ledger.announce_models([{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time())
         with (tmp_path / "router.log").open("wb") as log:
-            command = [sys.executable, "-m", "router.cli", "router", "--config", str(config)]
+            command = [sys.executable, "-m", "medai.router.cli", "router", "--config", str(config)]
             process = subprocess.Popen(command, stderr=log)
         try:
             yield Burst(orthanc, ris, ledger, settings, process)

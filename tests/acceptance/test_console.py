@@ -18,7 +18,8 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from servers import wait_for
 
-from router import deployed, search
+from medai.router.reports import models as deployed
+from medai.router.reports import search
 
 SHAPE = (12, 59, 43)
 """Slices, rows, columns: rows that are no whole bytes, so that each frame of the SEG begins elsewhere in its byte."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from router import settings
-from router.rules import Rules
+from medai.router.routing.rules import Rules
+from medai.router.settings import tables as settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

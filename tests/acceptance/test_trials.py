@@ -16,13 +16,13 @@ from browser import chromium
 from peers.check_messages import complaints, read
 from playwright.sync_api import Page
 
-from trials.record import WITH_AI, WITHOUT_AI, TrialRun
+from medai.trials.hospital.record import WITH_AI, WITHOUT_AI, TrialRun
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def medai(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "router.cli", "trial", *arguments]
+    command = [sys.executable, "-m", "medai.router.cli", "trial", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

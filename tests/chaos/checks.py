@@ -17,7 +17,7 @@ from typing import Any, Literal
 from chaos.ledger_view import FINAL
 from chaos.site import Site
 from chaos.studies import Study
-from router.contract import control_id, derived_uid, filler_number
+from medai.router.contract import control_id, derived_uid, filler_number
 
 Kind = Literal["lost", "duplicate", "stuck", "orphan", "wrong", "disagrees", "slow"]
 TAGS = "simplified-tags"

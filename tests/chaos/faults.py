@@ -18,7 +18,7 @@ from servers import free_port
 from chaos.parts import Part, Scope
 from chaos.proxy import PASS, Kind, Mode, Proxy, Tripwire, When
 from chaos.rounds import Fault, Missed, Round
-from router.errors import TemporaryError
+from medai.router.errors import TemporaryError
 
 STOP_S = 20.0
 Action = Callable[[str], None]
@@ -207,8 +207,8 @@ def flushed(r: Round) -> None:
 
 def rung_twice(r: Round) -> None:
     """Redis and Celery deliver at least once: every job's message comes again, several times."""
-    from router.dispatch import Dispatcher
-    from router.settings import BrokerSettings
+    from medai.router.queue.dispatch import Dispatcher
+    from medai.router.settings.tables import BrokerSettings
 
     dispatcher = Dispatcher(BrokerSettings(url=f"redis://127.0.0.1:{r.site.redis.port}/0"))
     try:

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from sqlalchemy import and_, func, select
 
-from router import reports
-from router import schema as t
-from router.errors import TemporaryError
-from router.ledger import Ledger
+from medai.router.errors import TemporaryError
+from medai.router.ledger import Ledger
+from medai.router.ledger import schema as t
+from medai.router.reports import readings as reports
 
 T = TypeVar("T")
 FINAL = ("done", "failed", "superseded", "cancelled")

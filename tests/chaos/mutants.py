@@ -29,8 +29,8 @@ def _claim_without_state() -> None:
     """Whoever is told of a job takes it, whatever its state."""
     import sqlalchemy
 
-    from router import ledger as module
-    from router import schema as t
+    from medai.router import ledger as module
+    from medai.router.ledger import schema as t
 
     real = module.Ledger.claim
 
@@ -48,14 +48,14 @@ def _random_uids() -> None:
     """Results get new UIDs at each attempt."""
     import uuid
 
-    from workers.results import identity
+    from medai.workers.results import identity
 
     vars(identity)["derived_uid"] = lambda *_: f"2.25.{uuid.uuid4().int}"
 
 
 def _done_before_sent() -> None:
     """A delivery is called done before it is sent."""
-    from router.courier import Desk
+    from medai.router.delivery.courier import Desk
 
     real = Desk._deliver
 
@@ -68,21 +68,21 @@ def _done_before_sent() -> None:
 
 def _no_resending() -> None:
     """Messages that Redis lost are not sent again."""
-    from router.sweeper import Sweeper
+    from medai.router.queue.sweeper import Sweeper
 
     Sweeper._resend = lambda self: 0  # type: ignore[method-assign] # that is the point
 
 
 def _no_reclaim() -> None:
     """A dead worker's job stays its own."""
-    from router.ledger import Ledger
+    from medai.router.ledger import Ledger
 
     Ledger.reclaim = lambda self, *_, **__: None  # type: ignore[method-assign] # that is the point
 
 
 def _cursor_first() -> None:
     """The cursor moves before the studies are recorded, and nothing sweeps."""
-    from router.changes import Subscription
+    from medai.router.intake.changes import Subscription
 
     real = Subscription._take
 
@@ -99,7 +99,7 @@ def _new_control_id() -> None:
     """Each try at an ORU has another MSH-10."""
     import secrets
 
-    from router import ris
+    from medai.router.delivery import ris
 
     real = ris.send_oru
 

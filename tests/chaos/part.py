@@ -34,7 +34,7 @@ def step_clock(file: Path) -> None:
 
 def be_older() -> None:
     """Know only an older revision of the ledger than the one that is there. ADAPTER: where the schema check lives."""
-    from router import fleet
+    from medai.router.ledger import fleet
 
     fleet.newest_revision = lambda: "0001"
 
@@ -57,10 +57,10 @@ def main() -> int:
         apply(options.mutant)
     arguments = [options.command, *rest]
     if options.command == "worker":
-        from workers.cli import main as worker
+        from medai.workers.cli import main as worker
 
         return worker(arguments)
-    from router.cli import main as router
+    from medai.router.cli.main import main as router
 
     return router(arguments)
 

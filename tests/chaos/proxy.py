@@ -21,7 +21,7 @@ from typing import Literal
 
 from servers import free_port
 
-from router.broker import TASK
+from medai.router.queue.broker import TASK
 
 CHUNK = 65536
 Kind = Literal["pass", "refuse", "blackhole", "error", "slow", "cut"]

@@ -21,7 +21,7 @@ from chaos.ledger_view import patiently
 from chaos.parts import Part
 from chaos.site import Site
 from chaos.studies import Sender, Study
-from router.errors import TemporaryError
+from medai.router.errors import TemporaryError
 
 IDLE_S = 25.0
 """When nothing is open in the ledger for this long (longer than the router's sweep and a reading take) and something is

@@ -26,8 +26,8 @@ from chaos.model import NEWER, OLDER
 from chaos.pacs import Pacs
 from chaos.parts import Part, Supervisor
 from chaos.proxy import HttpProxy, MllpProxy, Proxy, Spoken
-from router.broker import PRIORITY_STEPS, SEPARATOR
-from router.errors import TemporaryError
+from medai.router.errors import TemporaryError
+from medai.router.queue.broker import PRIORITY_STEPS, SEPARATOR
 
 TESTS = Path(__file__).resolve().parent.parent
 WORKERS = ("worker1", "worker2")
@@ -188,7 +188,7 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """Of router and workers: this tree's code, their own scratch directory, few threads."""
-        path = f"{TESTS.parent}:{TESTS}"
+        path = f"{TESTS.parent}/.lint:{TESTS}"
         return {
             "PYTHONPATH": path,
             "TMPDIR": str(self.disks["scratch"]),
@@ -203,7 +203,7 @@ class Site:
         changes = ["--clock", str(self.clock_file)] if clock else []
         changes += ["--older"] if older else []
         changes += ["--mutant", self.mutant] if self.mutant else []
-        module = ["chaos.part", *changes] if changes else ["router.cli"]
+        module = ["chaos.part", *changes] if changes else ["medai.router.cli"]
         return [sys.executable, "-m", *module, *arguments]
 
     # -- life
@@ -316,7 +316,7 @@ class Site:
 
     def operator(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``medai ARGUMENTS`` as an operator types it, against this system's ledger."""
-        command = [sys.executable, "-m", "router.cli", *arguments, "--config", str(self._configs["router"])]
+        command = [sys.executable, "-m", "medai.router.cli", *arguments, "--config", str(self._configs["router"])]
         environment: Mapping[str, str] = {**os.environ, **self.environment()}
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from ledger_cases import T0, acknowledge, arrive, due, make, seen, store
 from schemathesis.config import SchemathesisConfig
 
-from router.accounts import Role
-from router.console.app import make_app
-from router.contract import Failure
-from router.errors import OrthancRefused
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import RouteSettings, Settings
+from medai.router.console.app import make_app
+from medai.router.contract import Failure
+from medai.router.errors import OrthancRefused
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import RouteSettings, Settings
 
 PASSWORD = "long enough"
 EXAMPLES = int(os.environ.get("MEDAI_FUZZ_EXAMPLES", "12"))

@@ -23,17 +23,17 @@ from broken_cases import FILES, ORTHANC_DIES_OF, SERIES, ZIPS, before_pixels, ne
 from dicom_cases import slice_of, study_files, study_uid, to_bytes
 from servers import OrthancServer, binary, make_orthanc, make_redis, running, wait_for
 
-from router import reports
-from router.contract import Priority, sources_hash
-from router.daemon import Router
-from router.dispatch import Dispatcher
-from router.facts import FactsReader
-from router.ledger import Ledger, NewJob
-from router.log import Pseudonyms
-from router.orthanc import Orthanc
-from router.settings import Settings, WatchFolderSettings
-from router.sweeper import LeaseWatch, Sweeper
-from router.watch_folder import WatchFolder
+from medai.router.contract import Priority, sources_hash
+from medai.router.daemon.loop import Router
+from medai.router.intake.facts import FactsReader
+from medai.router.intake.watch_folder import WatchFolder
+from medai.router.ledger import Ledger, NewJob
+from medai.router.log import Pseudonyms
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.queue.sweeper import LeaseWatch, Sweeper
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import Settings, WatchFolderSettings
 
 TESTS = Path(__file__).resolve().parents[1]
 GROWTH_LIMIT_MIB = 700
@@ -91,7 +91,7 @@ class Site:
 
 def child(asked: dict[str, Any]) -> dict[str, Any]:
     """What tests/bad_input_child.py tells, run on the code of this checkout."""
-    places = {**os.environ, "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+    places = {**os.environ, "PYTHONPATH": f"{TESTS.parent / '.lint'}{os.pathsep}{TESTS}"}
     done = subprocess.run(
         [sys.executable, str(TESTS / "bad_input_child.py")],
         input=json.dumps(asked), capture_output=True, text=True, timeout=500, env=places,

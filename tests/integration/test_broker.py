@@ -12,8 +12,8 @@ import pytest
 from kombu import Consumer, Queue
 from servers import Server, make_redis, running, wait_for
 
-from router.broker import make_celery
-from router.settings import BrokerSettings
+from medai.router.queue.broker import make_celery
+from medai.router.settings.tables import BrokerSettings
 
 
 @pytest.fixture

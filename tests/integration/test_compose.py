@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router import settings
+from medai.router.settings import tables as settings
 
 
 def compose_command() -> list[str]:

@@ -26,14 +26,15 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance, Verification
 from servers import OrthancServer, free_port, make_orthanc, running
 
-from router import check, fhir
-from router.contract import Job, OrthancId, StudyUID, make_job_id
-from router.dicom_destination import send
-from router.errors import DestinationUnreachable, FhirRefused, FhirUnreachable, PermanentError
-from router.orthanc import Orthanc
-from router.settings import DicomDestination, FhirDestination, OrthancSettings, Settings, WorkerSettings
-from workers.pipeline import prepare
-from workers.results import Results, encode_all
+from medai.router.cli import check
+from medai.router.contract import Job, OrthancId, StudyUID, make_job_id
+from medai.router.delivery import fhir
+from medai.router.delivery.dicom_node import send
+from medai.router.errors import DestinationUnreachable, FhirRefused, FhirUnreachable, PermanentError
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import DicomDestination, FhirDestination, OrthancSettings, Settings, WorkerSettings
+from medai.workers.pipeline import prepare
+from medai.workers.results.encode import Results, encode_all
 
 SLICES = 3
 NOT_THERE = 0x0112

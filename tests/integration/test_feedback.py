@@ -20,23 +20,23 @@ from pydicom import Dataset
 from servers import OrthancServer, make_orthanc, make_redis, running
 from sqlalchemy import select
 
-import training.cli
-from router import edit_export
-from router import schema as t
-from router.broker import make_celery
-from router.contract import JobState
-from router.daemon import Router
-from router.dispatch import Dispatcher
-from router.edits import EditState
-from router.errors import PermanentError
-from router.ledger import Ledger
-from router.log import Pseudonyms
-from router.orthanc import Orthanc
-from router.settings import Settings
-from router.sweeper import LeaseWatch, Sweeper
-from training.datasets import open_dataset
-from workers.feedback import EditRunner
-from workers.tasks import JobRunner
+from medai.router.contract import JobState
+from medai.router.daemon.loop import Router
+from medai.router.errors import PermanentError
+from medai.router.ledger import Ledger
+from medai.router.ledger import schema as t
+from medai.router.ledger.edits import EditState
+from medai.router.log import Pseudonyms
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.broker import make_celery
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.queue.sweeper import LeaseWatch, Sweeper
+from medai.router.reports import edit_export
+from medai.router.settings.tables import Settings
+from medai.training import cli as training_cli
+from medai.training.data.datasets import open_dataset
+from medai.workers.feedback.runner import EditRunner
+from medai.workers.tasks import JobRunner
 
 ROUTE = {
     "name": "brain",
@@ -311,7 +311,7 @@ def test_what_a_reader_corrected_becomes_a_data_set_for_training(site: Site, tmp
     assert (made.cases, made.left_out) == (1, ())
     manifest = (tmp_path / "edits" / "manifest.json").read_text()
     assert not [value for value in (*PLANTED.values(), str(site.images[0].StudyInstanceUID)) if value in manifest]
-    assert training.cli.main(["edits", str(tmp_path / "edits"), "--out", str(tmp_path / "data")]) == 0
+    assert training_cli.main(["edits", str(tmp_path / "edits"), "--out", str(tmp_path / "data")]) == 0
     dataset = open_dataset(str(tmp_path / "data"))
     assert dataset.label_names == {1: "Brain"}
     (case,) = dataset.cases

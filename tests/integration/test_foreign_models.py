@@ -18,21 +18,21 @@ from dicom_cases import slice_of, study_files, study_uid
 from foreign_cases import SPLEEN, ct_volume, monai_bundle, monai_config, monai_unet, write_json
 from servers import OrthancServer, make_orthanc, make_ris, running
 
-from models.adding import add
-from models.cleaning import largest, within
-from models.feed import body
-from models.networks import SmallUNet
-from models.preprocess import series_to_volume, to_axial
-from models.registry import Registry
-from models.volume import Labels, Volume
-from router.contract import JobState, Priority, sources_hash
-from router.courier import Courier
-from router.facts import FactsReader
-from router.ledger import Ledger, NewJob
-from router.orthanc import Orthanc
-from router.settings import Settings
-from workers.models_cli import main as models_command
-from workers.tasks import JobRunner
+from medai.models.foreign.adding import add
+from medai.models.images.preprocess import series_to_volume, to_axial
+from medai.models.networks.definition import SmallUNet
+from medai.models.registry import Registry
+from medai.models.segmenters.cleaning import largest, within
+from medai.models.segmenters.feed import body
+from medai.models.volume import Labels, Volume
+from medai.router.contract import JobState, Priority, sources_hash
+from medai.router.delivery.courier import Courier
+from medai.router.intake.facts import FactsReader
+from medai.router.ledger import Ledger, NewJob
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import Settings
+from medai.workers.models_cli import main as models_command
+from medai.workers.tasks import JobRunner
 
 SPACING = [2.0, 3.0, 4.0]
 """x, y, z."""
@@ -173,7 +173,7 @@ LUNGS = {
     "medai": {
         "title": "Lungs in CT (UNet-Small)",
         "input": {"modalities": ["CT"], "unit": "HU", "min_extent_mm": [200, 150, 5]},
-        "network_def": {"_target_": "models.networks.SmallUNet", "channels": [16, 32, 64, 128]},
+        "network_def": {"_target_": "medai.models.networks.definition.SmallUNet", "channels": [16, 32, 64, 128]},
         "feed": {"axes": "LPS", "intensity": {"kind": "shift", "low": -1024}},
         "inferer": {"dims": 2, "multiple": 8, "activation": "sigmoid", "threshold": 0.5},
         "cleaning": {"components": 2, "fill_holes": True, "inside_body": True},

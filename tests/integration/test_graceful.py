@@ -16,7 +16,7 @@ import pytest
 import urllib3
 from servers import OrthancServer, Server, answers, free_port, make_orthanc, make_redis, running, wait_for
 
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
 
 STARTS_S = 60.0
 """A Python process on a busy machine."""
@@ -29,7 +29,7 @@ class Program:
 
     def __init__(self, config: Path, name: str) -> None:
         self.log = config.parent / f"{name}.log"
-        command = [sys.executable, "-m", "router.cli", "router", "--config", str(config)]
+        command = [sys.executable, "-m", "medai.router.cli", "router", "--config", str(config)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, cwd=config.parent)
 

@@ -21,12 +21,13 @@ from servers import postgresql
 from sqlalchemy import inspect
 from sqlalchemy.exc import DatabaseError
 
-from router import accounts, agreement, migrations, reports
-from router.contract import Failure, JobState, Order, Priority, StampName, Verdict
-from router.deliveries import Gate
-from router.errors import LeaseLost, TemporaryError
-from router.ledger import Ledger
-from router.schema import metadata
+from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
+from medai.router.errors import LeaseLost, TemporaryError
+from medai.router.ledger import Ledger, accounts, migrations
+from medai.router.ledger.deliveries import Gate
+from medai.router.ledger.schema import metadata
+from medai.router.reports import agreement
+from medai.router.reports import readings as reports
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def move_to(ledger: Ledger, revision: str) -> None:
 
 def test_several_processes_may_migrate_at_once(ledger: Ledger, tmp_path: Path) -> None:
     url = ledger.url if ledger.url.startswith("postgresql") else f"sqlite:///{tmp_path / 'fresh.sqlite'}"
-    code = f"from router.ledger import Ledger; Ledger({url!r}).migrate()"
+    code = f"from medai.router.ledger import Ledger; Ledger({url!r}).migrate()"
     starts = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
     other = Ledger(url)
@@ -251,7 +252,7 @@ def test_a_program_that_does_not_know_the_tables_sees_that_it_must_not_write(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ledger.fits()
-    monkeypatch.setattr("router.fleet.newest_revision", lambda: "0001")
+    monkeypatch.setattr("medai.router.ledger.fleet.newest_revision", lambda: "0001")
     assert not ledger.fits()
 
 
@@ -397,7 +398,7 @@ def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: 
 
 def test_the_same_decision_is_recorded_once(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
-    from router.contract import Decision
+    from medai.router.contract import Decision
 
     skip = [Decision(verdict=Verdict.SKIP, reason="no route reads this study")]
     assert ledger.record(row["id"], skip, T0, outcome="x")

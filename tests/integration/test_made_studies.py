@@ -16,9 +16,9 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from trials.sources import HEAD, from_folder, head, radiograph, stacked_ct
-from trials.study import Patient, derive
-from trials.volumes import Request, Series, Template, make_study, thinned
+from medai.trials.scanner.sources import HEAD, from_folder, head, radiograph, stacked_ct
+from medai.trials.scanner.volumes import Request, Series, Template, make_study, thinned
+from medai.trials.study import Patient, derive
 
 FOLDERS = {
     "abdomen-ct": ("ct_abdomen_CRLM", "CT", 5),

@@ -13,10 +13,10 @@ import pytest
 from ledger_cases import T0, arrive, due, make, seen, store
 from sqlalchemy import update
 
-from router import schema as t
-from router.deliveries import Delivery
-from router.hl7 import PatientMessage
-from router.ledger import Ledger
+from medai.router.hl7.messages import PatientMessage
+from medai.router.ledger import Ledger
+from medai.router.ledger import schema as t
+from medai.router.ledger.deliveries import Delivery
 
 ORU = (
     b"MSH|^~\\&|MEDAI|AI|RIS|H|20260102030405+0000||ORU^R01^ORU_R01|C1|P|2.5.1||||||UNICODE UTF-8\r"

@@ -63,7 +63,7 @@ class RisProcess:
     def __init__(self, data: Path, router_port: int = 1, *options: str) -> None:
         arguments = ["--mllp-port", "0", "--http-port", "0", "--router-port", str(router_port), "--data", str(data)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hl7_mock.cli", *arguments, *options], stderr=subprocess.PIPE, bufsize=0
+            [sys.executable, "-m", "medai.hl7_mock.cli", *arguments, *options], stderr=subprocess.PIPE, bufsize=0
         )
         self.log: list[dict[str, Any]] = []
         ready = self._ready_line()
@@ -489,7 +489,7 @@ def test_a_port_that_is_taken_is_said_so(tmp_path, option) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         other = "--http-port" if option == "--mllp-port" else "--mllp-port"
-        command = [sys.executable, "-m", "hl7_mock.cli", option, port, other, "0", "--data", str(tmp_path)]
+        command = [sys.executable, "-m", "medai.hl7_mock.cli", option, port, other, "0", "--data", str(tmp_path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"medai ris: port {port} on 127.0.0.1 is in use")
@@ -498,7 +498,17 @@ def test_a_port_that_is_taken_is_said_so(tmp_path, option) -> None:
 
 def test_two_of_them_never_share_a_folder(start, tmp_path) -> None:
     start()
-    command = [sys.executable, "-m", "hl7_mock.cli", "--mllp-port", "0", "--http-port", "0", "--data", tmp_path / "ris"]
+    command = [
+        sys.executable,
+        "-m",
+        "medai.hl7_mock.cli",
+        "--mllp-port",
+        "0",
+        "--http-port",
+        "0",
+        "--data",
+        tmp_path / "ris",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == 2
     assert "used by another mock RIS" in done.stderr

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 from servers import MockRis, free_port, make_ris, running
 
-from trials.scanner import PerformedStep, Settings
-from trials.scu import Peer
-from trials.sources import stacked_ct
-from trials.study import Patient
-from trials.volumes import Request, make_study, thinned
+from medai.trials.scanner.scu import Peer
+from medai.trials.scanner.sender import PerformedStep, Settings
+from medai.trials.scanner.sources import stacked_ct
+from medai.trials.scanner.volumes import Request, make_study, thinned
+from medai.trials.study import Patient
 
 PACKAGES = Path(sys.prefix) / "share" / "hl7-peer" / "node_modules"
 PEER = Path(__file__).resolve().parents[1] / "peers" / "mpps_peer.mjs"

@@ -24,7 +24,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from router.contract import Order, Predecessor
+from medai.router.contract import Order, Predecessor
 
 CASES = {
     "ct_axial": ("CT", "axial", 2),

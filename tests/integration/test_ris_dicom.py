@@ -14,11 +14,11 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from servers import MockRis, make_ris, running
 
-from trials.scanner import PerformedStep, Settings
-from trials.scu import Peer, SendError
-from trials.study import Patient
-from trials.volumes import MPPS, Request, Series
-from trials.worklist import find_scheduled
+from medai.trials.scanner.scu import Peer, SendError
+from medai.trials.scanner.sender import PerformedStep, Settings
+from medai.trials.scanner.volumes import MPPS, Request, Series
+from medai.trials.scanner.worklist import find_scheduled
+from medai.trials.study import Patient
 
 SCANNER = Settings(name="CT1", modality="CT", images_per_s=1.0, pause_s=0.0)
 TODAY = datetime.now(UTC).astimezone().strftime("%Y%m%d")

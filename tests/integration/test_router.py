@@ -11,16 +11,16 @@ import pytest
 from dicom_cases import slice_of, study_files, study_uid, to_bytes
 from servers import OrthancServer, Server, make_orthanc, make_redis, running, wait_for
 
-from router import reports
-from router.contract import Order, Priority
-from router.daemon import Router
-from router.dispatch import Dispatcher
-from router.errors import OrthancUnreachable
-from router.ledger import Ledger
-from router.log import Pseudonyms
-from router.orthanc import Orthanc
-from router.settings import Settings
-from router.sweeper import LeaseWatch, Sweeper
+from medai.router.contract import Order, Priority
+from medai.router.daemon.loop import Router
+from medai.router.errors import OrthancUnreachable
+from medai.router.ledger import Ledger
+from medai.router.log import Pseudonyms
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.queue.sweeper import LeaseWatch, Sweeper
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import Settings
 
 MODEL = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
 ROUTE = {

@@ -30,7 +30,7 @@ def ris(tmp_path: Path) -> Iterator[MockRis]:
 
 def scan(root: Path, port: int, *options: str) -> tuple[int, dict[str, Any], str]:
     """Exit code, JSON and progress."""
-    command = [sys.executable, "-m", "router.cli", "scan", "--archive", f"127.0.0.1:{port}", "--json", "--pace", "0",
+    command = [sys.executable, "-m", "medai.router.cli", "scan", "--archive", f"127.0.0.1:{port}", "--json", "--pace", "0",
                "--pause", "0", "--modality", "CT", "--every-nth", "4", "--downsample", "2", *options]  # fmt: skip
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout, done.stderr

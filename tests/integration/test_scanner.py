@@ -17,14 +17,14 @@ from pydicom.uid import CTImageStorage
 from pynetdicom import AE, evt
 from servers import OrthancServer, Server, free_port, make_orthanc, running, wait_for
 
-from trials.clock import Clock
-from trials.scanner import Sender, Sent, Settings
-from trials.scu import Peer, SendError
-from trials.sources import stacked_ct
-from trials.study import Patient, derive
-from trials.volumes import LATE_SLICES, Request, Template, make_study, thinned
-from trials.worklist import WORKLIST as WORKLIST_CLASS
-from trials.worklist import find_scheduled
+from medai.trials.clock import Clock
+from medai.trials.scanner.scu import Peer, SendError
+from medai.trials.scanner.sender import Sender, Sent, Settings
+from medai.trials.scanner.sources import stacked_ct
+from medai.trials.scanner.volumes import LATE_SLICES, Request, Template, make_study, thinned
+from medai.trials.scanner.worklist import WORKLIST as WORKLIST_CLASS
+from medai.trials.scanner.worklist import find_scheduled
+from medai.trials.study import Patient, derive
 
 SLICES = 20
 
@@ -136,7 +136,7 @@ LEFT_OPEN = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableException
 def test_an_archive_that_is_away_loses_nothing(
     template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trials.scanner.AGAIN_S", 0.05)
+    monkeypatch.setattr("medai.trials.scanner.sender.AGAIN_S", 0.05)
     made = make_orthanc(tmp_path)
     scan = Scan(template, at(made), (), seed="away")
     results: list[Sent] = []
@@ -179,7 +179,7 @@ def answering(event: Any, context: str, handler: Any) -> Iterator[Peer]:
 def test_an_image_that_the_archive_refuses_for_now_is_kept_and_sent_again(
     template: Template, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trials.scanner.AGAIN_S", 0.01)
+    monkeypatch.setattr("medai.trials.scanner.sender.AGAIN_S", 0.01)
     statuses, kept = iter([0x0000, 0xA700, 0xA700]), []
 
     def handle(event: Any) -> int:

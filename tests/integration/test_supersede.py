@@ -12,7 +12,7 @@ from dicom_cases import PLANTED, slice_of, study_files, study_uid, to_bytes
 from hospital import Hospital, hospital_in
 from servers import wait_for
 
-from router import reports
+from medai.router.reports import readings as reports
 
 MRN = PLANTED["mrn"]
 

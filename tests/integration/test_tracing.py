@@ -13,13 +13,13 @@ from fhir_server import fhir_server
 from otlp_collector import Seen, collector
 from servers import free_port, make_orthanc, make_redis, make_ris, running, wait_for
 
-from router import reports
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.service import build
-from router.settings import Settings
-from router.tracing import open_tracer
-from workers.tasks import JobRunner
+from medai.router.daemon.service import build
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import Settings
+from medai.router.tracing.tracer import open_tracer
+from medai.workers.tasks import JobRunner
 
 ROUTE = {"name": "brain", "when": 'study.Modality == "MR"', "model": "mr_brain", "completeness": {"quiet_s": 0.5},
          "destinations": ["archive", "ehr", "ris"]}  # fmt: skip

@@ -11,8 +11,8 @@ from dicom_cases import PLANTED, to_bytes
 from drawn_cases import block, ct_slices, rtstruct, seg, square
 from servers import OrthancServer, make_orthanc, running
 
-from training.datasets import open_dataset
-from training.errors import DataError
+from medai.training.data.datasets import open_dataset
+from medai.training.errors import DataError
 
 LIVER, SPLEEN = block((3, 4, 4), (7, 9, 8)), block((9, 2, 3), (12, 6, 12))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from trainings import kill_in_the_middle, losses
 
-from training.cli import main
+from medai.training.cli import main
 
 CASES = 16
 MOST_S = 400

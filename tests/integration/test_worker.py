@@ -18,15 +18,15 @@ from ball_model import BallModels
 from dicom_cases import study_files, study_uid
 from servers import MockRis, OrthancServer, make_orthanc, make_ris, running
 
-from router import reports
-from router.contract import JobState, Priority, sources_hash
-from router.courier import Courier
-from router.facts import FactsReader
-from router.ledger import Ledger, NewJob
-from router.orthanc import Orthanc
-from router.settings import DicomDestination, Settings
-from router.sweeper import LeaseWatch
-from workers.tasks import JobRunner
+from medai.router.contract import JobState, Priority, sources_hash
+from medai.router.delivery.courier import Courier
+from medai.router.intake.facts import FactsReader
+from medai.router.ledger import Ledger, NewJob
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.sweeper import LeaseWatch
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import DicomDestination, Settings
+from medai.workers.tasks import JobRunner
 
 
 @dataclass

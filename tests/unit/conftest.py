@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event, make_url
 
-from router import accounts, database
-from router.database import Database
+from medai.router.ledger import accounts, database
+from medai.router.ledger.database import Database
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from training import config
-from training.config import TrainingConfig
-from training.errors import ConfigError, TrainingError
-from training.etl.steps import STATE, STEPS, Order, take
-from training.output import answer, json_argument
+from medai.training import config
+from medai.training.config import TrainingConfig
+from medai.training.errors import ConfigError, TrainingError
+from medai.training.etl.steps import STATE, STEPS, Order, take
+from medai.training.output import answer, json_argument
 
 HERE = Path(__file__).resolve().parent
 CONSTRAINTS = HERE / "constraints.txt"
@@ -87,7 +87,7 @@ def run_pipeline(data: str, out: Path, options: argparse.Namespace) -> None:
         "out": str(out.resolve()),
         "config": str(work / "config.toml"),
         "copies": options.copies,
-        "path": str(HERE.parent.parent),
+        "path": os.environ.get("PYTHONPATH", ""),
     }
     command = [str(folder.resolve() / "bin" / "mage"), "run", str(project), PIPELINE]
     done = subprocess.run(  # noqa: S603 - our own words

@@ -1,7 +1,8 @@
 """The five steps that prepare a data set, each from a folder to a folder; Mage's blocks start them one by one.
 
 ``load`` fetches cases from wherever they are, ``validate`` stops at what ``qa`` calls an error, ``resample`` makes what
-a network reads (models/feed.py), ``augment`` adds copies of training cases (augment.py), ``export`` writes a folder
+a network reads (models/segmenters/feed.py), ``augment`` adds copies of training cases (data/augment.py), ``export``
+writes a folder
 data set with a manifest that ``fit`` reads. A step leaves ``step.json``, which tells the next one where the cases are.
 Next: mage_project/utils/step.py (who starts them), command.py.
 """
@@ -20,17 +21,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from models.geometry import Geometry
-from models.recipe import Feed, Intensity
-from models.volume import Volume
-from training.augment import make_augmentation, patch_of
-from training.cases import Dataset, Example
-from training.config import TrainingConfig, to_toml
-from training.datasets import open_dataset, write_pair, write_tables
-from training.errors import ConfigError, DataError
-from training.prepare import prepare
-from training.qa import survey, write
-from training.splits import split
+from medai.models.format.recipe import Feed, Intensity
+from medai.models.geometry import Geometry
+from medai.models.volume import Volume
+from medai.training.cases import Dataset, Example
+from medai.training.config import TrainingConfig, to_toml
+from medai.training.data.augment import make_augmentation, patch_of
+from medai.training.data.datasets import open_dataset, write_pair, write_tables
+from medai.training.data.prepare import prepare
+from medai.training.data.splits import split
+from medai.training.errors import ConfigError, DataError
+from medai.training.qa.command import survey, write
 
 STATE = "step.json"
 PICTURES = 24

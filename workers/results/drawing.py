@@ -15,11 +15,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from models.volume import Segment, Segmentation
-from router.contract import Measurement
-from workers.results.identity import plain
-from workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
-from workers.results.planes import Array, Cut
+from medai.models.volume import Segment, Segmentation
+from medai.router.contract import Measurement
+from medai.workers.results.identity import plain
+from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
+from medai.workers.results.planes import Array, Cut
 
 PANEL = 512
 BANNER = 48

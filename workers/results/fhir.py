@@ -7,8 +7,8 @@ report, observations and selections of the result that it supersedes. The patien
 up.
 
 A report that was not final yet and has changed is ``modified`` in R5 (``amended`` and ``corrected`` are for reports
-that were final, which no result of ours is); an Observation stays ``preliminary``. router/fhir.py sends it, and makes
-the Bundle that takes it back. Next: fhir_text.py, ../deliver.py.
+that were final, which no result of ours is); an Observation stays ``preliminary``. router/delivery/fhir.py sends it,
+and makes the Bundle that takes it back. Next: fhir_text.py, ../deliver.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from datetime import datetime
 
 from pydicom import Dataset
 
-from models.volume import Code, Segment, Segmentation
-from router.contract import NAMESPACE, Job, Measurement, short_id
-from router.settings import FhirDestination
-from workers.results import identity
-from workers.results.fhir_text import (
+from medai.models.volume import Code, Segment, Segmentation
+from medai.router.contract import NAMESPACE, Job, Measurement, short_id
+from medai.router.settings.tables import FhirDestination
+from medai.workers.results import identity
+from medai.workers.results.fhir_text import (
     LOCAL_SYSTEM,
     Json,
     authority,
@@ -39,12 +39,12 @@ from workers.results.fhir_text import (
     uid_identifier,
     unescaped,
 )
-from workers.results.hl7_text import issuer
-from workers.results.measure import TOTAL
-from workers.results.oru import ACCESSION_MAX, QUANTITIES
-from workers.results.seg import ARTIFICIAL_INTELLIGENCE
-from workers.results.source import Source, usable
-from workers.results.sr import ANY_PROCEDURE, ASSESSMENT, PROCEDURES, VERDICTS
+from medai.workers.results.hl7_text import issuer
+from medai.workers.results.measure import TOTAL
+from medai.workers.results.oru import ACCESSION_MAX, QUANTITIES
+from medai.workers.results.seg import ARTIFICIAL_INTELLIGENCE
+from medai.workers.results.source import Source, usable
+from medai.workers.results.sr import ANY_PROCEDURE, ASSESSMENT, PROCEDURES, VERDICTS
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 REFERENCED_SEGMENT = Code(value="121191", scheme="DCM", meaning="Referenced Segment")

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from models.volume import Code
-from router.contract import NAMESPACE
-from workers.results.hl7_text import ESCAPES, dicom_timestamp
-from workers.results.measure import HOUNSFIELD, MILLILITRE
+from medai.models.volume import Code
+from medai.router.contract import NAMESPACE
+from medai.workers.results.hl7_text import ESCAPES, dicom_timestamp
+from medai.workers.results.measure import HOUNSFIELD, MILLILITRE
 
 Json = dict[str, Any]
 LOCAL_SYSTEM = f"urn:uuid:{NAMESPACE}"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
-from models.volume import ModelCard, Segment
-from router.contract import NAMESPACE, Job, derived_uid
-from router.settings import ResultSettings
+from medai.models.volume import ModelCard, Segment
+from medai.router.contract import NAMESPACE, Job, derived_uid
+from medai.router.settings.tables import ResultSettings
 
 KINDS = ("seg", "sr", "sc")
 

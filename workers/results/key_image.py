@@ -15,15 +15,15 @@ from highdicom.sc import SCImage
 from PIL import Image
 from pydicom import Dataset
 
-from models.volume import Code, Segmentation, Volume
-from router.contract import Job, Measurement
-from router.settings import ResultSettings
-from workers.results import identity
-from workers.results.drawing import BANNER_TEXT, PANEL, Window, compose
-from workers.results.measure import MEAN_ATTENUATION
-from workers.results.planes import VIEWS, Cut, cut, find_field
-from workers.results.seg import concept, contributing_equipment, equipment, finish
-from workers.results.source import Source
+from medai.models.volume import Code, Segmentation, Volume
+from medai.router.contract import Job, Measurement
+from medai.router.settings.tables import ResultSettings
+from medai.workers.results import identity
+from medai.workers.results.drawing import BANNER_TEXT, PANEL, Window, compose
+from medai.workers.results.measure import MEAN_ATTENUATION
+from medai.workers.results.planes import VIEWS, Cut, cut, find_field
+from medai.workers.results.seg import concept, contributing_equipment, equipment, finish
+from medai.workers.results.source import Source
 
 REFORMATTING = Code(value="113072", scheme="DCM", meaning="Multiplanar reformatting")
 SOURCE_PURPOSE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")

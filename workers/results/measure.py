@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.volume import Segmentation, Volume
-from router.contract import Measurement
+from medai.models.volume import Segmentation, Volume
+from medai.router.contract import Measurement
 
 VOLUME = "volume"
 MEAN_ATTENUATION = "mean_attenuation"

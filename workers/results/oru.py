@@ -4,7 +4,7 @@ Identifiers come from the order where one is known, else from the images. Each n
 OBX-3 holds the concept (SCT 118565006 Volume) and a local alternate ("Right lung volume"), OBX-4 the segment number
 that a coded finding (121071) with the same OBX-4 explains. OBX-8 stays empty for numbers, since no reference range is
 known here. The verdict of the plausibility checks is coded under OBX-4 V (OBX-8: N, or A where a person should look)
-and each finding under W1, W2 …; totals of several segments have T1, T2 …. Next: router/ris.py (who sends it).
+and each finding under W1, W2 …; totals of several segments have T1, T2 …. Next: router/delivery/ris.py (who sends it).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Literal
 
 from pydicom import Dataset
 
-from models.volume import Code, Segmentation
-from router.contract import Job, Measurement, control_id
-from router.settings import RisSettings
-from workers.results import identity
-from workers.results.hl7_text import (
+from medai.models.volume import Code, Segmentation
+from medai.router.contract import Job, Measurement, control_id
+from medai.router.settings.tables import RisSettings
+from medai.workers.results import identity
+from medai.workers.results.hl7_text import (
     as_received,
     components,
     dicom_timestamp,
@@ -32,9 +32,9 @@ from workers.results.hl7_text import (
     segment,
     timestamp,
 )
-from workers.results.measure import MEAN_ATTENUATION, MILLILITRE, TOTAL, VOLUME
-from workers.results.source import Source, usable
-from workers.results.sr import ANY_PROCEDURE, PROCEDURES
+from medai.workers.results.measure import MEAN_ATTENUATION, MILLILITRE, TOTAL, VOLUME
+from medai.workers.results.source import Source, usable
+from medai.workers.results.sr import ANY_PROCEDURE, PROCEDURES
 
 Status = Literal["P", "C", "X"]
 LOCAL = "99MEDAI"

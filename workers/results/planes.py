@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.geometry import Geometry
-from models.volume import Labels, Voxels
+from medai.models.geometry import Geometry
+from medai.models.volume import Labels, Voxels
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]

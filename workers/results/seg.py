@@ -17,12 +17,12 @@ from highdicom.seg import SegmentDescription
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
 
-from models.errors import GeometryMismatch
-from models.volume import Code, ModelCard, Segment, Segmentation
-from router.contract import Job, derived_uid
-from router.settings import ResultSettings
-from workers.results import identity
-from workers.results.source import Source
+from medai.models.errors import GeometryMismatch
+from medai.models.volume import Code, ModelCard, Segment, Segmentation
+from medai.router.contract import Job, derived_uid
+from medai.router.settings.tables import ResultSettings
+from medai.workers.results import identity
+from medai.workers.results.source import Source
 
 ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code(value="109102", scheme="DCM", meaning="Processing Equipment")

@@ -21,9 +21,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from models.errors import GeometryMismatch
-from models.volume import Segmentation, Volume
-from workers.results.identity import frame_of_reference_uid
+from medai.models.errors import GeometryMismatch
+from medai.models.volume import Segmentation, Volume
+from medai.workers.results.identity import frame_of_reference_uid
 
 PATIENT_AND_STUDY = (
     "TimezoneOffsetFromUTC",

@@ -19,13 +19,13 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from models.volume import Code, Segment, Segmentation
-from router.contract import Job, Measurement
-from router.settings import ResultSettings
-from workers.results import identity
-from workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
-from workers.results.seg import ARTIFICIAL_INTELLIGENCE, concept, contributing_equipment, equipment, finish
-from workers.results.source import Source
+from medai.models.volume import Code, Segment, Segmentation
+from medai.router.contract import Job, Measurement
+from medai.router.settings.tables import ResultSettings
+from medai.workers.results import identity
+from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
+from medai.workers.results.seg import ARTIFICIAL_INTELLIGENCE, concept, contributing_equipment, equipment, finish
+from medai.workers.results.source import Source
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 PROCEDURES = {

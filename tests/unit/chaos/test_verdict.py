@@ -15,7 +15,7 @@ from chaos.rounds import Outcome
 from chaos.runner import Wish, deal
 from chaos.studies import Study, plan
 
-from router.contract import filler_number
+from medai.router.contract import filler_number
 
 
 def study(**changes: Any) -> Study:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from hl7_mock.checks import check_header, check_result, is_dicom_uid
-from hl7_mock.message import parse
+from medai.hl7_mock.checks import check_header, check_result, is_dicom_uid
+from medai.hl7_mock.message import parse
 
 OBR = "|24627-2^CT Chest^LN|"
 

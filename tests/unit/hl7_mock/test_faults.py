@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hl7_mock.faults import BadFaultError, Faults, parse_rule
+from medai.hl7_mock.faults import BadFaultError, Faults, parse_rule
 
 
 def drawn(faults: Faults, times: int) -> list[str | None]:

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from hl7_mock.inbox import Inbox
-from hl7_mock.message import parse
+from medai.hl7_mock.inbox import Inbox
+from medai.hl7_mock.message import parse
 
 
 def store(inbox: Inbox, raw: bytes, at: float = 1000.0) -> None:
@@ -147,7 +147,7 @@ def test_a_disk_that_refuses_changes_nothing(oru, tmp_path, monkeypatch) -> None
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hl7_mock.inbox.write_atomic", full)
+    monkeypatch.setattr("medai.hl7_mock.inbox.write_atomic", full)
     with pytest.raises(OSError, match="No space"):
         store(inbox, oru())
     assert not inbox.writable

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl7_mock.message import UnreadableMessageError, escape, escapes_are_sound, header_of, parse, unescape
+from medai.hl7_mock.message import UnreadableMessageError, escape, escapes_are_sound, header_of, parse, unescape
 
 
 def test_fields_are_counted_as_hl7_counts_them(oru) -> None:

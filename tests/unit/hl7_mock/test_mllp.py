@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hl7_mock.mllp import Framer, FrameTooLongError, frame
+from medai.hl7_mock.mllp import Framer, FrameTooLongError, frame
 
 STREAM = frame(b"MSH|one") + b"\r\n" + frame(b"MSH|two\rPID|x") + frame(b"")
 

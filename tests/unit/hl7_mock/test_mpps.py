@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from hl7_mock import mpps
-from hl7_mock.mpps import RefusedError, StepBook
+from medai.hl7_mock import mpps
+from medai.hl7_mock.mpps import RefusedError, StepBook
 
 
 def created(**changes: str) -> Dataset:

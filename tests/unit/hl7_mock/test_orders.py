@@ -9,9 +9,9 @@ import pytest
 from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ORM_O01
 
-from hl7_mock.message import escapes_are_sound, parse
-from hl7_mock.order_messages import BadOrderError, encode, new_order, parse_request
-from hl7_mock.orders import OrderBook, OrderConflictError
+from medai.hl7_mock.message import escapes_are_sound, parse
+from medai.hl7_mock.order_messages import BadOrderError, encode, new_order, parse_request
+from medai.hl7_mock.orders import OrderBook, OrderConflictError
 
 ASKED = {
     "patient_id": "PAT|1",

@@ -9,12 +9,12 @@ import pytest
 from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ADT_A01, ADT_A39
 
-from hl7_mock.message import escapes_are_sound, parse
-from hl7_mock.order_messages import BadOrderError, parse_request
-from hl7_mock.orders import OrderBook, OrderConflictError
-from hl7_mock.patient_messages import Person, encode, parse_person
-from hl7_mock.patients import QUEUE, PatientBook
-from router import hl7
+from medai.hl7_mock.message import escapes_are_sound, parse
+from medai.hl7_mock.order_messages import BadOrderError, parse_request
+from medai.hl7_mock.orders import OrderBook, OrderConflictError
+from medai.hl7_mock.patient_messages import Person, encode, parse_person
+from medai.hl7_mock.patients import QUEUE, PatientBook
+from medai.router.hl7 import messages as hl7
 
 JOAN = Person(patient_id="B|2", patient_name="Röe & Co^Joan", birth_date="19710202", sex="F")
 

@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from hl7_mock.faults import Faults, parse_rule
-from hl7_mock.inbox import Inbox
-from hl7_mock.order_messages import parse_request
-from hl7_mock.orders import OrderBook
-from hl7_mock.patient_messages import Person
-from hl7_mock.patients import PatientBook
-from hl7_mock.receiver import ResultReceiver
-from hl7_mock.refusals import Refusals
+from medai.hl7_mock.faults import Faults, parse_rule
+from medai.hl7_mock.inbox import Inbox
+from medai.hl7_mock.order_messages import parse_request
+from medai.hl7_mock.orders import OrderBook
+from medai.hl7_mock.patient_messages import Person
+from medai.hl7_mock.patients import PatientBook
+from medai.hl7_mock.receiver import ResultReceiver
+from medai.hl7_mock.refusals import Refusals
 
 ID = "CTRL0000000000000001"
 
@@ -127,7 +127,7 @@ def test_a_full_disk_is_a_rejection_so_that_the_sender_comes_again(ris, oru, msa
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hl7_mock.inbox.write_atomic", full)
+    monkeypatch.setattr("medai.hl7_mock.inbox.write_atomic", full)
     reply = ris.send(oru())
     assert msa(reply) == ("AR", ID)
     assert errors(reply) == [("", "207")]

@@ -9,12 +9,12 @@ import pytest
 from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ORU_R01
 
-from hl7_mock.message import parse
-from hl7_mock.order_messages import BadOrderError, changed, encode, new_order, parse_request
-from hl7_mock.orders import Order, OrderBook, OrderConflictError
-from hl7_mock.patient_messages import Person
-from hl7_mock.patients import PatientBook
-from hl7_mock.reports import QUEUE, ReportBook, parse_report
+from medai.hl7_mock.message import parse
+from medai.hl7_mock.order_messages import BadOrderError, changed, encode, new_order, parse_request
+from medai.hl7_mock.orders import Order, OrderBook, OrderConflictError
+from medai.hl7_mock.patient_messages import Person
+from medai.hl7_mock.patients import PatientBook
+from medai.hl7_mock.reports import QUEUE, ReportBook, parse_report
 
 
 def order(folder: Path) -> Order:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 
-from hl7_mock import worklist
-from hl7_mock.dicom_server import DicomServer
-from hl7_mock.mpps import StepBook
-from hl7_mock.order_messages import parse_request
-from hl7_mock.orders import Order, OrderBook
+from medai.hl7_mock import worklist
+from medai.hl7_mock.dicom_server import DicomServer
+from medai.hl7_mock.mpps import StepBook
+from medai.hl7_mock.order_messages import parse_request
+from medai.hl7_mock.orders import Order, OrderBook
 
 AT = 1_764_150_000.0  # 2025-11-26, about ten in the morning
 

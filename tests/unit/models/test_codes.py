@@ -8,7 +8,7 @@ import pytest
 from foreign_cases import LUNG
 from pydicom.sr._concepts_dict import concepts
 
-from models.codes import faults_in, remarks_on, sct_identifier
+from medai.models.codes import faults_in, remarks_on, sct_identifier
 
 
 def test_the_check_digit_holds_for_dicom_s_own_snomed_codes() -> None:

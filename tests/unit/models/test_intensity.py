@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.errors import ModelRefused
-from models.feed import scale
-from models.recipe import Inferer, Intensity
-from models.sliding import predict
+from medai.models.errors import ModelRefused
+from medai.models.format.recipe import Inferer, Intensity
+from medai.models.networks.sliding import predict
+from medai.models.segmenters.feed import scale
 
 VALUES = np.array([-1000.0, 0.0, 0.0, 50.0, 100.0, 400.0])
 

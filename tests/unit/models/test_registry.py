@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pydicom.sr.codedict import codes
 
-from models.errors import ModelUnavailable
-from models.registry import SHIPPED, Registry
+from medai.models.errors import ModelUnavailable
+from medai.models.registry import SHIPPED, Registry
 
 SHIPPED_NAMES = ("ct_head_neck", "ct_lungs", "mr_brain", "mr_hippocampus", "series_kind")
 
@@ -53,7 +53,7 @@ def test_the_shipped_models_are_there_and_can_run() -> None:
 
 def test_a_version_ends_with_the_weights_hash_and_needs_no_torch() -> None:
     script = (
-        "import sys; from models.registry import Registry; r = Registry(); r.describe(); "
+        "import sys; from medai.models.registry import Registry; r = Registry(); r.describe(); "
         "print(r.card('mr_brain').version); "
         "assert not {'torch', 'deepbet', 'SimpleITK', 'pandas'} & set(sys.modules)"
     )

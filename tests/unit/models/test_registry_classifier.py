@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.errors import ModelUnavailable
-from models.geometry import Geometry
-from models.networks import build
-from models.registry import SHIPPED, Registry
-from models.volume import Volume
-from workers.guard import Watch
+from medai.models.errors import ModelUnavailable
+from medai.models.geometry import Geometry
+from medai.models.networks.definition import build
+from medai.models.registry import SHIPPED, Registry
+from medai.models.volume import Volume
+from medai.workers.guard import Watch
 
 PARTS = ("head", "head_neck", "chest", "abdomen", "other")
 NETWORK: dict[str, Any] = {

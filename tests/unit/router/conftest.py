@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router.ledger import Ledger
+from medai.router.ledger import Ledger
 
 
 @pytest.fixture

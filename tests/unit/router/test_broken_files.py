@@ -11,10 +11,11 @@ import pytest
 from broken_cases import FILES, ZIPS, before_pixels, nested, packed, peak_of, sparse
 from dicom_cases import slice_of, to_bytes
 
-from router import dicom_scan, watch_folder, zips
-from router.errors import OrthancBroke, OrthancRefused
-from router.settings import WatchFolderSettings
-from router.watch_folder import WatchFolder
+from medai.router.errors import OrthancBroke, OrthancRefused
+from medai.router.files import dicom_scan, zips
+from medai.router.intake import watch_folder
+from medai.router.intake.watch_folder import WatchFolder
+from medai.router.settings.tables import WatchFolderSettings
 
 GOOD = to_bytes(slice_of(0, study="good"))
 MEMORY_LIMIT = 300 * 1024**2

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from hl7_mock import cli as ris
-from router import cli as medai
-from training import cli as train
-from trials import demo, scan_cli, trial_cli
-from workers import cli as worker
-from workers import models_cli
+from medai.hl7_mock import cli as ris
+from medai.router.cli import main as medai
+from medai.training import cli as train
+from medai.trials import trial_cli
+from medai.trials.demo import command as demo
+from medai.trials.scanner import command as scan_cli
+from medai.workers import cli as worker
+from medai.workers import models_cli
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVES = {

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 from ledger_cases import T0, arrive, due, make, seen, store
 from pydantic import TypeAdapter
 
-from router.accounts import Role
-from router.console.answers import (
+from medai.router.console.app import first_account, make_app
+from medai.router.console.responses import (
     AccountEntry,
     ActionPage,
     Answer,
@@ -27,12 +27,12 @@ from router.console.answers import (
     TokenEntry,
     TurnaroundGroup,
 )
-from router.console.app import first_account, make_app
-from router.contract import Failure
-from router.errors import OrthancUnreachable
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import RouteSettings, Settings
+from medai.router.contract import Failure
+from medai.router.errors import OrthancUnreachable
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import RouteSettings, Settings
 
 PASSWORDS = {role: f"password of {role.value}" for role in Role}
 

@@ -9,12 +9,12 @@ from edit_rows import brain, compared, read
 from fastapi.testclient import TestClient
 from ledger_cases import T0
 
-from router.accounts import Role
-from router.console.app import make_app
-from router.edits import Compared
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings
+from medai.router.console.app import make_app
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.ledger.edits import Compared
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
 

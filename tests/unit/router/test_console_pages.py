@@ -8,14 +8,14 @@ import pytest
 from fastapi.testclient import TestClient
 from ledger_cases import T0, acknowledge, arrive, make, seen, store
 
-from router.accounts import Role
-from router.console.app import make_app
-from router.console.peers import Peers
-from router.contract import Failure
-from router.errors import TemporaryError
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import RouteSettings, Settings
+from medai.router.console.app import make_app
+from medai.router.console.peers import Peers
+from medai.router.contract import Failure
+from medai.router.errors import TemporaryError
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import RouteSettings, Settings
 
 PASSWORD = "long enough"
 

@@ -10,13 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 from ledger_cases import T0, arrive, make, seen, store
 
-from router.accounts import Role
-from router.console.app import make_app
-from router.console.surveys import Usability, Usefulness
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings
-from router.surveys import SUS, USEFULNESS
+from medai.router.console.app import make_app
+from medai.router.console.surveys import Usability, Usefulness
+from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
+from medai.router.ledger.surveys import SUS, USEFULNESS
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
 BEST = {f"q{number}": 5 if number % 2 else 1 for number in range(1, 11)}

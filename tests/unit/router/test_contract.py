@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from router.contract import (
+from medai.router.contract import (
     FINAL_STATES,
     Job,
     JobState,

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router import facts as module
-from router.contract import OrthancId, StudyFacts, StudyUID
-from router.errors import OrthancBroke, OrthancRefused, PermanentError
-from router.facts import NUMBERS, FactsReader, typed
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.rules import Rules
-from router.settings import RouteSettings, SeriesSettings
+from medai.router.contract import OrthancId, StudyFacts, StudyUID
+from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
+from medai.router.intake import facts as module
+from medai.router.intake.facts import NUMBERS, FactsReader, typed
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.routing.rules import Rules
+from medai.router.settings.tables import RouteSettings, SeriesSettings
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 KEYWORDS = st.one_of(

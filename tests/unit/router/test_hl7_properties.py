@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hl7_mock import message as mock
-from hl7_mock import mllp as mock_mllp
-from hl7_mock.checks import check_header, check_result
-from router import hl7, mllp
-from router.errors import RisUnreachable
-from router.hl7 import BadMessage
-from router.ris import parse_ack
+from medai.hl7_mock import message as mock
+from medai.hl7_mock import mllp as mock_mllp
+from medai.hl7_mock.checks import check_header, check_result
+from medai.router.delivery.ris import parse_ack
+from medai.router.errors import RisUnreachable
+from medai.router.hl7 import messages as hl7
+from medai.router.hl7 import mllp
+from medai.router.hl7.messages import BadMessage
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 ORDER = (

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import structlog
 
-from router import log as logs
-from router.errors import PermanentError
-from router.log import Pseudonyms, describe
+from medai.router import log as logs
+from medai.router.errors import PermanentError
+from medai.router.log import Pseudonyms, describe
 
 SECRET = "Plantedname^Test"
 Lines = Callable[[], list[dict[str, Any]]]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from router.console.outlines import outline, rows_of
+from medai.router.console.outlines import outline, rows_of
 
 Mask = np.ndarray
 

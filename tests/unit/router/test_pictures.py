@@ -13,13 +13,13 @@ from dicom_cases import PLANTED, to_bytes
 from drawn_cases import SHAPE, block, ct_slices, seg
 from pydicom import Dataset, dcmread
 
-from router.console.pictures import arrange, srgb
-from router.console.viewer import INSTANCE, NAME, WITHIN_STUDY, Bits, Looks, folder
-from router.errors import PermanentError
-from router.orthanc import Orthanc
-from router.oru_edit import HIDDEN, hidden
-from router.settings import ConsoleSettings
-from workers.results.seg import lab
+from medai.router.console.pictures import arrange, srgb
+from medai.router.console.viewer import INSTANCE, NAME, WITHIN_STUDY, Bits, Looks, folder
+from medai.router.errors import PermanentError
+from medai.router.hl7.oru_edit import HIDDEN, hidden
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import ConsoleSettings
+from medai.workers.results.seg import lab
 
 ORU = "MSH|^~\\&|MED-AI||RIS||20260101||ORU^R01|1|P|2.5.1\rPID|1||MRN-PLANTED-77^^^H||Plantedname^Test||19010203|O\rOBX|1|NM|volume||4.2|mL\r"
 

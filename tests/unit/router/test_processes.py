@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from servers import wait_for
 
-from router import processes
+from medai.router import processes
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from router.cel import Condition
-from router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
-from router.rules import Rules
-from router.settings import Settings
+from medai.router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
+from medai.router.routing.conditions import Condition
+from medai.router.routing.rules import Rules
+from medai.router.settings.tables import Settings
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "routes.md"
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)

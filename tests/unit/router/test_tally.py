@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ledger_cases import T0, arrive, make, seen
 
-from router import reports
-from router.console.tally import FRESH_S, Tally
-from router.ledger import Ledger
+from medai.router.console.tally import FRESH_S, Tally
+from medai.router.ledger import Ledger
+from medai.router.reports import readings as reports
 
 
 def test_the_ledger_is_counted_once_for_all_who_look_and_again_when_that_is_old(tmp_path: Path) -> None:

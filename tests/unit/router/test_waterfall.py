@@ -7,8 +7,8 @@ import itertools
 import pytest
 from ledger_cases import T0
 
-from router.console.waterfall import WIDTH, bars
-from router.contract import StampName as S
+from medai.router.console.waterfall import WIDTH, bars
+from medai.router.contract import StampName as S
 
 WHOLE = {
     S.ORDERED: T0 - 900, S.ACQUIRED: T0 - 600, S.FIRST_INSTANCE: T0, S.LAST_INSTANCE: T0 + 2, S.STUDY_COMPLETE: T0 + 5,

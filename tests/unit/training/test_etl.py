@@ -14,16 +14,16 @@ import pytest
 import SimpleITK as sitk
 from judging_cases import block_case
 
-from training import config
-from training.augment import make_augmentation, patch_of
-from training.cli import main
-from training.config import TrainingConfig
-from training.datasets import open_dataset, write_pair
-from training.errors import DataError, TrainingError
-from training.etl import command
-from training.etl.steps import STEPS, Order, sha256, take
-from training.prepare import prepare
-from training.splits import split
+from medai.training import config
+from medai.training.cli import main
+from medai.training.config import TrainingConfig
+from medai.training.data.augment import make_augmentation, patch_of
+from medai.training.data.datasets import open_dataset, write_pair
+from medai.training.data.prepare import prepare
+from medai.training.data.splits import split
+from medai.training.errors import DataError, TrainingError
+from medai.training.etl import command
+from medai.training.etl.steps import STEPS, Order, sha256, take
 
 CONFIG = """\
 name = "blocks"
@@ -208,7 +208,7 @@ def test_mage_runs_the_pipeline_to_the_same_arrays(
         offline = []
     words = ["etl", "run", "--data", str(data), "--out", str(out), "--config", str(tmp_path / "config.toml")]
     done = subprocess.run(
-        [*offline, sys.executable, "-m", "training.cli", *words, "--venv", str(environment)],
+        [*offline, sys.executable, "-m", "medai.training.cli", *words, "--venv", str(environment)],
         capture_output=True,
         check=False,
         cwd=project_root,

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from training.metrics import Figure, figure, lower_bound, measure, summary
+from medai.training.metrics import Figure, figure, lower_bound, measure, summary
 
 Mask = npt.NDArray[np.bool_]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.output import answer, json_argument
+from medai.training.output import answer, json_argument
 
 
 def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:

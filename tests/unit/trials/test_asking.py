@@ -14,15 +14,15 @@ import pytest
 import urllib3
 from trial_cases import scenario
 
-from trials import collect, faults, reception
-from trials.box import Box, BoxError
-from trials.clock import Clock
-from trials.hospital import Hospital
-from trials.scans import Imaging
-from trials.scenario import Fault
-from trials.sources import Sources
-from trials.timeline import PlannedStudy, plan
-from trials.watch import Watcher
+from medai.trials.box import Box, BoxError
+from medai.trials.clock import Clock
+from medai.trials.hospital import collect, faults, reception
+from medai.trials.hospital.arm import Hospital
+from medai.trials.hospital.scans import Imaging
+from medai.trials.hospital.timeline import PlannedStudy, plan
+from medai.trials.hospital.watch import Watcher
+from medai.trials.scanner.sources import Sources
+from medai.trials.scenario import Fault
 
 
 class Ris:
@@ -217,7 +217,7 @@ def test_a_fault_that_failed_half_way_is_mended_all_the_same(quiet: Hospital, mo
     def half(_: Box) -> None:
         raise BoxError("flushed, and did not stop")
 
-    monkeypatch.setattr("trials.hospital.STRIKE_S", 0.0)
+    monkeypatch.setattr("medai.trials.hospital.arm.STRIKE_S", 0.0)
     fault = faults.Playable(name="redis-emptied", about="", begin=half, end=mended.append)
     monkeypatch.setattr(faults, "playable", lambda: {"redis-emptied": fault})
     quiet._break(Fault(name="redis-emptied", at_s=0, for_s=1))
@@ -229,7 +229,7 @@ def test_a_fault_that_cannot_be_played_is_part_of_the_record(quiet: Hospital, mo
     def fails(_: Box) -> None:
         raise BoxError("redis does not run")
 
-    monkeypatch.setattr("trials.hospital.STRIKE_S", 0.0)
+    monkeypatch.setattr("medai.trials.hospital.arm.STRIKE_S", 0.0)
     fault = faults.Playable(name="redis-killed", about="", begin=fails)
     monkeypatch.setattr(faults, "playable", lambda: {"redis-killed": fault})
     quiet._break(Fault(name="redis-killed", at_s=0))

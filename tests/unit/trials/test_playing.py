@@ -11,15 +11,16 @@ from typing import Any, cast
 import pytest
 from trial_cases import SCENARIO, scenario, trial
 
-from router.contract import filler_number
-from trials import faults, light_model, messages, reception, tried_site, watch
-from trials.agenda import Agenda
-from trials.box import Box, BoxError
-from trials.clock import Clock
-from trials.collect import Findings, judged, judged_old
-from trials.record import WITH_AI, WITHOUT_AI
-from trials.scenario import Fault, ScenarioError, parse
-from trials.timeline import plan
+from medai.router.contract import filler_number
+from medai.trials.box import Box, BoxError
+from medai.trials.clock import Clock
+from medai.trials.hospital import faults, light_model, messages, reception, watch
+from medai.trials.hospital import site as tried_site
+from medai.trials.hospital.agenda import Agenda
+from medai.trials.hospital.collect import Findings, judged, judged_old
+from medai.trials.hospital.record import WITH_AI, WITHOUT_AI
+from medai.trials.hospital.timeline import plan
+from medai.trials.scenario import Fault, ScenarioError, parse
 
 
 def test_the_hospitals_clock_is_so_many_times_as_fast_and_stops_when_told() -> None:
@@ -51,7 +52,7 @@ def test_what_is_due_is_done_and_what_is_not_waits() -> None:
 
 
 def test_what_fails_because_a_part_is_away_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trials.agenda.AGAIN_S", 0.01)
+    monkeypatch.setattr("medai.trials.hospital.agenda.AGAIN_S", 0.01)
     agenda, tries = Agenda(Clock(accelerate=60.0)), []
 
     def act() -> None:
@@ -218,7 +219,7 @@ def test_the_site_reads_what_the_trial_reads(tmp_path: Path) -> None:
 
 
 def test_the_small_models_are_what_the_registry_loads(tmp_path: Path) -> None:
-    from models.registry import Registry
+    from medai.models.registry import Registry
 
     light_model.write_models(tmp_path)
     found = Registry([tmp_path]).describe()

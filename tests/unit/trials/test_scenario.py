@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from trial_cases import SCENARIO, scenario
 
-from trials import faults
-from trials.scenario import ScenarioError, load, parse, shipped
+from medai.trials.hospital import faults
+from medai.trials.scenario import ScenarioError, load, parse, shipped
 
 SIX = {"archive-migration", "gpu-lost", "monday-morning", "quiet-night", "ris-outage", "trauma-burst"}
 

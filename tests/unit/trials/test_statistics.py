@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trials.statistics import LEAST, paired_difference, percentiles, summary
+from medai.trials.statistics import LEAST, paired_difference, percentiles, summary
 
 
 def test_percentiles_are_numpys() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from trial_cases import SCENARIO, WITH_AI, WITHOUT_AI, trial
 
-from trials import trial_cli, validate
-from trials.box import BoxError
-from trials.hospital import Options, Say
-from trials.record import TrialRun
-from trials.scenario import Scenario, ScenarioError, load, shipped
-from trials.simulate_cli import BEGIN, END, _put
+from medai.trials import trial_cli
+from medai.trials.box import BoxError
+from medai.trials.hospital.arm import Options, Say
+from medai.trials.hospital.record import TrialRun
+from medai.trials.scenario import Scenario, ScenarioError, load, shipped
+from medai.trials.simulation import validate
+from medai.trials.simulation.command import BEGIN, END, _put
 
 COMMANDS = ("run", "list", "show", "faults", "report", "summary", "simulate", "plan", "validate", "service")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.registry import Registry
-from workers.app import _card
+from medai.models.registry import Registry
+from medai.workers.app import _card
 
 
 def test_a_model_that_can_run_brings_its_card_its_figures_and_its_reference() -> None:

@@ -14,15 +14,15 @@ from ball_model import BallModel
 from broken_cases import SERIES, Broken, peak_of
 from dicom_cases import slice_of, study_files, to_bytes
 
-from models.errors import ModelsError
-from models.volume import Stack
-from router.contract import Job, JobId, OrthancId, StudyUID, sources_hash
-from router.errors import PermanentError
-from router.orthanc import Orthanc
-from router.settings import Settings, WorkerSettings
-from workers import fetch, pipeline
-from workers.results import encode_all
-from workers.source_files import read_series
+from medai.models.errors import ModelsError
+from medai.models.volume import Stack
+from medai.router.contract import Job, JobId, OrthancId, StudyUID, sources_hash
+from medai.router.errors import PermanentError
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import Settings, WorkerSettings
+from medai.workers import fetch, pipeline
+from medai.workers.results.encode import encode_all
+from medai.workers.source_files import read_series
 
 WORKER = WorkerSettings(**broken_cases.LIMITS)
 MEMORY_LIMIT = 250 * 1024**2

@@ -11,12 +11,12 @@ import pytest
 from ball_model import SPEC, BallModel, BallModels
 from dicom_cases import PLANTED, study_files
 
-from models import registry
-from router import log as logs
-from router.errors import TemporaryError
-from router.ledger import Ledger
-from router.settings import Settings
-from workers import app, cli, process
+from medai.models import registry
+from medai.router import log as logs
+from medai.router.errors import TemporaryError
+from medai.router.ledger import Ledger
+from medai.router.settings.tables import Settings
+from medai.workers import app, cli, process
 
 
 class Models(BallModels):

@@ -10,14 +10,14 @@ import pytest
 from dicom_cases import PLANTED, slice_of
 from pydicom.dataset import Dataset
 
-from router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id
-from router.errors import LeaseLost, OrthancUnreachable, PermanentError
-from router.ledger import Claim, Ledger
-from router.orthanc import Orthanc, orthanc_id
-from router.settings import RisSettings, Settings
-from workers import deliver
-from workers.deliver import kept, owed
-from workers.results import Results, ResultUids
+from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id
+from medai.router.errors import LeaseLost, OrthancUnreachable, PermanentError
+from medai.router.ledger import Claim, Ledger
+from medai.router.orthanc.client import Orthanc, orthanc_id
+from medai.router.settings.tables import RisSettings, Settings
+from medai.workers import deliver
+from medai.workers.deliver import kept, owed
+from medai.workers.results.encode import Results, ResultUids
 
 JOB_ID = "c8ff5465-a266-5718-87a2-912969aac335"
 NUMBER = control_id(JOB_ID, "ris")

@@ -9,11 +9,11 @@ import pytest
 from dicom_cases import PLANTED, slice_of, to_bytes
 from pydicom.dataset import Dataset
 
-from router.contract import Job, JobId, OrthancId, StudyUID, sources_hash
-from router.errors import OrthancRefused, OrthancUnreachable, PermanentError, TemporaryError
-from router.orthanc import Orthanc
-from router.settings import WorkerSettings
-from workers.fetch import fetch
+from medai.router.contract import Job, JobId, OrthancId, StudyUID, sources_hash
+from medai.router.errors import OrthancRefused, OrthancUnreachable, PermanentError, TemporaryError
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import WorkerSettings
+from medai.workers.fetch import fetch
 
 
 class FakeOrthanc:

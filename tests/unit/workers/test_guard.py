@@ -9,11 +9,11 @@ import pytest
 from pydicom.dataset import Dataset
 from structlog.testing import capture_logs
 
-from models.bundle import Guard
-from models.errors import ModelRefused, ModelUnavailable
-from models.geometry import Geometry
-from models.volume import Volume
-from workers.guard import Watch
+from medai.models.errors import ModelRefused, ModelUnavailable
+from medai.models.format.bundle import Guard
+from medai.models.geometry import Geometry
+from medai.models.volume import Volume
+from medai.workers.guard import Watch
 
 HEADS = Guard(parts=("head", "head_neck"), least=0.5)
 VOLUME = Volume(

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from models.errors import ModelsError
-from models.preprocess import series_to_volume
-from router import dicom_scan
-from router.errors import PermanentError, TemporaryError
-from router.orthanc import Orthanc
-from router.settings import WorkerSettings
-from workers import fetch, pipeline
+from medai.models.errors import ModelsError
+from medai.models.images.preprocess import series_to_volume
+from medai.router.errors import PermanentError, TemporaryError
+from medai.router.files import dicom_scan
+from medai.router.orthanc.client import Orthanc
+from medai.router.settings.tables import WorkerSettings
+from medai.workers import fetch, pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pydicom tells of what is odd in these files
 

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from router.errors import LeaseLost, TemporaryError
-from router.ledger import Ledger
-from workers.lease import Lease
+from medai.router.errors import LeaseLost, TemporaryError
+from medai.router.ledger import Ledger
+from medai.workers.lease import Lease
 
 LEASE_S = 0.04
 

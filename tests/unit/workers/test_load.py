@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.load import Load
+from medai.workers.load import Load
 
 
 def test_memory_cores_and_disk_are_those_of_this_process(tmp_path: Path) -> None:

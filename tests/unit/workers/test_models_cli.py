@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from foreign_cases import torchscript_folder
 
-from models import trial
-from models.bundle import faults_of
-from models.trial import Trial
-from workers.models_cli import EXAMPLE, main
+from medai.models.foreign import dry_run as trial
+from medai.models.foreign.dry_run import Trial
+from medai.models.format.bundle import faults_of
+from medai.workers.models_cli import EXAMPLE, main
 
 
 @pytest.fixture

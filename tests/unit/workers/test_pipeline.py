@@ -13,15 +13,22 @@ from ball_model import BallModel
 from dicom_cases import PLANTED, slice_of
 from pydicom.dataset import Dataset
 
-from models.errors import GeometryMismatch, ModelRefused, ModelsError, ModelUnavailable, NotAVolume, UnreadableImage
-from models.volume import Check, Segmentation, Stack, Volume
-from router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
-from router.errors import LeaseLost, PermanentError, TemporaryError
-from router.patients import Aliases, Patient
-from router.settings import Settings, WorkerSettings
-from workers import pipeline
-from workers.pipeline import join_order, understandable
-from workers.results import Results
+from medai.models.errors import (
+    GeometryMismatch,
+    ModelRefused,
+    ModelsError,
+    ModelUnavailable,
+    NotAVolume,
+    UnreadableImage,
+)
+from medai.models.volume import Check, Segmentation, Stack, Volume
+from medai.router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
+from medai.router.errors import LeaseLost, PermanentError, TemporaryError
+from medai.router.hl7.patients import Aliases, Patient
+from medai.router.settings.tables import Settings, WorkerSettings
+from medai.workers import pipeline
+from medai.workers.pipeline import join_order, understandable
+from medai.workers.results.encode import Results
 
 CREATED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 STAGES = ["fetched", "prepared", "look", "inferred", "encoded", "store"]

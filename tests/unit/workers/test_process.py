@@ -16,12 +16,12 @@ from ball_model import BALL, CARD, SPEC, BallModel
 from dicom_cases import slice_of, study_files, study_uid
 from PIL import Image
 
-from models.errors import ModelUnavailable
-from models.registry import Registry
-from models.volume import Segment
-from router.errors import PermanentError, TemporaryError
-from router.settings import Settings
-from workers import process
+from medai.models.errors import ModelUnavailable
+from medai.models.registry import Registry
+from medai.models.volume import Segment
+from medai.router.errors import PermanentError, TemporaryError
+from medai.router.settings.tables import Settings
+from medai.workers import process
 
 FILES = {"seg.dcm", "sr.dcm", "sc.dcm", "key_image.png", "oru.hl7"}
 

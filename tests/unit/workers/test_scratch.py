@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from router import processes
-from router.errors import DiskFull, PermanentError
-from workers.scratch import OWNER, Scratch, is_full
+from medai.router import processes
+from medai.router.errors import DiskFull, PermanentError
+from medai.workers.scratch import OWNER, Scratch, is_full
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from dicom_cases import slice_of, to_bytes
 
-from router.errors import PermanentError
-from workers import source_files
-from workers.source_files import read_series
+from medai.router.errors import PermanentError
+from medai.workers import source_files
+from medai.workers.source_files import read_series
 
 
 def files(count: int, *, series: int = 1, **changes: Any) -> dict[str, bytes]:

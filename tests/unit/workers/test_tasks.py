@@ -13,15 +13,15 @@ from ball_model import BallModels
 from ledger_cases import T0, arrive, make, seen
 from structlog.testing import capture_logs
 
-from models.errors import ModelRefused
-from router import reports
-from router.contract import JobState
-from router.errors import LedgerUnreachable, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
-from router.ledger import Ledger
-from router.orthanc import Orthanc
-from router.settings import Settings
-from workers import pipeline
-from workers.tasks import JobRunner, ServerPorts
+from medai.models.errors import ModelRefused
+from medai.router.contract import JobState
+from medai.router.errors import LedgerUnreachable, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.reports import readings as reports
+from medai.router.settings.tables import Settings
+from medai.workers import pipeline
+from medai.workers.tasks import JobRunner, ServerPorts
 
 SECRET = "DOE^JANE"
 
@@ -130,7 +130,7 @@ def test_a_worker_of_another_version_than_the_ledger_claims_nothing(
 ) -> None:
     job_id = desk.job()
     with monkeypatch.context() as older:
-        older.setattr("router.fleet.newest_revision", lambda: "0001")
+        older.setattr("medai.router.ledger.fleet.newest_revision", lambda: "0001")
         with capture_logs() as logs:
             assert desk.runner.read(job_id) is None
         assert [line["event"] for line in logs] == ["other_version"]

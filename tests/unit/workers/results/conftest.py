@@ -13,14 +13,14 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from models.geometry import Geometry
-from models.volume import Check, Code, ModelCard, Segment, Segmentation, Stack, Total, Volume
-from router.contract import Job, JobId, Measurement, OrthancId, StudyUID, make_job_id
-from router.settings import ResultSettings, RisSettings, Settings
-from workers.results import Results, encode_all
-from workers.results.measure import measure
-from workers.results.seg import encode_seg
-from workers.results.source import Source
+from medai.models.geometry import Geometry
+from medai.models.volume import Check, Code, ModelCard, Segment, Segmentation, Stack, Total, Volume
+from medai.router.contract import Job, JobId, Measurement, OrthancId, StudyUID, make_job_id
+from medai.router.settings.tables import ResultSettings, RisSettings, Settings
+from medai.workers.results.encode import Results, encode_all
+from medai.workers.results.measure import measure
+from medai.workers.results.seg import encode_seg
+from medai.workers.results.source import Source
 
 CREATED_AT = datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC)
 ORGAN = Code(value="91723000", scheme="SCT", meaning="Anatomical Structure")

@@ -12,12 +12,13 @@ from fhir.resources import get_fhir_model_class
 from fhir.resources.bundle import Bundle
 from fhir.resources.observation import Observation
 
-from router import fhir as courier
-from router.contract import Order
-from router.settings import FhirDestination, Settings
-from workers.results import ResultUids, encode_all, fhir_text
-from workers.results.fhir import encode_fhir
-from workers.results.identity import device_uid, tracking_uid
+from medai.router.contract import Order
+from medai.router.delivery import fhir as courier
+from medai.router.settings.tables import FhirDestination, Settings
+from medai.workers.results import fhir_text
+from medai.workers.results.encode import ResultUids, encode_all
+from medai.workers.results.fhir import encode_fhir
+from medai.workers.results.identity import device_uid, tracking_uid
 
 ORDER = Order(
     placer="ORD\\T\\1^RIS^1.2.9^ISO",
@@ -284,7 +285,7 @@ def test_a_job_is_encoded_for_its_own_fhir_servers_and_for_no_other_destination(
 
 
 def stack_of(source: Any) -> Any:
-    from models.volume import Stack
+    from medai.models.volume import Stack
 
     return Stack(volume=source.volume, datasets=source.headers)
 

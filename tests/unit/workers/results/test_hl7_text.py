@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from pydicom import Dataset
 
-from workers.results import hl7_text
+from medai.workers.results import hl7_text
 
 
 @pytest.mark.parametrize(

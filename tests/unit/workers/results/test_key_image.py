@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workers.results.drawing import (
+from medai.workers.results.drawing import (
     AMBER,
     BANNER,
     BANNER_TEXT,
@@ -24,8 +24,8 @@ from workers.results.drawing import (
     place_text,
     scale_mm,
 )
-from workers.results.key_image import choose_window, render_key_image, to_png
-from workers.results.planes import AXIAL, CORONAL, SAGITTAL, VIEWS, Cut, cut, find_field
+from medai.workers.results.key_image import choose_window, render_key_image, to_png
+from medai.workers.results.planes import AXIAL, CORONAL, SAGITTAL, VIEWS, Cut, cut, find_field
 
 PLANES = ["axial", "sagittal", "oblique"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.errors import GeometryMismatch
-from workers.results.measure import measure
+from medai.models.errors import GeometryMismatch
+from medai.workers.results.measure import measure
 
 
 def test_a_volume_is_the_voxels_times_the_volume_of_one(make: Any) -> None:

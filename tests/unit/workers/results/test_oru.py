@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from router.contract import Order, control_id
-from workers.results import ResultUids
-from workers.results.oru import encode_oru, oru_control_id
+from medai.router.contract import Order, control_id
+from medai.workers.results.encode import ResultUids
+from medai.workers.results.oru import encode_oru, oru_control_id
 
 ORDER = Order(
     placer="ORD1^RIS",

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pydicom import Dataset
 
-from models.errors import GeometryMismatch
-from models.volume import Segmentation
-from router.contract import derived_uid
-from workers.results.seg import lab
+from medai.models.errors import GeometryMismatch
+from medai.models.volume import Segmentation
+from medai.router.contract import derived_uid
+from medai.workers.results.seg import lab
 
 
 @pytest.fixture(scope="module", params=["axial", "sagittal", "oblique"])
@@ -181,7 +181,7 @@ def test_a_mask_on_another_grid_is_refused(make: Any, source: Any, segmentation:
 def test_a_huge_segmentation_leaves_out_empty_frames_and_keeps_its_places(
     make: Any, source: Any, segmentation: Segmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.results.seg.FULL_GRID_LIMIT_BYTES", 1)
+    monkeypatch.setattr("medai.workers.results.seg.FULL_GRID_LIMIT_BYTES", 1)
     small = make.seg(source)
     assert small.NumberOfFrames < 2 * len(source.headers)
     volume = small.get_volume(combine_segments=True, allow_missing_positions=True)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
-from models.errors import GeometryMismatch
-from workers.results.source import Source
+from medai.models.errors import GeometryMismatch
+from medai.workers.results.source import Source
 
 
 def without(source: Source, *keywords: str, **values: Any) -> Source:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydicom import Dataset
 
-from router.contract import Predecessor
+from medai.router.contract import Predecessor
 
 
 @pytest.fixture(scope="module")

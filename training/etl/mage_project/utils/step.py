@@ -11,7 +11,7 @@ from typing import Any
 def step(name: str, source: str, variables: dict[str, Any]) -> str:
     """Run a step and return its output folder. Raises RuntimeError; the step has said why on stderr."""
     out = variables["out"] if name == "export" else str(Path(variables["work"]) / name)
-    command = [variables["python"], "-m", "training.cli", "etl", "step", name, "--in", source, "--out", out]
+    command = [variables["python"], "-P", "-m", "medai.training.cli", "etl", "step", name, "--in", source, "--out", out]
     command += ["--config", variables["config"], "--copies", str(variables["copies"])]
     environment = {**os.environ, "PYTHONPATH": variables["path"]}
     if subprocess.run(command, check=False, env=environment).returncode:  # noqa: S603 - words of medai-train etl run

@@ -1,0 +1,1 @@
+"""What a bundle is on disk: its description, recipe, weights and versions. Read first: bundle.py."""

@@ -1,0 +1,1 @@
+"""From DICOM files to arrays: slices, codecs, preprocessing. Read first: slices.py."""

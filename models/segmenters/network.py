@@ -1,0 +1,60 @@
+"""Any network by its recipe: feed, windows, back onto the source's grid, tidied.
+
+Next: format/recipe.py, networks/runners.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from medai.models.errors import ModelUnavailable
+from medai.models.format.bundle import Bundle
+from medai.models.format.recipe import Recipe
+from medai.models.images.preprocess import to_axial
+from medai.models.networks.runners import make_runner
+from medai.models.networks.sliding import predict, predict_slices
+from medai.models.segmenters.base import Bundled
+from medai.models.segmenters.cleaning import clean
+from medai.models.segmenters.feed import to_network
+from medai.models.volume import Labels, Volume
+
+
+class NetworkSegmenter(Bundled):
+    """What ``inference.json`` describes, ours or foreign."""
+
+    def __init__(self, bundle: Bundle, device: torch.device, *, parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__(bundle, device)
+        self.recipe = read_recipe(bundle.name, bundle.parameters if parameters is None else parameters)
+        self._runner = make_runner(self.recipe, network_weights(bundle), device, name=bundle.name)
+
+    def labels(self, volume: Volume) -> Labels:
+        """The likeliest class of each voxel, as the segments are numbered."""
+        fed = to_network(volume, self.recipe.feed)
+        if self.recipe.inferer.dims == 2 and fed.grid == fed.upright:
+            labels = predict_slices(self._runner, fed.array, self.recipe.inferer, self.device)
+            return self._tidied(fed.labels_back(labels), volume)
+        probabilities = predict(self._runner, fed.array, self.recipe.inferer, self.device)
+        return self._tidied(fed.probabilities_back(probabilities), volume)
+
+    def _tidied(self, labels: Labels, volume: Volume) -> Labels:
+        axial, turn = to_axial(volume)
+        return turn.undo(clean(turn.apply(labels), axial, self.recipe.cleaning))
+
+
+def network_weights(bundle: Bundle) -> tuple[Path, ...]:
+    """Those of a bundle's hashed files that are a network's; a template beside them is not."""
+    return tuple(path for path in bundle.weights if not path.name.endswith(".nii.gz"))
+
+
+def read_recipe(name: str, parameters: Mapping[str, Any]) -> Recipe:
+    """A bundle's inference.json. Raises ModelUnavailable with every fault in it."""
+    try:
+        return Recipe.model_validate(dict(parameters))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ModelUnavailable(f"{name}: inference.json: {faults}") from error

@@ -1,0 +1,229 @@
+"""``medai check``: what is wrong with a configuration, and whether every peer can be reached.
+
+Each finding says what was tried, what came back and what to do. Nothing is changed anywhere. Next: settings/tables.py.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+
+from medai.router.delivery import fhir
+from medai.router.errors import MedaiError, SettingsError
+from medai.router.ledger import Ledger
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.reports import readings as reports
+from medai.router.routing.rules import Rules
+from medai.router.settings.tables import DicomDestination, FhirDestination, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; ``level`` is ok, warning or error."""
+
+    what: str
+    level: str
+    text: str
+
+
+def check(settings: Settings) -> list[Finding]:
+    """Everything, in the order in which a study meets it."""
+    steps: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _routes,
+        _orthanc,
+        _fhir,
+        _broker,
+        _ledger,
+        _ris,
+        _ports,
+        _watch_folder,
+    )
+    return [finding for step in steps for finding in step(settings)]
+
+
+def _ok(what: str, text: str) -> Finding:
+    return Finding(what=what, level="ok", text=text)
+
+
+def _bad(what: str, text: str) -> Finding:
+    return Finding(what=what, level="error", text=text)
+
+
+def _warn(what: str, text: str) -> Finding:
+    return Finding(what=what, level="warning", text=text)
+
+
+def _routes(settings: Settings) -> Iterator[Finding]:
+    if not settings.routes:
+        yield _warn("routes", "no route is configured: studies are recorded and none is read; see docs/routes.md")
+    try:
+        Rules(settings.routes, settings.routing)
+    except SettingsError as error:
+        yield _bad("routes", str(error))
+        return
+    for route in settings.routes:
+        if "ris" in route.destinations and not settings.ris.host:
+            yield _warn("routes", f"route {route.name} sends to the RIS, but [ris] host is empty: no ORU is sent")
+    if settings.routes:
+        yield _ok("routes", f"{len(settings.routes)} routes, {settings.routing} match: " + _names(settings))
+
+
+def _names(settings: Settings) -> str:
+    return ", ".join(route.name for route in settings.routes)
+
+
+def _orthanc(settings: Settings) -> Iterator[Finding]:
+    orthanc = Orthanc(settings.orthanc)
+    try:
+        system = orthanc.system()
+    except MedaiError as error:
+        yield _bad("orthanc", f"{error}; is [orthanc] url right?")
+        return
+    yield _ok("orthanc", f"REST answers: Orthanc {system.get('Version')} at {orthanc.address}")
+    yield _echo(urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"])
+    known = set(orthanc.get("/modalities"))
+    for name, destination in settings.destinations.items():
+        if isinstance(destination, DicomDestination):
+            yield _destination(orthanc, name, destination.modality, known)
+
+
+def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) -> Finding:
+    if modality not in known:
+        return _bad(f"destination {name}", f"Orthanc has no modality {modality!r}: add it to DicomModalities")
+    try:
+        orthanc.request("POST", f"/modalities/{modality}/echo", body=b"{}", timeout_s=15.0)
+    except MedaiError:
+        return _bad(f"destination {name}", f"no C-ECHO from Orthanc to {modality}: check its AET, host and port")
+    return _ok(f"destination {name}", f"C-ECHO from Orthanc to {modality} succeeds")
+
+
+def _fhir(settings: Settings) -> Iterator[Finding]:
+    for name, destination in settings.destinations.items():
+        if isinstance(destination, FhirDestination):
+            yield from _fhir_server(name, destination)
+
+
+def _fhir_server(name: str, destination: FhirDestination) -> Iterator[Finding]:
+    what = f"destination {name}"
+    secret = destination.username or destination.token.get_secret_value()
+    if secret and destination.fhir_url.startswith("http://"):
+        yield _warn(what, "its login goes over the network in the clear: use https")
+    try:
+        found = fhir.capability(destination, name=name)
+    except MedaiError as error:
+        yield _bad(what, str(error))
+        return
+    version = str(found.get("fhirVersion", ""))
+    if not version.startswith("5."):
+        yield _bad(what, f"speaks FHIR {version or 'of an unknown version'}, and the results are R5")
+    elif not _takes_transactions(found):
+        yield _warn(what, f"FHIR {version} answers, but does not say that it takes transactions")
+    else:
+        yield _ok(what, f"FHIR {version} answers and takes transactions")
+
+
+def _takes_transactions(capability: Mapping[str, Any]) -> bool:
+    return any(
+        interaction.get("code") == "transaction"
+        for rest in capability.get("rest", [])
+        for interaction in rest.get("interaction", [])
+    )
+
+
+def _echo(host: str, port: int, aet: str) -> Finding:
+    from pynetdicom import AE  # slow to import, and only this command needs it
+
+    ae = AE(ae_title="MEDAI")
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 5
+    ae.add_requested_context("1.2.840.10008.1.1")
+    association = ae.associate(host, port, ae_title=aet)
+    if not association.is_established:
+        return _bad("orthanc", f"no DICOM association with {aet} at {host}:{port}: is the port reachable?")
+    answer = association.send_c_echo()
+    association.release()
+    if getattr(answer, "Status", None) != 0:
+        return _bad("orthanc", f"C-ECHO to {aet} at {host}:{port} failed")
+    return _ok("orthanc", f"C-ECHO to {aet} at {host}:{port} succeeds")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    dispatcher = Dispatcher(settings.broker)
+    try:
+        dispatcher.ping()
+        yield _ok("redis", f"answers at {urlsplit(settings.broker.url).netloc.rpartition('@')[2]}")
+    except MedaiError as error:
+        yield _bad("redis", f"{error}; is [broker] url right?")
+    finally:
+        dispatcher.close()
+
+
+def _ledger(settings: Settings) -> Iterator[Finding]:
+    url = make_url(settings.ledger.url)
+    where = url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        folder = Path(url.database or ".").resolve().parent
+        if not folder.is_dir():
+            yield _bad("ledger", f"{where}: the folder {folder} does not exist")
+        else:
+            yield _warn("ledger", f"{where} does not exist yet: the router makes it at its first start")
+        return
+    ledger = Ledger(settings.ledger.url)
+    try:
+        yield from _ledger_content(settings, ledger, where)
+    except MedaiError as error:
+        yield _bad("ledger", f"{where}: {error}")
+    finally:
+        ledger.close()
+
+
+def _ledger_content(settings: Settings, ledger: Ledger, where: str) -> Iterator[Finding]:
+    now = reports.status(ledger, time.time())
+    yield _ok("ledger", f"answers at {where}: {now['studies']} studies")
+    alive = [worker for worker in now["workers"] if worker["alive"]]
+    yield _ok("workers", f"{len(alive)} alive") if alive else _warn("workers", "none is alive: start 'medai worker'")
+    held = {model["name"]: model for model in now["models"]}
+    for route in settings.routes:
+        model = held.get(route.model)
+        if model is None:
+            yield _warn("models", f"route {route.name}: no worker has announced the model {route.model!r}")
+        elif not model["available"]:
+            yield _bad("models", f"route {route.name}: {route.model} is not available: {model['reason']}")
+        else:
+            yield _ok("models", f"route {route.name}: {route.model} {model['version']}")
+
+
+def _ris(settings: Settings) -> Iterator[Finding]:
+    if not settings.ris.host:
+        return
+    where = f"{settings.ris.host}:{settings.ris.port}"
+    try:
+        with socket.create_connection((settings.ris.host, settings.ris.port), timeout=5.0):
+            yield _ok("ris", f"takes MLLP connections at {where}")
+    except OSError as error:
+        yield _bad("ris", f"no connection to {where} ({type(error).__name__}): is [ris] host and port right?")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    """The router's own listener: taken by the router itself is good, by nothing means that it does not run."""
+    if not settings.hl7_in.enabled:
+        return
+    where = f"{settings.hl7_in.host}:{settings.hl7_in.port}"
+    try:
+        with socket.create_connection((settings.hl7_in.host, settings.hl7_in.port), timeout=2.0):
+            yield _ok("orders", f"the router listens for orders at {where}")
+    except OSError:
+        yield _warn("orders", f"nothing listens for orders at {where}: the router does not run")
+
+
+def _watch_folder(settings: Settings) -> Iterator[Finding]:
+    path = settings.watch_folder.path
+    if path and not Path(path).is_dir():
+        yield _bad("watch folder", f"{path} is not a folder")

@@ -1,0 +1,82 @@
+"""What the API takes. Next: responses.py (what it gives), api.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medai.router.ledger.accounts import NAME, PASSWORD_MIN, Role
+
+NO_NUL = r"^[^\x00]*$"
+"""Text that PostgreSQL takes, too."""
+NAMED = f"^{NAME.pattern}$"
+"""The name of an account."""
+
+
+class Body(BaseModel):
+    """What a request holds; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Login(Body):
+    """Name and password of an account."""
+
+    name: str = Field(max_length=64, pattern=NO_NUL)
+    password: str = Field(max_length=1024)
+
+
+class NewPassword(Body):
+    """A password to be set."""
+
+    password: str = Field(min_length=PASSWORD_MIN, max_length=1024)
+
+
+class OwnPassword(NewPassword):
+    """One's own, for which one knows the old one."""
+
+    old: str = Field(max_length=1024)
+
+
+class NewToken(Body):
+    """A token for a program."""
+
+    label: str = Field(min_length=1, max_length=80, pattern=NO_NUL, description="What it is for.")
+    days: float = Field(default=365.0, gt=0, le=3650)
+
+
+class NewAccount(NewPassword):
+    """An account to make."""
+
+    name: str = Field(max_length=64, pattern=NAMED)
+    role: Role = Role.VIEWER
+
+
+class Reason(Body):
+    """Why; kept in the ledger, and told to those whom it concerns."""
+
+    reason: str = Field(min_length=3, max_length=500, pattern=NO_NUL)
+
+
+class Again(Body):
+    """Which model shall read the same images."""
+
+    model: str = Field(min_length=1, max_length=64, pattern=NO_NUL)
+
+
+class MadeUp(Body):
+    """A study that nobody sent: DICOM keywords and values."""
+
+    attributes: dict[str, Any] = Field(default_factory=dict)
+    series: list[dict[str, Any]] = Field(default_factory=list, max_length=200)
+
+
+class RuleTest(Body):
+    """A study to try routes on, and routes to try instead of those that are in force."""
+
+    study_id: int | None = Field(default=None, ge=1, le=2**31 - 1, description="A study of the ledger; or give study.")
+    study: MadeUp | None = Field(default=None, description="A made-up one.")
+    routes: str | None = Field(
+        default=None, max_length=100_000, description="[[routes]] of a medai.toml; default: those in force."
+    )

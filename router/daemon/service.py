@@ -1,0 +1,241 @@
+"""The router's process: stand by until it leads, then run the parts that the settings name; stop them in order.
+
+Next: leader.py (which of several routers leads), loop.py (the loop), delivery/courier.py (the deliveries).
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import structlog
+
+from medai.router import log as logs
+from medai.router.daemon.leader import Leadership
+from medai.router.daemon.loop import Router
+from medai.router.delivery.courier import Courier
+from medai.router.errors import BrokerUnreachable, TemporaryError
+from medai.router.hl7.listener import OrderListener
+from medai.router.hl7.messages import OrderMessage, PatientMessage
+from medai.router.hl7.patients import dicom_patient
+from medai.router.intake.watch_folder import WatchFolder
+from medai.router.ledger import Ledger, migrated
+from medai.router.log import Pseudonyms
+from medai.router.metrics.collector import Parts
+from medai.router.metrics.page import MetricsServer
+from medai.router.orthanc.client import Orthanc
+from medai.router.queue.dispatch import Dispatcher
+from medai.router.queue.sweeper import LeaseWatch, Sweeper
+from medai.router.settings.tables import Settings
+from medai.router.tracing.tracer import NoTracer, Tracer, open_tracer, require
+from medai.router.version import program_version
+
+log = structlog.get_logger(__name__)
+
+
+def on_order(ledger: Ledger, clock: Callable[[], float]) -> Callable[[OrderMessage], None]:
+    """What the HL7 listener does with an order: write it to the ledger, which also raises waiting jobs."""
+
+    def take(message: OrderMessage) -> None:
+        status = "cancelled" if message.action == "cancel" else "active"
+        # A copy is told by sender, control id and content together: the digest is over all of them.
+        fresh = ledger.upsert_order(message.order, status=status, control_id=message.digest[:64], now=clock())
+        log.info("order", action=message.action, priority=message.order.priority.name, new=fresh)
+
+    return take
+
+
+def on_patient(
+    ledger: Ledger, orthanc: Orthanc, settings: Settings, clock: Callable[[], float]
+) -> Callable[[PatientMessage], None]:
+    """What the HL7 listener does with ADT^A08 and ADT^A40: what is kept follows, and the archive where it shall.
+
+    The RIS has its acknowledgement when all of that is done: where the archive is away it is told to send again.
+    """
+
+    def take(message: PatientMessage) -> None:
+        changed = ledger.patient_changed(message, clock(), unstated=settings.ris.receiving_facility)
+        if settings.orthanc.follow_patient_updates:
+            for study in orthanc.studies_of(message.prior_id or message.patient_id):
+                orthanc.recode(study, dicom_patient(message), RECODE_S)
+        if changed is not None:
+            log.info("patient", change=message.kind, orders=changed.orders, results_waiting=changed.messages)
+
+    return take
+
+
+RECODE_S = 300.0
+"""Longest time for one study of the archive to get other patient data."""
+
+
+def run_router(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; everything that was begun is in the ledger by then."""
+    require(settings.tracing)
+    logs.configure(level=settings.log.level, style=settings.log.format, process="router")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ledger = migrated(Ledger(settings.ledger.url), stop)
+    with ExitStack() as stack:
+        stack.callback(ledger.close)
+        leadership = Leadership(ledger)
+        stack.callback(leadership.give)
+        tracer = open_tracer(settings.tracing, ledger, process="router", instance=socket.gethostname())
+        stack.callback(tracer.close)
+        log.info("router_started", version=program_version(), routes=[route.name for route in settings.routes])
+        serve(settings, ledger, leadership, stop, tracer)
+    log.info("router_stopped")
+    return 0
+
+
+def serve(
+    settings: Settings, ledger: Ledger, leadership: Leadership, stop: threading.Event, tracer: Tracer | None = None
+) -> None:
+    """Stand by until this router leads, lead until told to stop or another leads, and again."""
+    now: list[Router] = []
+    with ExitStack() as outer:
+        broker = Dispatcher(settings.broker)
+        outer.callback(broker.close)
+        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer), name="metrics")
+        outer.callback(page.close)
+        page.open()
+        while not stop.is_set() and leadership.win(stop):
+            try:
+                with ExitStack() as leading:
+                    router = build(
+                        settings, ledger, leading, leads=lambda: leadership.leads, doors=[page], tracer=tracer
+                    )
+                    now[:] = [router]
+                    leading.callback(now.clear)
+                    router.run(stop)
+            except TemporaryError as error:  # the ledger was there a moment ago
+                log.warning("waiting", reason=logs.describe(error))
+                stop.wait(1.0)
+            leadership.give()
+
+
+class Door:
+    """A port of this process. One that another process holds is no reason to end: it is tried again."""
+
+    def __init__(self, make: Callable[[], Any], *, name: str) -> None:
+        self._make = make
+        self._name = name
+        self._part: Any = None
+        self._told = False
+
+    def open(self) -> bool:
+        """Whether it is open now."""
+        if self._part is not None:
+            return True
+        try:
+            part = self._make()
+            if part is not None:
+                part.start()
+                self._part = part
+        except OSError as error:
+            if not self._told:
+                reason = f"{error.strerror or type(error).__name__}: does another router run here? Tried again"
+                log.error("port_not_opened", port_of=self._name, reason=reason)
+            self._told = True
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close it."""
+        part, self._part = self._part, None
+        if part is not None:
+            part.stop()
+
+
+def metrics_page(
+    settings: Settings, ledger: Ledger, now: list[Router], broker: Dispatcher, tracer: Tracer | None = None
+) -> MetricsServer | None:
+    """The page of figures; while this router stands by it is healthy and not ready."""
+    if not settings.metrics.port:
+        return None
+
+    def broker_up() -> bool:
+        try:
+            broker.ping()
+        except BrokerUnreachable:
+            return False
+        return True
+
+    return MetricsServer(
+        settings.metrics,
+        ledger,
+        parts=Parts(
+            orthanc_up=lambda: bool(now) and now[0].orthanc_up,
+            broker_up=broker_up,
+            leads=lambda: bool(now),
+            spans=(tracer or NoTracer()).counts,
+        ),
+        heartbeat=lambda: now[0].heartbeat if now else 0.0,
+        routes=[route.name for route in settings.routes],
+        objectives=settings.objectives,
+        version=program_version(),
+    )
+
+
+def build(
+    settings: Settings,
+    ledger: Ledger,
+    stack: ExitStack,
+    *,
+    leads: Callable[[], bool] = lambda: True,
+    doors: Sequence[Door] = (),
+    tracer: Tracer | None = None,
+) -> Router:
+    """The loop and the parts beside it (orders, watch folder, courier); ``stack`` stops them.
+
+    ``doors`` are the caller's: the loop keeps trying to open them, too.
+    """
+    orthanc = Orthanc(settings.orthanc)
+    dispatcher = Dispatcher(settings.broker)
+    stack.callback(orthanc.close)
+    stack.callback(dispatcher.close)
+    names = Pseudonyms(settings.log.key.get_secret_value() or ledger.log_key())
+    sweeper = Sweeper(
+        ledger,
+        dispatcher,
+        clock=time.time,
+        max_crashes=settings.worker.max_attempts,
+        watch=LeaseWatch(settings.worker.lease_s),
+        longest_s=settings.worker.retry_max_s,
+        tracer=tracer,
+    )
+    own = []
+    if settings.hl7_in.enabled:
+        take_patient = on_patient(ledger, orthanc, settings, time.time)
+        listen = partial(OrderListener, settings.hl7_in, on_order(ledger, time.time), on_patient=take_patient)
+        own.append(Door(listen, name="orders"))
+    if settings.watch_folder.path:
+        folder = settings.watch_folder
+        own.append(Door(lambda: WatchFolder(folder, lambda data: upload(orthanc, data)), name="watch folder"))
+    for door in own:
+        stack.callback(door.close)
+        door.open()
+    courier = Courier(settings, ledger, orthanc, leads=leads, tracer=tracer)
+    courier.start()
+    stack.callback(courier.stop)
+    return Router(
+        settings,
+        orthanc=orthanc,
+        ledger=ledger,
+        sweeper=sweeper,
+        names=names,
+        leads=leads,
+        doors=[*own, *doors],
+        tracer=tracer,
+    )
+
+
+def upload(orthanc: Orthanc, data: bytes) -> None:
+    """Store one DICOM file in Orthanc."""
+    orthanc.store(data)

@@ -1,0 +1,207 @@
+"""The router's MLLP listener: takes orders from the RIS and acknowledges each after it is kept.
+
+An AA leaves only when ``on_order`` (the ledger's write) has returned for every order of the message. AE: the content is
+wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the ledger is away (207):
+send it again later. The RIS may send a message twice; ``on_order`` must make a copy harmless.
+Next: messages.py (what a message says), ledger/__init__.py (where an order is kept).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from medai.router.errors import PermanentError, TemporaryError
+from medai.router.hl7 import messages as hl7
+from medai.router.hl7 import mllp
+from medai.router.hl7.messages import BadMessage, OrderMessage, PatientMessage
+from medai.router.settings.tables import Hl7InSettings
+
+MESSAGE_TIMEOUT_S = 30.0
+"""Longest silence inside a message; between messages a RIS may be silent for as long as it likes."""
+CONNECTION_LIMIT = 200
+STOP_TIMEOUT_S = 5.0
+_CHUNK = 65536
+log = structlog.get_logger(__name__)
+
+
+class OrderListener:
+    """An MLLP server in a thread of its own. Port 0 takes a free one; ``port`` tells which.
+
+    ``on_order`` is called in one thread, an order at a time; it may raise TemporaryError (AR) or PermanentError (AE).
+    ``on_patient`` takes ADT^A08 and ADT^A40; without it they get AR: nothing is acknowledged that nobody keeps.
+    """
+
+    def __init__(
+        self, settings: Hl7InSettings, on_order: Callable[[OrderMessage], None],
+        clock: Callable[[], float] = time.time, *,
+        on_patient: Callable[[PatientMessage], None] | None = None, message_timeout_s: float = MESSAGE_TIMEOUT_S,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._on_order = on_order
+        self._on_patient = on_patient
+        self._clock = clock
+        self._timeout_s = message_timeout_s
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._failure: OSError | None = None
+        self._stopping: asyncio.Event | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="hl7-in-keep")
+        self.port = settings.port
+
+    def start(self) -> None:
+        """Listen; returns when connections are accepted. Raises OSError when the port is taken."""
+        self._thread = threading.Thread(target=self._run, name="hl7-in", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self) -> None:
+        """Take no more messages, finish the acknowledgement of those that came whole, and close."""
+        if self._thread is None or self._loop is None or self._stopping is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._keeper.shutdown()
+        self._thread = None
+
+    @property
+    def alive(self) -> bool:
+        """True while connections are accepted."""
+        return self._thread is not None and self._thread.is_alive()
+
+    # -- the server's thread
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except OSError as error:
+            self._failure = error
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        server = await asyncio.start_server(self._accept, self._settings.host, self._settings.port)
+        self.port = server.sockets[0].getsockname()[1]
+        log.info("hl7_listening", host=self._settings.host, port=self.port)
+        self._ready.set()
+        await self._stopping.wait()
+        server.close()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        for _ in range(int(STOP_TIMEOUT_S / 0.01)):
+            if not self._busy:
+                break
+            await asyncio.sleep(0.01)
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= CONNECTION_LIMIT:
+            log.warning("hl7_connection_refused", limit=CONNECTION_LIMIT)
+            writer.close()
+            return
+        connection: Coroutine[Any, Any, None] = self._connection(reader, writer)
+        task = asyncio.get_running_loop().create_task(connection)
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            _tune(writer)
+            await self._talk(reader, writer)
+        except OSError as error:
+            log.info("hl7_connection_broken", error=type(error).__name__)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames = mllp.Frames()
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout_s if frames.inside else None):
+                    data = await reader.read(_CHUNK)
+                messages = frames.feed(data)
+            except TimeoutError:
+                log.warning("hl7_message_cut_off", silent_s=self._timeout_s)
+                return
+            except mllp.FrameTooLong:
+                log.warning("hl7_message_too_long", limit=mllp.SIZE_LIMIT)
+                await self._answer(writer, self._refusal(b"", BadMessage("the message is too long", code="207")))
+                return
+            if not data:
+                return
+            for message in messages:
+                await self._take(message, writer)
+
+    async def _take(self, message: bytes, writer: asyncio.StreamWriter) -> None:
+        self._busy += 1
+        try:
+            keep = asyncio.get_running_loop().run_in_executor(self._keeper, self._reply, message)
+            await self._answer(writer, await keep)
+        finally:
+            self._busy -= 1
+
+    @staticmethod
+    async def _answer(writer: asyncio.StreamWriter, acknowledgement: bytes) -> None:
+        writer.write(mllp.frame(acknowledgement))
+        await writer.drain()
+
+    # -- one message, in the keeper's thread
+
+    def _reply(self, data: bytes) -> bytes:
+        """The acknowledgement of one message, after it is kept."""
+        try:
+            header, content = hl7.parse(data)
+            self._keep(content)
+        except BadMessage as error:
+            return self._refusal(data, error)
+        except TemporaryError:
+            return self._refusal(data, BadMessage("the order cannot be kept now: send it again", ack="AR", code="207"))
+        except PermanentError as error:
+            return self._refusal(data, BadMessage(str(error), code="207"))
+        except Exception:  # whatever a message brings about, the RIS gets an answer and the listener goes on
+            log.exception("hl7_message_failed")
+            return self._refusal(data, BadMessage("the router failed on this message; see its log", code="207"))
+        log.info("hl7_taken", type="^".join(header.kind), orders=len(content) if isinstance(content, tuple) else 0)
+        return hl7.acknowledge(header, "AA", now=self._clock())
+
+    def _keep(self, content: tuple[OrderMessage, ...] | PatientMessage) -> None:
+        if isinstance(content, tuple):
+            for order in content:
+                self._on_order(order)
+        elif self._on_patient is None:
+            raise BadMessage("patient updates are not kept here", ack="AR", code="200", location="MSH^1^9")
+        else:
+            self._on_patient(content)
+
+    def _refusal(self, data: bytes, error: BadMessage) -> bytes:
+        log.warning("hl7_refused", ack=error.ack, code=error.code, reason=str(error))
+        return hl7.acknowledge(hl7.header(data), error.ack, now=self._clock(), error=error)
+
+
+def _tune(writer: asyncio.StreamWriter) -> None:
+    """Answers leave at once, and a peer that vanished without a word is noticed."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

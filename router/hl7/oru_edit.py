@@ -1,0 +1,205 @@
+"""Change an ORU^R01 of ours that was encoded before: another patient, a result that is taken back, or no
+patient at all, to be shown. Pure.
+
+Only what must change is touched, everything else stays byte for byte: what a person may compare is the same message.
+Works on messages as workers/results/oru.py writes them (v2.5.1, the usual delimiters, UTF-8, CR). Sources: HL7 v2.5.1
+chapter 2 (2.7 escapes), 3 (PID), 7 (OBR, OBX) and tables 0085 and 0123. Next: patients.py, messages.py.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Protocol
+
+from medai.router.hl7.messages import escape, unescape
+from medai.router.hl7.patients import Patient, authorities_agree
+
+START = "MSH|^~\\&|"
+STUDY = "113014"
+"""OBX-3 of the observation that names the DICOM study: without its value nobody knows what was withdrawn."""
+WITHDRAWAL = "WITHDRAWN^Withdrawal of the AI result^99MEDAI"
+WORDS = "The study was deleted from the archive: the AI result is withdrawn. Do not use its values."
+
+
+HIDDEN_FIELDS = {"PID": (2, 3, 4, 5, 6, 7, 9, 11, 13, 14, 18, 19, 20), "MRG": (1, 7), "NK1": (2, 4, 5)}
+"""HL7 fields that tell who the patient is."""
+HIDDEN = "(hidden)"
+
+
+class PatientData(Protocol):
+    """What re-coding needs of an ADT: ``medai.router.hl7.messages.PatientMessage`` has it.
+
+    Empty text: not said, stays as it was.
+    """
+
+    @property
+    def patient_id(self) -> str: ...
+    @property
+    def patient_id_authority(self) -> str: ...
+    @property
+    def patient_name(self) -> str:
+        """PID-5, HL7 encoded."""
+        ...
+
+    @property
+    def birth_date(self) -> str: ...
+    @property
+    def sex(self) -> str: ...
+
+
+def recode(payload: bytes, *, prior_id: str, prior_authority: str, patient: PatientData) -> bytes | None:
+    """A kept ORU with the patient's new identifier, name, birth date and sex; None where it is about another patient.
+
+    ``prior_id``: who the patient was (MRG-1 of a merge; PID-3 of an update). Only for a message that was not
+    acknowledged: its control id (MSH-10) stays, and a receiver that knows it would refuse other content. Of PID-3, the
+    repetition with the prior (or, where a merge comes twice, already the new) identifier changes; those of other
+    authorities stay. An empty authority stands for any.
+    """
+    segments = _segments(payload)
+    pid = next((row for row in segments if row[0] == "PID"), None)
+    if pid is None:
+        return None
+    new = Patient.of(_clean(patient.patient_id), _clean(patient.patient_id_authority))
+    identifiers = _identifiers(_field(pid, 3), (Patient.of(prior_id, prior_authority), new), new)
+    if identifiers is None:
+        return None
+    _set(pid, 3, identifiers)
+    _set(pid, 5, _name(_field(pid, 5), patient.patient_name))
+    _set(pid, 7, escape(_clean(patient.birth_date)) or _field(pid, 7))
+    _set(pid, 8, escape(_clean(patient.sex)) or _field(pid, 8))
+    return _joined(segments)
+
+
+def renumbered(payload: bytes, control_id: str) -> bytes:
+    """The same message under another MSH-10: for one that was changed after it may have been received."""
+    segments = _segments(payload)
+    _set(segments[0], 9, control_id)
+    return _joined(segments)
+
+
+def patients_of(payload: bytes) -> tuple[Patient, ...]:
+    """Whom PID-3 names, once for each authority."""
+    pid = next((row for row in _segments(payload) if row[0] == "PID"), [])
+    return tuple(_patient(each) for each in _field(pid, 3).split("~") if each)
+
+
+def withdrawn(payload: bytes, *, control_id: str, now: float, words: str = WORDS) -> bytes:
+    """The message that takes a result back: same placer and filler, status X, no values, the reason in words.
+
+    OBR-25 is X ("No results available; Order canceled", table 0123). Every OBX-11 is X too ("Results cannot be obtained
+    for this observation", table 0085), which says what is true: nothing of it holds any more. D would
+    ask the receiver to delete its record, and a record of what a physician may have read must stay; W would say that
+    the values were wrong ("transmitted for wrong patient"), which nobody knows. Values, units and flags are left out,
+    as X allows (OBX-2 and OBX-5 are conditional on it), so that a receiver which does not look at the status shows no
+    number; the study's UID stays. ``control_id``: MSH-10, at most 20 characters, another one than the result had.
+    ``words``: why, for people. ``now``: seconds since the epoch, for MSH-7 and for OBR-22 (when the status changed).
+    """
+    segments = [row for row in _segments(payload) if not _is_withdrawal(row)]
+    moment = time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))
+    msh = segments[0]
+    _set(msh, 6, moment)  # MSH-1 is the separator itself: every field is one place further left
+    _set(msh, 9, control_id)
+    numbers = 0
+    for row in segments:
+        if row[0] == "OBR":
+            _set(row, 22, moment)
+            _set(row, 25, "X")
+        elif row[0] == "OBX":
+            numbers += 1
+            _withdraw(row)
+    segments.append(["OBX", str(numbers + 1), "TX", WITHDRAWAL, "", escape(words), *[""] * 5, "X", "", "", moment])
+    return _joined(segments)
+
+
+def _withdraw(obx: list[str]) -> None:
+    _set(obx, 11, "X")
+    if _field(obx, 3).split("^")[0] != STUDY:
+        for number in (2, 5, 6, 8):
+            _set(obx, number, "")
+
+
+def _is_withdrawal(row: list[str]) -> bool:
+    return row[0] == "OBX" and _field(row, 3) == WITHDRAWAL
+
+
+def _identifiers(text: str, old: tuple[Patient, ...], new: Patient) -> str | None:
+    """PID-3 with the new identifier in the place of an old one; None where there is none of them."""
+    kept: list[str] = []
+    found = False
+    for repetition in text.split("~"):
+        if not any(_patient(repetition).matches(each) for each in old):
+            kept.append(repetition)
+        elif not found:
+            found = True
+            kept.append(_identifier(repetition, new))
+    return "~".join(kept) if found else None
+
+
+def _identifier(repetition: str, new: Patient) -> str:
+    """CX with another number: its check digit (CX.2, CX.3) belonged to the old one."""
+    was = _patient(repetition)
+    number, digit, scheme, authority, *rest = [*repetition.split("^"), *[""] * (3 - repetition.count("^"))]
+    if was.identifier != new.identifier:
+        number, digit, scheme = escape(new.identifier), "", ""
+    if new.authority and not (authority and authorities_agree(was.authority, new.authority)):
+        authority = escape(new.authority)
+    return "^".join((number, digit, scheme, authority, *rest))
+
+
+def _patient(repetition: str) -> Patient:
+    parts = [*repetition.split("^"), "", "", "", ""]
+    return Patient.of(unescape(parts[0]), unescape(parts[3].split("&")[0]))
+
+
+def _name(known: str, news: str) -> str:
+    """PID-5: where the name itself is the same, its other representations stay; else they are the old name's."""
+    news = _clean(news).replace("|", "\\F\\")
+    return known if not news.strip("^ ") or _five(known.split("~")[0]) == _five(news) else news
+
+
+def _five(name: str) -> list[str]:
+    """The components of an XPN that say the name itself."""
+    return [unescape(part) for part in [*name.split("^"), *[""] * 5][:5]]
+
+
+def _clean(text: str) -> str:
+    """Control characters, which no field may hold, made spaces."""
+    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).strip()
+
+
+def _segments(payload: bytes) -> list[list[str]]:
+    text = payload.decode("utf-8")
+    if not text.startswith(START):
+        raise ValueError("this is not an ORU as we write it: it does not begin with MSH|^~\\&|")
+    return [line.split("|") for line in text.split("\r") if line]
+
+
+def _joined(segments: list[list[str]]) -> bytes:
+    return "".join("|".join(row) + "\r" for row in segments).encode("utf-8")
+
+
+def _field(row: list[str], number: int) -> str:
+    return row[number] if number < len(row) else ""
+
+
+def _set(row: list[str], number: int, value: str) -> None:
+    if _field(row, number) == value:
+        return
+    row.extend([""] * (number + 1 - len(row)))
+    row[number] = value
+
+
+def hidden(message: str) -> str:
+    """A message without what tells who the patient is; one that is not HL7 is left out whole."""
+    if not message.startswith("MSH|"):
+        return HIDDEN
+    return "\r".join(_hidden_segment(segment) for segment in message.split("\r"))
+
+
+def _hidden_segment(segment: str) -> str:
+    fields = segment.split("|")
+    for index in HIDDEN_FIELDS.get(fields[0], ()):
+        if index < len(fields) and fields[index]:
+            fields[index] = HIDDEN
+    return "|".join(fields)

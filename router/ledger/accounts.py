@@ -1,0 +1,203 @@
+"""The ledger's ninth part: the people who may look and act, and what they did.
+
+Passwords are kept as scrypt hashes (RFC 7914), tokens as SHA-256 of 256 random bits. What a person does is written
+down in the transaction that does it wherever the action is the ledger's own. Next: console/auth.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from medai.router.errors import MedaiError
+from medai.router.ledger import schema as t
+from medai.router.ledger.database import Database
+
+SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+PASSWORD_MIN = 10
+
+
+class Role(StrEnum):
+    """What an account may do; each may all that those before it may."""
+
+    VIEWER = "viewer"
+    """Look."""
+    OPERATOR = "operator"
+    """Act on readings and deliveries, and see whose they are."""
+    ADMIN = "admin"
+    """Make accounts."""
+
+    def may(self, needed: Role) -> bool:
+        """Whether this role suffices."""
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class AccountFault(MedaiError):
+    """An account can't be made or changed so; the text says why."""
+
+
+class AccountExists(AccountFault):
+    """The name is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A person or a program with a token."""
+
+    name: str
+    role: Role
+
+
+class Accounts(Database):
+    """Accounts, tokens and the audit log."""
+
+    def add_account(self, name: str, password: str, role: Role, now: float) -> None:
+        """Raises AccountExists where the name is taken, AccountFault where name or password will not do."""
+        if not NAME.fullmatch(name):
+            raise AccountFault("a name has letters, digits and . _ @ - (64 at most), and begins with a letter or digit")
+        values = {"name": name, "password": _hash(password), "role": role.value, "created_at": now, "disabled": False}
+        try:
+            with self.begin() as db:
+                db.execute(insert(t.accounts).values(**values))
+        except IntegrityError as error:
+            raise AccountExists(f"an account named {name!r} exists") from error
+
+    def set_password(self, name: str, password: str) -> None:
+        """Change it; whoever is logged in under the name is no more."""
+        with self.begin() as db:
+            mine = t.accounts.c.name == name
+            if db.execute(update(t.accounts).where(mine).values(password=_hash(password))).rowcount != 1:
+                raise AccountFault(f"no account is named {name!r}")
+            db.execute(delete(t.tokens).where(t.tokens.c.account == name))
+
+    def disable_account(self, name: str, *, disabled: bool = True) -> None:
+        """Let an account in no more, or again."""
+        with self.begin() as db:
+            mine = t.accounts.c.name == name
+            if db.execute(update(t.accounts).where(mine).values(disabled=disabled)).rowcount != 1:
+                raise AccountFault(f"no account is named {name!r}")
+            db.execute(delete(t.tokens).where(t.tokens.c.account == name))
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """Every account, without its password."""
+        columns = (t.accounts.c.name, t.accounts.c.role, t.accounts.c.created_at, t.accounts.c.disabled)
+        with self.begin(reads_only=True) as db:
+            return [dict(row) for row in db.execute(select(*columns).order_by(columns[0])).mappings()]
+
+    def has_accounts(self) -> bool:
+        """Whether anybody can log in."""
+        with self.begin(reads_only=True) as db:
+            return bool(db.execute(select(func.count()).select_from(t.accounts)).scalar_one())
+
+    def account_by_password(self, name: str, password: str) -> Account | None:
+        """Whose name and password these are; takes as long for a name that nobody has."""
+        with self.begin(reads_only=True) as db:
+            row = db.execute(select(t.accounts).where(t.accounts.c.name == name)).mappings().first()
+        good = _matches(password, str(row["password"]) if row else _NOBODY)
+        return Account(name=str(row["name"]), role=Role(row["role"])) if row and good and not row["disabled"] else None
+
+    def issue_token(self, account: str, now: float, *, kind: str, label: str, lasts_s: float) -> str:
+        """A new token, told this once; ``kind`` is "session" or "api"."""
+        token = f"medai_{secrets.token_urlsafe(32)}"
+        values = {
+            "digest": _digest(token), "account": account, "kind": kind, "label": label, "created_at": now,
+            "expires_at": now + lasts_s,
+        }  # fmt: skip
+        with self.begin() as db:
+            db.execute(delete(t.tokens).where(t.tokens.c.expires_at < now))
+            db.execute(insert(t.tokens).values(**values))
+        return token
+
+    def account_by_token(self, token: str, now: float) -> Account | None:
+        """Whose token it is, while it lasts."""
+        valid = and_(t.tokens.c.digest == _digest(token), t.tokens.c.expires_at > now, ~t.accounts.c.disabled)
+        query = select(t.accounts.c.name, t.accounts.c.role).join(t.tokens, t.tokens.c.account == t.accounts.c.name)
+        with self.begin(reads_only=True) as db:
+            row = db.execute(query.where(valid)).first()
+        return Account(name=str(row.name), role=Role(row.role)) if row else None
+
+    def revoke_token(self, token: str) -> None:
+        """Log out."""
+        with self.begin() as db:
+            db.execute(delete(t.tokens).where(t.tokens.c.digest == _digest(token)))
+
+    def tokens(self, now: float, *, account: str | None = None) -> list[dict[str, Any]]:
+        """The tokens that hold, of one account or of all, newest first; never what opens the door."""
+        columns = [t.tokens.c[name] for name in ("id", "account", "kind", "label", "created_at", "expires_at")]
+        query = select(*columns).where(t.tokens.c.expires_at > now).order_by(t.tokens.c.id.desc())
+        if account is not None:
+            query = query.where(t.tokens.c.account == account)
+        with self.begin(reads_only=True) as db:
+            return [dict(row) for row in db.execute(query).mappings()]
+
+    def revoke(self, token_id: int, *, account: str | None = None) -> bool:
+        """End a token (of this account); False where there is none."""
+        mine = t.tokens.c.id == token_id
+        if account is not None:
+            mine = and_(mine, t.tokens.c.account == account)
+        with self.begin() as db:
+            return db.execute(delete(t.tokens).where(mine)).rowcount == 1
+
+    def note_action(
+        self, account: str, action: str, now: float, *, study_id: int | None = None, job_id: str | None = None,
+        detail: str = "",
+    ) -> None:  # fmt: skip
+        """Write down what somebody did or asked to see."""
+        with self.begin() as db:
+            noted(db, account, action, now, study_id=study_id, job_id=job_id, detail=detail)
+
+    def actions(
+        self, *, before: int | None = None, study_id: int | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """What people did, newest first."""
+        query = select(t.audit).order_by(t.audit.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(t.audit.c.id < before)
+        if study_id is not None:
+            query = query.where(t.audit.c.study_id == study_id)
+        with self.begin(reads_only=True) as db:
+            return [dict(row) for row in db.execute(query).mappings()]
+
+
+def noted(
+    db: Connection, account: str, action: str, now: float, *, study_id: int | None = None, job_id: str | None = None,
+    detail: str = "",
+) -> None:  # fmt: skip
+    """Write down what somebody does, in the transaction that does it."""
+    values = {"at": now, "account": account, "action": action, "study_id": study_id, "job_id": job_id, "detail": detail}
+    db.execute(insert(t.audit).values(**values))
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _hash(password: str) -> str:
+    if len(password) < PASSWORD_MIN:
+        raise AccountFault(f"a password has {PASSWORD_MIN} characters or more")
+    salt = secrets.token_bytes(16)
+    return f"scrypt${b64encode(salt).decode()}${b64encode(_scrypt(password, salt)).decode()}"
+
+
+def _scrypt(password: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT["n"], r=SCRYPT["r"], p=SCRYPT["p"])
+
+
+def _matches(password: str, kept: str) -> bool:
+    _, salt, digest = kept.split("$")
+    return hmac.compare_digest(_scrypt(password, b64decode(salt)), b64decode(digest))
+
+
+_NOBODY = f"scrypt${b64encode(bytes(16)).decode()}${b64encode(bytes(64)).decode()}"
+"""What a password is held against where nobody has the name: all zeros is no one's digest."""

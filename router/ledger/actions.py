@@ -1,0 +1,190 @@
+"""The ledger's tenth part: what a person may do to a reading. Raise it, cancel it, read it anew, take it back.
+
+Each is one transaction that says what it expects, writes the decision with its reason, and who asked for it.
+Next: removals.py (a study that is gone), deadletters.py (what could not go on), console/api.py (who asks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select, update
+
+from medai.router.contract import (
+    ARCHIVE,
+    Decision,
+    DeliveryState,
+    Failure,
+    JobId,
+    JobState,
+    Priority,
+    Verdict,
+    control_id,
+)
+from medai.router.errors import MedaiError
+from medai.router.ledger import schema as t
+from medai.router.ledger.accounts import noted
+from medai.router.ledger.database import decide
+from medai.router.ledger.jobs import GONE, UNREAD, Jobs, NewJob, end_attempt, settle
+from medai.router.ledger.removals import Withdrawn
+
+PENDING, DONE, PARKED = (s.value for s in (DeliveryState.PENDING, DeliveryState.DONE, DeliveryState.PARKED))
+
+
+class ActionRefused(MedaiError):
+    """What was asked for can't be done now; the text says why."""
+
+
+class Actions(Jobs):
+    """What people ask of readings."""
+
+    def hurry_reading(self, job_id: str, now: float, *, by: str) -> None:
+        """Raise a reading that waits to STAT. Raises ActionRefused where it does not wait, or is STAT already."""
+        with self.begin() as db:
+            row = _reading(db, job_id)
+            waits = and_(
+                t.jobs.c.id == job_id,
+                t.jobs.c.state == JobState.PENDING.value,
+                t.jobs.c.priority > int(Priority.STAT),
+            )
+            values = {"priority": int(Priority.STAT), "sent_at": None}  # its message goes again, to the front
+            if db.execute(update(t.jobs).where(waits).values(**values)).rowcount != 1:
+                raise ActionRefused(f"only a reading that waits can be raised to STAT: this one is {_stands(row)}")
+            _record(db, row, Verdict.ROUTE, "raised to STAT by a person", now, by=by, action="stat")
+
+    def cancel_reading(self, job_id: str, reason: str, now: float, *, by: str) -> None:
+        """Take a reading out of the queue, or out of a worker's hands. Raises ActionRefused once it has a result."""
+        with self.begin() as db:
+            row = _reading(db, job_id)
+            unread = and_(t.jobs.c.id == job_id, t.jobs.c.state.in_(UNREAD), t.jobs.c.storing_at.is_(None))
+            text = f"cancelled by a person: {reason}"
+            values = {
+                "state": JobState.CANCELLED.value, "failure": Failure.CANCELLED.value, "finished_at": now,
+                "reason": text, "lease_token": None, "lease_until": None,
+            }  # fmt: skip
+            if db.execute(update(t.jobs).where(unread).values(**values)).rowcount != 1:
+                raise ActionRefused(f"only a reading without a result can be cancelled: this one is {_stands(row)}")
+            end_attempt(db, job_id, now, "cancelled", "cancelled by a person")
+            _record(db, row, Verdict.SKIP, text, now, by=by, action="cancel", detail=reason)
+
+    def read_again(self, job_id: str, model: str, version: str, now: float, *, by: str) -> JobId:
+        """Read the same images by another model, as a result of its own beside the first.
+
+        Raises ActionRefused where that model has read, or reads, exactly these images.
+        """
+        with self.begin(reads_only=True) as db:
+            row = _reading(db, job_id)
+            study = dict(db.execute(select(t.studies).where(t.studies.c.id == row["study_id"])).mappings().one())
+        if study["deleted_at"] is not None:
+            raise ActionRefused("the study was deleted from the archive: there is nothing to read")
+        if (model, version) == (row["model"], row["model_version"]):
+            raise ActionRefused("this model has read these images: it would say the same again")
+        same = ("study_id", "route", "modality", "sources_hash", "sources_count", "queue", "quiet_s")
+        new = NewJob(
+            **{name: row[name] for name in same},
+            series=tuple(row["series"]),
+            destinations=tuple(row["destinations"]),
+            priority=Priority(row["priority"]),
+            model=model,
+            model_version=version,
+            slot=_slot(row["slot"], model),
+            study_uid=str(study["study_uid"]),
+        )
+
+        def also(db: Connection, made: JobId) -> None:
+            noted(db, by, "read_again", now, study_id=row["study_id"], job_id=made, detail=f"by {model} {version}")
+
+        reason = f"a person asked for a reading by {model}"
+        made, decision = self.create_job(new, study=study, reason=reason, now=now, also=also)
+        if decision.verdict is Verdict.SKIP:
+            raise ActionRefused(decision.reason)
+        return made
+
+    def withdraw_reading(
+        self, job_id: str, reason: str, now: float, *, withdrawn: Mapping[str, Withdrawn], by: str
+    ) -> list[str]:
+        """Take a result back: its objects leave the archive, and whoever was told of it is told so.
+
+        Returns the destinations that hear of it. Raises ActionRefused where there is no result, or no longer.
+        """
+        with self.begin() as db:
+            row = _reading(db, job_id)
+            if row["storing_at"] is None or row["failure"] in GONE or row["state"] == JobState.RUNNING.value:
+                raise ActionRefused(f"there is no result to take back: the reading is {_stands(row)}")
+            self._require_newest(db, row)
+            told = [name for name in (ARCHIVE, *withdrawn) if self._owe_withdrawal(db, job_id, name, withdrawn, now)]
+            text = f"withdrawn by a person: {reason}"
+            unsent = and_(
+                t.deliveries.c.job_id == job_id,
+                t.deliveries.c.kind == "result",
+                or_(
+                    t.deliveries.c.state == PARKED,
+                    and_(t.deliveries.c.state == PENDING, t.deliveries.c.destination.not_in(told)),
+                ),
+            )
+            stop = {"state": DeliveryState.CANCELLED.value, "error": "the result was withdrawn"}
+            db.execute(update(t.deliveries).where(unsent).values(**stop))
+            settle(db, job_id, now)
+            values = {"failure": Failure.WITHDRAWN.value, "reason": text}
+            db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
+            db.execute(
+                update(t.jobs)
+                .where(t.jobs.c.id == job_id, t.jobs.c.state == JobState.FAILED.value)
+                .values(state=JobState.CANCELLED.value)
+            )
+            _record(db, row, Verdict.SKIP, text, now, by=by, action="withdraw", detail=reason)
+        return told
+
+    @staticmethod
+    def _require_newest(db: Connection, row: Mapping[str, Any]) -> None:
+        later = select(t.jobs.c.id).where(t.jobs.c.predecessor == row["id"], t.jobs.c.storing_at.is_not(None))
+        if db.execute(later.limit(1)).first() is not None:
+            raise ActionRefused("a later revision has superseded this result: withdraw that one")
+
+    def _owe_withdrawal(
+        self, db: Connection, job_id: str, name: str, withdrawn: Mapping[str, Withdrawn], now: float
+    ) -> bool:
+        """Owe a destination the word, where it has the result or may have it."""
+        d = t.deliveries
+        mine = and_(d.c.job_id == job_id, d.c.destination == name, d.c.kind == "result")
+        row = db.execute(select(d).where(mine)).mappings().first()
+        if row is None or not (row["state"] == DONE or (row["state"] == PENDING and row["attempts"] > 0)):
+            return False
+        number = control_id(job_id, f"{name}-withdrawn")
+        payload = withdrawn[name](bytes(row["payload"]), number) if name != ARCHIVE else None
+        values = {
+            "job_id": job_id, "destination": name, "kind": "withdrawal", "state": PENDING, "control_id": number,
+            "payload": payload, "created_at": now,
+        }  # fmt: skip
+        db.execute(self._insert(d).values(**values).on_conflict_do_nothing())
+        return True
+
+
+def _slot(slot: str, model: str) -> str:
+    """A person's reading has a place of its own beside the route's, so that neither supersedes the other."""
+    return f"{slot.partition('~')[0]}~{model}"[:64]
+
+
+def _reading(db: Connection, job_id: str) -> dict[str, Any]:
+    row = db.execute(select(t.jobs).where(t.jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        raise ActionRefused("there is no such reading")
+    return dict(row)
+
+
+def _stands(row: Mapping[str, Any]) -> str:
+    """Where a reading stands, in words."""
+    state = str(row["state"])
+    if row["failure"] in GONE:
+        return "withdrawn" if row["failure"] == Failure.WITHDRAWN.value else "gone with its study"
+    return f"{state} ({Priority(row['priority']).name})" if state == JobState.PENDING.value else state
+
+
+def _record(
+    db: Connection, row: Mapping[str, Any], verdict: Verdict, reason: str, now: float, *, by: str, action: str,
+    detail: str = "",
+) -> None:  # fmt: skip
+    decision = Decision(verdict=verdict, reason=reason, route=str(row["route"]))
+    decide(db, int(row["study_id"]), decision, now, job_id=str(row["id"]))
+    noted(db, by, action, now, study_id=int(row["study_id"]), job_id=str(row["id"]), detail=detail)

@@ -1,0 +1,167 @@
+"""The ledger's sixth part: a study is gone from the archive, or lies under another patient there.
+
+What was read of a study that is gone is taken back.
+Readings that have not begun or not ended are cancelled; a result that the RIS acknowledged lately is withdrawn there
+with a message of its own. Studies deleted long after their result are housekeeping: the result stands.
+Next: hl7/oru_edit.py (the words), delivery/courier.py (who sends them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, and_, or_, select, update
+
+from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict, control_id
+from medai.router.ledger import schema as t
+from medai.router.ledger.database import Database, decide
+from medai.router.ledger.jobs import FINAL, end_attempt
+from medai.router.orthanc.client import orthanc_id as orthanc_id_of
+
+PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
+Withdrawn = Callable[[bytes, str], bytes]
+"""Makes the withdrawing message from a kept payload and the new control id."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What came of it: how many readings were cancelled and results withdrawn."""
+
+    cancelled: int
+    withdrawn: int
+
+
+class Removals(Database):
+    """Studies that were deleted from the archive."""
+
+    def living_studies(self) -> dict[str, str]:
+        """Orthanc id -> Study Instance UID of every study that is not known to be deleted."""
+        query = select(t.studies.c.orthanc_id, t.studies.c.study_uid).where(t.studies.c.deleted_at.is_(None))
+        with self.begin(reads_only=True) as db:
+            return {str(row[0]): str(row[1]) for row in db.execute(query)}
+
+    def other_ids(self, orthanc_id: str, study_uid: str) -> list[str]:
+        """Under which other Orthanc ids this study is known; none where it is known under this one."""
+        with self.begin(reads_only=True) as db:
+            if db.execute(select(t.studies.c.id).where(t.studies.c.orthanc_id == orthanc_id)).first():
+                return []
+            living = and_(t.studies.c.study_uid == study_uid, t.studies.c.deleted_at.is_(None))
+            return [str(row[0]) for row in db.execute(select(t.studies.c.orthanc_id).where(living))]
+
+    def study_moved(self, old: str, new: str, patient_id: str) -> bool:
+        """The archive gave a study another patient: the same images and results under other Orthanc ids."""
+        with self.begin() as db:
+            row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == old)).mappings().first()
+            if row is None:
+                return False
+            uid = str(row["study_uid"])
+            db.execute(update(t.studies).where(t.studies.c.id == row["id"]).values(orthanc_id=new, archive_update=""))
+            renamed = {}
+            for item in db.execute(select(t.series).where(t.series.c.study_id == row["id"])).mappings().all():
+                name = orthanc_id_of(patient_id, uid, str(item["series_uid"]))
+                renamed[str(item["orthanc_id"])] = name
+                mine = t.series.c.orthanc_id == item["orthanc_id"]
+                db.execute(update(t.series).where(mine).values(orthanc_id=name))
+            _rename_results(db, int(row["id"]), uid, patient_id, renamed)
+            reason = "the archive gave the study another patient; what was read of it stays"
+            decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), float(row["last_instance_at"]))
+        return True
+
+    def study_removed(
+        self, orthanc_id: str, now: float, *, within_s: float, withdrawn: Mapping[str, Withdrawn]
+    ) -> Removed | None:
+        """Take back what was read of a deleted study; None when that was done before.
+
+        ``withdrawn``: destination -> how its message is made; others are told nothing.
+        """
+        with self.begin() as db:
+            mine = and_(t.studies.c.orthanc_id == orthanc_id, t.studies.c.deleted_at.is_(None))
+            row = db.execute(select(t.studies).where(mine)).mappings().first()
+            if row is None:
+                return None
+            gone = {"deleted_at": now, "due_at": None, "outcome_hash": ""}
+            db.execute(update(t.studies).where(mine).values(**gone))
+            cancelled = _cancel_open(db, int(row["id"]), now, told=set(withdrawn))
+            told = sum(
+                self._withdraw(db, int(row["id"]), n, make, now - within_s, now) for n, make in withdrawn.items()
+            )
+            mark = and_(t.jobs.c.study_id == row["id"], t.jobs.c.failure == "")
+            db.execute(update(t.jobs).where(mark).values(failure=Failure.DELETED.value))
+            words = [f"{cancelled} readings cancelled"] if cancelled else []
+            words += [f"{told} results withdrawn"] if told else []
+            reason = "the study was deleted from Orthanc" + (": " + ", ".join(words) if words else "")
+            decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), now)
+        return Removed(cancelled=cancelled, withdrawn=told)
+
+    def _withdraw(
+        self, db: Connection, study_id: int, destination: str, make: Withdrawn, since: float, now: float
+    ) -> int:
+        """One message for each filler number whose newest result the destination has, or may have."""
+        d, j = t.deliveries, t.jobs
+        told = or_(and_(d.c.state == DONE, d.c.done_at >= since), and_(d.c.state == PENDING, d.c.attempts > 0))
+        columns = (d.c.job_id, d.c.payload, j.c.route, j.c.slot)
+        query = select(*columns).join(j, j.c.id == d.c.job_id).where(
+            j.c.study_id == study_id, d.c.destination == destination, d.c.kind == "result", told,
+            d.c.payload.is_not(None),
+        )  # fmt: skip
+        newest: dict[str, Any] = {}
+        for row in db.execute(query.order_by(j.c.revision, d.c.id)):
+            newest[f"{row.route}/{row.slot}"] = row
+        for row in newest.values():
+            number = control_id(str(row.job_id), f"{destination}-withdrawn")
+            values = {
+                "job_id": row.job_id, "destination": destination, "kind": "withdrawal", "state": PENDING,
+                "control_id": number, "payload": make(bytes(row.payload), number), "created_at": now,
+            }  # fmt: skip
+            db.execute(self._insert(d).values(**values).on_conflict_do_nothing())
+        return len(newest)
+
+    def unwanted_results(self, orthanc_ids: set[str]) -> list[str]:
+        """Which of these objects of ours belong to a study that is gone: a worker stored them a moment too late."""
+        gone = and_(t.jobs.c.failure == Failure.DELETED.value, t.result_objects.c.orthanc_id.in_(orthanc_ids))
+        query = select(t.result_objects.c.orthanc_id).join(t.jobs, t.jobs.c.id == t.result_objects.c.job_id)
+        with self.begin(reads_only=True) as db:
+            return [str(row[0]) for row in db.execute(query.where(gone))]
+
+
+def _rename_results(db: Connection, study_id: int, uid: str, patient_id: str, series: Mapping[str, str]) -> None:
+    for job in db.execute(select(t.jobs.c.id, t.jobs.c.series).where(t.jobs.c.study_id == study_id)).all():
+        names = [series.get(name, name) for name in job.series]
+        db.execute(update(t.jobs).where(t.jobs.c.id == job.id).values(series=names))
+        objects = select(t.result_objects).where(t.result_objects.c.job_id == job.id)
+        for item in db.execute(objects).mappings().all():
+            name = orthanc_id_of(patient_id, uid, str(item["series_uid"]), str(item["sop_uid"]))
+            mine = t.result_objects.c.orthanc_id == item["orthanc_id"]
+            db.execute(update(t.result_objects).where(mine).values(orthanc_id=name))
+
+
+def _cancel_open(db: Connection, study_id: int, now: float, *, told: set[str]) -> int:
+    """Cancel what has not ended, except for what one of ``told`` may have received: it is sent, then withdrawn."""
+    query = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state.not_in(FINAL))
+    dead = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state == JobState.FAILED.value)
+    cancelled = 0
+    for (job_id,) in [*db.execute(query), *db.execute(dead)]:
+        tried = and_(
+            t.deliveries.c.job_id == job_id,
+            t.deliveries.c.destination.in_(told),
+            t.deliveries.c.state == PENDING,
+            t.deliveries.c.attempts > 0,
+        )
+        open_ = and_(t.deliveries.c.job_id == job_id, t.deliveries.c.state.in_((PENDING, DeliveryState.PARKED.value)))
+        keeps = db.execute(select(t.deliveries.c.id).where(tried)).scalars().all()
+        drop = and_(open_, t.deliveries.c.id.not_in(keeps)) if keeps else open_
+        words = {"state": DeliveryState.CANCELLED.value, "error": "the study was deleted"}
+        db.execute(update(t.deliveries).where(drop).values(**words))
+        if keeps:
+            continue
+        values = {
+            "state": JobState.CANCELLED.value, "failure": Failure.DELETED.value, "finished_at": now,
+            "reason": "the study was deleted from Orthanc", "lease_token": None, "lease_until": None,
+        }  # fmt: skip
+        db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
+        db.execute(update(t.result_objects).where(t.result_objects.c.job_id == job_id).values(content=None))
+        end_attempt(db, str(job_id), now, "cancelled", "the study was deleted")
+        cancelled += 1
+    return cancelled

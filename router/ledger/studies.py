@@ -1,0 +1,265 @@
+"""The ledger's first half: what was seen in Orthanc and ordered by the RIS, and what was decided about it.
+
+Next: __init__.py (jobs), intake/changes.py and daemon/loop.py (who writes here).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
+
+from medai.router.contract import Decision, DeliveryState, JobState, Order, Priority
+from medai.router.ledger import schema as t
+from medai.router.ledger.database import Database, decide, due_by
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSeen:
+    """What the router read of one series in Orthanc: its count without our own results."""
+
+    orthanc_id: str
+    series_uid: str
+    instances: int
+    expected: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySeen:
+    """What the router read of one study in Orthanc."""
+
+    study_uid: str
+    orthanc_id: str
+    accession: str
+    modality: str
+    expected: Mapping[str, int]
+    series: tuple[SeriesSeen, ...]
+    archive_update: str
+    acquired_at: float | None = None
+
+
+class Studies(Database):
+    """Orders, studies, series, decisions and the cursor in Orthanc's change log."""
+
+    # -- the cursor in Orthanc's change log
+
+    def read_cursor(self, name: str) -> int | None:
+        """The last change that was taken in; None at the very first start."""
+        with self.begin(reads_only=True) as db:
+            value = db.execute(select(t.cursor.c.value).where(t.cursor.c.name == name)).scalar()
+        return None if value is None else int(value)
+
+    def write_cursor(self, name: str, value: int, now: float, db: Connection | None = None) -> None:
+        """Move the cursor; with ``db``, in the transaction that records what was seen up to it."""
+        if db is None:
+            with self.begin() as own:
+                return self.write_cursor(name, value, now, own)
+        values = {"value": value, "at": now}
+        statement = self._insert(t.cursor).values(name=name, **values)
+        db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+        return None
+
+    # -- orders
+
+    def upsert_order(self, order: Order, *, status: str, control_id: str, now: float) -> bool:
+        """Record an order (placer is its key) and raise the waiting jobs it names; False when it was known."""
+        content = {**asdict(order), "priority": int(order.priority)}
+        values = {
+            "accession": order.accession,
+            "study_uid": order.study_uid,
+            "status": status,
+            "priority": int(order.priority),
+            "ordered_at": order.ordered_at,
+            "received_at": now,
+            "control_id": control_id,
+            "content": content,
+        }
+        with self.begin() as db:
+            known = db.execute(select(t.orders.c.control_id).where(t.orders.c.placer == order.placer)).scalar()
+            if known == control_id:
+                return False
+            statement = self._insert(t.orders).values(placer=order.placer, **values)
+            db.execute(statement.on_conflict_do_update(index_elements=["placer"], set_=values))
+            self._raise_priority(db, order)
+        return known is None
+
+    def _raise_priority(self, db: Connection, order: Order) -> None:
+        """An order that comes after its study still hurries the jobs that wait (a doorbell rings again)."""
+        mine = self._order_match(order.accession, order.study_uid)
+        waiting = and_(
+            t.jobs.c.state == JobState.PENDING.value,
+            t.jobs.c.priority > int(order.priority),
+            t.jobs.c.study_id.in_(select(t.studies.c.id).where(mine)),
+        )
+        db.execute(update(t.jobs).where(waiting).values(priority=int(order.priority), sent_at=None))
+
+    @staticmethod
+    def _order_match(accession: str, study_uid: str) -> Any:
+        terms = []
+        if accession:
+            terms.append(t.studies.c.accession == accession)
+        if study_uid:
+            terms.append(t.studies.c.study_uid == study_uid)
+        return or_(*terms) if terms else t.studies.c.id < 0
+
+    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
+        """The newest order that is not cancelled and names this study or its accession number."""
+        with self.begin(reads_only=True) as db:
+            return find_order(db, study_uid=study_uid, accession=accession)
+
+    # -- studies
+
+    def see_study(
+        self, seen: StudySeen, *, at: float, due_at: float | None, db: Connection, heard: bool = False
+    ) -> int:
+        """Record a study as Orthanc has it now; returns its row id.
+
+        Its clock (``last_instance_at``) moves only for series that grew or shrank, so our own results and repeated
+        events leave it alone. ``heard``: Orthanc told of new images just now. Where none are, they were sent again
+        and overwrote what was there: the study is looked at again, for other content under the same UIDs.
+        """
+        row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id)).mappings().first()
+        common: dict[str, Any] = {
+            "study_uid": seen.study_uid,
+            "accession": seen.accession,
+            "archive_update": seen.archive_update,
+            "deleted_at": None,
+        }
+        if seen.modality or row is None:  # a lone report or presentation state says nothing of the images
+            common |= {"modality": seen.modality, "expected": dict(seen.expected), "acquired_at": seen.acquired_at}
+        if row is None:
+            fresh = {**common, "orthanc_id": seen.orthanc_id, "instances": 0, "first_instance_at": at}
+            made = db.execute(insert(t.studies).values(**fresh, last_instance_at=at, due_at=due_at))
+            assert made.inserted_primary_key is not None
+            study_id = int(made.inserted_primary_key[0])
+        else:
+            study_id = int(row["id"])
+            db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**common))
+        if self._see_series(db, study_id, seen.series, at) or row is None or row["deleted_at"] is not None:
+            self._restart_clock(db, study_id, at, due_at)
+        elif heard and row["last_instance_at"] != at:
+            db.execute(update(t.studies).where(t.studies.c.id == study_id).values(resent_at=at))
+            self._restart_clock(db, study_id, at, due_at)
+        return study_id
+
+    def resend_judged(self, study_id: int, resent_at: float) -> None:
+        """The images that were sent again have been compared."""
+        mine = and_(t.studies.c.id == study_id, t.studies.c.resent_at == resent_at)
+        with self.begin() as db:
+            db.execute(update(t.studies).where(mine).values(resent_at=None))
+
+    def _see_series(self, db: Connection, study_id: int, seen: Sequence[SeriesSeen], at: float) -> bool:
+        rows = db.execute(select(t.series.c.orthanc_id, t.series.c.instances).where(t.series.c.study_id == study_id))
+        known = {str(row.orthanc_id): int(row.instances) for row in rows}
+        changed = False
+        for item in seen:
+            if known.get(item.orthanc_id) == item.instances:
+                continue
+            changed = True
+            values = {"instances": item.instances, "expected": dict(item.expected), "last_instance_at": at}
+            keys = {"orthanc_id": item.orthanc_id, "study_id": study_id, "series_uid": item.series_uid}
+            statement = self._insert(t.series).values(**keys, **values)
+            db.execute(statement.on_conflict_do_update(index_elements=["orthanc_id"], set_=values))
+        return changed
+
+    def _restart_clock(self, db: Connection, study_id: int, at: float, due_at: float | None) -> None:
+        total = select(func.coalesce(func.sum(t.series.c.instances), 0)).where(t.series.c.study_id == study_id)
+        values = {"instances": total.scalar_subquery(), "last_instance_at": at, "due_at": due_at, "complete_at": None}
+        db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**values))
+
+    def forget_series(self, study_id: int, keep: Iterable[str], db: Connection) -> None:
+        """Drop the rows of series that are no longer in Orthanc."""
+        gone = and_(t.series.c.study_id == study_id, t.series.c.orthanc_id.not_in(list(keep)))
+        db.execute(t.series.delete().where(gone))
+
+    def due_studies(self, now: float, *, longest_s: float = 86_400.0, limit: int = 200) -> list[dict[str, Any]]:
+        """Studies whose completeness is to be decided now, longest due first.
+
+        One that is due later than any wait lasts (``longest_s``) was planned by a clock that has been put back since.
+        """
+        query = select(t.studies).where(due_by(t.studies.c.due_at, now, longest_s))
+        query = query.order_by(t.studies.c.due_at).limit(limit)
+        with self.begin(reads_only=True) as db:
+            return [dict(row) for row in db.execute(query).mappings()]
+
+    def next_due(self) -> float | None:
+        """When the next study is to be looked at."""
+        with self.begin(reads_only=True) as db:
+            value = db.execute(select(func.min(t.studies.c.due_at))).scalar()
+        return None if value is None else float(value)
+
+    def set_due(self, study_id: int, due_at: float | None, *, if_seen_at: float | None = None) -> None:
+        """Plan the next look; with ``if_seen_at``, only when no newer image restarted the clock meanwhile."""
+        where = t.studies.c.id == study_id
+        if if_seen_at is not None:
+            where = and_(where, t.studies.c.last_instance_at == if_seen_at)
+        with self.begin() as db:
+            db.execute(update(t.studies).where(where).values(due_at=due_at))
+
+    def study_row(self, orthanc_id: str) -> dict[str, Any] | None:
+        """A study's row with ``series``, by Orthanc id."""
+        with self.begin(reads_only=True) as db:
+            row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == orthanc_id)).mappings().first()
+            if row is None:
+                return None
+            query = select(t.series).where(t.series.c.study_id == row["id"])
+            return {**row, "series": [dict(item) for item in db.execute(query).mappings()]}
+
+    def archive_updates(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
+        """LastUpdate as it was when each of these studies was last looked at; unknown ones are left out."""
+        query = select(t.studies.c.orthanc_id, t.studies.c.archive_update).where(
+            t.studies.c.orthanc_id.in_(orthanc_ids)
+        )
+        with self.begin(reads_only=True) as db:
+            return {str(row[0]): str(row[1]) for row in db.execute(query)}
+
+    def shift_waits(self, step_s: float) -> None:
+        """The clock was stepped: move every planned moment with it, so that no wait is cut short or drawn out."""
+        waiting = t.studies.c.due_at.is_not(None)
+        moments = {c: t.studies.c[c] + step_s for c in ("due_at", "first_instance_at", "last_instance_at")}
+        of_waiting = t.series.c.study_id.in_(select(t.studies.c.id).where(waiting))
+        pending, later = t.jobs.c.state == JobState.PENDING.value, t.jobs.c.not_before > 0
+        owed = and_(t.deliveries.c.state == DeliveryState.PENDING.value, t.deliveries.c.next_try_at > 0)
+        last, sent = t.series.c.last_instance_at + step_s, t.jobs.c.sent_at + step_s
+        with self.begin() as db:
+            db.execute(update(t.series).where(of_waiting).values(last_instance_at=last))
+            db.execute(update(t.studies).where(waiting).values(**moments))
+            db.execute(update(t.jobs).where(pending, later).values(not_before=t.jobs.c.not_before + step_s))
+            db.execute(update(t.jobs).where(pending, t.jobs.c.sent_at.is_not(None)).values(sent_at=sent))
+            db.execute(update(t.deliveries).where(owed).values(next_try_at=t.deliveries.c.next_try_at + step_s))
+
+    def record(self, study_id: int, decisions: Sequence[Decision], now: float, *, outcome: str) -> bool:
+        """Keep decisions, once: the same ``outcome`` as last time writes nothing and returns False."""
+        with self.begin() as db:
+            same = db.execute(select(t.studies.c.outcome_hash).where(t.studies.c.id == study_id)).scalar() == outcome
+            if same:
+                return False
+            for decision in decisions:
+                decide(db, study_id, decision, now)
+            values = {"outcome_hash": outcome}
+            db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**values))
+        return True
+
+    def set_complete(self, study_id: int, now: float) -> float:
+        """Stamp the study complete (once per arrival of images) and return that moment."""
+        with self.begin() as db:
+            empty = and_(t.studies.c.id == study_id, t.studies.c.complete_at.is_(None))
+            db.execute(update(t.studies).where(empty).values(complete_at=now))
+            value = db.execute(select(t.studies.c.complete_at).where(t.studies.c.id == study_id)).scalar_one()
+        return float(value)
+
+
+def find_order(db: Connection, *, study_uid: str, accession: str) -> Order | None:
+    """The newest order that is not cancelled and names this study or its accession number."""
+    terms = [t.orders.c.study_uid == study_uid]
+    if accession:
+        terms.append(t.orders.c.accession == accession)
+    valid = and_(or_(*terms), t.orders.c.status != "cancelled")
+    query = select(t.orders.c.content).where(valid).order_by(t.orders.c.received_at.desc()).limit(1)
+    content = db.execute(query).scalar()
+    if content is None:
+        return None
+    order = Order(**{**content, "procedure": tuple(content["procedure"])})
+    return replace(order, priority=Priority(order.priority))

@@ -1,0 +1,1 @@
+"""The whole system in one folder on one machine. Read first: supervisor.py."""

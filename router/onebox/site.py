@@ -1,0 +1,322 @@
+"""A whole Med-AI on one machine, in one directory: its ports, its passwords and its configuration files.
+
+``Site.create`` writes what is missing and never overwrites ``medai.toml``: that file is the user's from then on.
+Next: supervisor.py (which starts it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medai.router.errors import SettingsError
+
+DEFAULT_PORTS: Mapping[str, int] = {
+    "orthanc_http": 8042,
+    "orthanc_dicom": 4242,
+    "redis": 6380,
+    "metrics": 9108,
+    "hl7_in": 2575,
+    "ris_mllp": 2576,
+    "ris_http": 8090,
+    "console": 8088,
+    "ris_dicom": 11112,
+}
+FREE_RANGE = range(12_000, 32_000)
+PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
+SYSTEM_BINARIES = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One directory with everything that ``medai up`` starts."""
+
+    folder: Path
+    ports: Mapping[str, int]
+    username: str
+    password: str
+    workers: int = 1
+    """How many worker processes ``medai up`` starts."""
+
+    @property
+    def config(self) -> Path:
+        """The configuration that router and worker read."""
+        return self.folder / "medai.toml"
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.folder / "logs"
+
+    @property
+    def orthanc_url(self) -> str:
+        """Orthanc's REST API."""
+        return f"http://127.0.0.1:{self.ports['orthanc_http']}"
+
+    @property
+    def ris_url(self) -> str:
+        """The mock RIS's page."""
+        return f"http://127.0.0.1:{self.ports['ris_http']}"
+
+    @property
+    def console_url(self) -> str:
+        """The web console and the REST API."""
+        return f"http://127.0.0.1:{self.ports['console']}"
+
+    @classmethod
+    def load(cls, folder: Path) -> Site:
+        """A site that was created before; SettingsError when there is none."""
+        file = folder / "site.json"
+        if not file.is_file():
+            raise SettingsError(f"{folder} holds no Med-AI system: start one with 'medai up --dir {folder}'")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            content["ports"] = {**_ports_since(content["ports"]), **content["ports"]}
+            return cls(folder=folder, **content)
+        except (ValueError, TypeError, KeyError) as error:
+            raise SettingsError(f"{file} is damaged: put its last good version back, or use another --dir") from error
+
+    @classmethod
+    def create(cls, folder: Path, *, free_ports: bool, workers: int | None = None) -> Site:
+        """The site in ``folder``, made when it is not there yet; ``workers``: None leaves their number as it is."""
+        folder = folder.resolve()
+        if (folder / "site.json").is_file():
+            site = cls.load(folder)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            ports = pick_ports() if free_ports else usual_ports()
+            site = cls(folder=folder, ports=ports, username="medai", password=secrets.token_urlsafe(12))
+            site.keep()
+        if workers is not None and workers != site.workers:
+            site = replace(site, workers=workers)
+            site.keep()
+        site.write_files()
+        return site
+
+    def keep(self) -> None:
+        """Write site.json."""
+        content = {k: v for k, v in asdict(self).items() if k != "folder"}
+        _write_private(self.folder / "site.json", json.dumps(content, indent=2))
+
+    def write_files(self) -> None:
+        """Orthanc's configuration, and ``medai.toml`` when the user has none yet."""
+        for name in ("orthanc-db", "redis", "ris", "logs", "inbox"):
+            (self.folder / name).mkdir(exist_ok=True)
+        _write_private(self.folder / "orthanc.json", json.dumps(self.orthanc_config(), indent=2))
+        if not self.config.exists():
+            _write_private(self.config, self.medai_toml())
+
+    def orthanc_config(self) -> dict[str, Any]:
+        """Orthanc's settings, each for a reason given in docs/decisions.md."""
+        return {
+            "Name": "Med-AI",
+            "StorageDirectory": str(self.folder / "orthanc-db"),
+            "IndexDirectory": str(self.folder / "orthanc-db"),
+            "HttpPort": self.ports["orthanc_http"],
+            "DicomPort": self.ports["orthanc_dicom"],
+            "DicomAet": "ORTHANC",
+            "DicomCheckCalledAet": False,
+            "DicomAlwaysAllowStore": True,
+            "UnknownSopClassAccepted": True,
+            "RemoteAccessAllowed": False,
+            "AuthenticationEnabled": True,
+            "RegisteredUsers": {self.username: self.password},
+            "Plugins": plugins(),
+            "DicomModalities": {},
+            "StableAge": 1,
+            "KeepAlive": True,
+            "TcpNoDelay": True,
+            "HttpThreadsCount": 16,
+            "StorageCompression": False,
+            "HttpCompressionEnabled": False,
+            "OverwriteInstances": False,
+            "SyncStorageArea": True,
+            "SaveJobs": False,
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": True},
+        }
+
+    def medai_toml(self) -> str:
+        """The first configuration: the shipped routes, pointed at this site's own servers."""
+        return TOML.format(
+            orthanc=self.orthanc_url,
+            user=self.username,
+            password=self.password,
+            ledger=_quoted(f"sqlite:///{self.folder / 'ledger.sqlite'}"),
+            redis=f"redis://127.0.0.1:{self.ports['redis']}/0",
+            ris=self.ports["ris_mllp"],
+            hl7=self.ports["hl7_in"],
+            metrics=self.ports["metrics"],
+            console=self.ports["console"],
+            inbox=_quoted(self.folder / "inbox"),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What ``medai up --json`` prints."""
+        return {
+            "dir": str(self.folder),
+            "orthanc": {
+                "url": self.orthanc_url,
+                "username": self.username,
+                "password": self.password,
+                "dicom_port": self.ports["orthanc_dicom"],
+                "aet": "ORTHANC",
+            },
+            "ris": {
+                "http": self.ris_url,
+                "mllp_port": self.ports["ris_mllp"],
+                "dicom_port": self.ports["ris_dicom"],
+                "aet": "MEDAI_RIS",
+            },
+            "router": {
+                "metrics": f"http://127.0.0.1:{self.ports['metrics']}/metrics",
+                "hl7_port": self.ports["hl7_in"],
+            },
+            "console": {"url": self.console_url},
+            "redis": {"url": f"redis://127.0.0.1:{self.ports['redis']}/0"},
+            "ledger": {"url": f"sqlite:///{self.folder / 'ledger.sqlite'}"},
+            "workers": self.workers,
+            "watch_folder": str(self.folder / "inbox"),
+            "config": str(self.config),
+            "logs": str(self.logs),
+        }
+
+
+TOML = """\
+# Med-AI on one machine. Yours to edit; every key is explained in docs/configuration.md.
+# After a change: medai check, then medai down and medai up.
+routing = "first"
+
+[orthanc]
+url = "{orthanc}"
+username = "{user}"
+password = "{password}"
+
+[ledger]
+url = {ledger}
+
+[broker]
+url = "{redis}"
+
+[ris]
+host = "127.0.0.1"
+port = {ris}
+processing_id = "T"
+
+[hl7_in]
+port = {hl7}
+
+[metrics]
+port = {metrics}
+
+[console]
+port = {console}
+
+[watch_folder]
+path = {inbox}
+
+# A T1-weighted head: at least 60 thin slices; BodyPartExamined may be absent, but must not name another part.
+[[routes]]
+name = "mr-hippocampus"
+when = 'study.Modality == "MR"'
+model = "mr_hippocampus"
+[routes.series]
+where = '''
+(!has(s.BodyPartExamined) || s.BodyPartExamined in ["", "HEAD", "BRAIN"])
+&& has(s.SeriesDescription) && s.SeriesDescription.matches("(?i)(t1|mprage|bravo|spgr|tfe)")
+'''
+modality = ["MR"]
+slices_min = 60
+thickness_max_mm = 2.0
+# Anonymised and reformatted T1 volumes are often marked DERIVED: they are welcome here.
+image_type_excludes = ["LOCALIZER", "PROJECTION IMAGE", "MIP", "MPR", "SCREEN SAVE"]
+prefer = "thinnest"
+
+# Lungs in a CT that says it shows the chest.
+[[routes]]
+name = "ct-lungs"
+when = 'study.Modality == "CT" && series.exists(s, has(s.BodyPartExamined) && s.BodyPartExamined == "CHEST")'
+model = "ct_lungs"
+[routes.series]
+modality = ["CT"]
+orientation = ["axial"]
+slices_min = 20
+thickness_max_mm = 6.0
+prefer = "thinnest"
+"""
+
+
+def _ports_since(known: Mapping[str, int]) -> dict[str, int]:
+    """Ports of parts that came after this site was made: the usual ones, for its medai.toml names no others."""
+    return {name: port for name, port in DEFAULT_PORTS.items() if name not in known}
+
+
+def _quoted(text: str | Path) -> str:
+    return json.dumps(str(text), ensure_ascii=False)  # a JSON string is a TOML string too
+
+
+def plugins() -> list[str]:
+    """Orthanc's DICOMweb plugin, where it is installed."""
+    found = (Path(folder) / "libOrthancDicomWeb.so" for folder in PLUGIN_FOLDERS)
+    return [str(path) for path in found if path.exists()][:1]
+
+
+def find_binary(*names: str) -> str:
+    """The first of these programs that is installed; SettingsError says how to get it."""
+    path = f"{os.environ.get('PATH', '')}:{SYSTEM_BINARIES}"
+    for name in names:
+        if found := shutil.which(name, path=path):
+            return found
+    raise SettingsError(f"{names[0]} is not installed: run ./medai, which installs it, or 'docker compose up'")
+
+
+def pick_ports() -> dict[str, int]:
+    """Free loopback ports, all held open until each has been found, so that no two are the same."""
+    held: list[socket.socket] = []
+    try:
+        while len(held) < len(DEFAULT_PORTS):
+            probe = socket.socket()
+            held.append(probe)
+            try:
+                # Below the range from which the system takes ports for outgoing connections: nobody else gets it soon.
+                probe.bind(("127.0.0.1", secrets.choice(FREE_RANGE)))
+            except OSError:
+                held.pop().close()
+        return {name: probe.getsockname()[1] for name, probe in zip(DEFAULT_PORTS, held, strict=True)}
+    finally:
+        for probe in held:
+            probe.close()
+
+
+def usual_ports() -> dict[str, int]:
+    """The usual port of each part; where something else listens already, a free one instead."""
+    spare = pick_ports()
+    return {name: spare[name] if port_is_taken(port) else port for name, port in DEFAULT_PORTS.items()}
+
+
+def port_is_taken(port: int) -> bool:
+    """Whether something listens on a loopback port already."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read (it holds a password), whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text if text.endswith("\n") else text + "\n")
+    temporary.replace(path)
+
+
+def python() -> str:
+    """This interpreter."""
+    return sys.executable

@@ -1,0 +1,1 @@
+"""What the ledger tells people: status, turnaround, readings, agreement, drift. It reads and never writes."""

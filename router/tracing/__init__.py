@@ -1,0 +1,1 @@
+"""A study's journey as OpenTelemetry spans. Read first: tracer.py."""

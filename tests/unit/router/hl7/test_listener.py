@@ -1,0 +1,226 @@
+"""The order listener over real sockets: what is acknowledged, and what nothing may break."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import hl7 as reader
+import pytest
+
+from medai.router.errors import PermanentError, TemporaryError
+from medai.router.hl7 import mllp
+from medai.router.hl7.listener import OrderListener
+from medai.router.hl7.messages import OrderMessage, PatientMessage
+from medai.router.settings.tables import Hl7InSettings
+
+MSH = "MSH|^~\\&|RIS|H|MEDAI|AI|20240301101500||{kind}|{number}|P|2.5.1\r"
+PID = "PID|1||12345^^^HOSP^MR||Doe^Jane\r"
+
+
+def orm(number: str = "M1", placer: str = "PL1", kind: str = "ORM^O01") -> bytes:
+    return (MSH.format(kind=kind, number=number) + PID + f"ORC|NW|{placer}\rOBR|1|{placer}|||S\r").encode()
+
+
+class Keeper:
+    """A ledger in memory; ``fails`` is what it raises."""
+
+    def __init__(self) -> None:
+        self.orders: list[str] = []
+        self.patients: list[str] = []
+        self.fails: Exception | None = None
+
+    def keep(self, message: OrderMessage) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.orders.append(message.order.placer)
+
+    def keep_patient(self, message: PatientMessage) -> None:
+        self.patients.append(message.kind)
+
+
+Start = Callable[..., OrderListener]
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+@pytest.fixture
+def start(keeper: Keeper) -> Iterator[Start]:
+    running: list[OrderListener] = []
+
+    def begin(**more: object) -> OrderListener:
+        listener = OrderListener(Hl7InSettings(port=0), keeper.keep, lambda: 1.7e9, **more)  # type: ignore[arg-type]  # options vary by test
+        listener.start()
+        running.append(listener)
+        return listener
+
+    yield begin
+    for listener in running:
+        listener.stop()
+        assert not listener.alive
+
+
+def ask(listener: OrderListener, message: bytes) -> list[str]:
+    """[MSA-1, MSA-2, ERR-3.1]"""
+    return told(mllp.send(message, host="127.0.0.1", port=listener.port, timeout_s=20))
+
+
+def told(answer: bytes) -> list[str]:
+    message = reader.parse(answer.decode())
+    error = str(message.segment("ERR")[3][0][0]) if len(message) > 2 else ""
+    return [str(message.segment("MSA")[1]), str(message.segment("MSA")[2]), error]
+
+
+def test_an_order_is_acknowledged_after_it_is_kept(start: Start, keeper: Keeper) -> None:
+    assert ask(start(), orm()) == ["AA", "M1", ""]
+    assert keeper.orders == ["PL1"]
+
+
+def test_the_acknowledgement_waits_for_the_ledger(start: Start, keeper: Keeper) -> None:
+    listener, release, entered = start(), threading.Event(), threading.Event()
+
+    def slow(_message: OrderMessage) -> None:
+        entered.set()
+        assert release.wait(20)
+
+    listener._on_order = slow
+    with socket.create_connection(("127.0.0.1", listener.port)) as connection:
+        connection.sendall(mllp.frame(orm()))
+        assert entered.wait(20)
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+        release.set()
+        connection.setblocking(True)
+        assert connection.recv(1) == mllp.START
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (TemporaryError("the ledger is away"), ["AR", "M1", "207"]),
+        (PermanentError("never"), ["AE", "M1", "207"]),
+        (RuntimeError("Doe^Jane"), ["AE", "M1", "207"]),
+    ],
+)
+def test_an_order_that_cannot_be_kept_is_never_accepted(
+    start: Start, keeper: Keeper, error: Exception, answer: list[str]
+) -> None:
+    listener = start()
+    keeper.fails = error
+    assert ask(listener, orm()) == answer
+    keeper.fails = None
+    assert ask(listener, orm("M2")) == ["AA", "M2", ""]
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        (orm(kind="ORU^R01"), ["AR", "M1", "200"]),
+        (orm(kind="ADT^A08"), ["AR", "M1", "200"]),
+        (orm(placer=""), ["AE", "M1", "101"]),
+        (orm(number=""), ["AE", "", "101"]),
+        (b"this is not HL7", ["AE", "", "100"]),
+        (b"", ["AE", "", "100"]),
+        (b"\xff\xfe\x00" * 1000, ["AE", "", "100"]),
+    ],
+)
+def test_what_cannot_be_taken_is_answered_with_its_code(
+    start: Start, keeper: Keeper, message: bytes, answer: list[str]
+) -> None:
+    listener = start()
+    assert ask(listener, message) == answer
+    assert keeper.orders == []
+    assert ask(listener, orm("M2")) == ["AA", "M2", ""]
+
+
+def test_patient_updates_are_taken_where_somebody_keeps_them(start: Start, keeper: Keeper) -> None:
+    assert ask(start(on_patient=keeper.keep_patient), orm(kind="ADT^A08")) == ["AA", "M1", ""]
+    assert keeper.patients == ["update"]
+
+
+def read(connection: socket.socket, count: int) -> list[list[str]]:
+    frames, found = mllp.Frames(), []
+    while len(found) < count:
+        data = connection.recv(4096)
+        assert data, "the listener closed the connection"
+        found += frames.feed(data)
+    return [told(answer) for answer in found]
+
+
+def test_many_messages_on_one_connection_are_answered_in_order(start: Start, keeper: Keeper) -> None:
+    with socket.create_connection(("127.0.0.1", start().port), timeout=20) as connection:
+        connection.sendall(b"noise" + b"".join(mllp.frame(orm(f"M{n}", f"PL{n}")) for n in range(50)))
+        assert [answer[1] for answer in read(connection, 50)] == [f"M{n}" for n in range(50)]
+    assert keeper.orders == [f"PL{n}" for n in range(50)]
+
+
+def test_many_connections_at_once_are_served(start: Start, keeper: Keeper) -> None:
+    listener = start()
+    connections = [socket.create_connection(("127.0.0.1", listener.port), timeout=20) for _ in range(50)]
+    for number, connection in enumerate(connections):
+        connection.sendall(mllp.frame(orm(f"M{number}", f"PL{number}")))
+    assert [read(connection, 1)[0][1] for connection in connections] == [f"M{n}" for n in range(50)]
+    for connection in connections:
+        connection.close()
+    assert len(set(keeper.orders)) == 50
+
+
+def test_a_message_that_is_too_long_ends_its_connection_and_no_other(start: Start) -> None:
+    listener = start()
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
+        connection.sendall(mllp.START + b"x" * (mllp.SIZE_LIMIT + 1))
+        assert read(connection, 1) == [["AE", "", "207"]]
+        assert connection.recv(1) == b""
+    assert ask(listener, orm())[0] == "AA"
+
+
+def test_a_message_that_stops_half_way_ends_its_connection(start: Start, keeper: Keeper) -> None:
+    listener = start(message_timeout_s=0.05)
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
+        connection.sendall(mllp.START + orm()[:30])
+        assert connection.recv(1) == b""
+    assert keeper.orders == []
+    assert ask(listener, orm())[0] == "AA"
+
+
+def test_peers_that_vanish_do_no_harm(start: Start) -> None:
+    listener = start()
+    for bytes_ in (b"", b"\x0bMSH|", mllp.frame(orm())):
+        with socket.create_connection(("127.0.0.1", listener.port)) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # RST instead of FIN
+            connection.sendall(bytes_)
+    assert ask(listener, orm())[0] == "AA"
+
+
+def test_a_stop_lets_the_message_in_hand_be_acknowledged(keeper: Keeper) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(message: OrderMessage) -> None:
+        entered.set()
+        assert release.wait(20)
+        keeper.keep(message)
+
+    listener = OrderListener(Hl7InSettings(port=0), slow)
+    listener.start()
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=20) as connection:
+        connection.sendall(mllp.frame(orm()))
+        assert entered.wait(20)
+        stopping = threading.Thread(target=listener.stop)
+        stopping.start()
+        release.set()
+        assert read(connection, 1) == [["AA", "M1", ""]]
+        stopping.join()
+    assert keeper.orders == ["PL1"]
+
+
+def test_a_taken_port_is_told_at_the_start() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listener = OrderListener(Hl7InSettings(port=taken.getsockname()[1]), lambda _: None)
+        with pytest.raises(OSError, match="address already in use"):
+            listener.start()
+    listener.stop()

@@ -1,0 +1,155 @@
+"""Studies that vanished from the archive: deletions are believed, a lost archive is not, and neither costs a flood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ledger_cases import T0, arrive, make, seen
+from structlog.testing import capture_logs
+
+from medai.router.contract import StudyFacts
+from medai.router.intake.changes import Subscription
+from medai.router.intake.facts import FactsReader, StudyView
+from medai.router.ledger import Ledger
+from medai.router.log import Pseudonyms
+from medai.router.orthanc.client import ChangesPage, Orthanc, orthanc_id
+from medai.router.reports import readings as reports
+
+MANY = 4
+
+
+class Archive:
+    """Lists the studies that it has, and counts what it is asked beside that."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.unlisted: set[str] = set()
+        self.asked = 0
+
+    def studies(self, *, since: int, limit: int) -> list[dict[str, Any]]:
+        return [{"ID": name, "LastUpdate": "u1"} for name in self.names[since : since + limit]]
+
+    def studies_with_uid(self, study_uid: str) -> list[str]:
+        return [name for name in (*self.names, *self.unlisted) if name == f"o-{study_uid}"]
+
+    def exists(self, _level: str, name: str) -> bool:
+        self.asked += 1
+        return name in self.names or name in self.unlisted
+
+
+class Site:
+    def __init__(self, url: str) -> None:
+        self.ledger = Ledger(url)
+        self.ledger.migrate()
+        self.archive = Archive()
+        orthanc = cast(Orthanc, self.archive)
+        self.subscription = Subscription(
+            orthanc, self.ledger, FactsReader(orthanc, self.ledger), backlog_h=1.0, names=Pseudonyms("k"),
+            clock=lambda: T0 + 100,
+        )  # fmt: skip
+
+    def send(self, count: int) -> None:
+        for n in range(count):
+            make(self.ledger, arrive(self.ledger, seen(uid=f"1.2.{n}")))
+            self.archive.names.append(f"o-1.2.{n}")
+
+    def cancelled(self) -> int:
+        return len(reports.jobs(self.ledger, state="cancelled", limit=1000))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr("medai.router.intake.changes.MANY", MANY)
+    site = Site(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    yield site
+    site.ledger.close()
+
+
+def test_a_study_that_is_gone_is_taken_for_deleted_once(site: Site) -> None:
+    site.send(3)
+    site.archive.names.remove("o-1.2.1")
+    with capture_logs() as logs:
+        site.subscription.sweep()
+        site.subscription.sweep()
+    assert [line["event"] for line in logs] == ["study_deleted"]
+    assert "1.2.1" not in str(logs), "a study's name in the logs is a pseudonym"
+    assert (site.cancelled(), len(site.ledger.living_studies())) == (1, 2)
+
+
+def test_all_of_a_few_studies_may_be_deleted(site: Site) -> None:
+    site.send(MANY)
+    site.archive.names.clear()
+    site.subscription.sweep()
+    assert site.cancelled() == MANY
+
+
+def test_a_study_that_the_list_only_missed_is_not_taken_for_deleted(site: Site) -> None:
+    site.send(3)
+    site.archive.unlisted.add(site.archive.names.pop())
+    site.subscription.sweep()
+    assert site.cancelled() == 0
+
+
+def test_an_archive_that_lost_most_of_its_studies_is_told_once_and_nothing_is_taken_back(site: Site) -> None:
+    site.send(MANY + 10)
+    del site.archive.names[5:]
+    with capture_logs() as logs:
+        for _ in range(3):
+            site.subscription.sweep()
+    assert [line["event"] for line in logs] == ["archive_lost_studies"]
+    assert (site.cancelled(), site.archive.asked) == (0, 0), "and it is not asked for each, at every sweep"
+
+
+def test_many_deletions_out_of_many_more_studies_are_believed(site: Site) -> None:
+    site.send(2 * MANY + 10)
+    del site.archive.names[: MANY + 1]
+    site.subscription.sweep()
+    assert site.cancelled() == MANY + 1
+
+
+class Moved(Archive):
+    """An archive that has just given the study ``o-1.2.0`` another patient, and tells of its images as of new ones."""
+
+    def __init__(self, view: StudyView) -> None:
+        super().__init__()
+        self.view = view
+        self.asked_for: list[int] = []
+
+    def changes(self, cursor: int) -> ChangesPage:
+        told = {"ChangeType": "NewInstance", "ID": "i1", "Date": "20270115T080000"}
+        return ChangesPage(changes=(told,) if cursor == 0 else (), last=1, done=True)
+
+    def series_of(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{"ID": "s-new", "ParentStudy": "o-new", "Instances": names, "MainDicomTags": {"Modality": "MR"}}]
+
+    def study(self, _name: str) -> dict[str, Any]:
+        return {"MainDicomTags": {"StudyInstanceUID": "1.2.0"}, "PatientMainDicomTags": {"PatientID": "P2"}}
+
+    def exists(self, _level: str, name: str) -> bool:
+        return name == "o-new"
+
+    def read(self, _study: str, _series: object) -> StudyView:
+        return self.view
+
+
+def test_images_of_a_study_that_has_just_moved_were_not_sent_again(site: Site) -> None:
+    """Whether the router hears of them before or after the old study has gone is a matter of milliseconds."""
+    row = arrive(site.ledger, seen(uid="1.2.0"))
+    name = orthanc_id("P2", "1.2.0", "1.2.0.1")
+    (series,) = seen(uid="1.2.0").series
+    moved = replace(seen(uid="1.2.0"), orthanc_id="o-new", series=(replace(series, orthanc_id=name),))
+    archive = Moved(StudyView(seen=moved, facts=cast(StudyFacts, None)))
+    subscription = Subscription(
+        cast(Orthanc, archive), site.ledger, cast(FactsReader, archive), backlog_h=1.0, names=Pseudonyms("k"),
+        clock=lambda: T0 + 100,
+    )  # fmt: skip
+    site.ledger.write_cursor("orthanc", 0, T0)
+    subscription._heard_at = T0 + 99  # it has listened all the time
+    subscription.poll()
+    after = site.ledger.study_row("o-new")
+    assert after is not None
+    assert (after["id"], after["resent_at"], after["last_instance_at"]) == (row["id"], None, T0)

@@ -1,0 +1,107 @@
+"""A system in one directory: made once, private, and the user's configuration is never overwritten."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from medai.router.errors import SettingsError
+from medai.router.onebox.site import DEFAULT_PORTS, Site, find_binary, pick_ports
+from medai.router.routing.rules import Rules
+from medai.router.settings import tables as settings
+from medai.router.settings.tables import Settings
+
+ODD = 'a b 50% "q" ü'
+"""A directory's name may hold all of this."""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site.create(tmp_path / "site", free_ports=True)
+
+
+def load(site: Site, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    return settings.load(str(site.config))
+
+
+def test_free_ports_are_all_different() -> None:
+    ports = pick_ports()
+    assert set(ports) == set(DEFAULT_PORTS)
+    assert len(set(ports.values())) == len(ports)
+    assert len(set(DEFAULT_PORTS.values())) == len(DEFAULT_PORTS)
+
+
+def test_the_first_configuration_loads_and_its_routes_compile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load(site, monkeypatch)
+    Rules(loaded.routes, loaded.routing)
+    assert [route.name for route in loaded.routes] == ["mr-hippocampus", "ct-lungs"]
+    assert loaded.orthanc.url == site.orthanc_url
+    assert loaded.orthanc.password.get_secret_value() == site.password
+    ports = (loaded.ris.port, loaded.hl7_in.port, loaded.metrics.port)
+    assert ports == tuple(site.ports[name] for name in ("ris_mllp", "hl7_in", "metrics"))
+    assert loaded.broker.url == f"redis://127.0.0.1:{site.ports['redis']}/0"
+
+
+def test_a_directory_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Site.create(tmp_path / ODD, free_ports=True)
+    loaded = load(site, monkeypatch)
+    assert loaded.watch_folder.path == str(tmp_path / ODD / "inbox")
+    assert loaded.ledger.url == f"sqlite:///{tmp_path / ODD / 'ledger.sqlite'}"
+    assert json.loads((site.folder / "orthanc.json").read_text())["StorageDirectory"] == str(
+        tmp_path / ODD / "orthanc-db"
+    )
+
+
+def test_the_users_configuration_is_never_overwritten(site: Site) -> None:
+    site.config.write_text("# mine\n")
+    again = Site.create(site.folder, free_ports=False)
+    assert site.config.read_text() == "# mine\n"
+    assert again == site, "ports and password stay what they were"
+
+
+def test_orthancs_configuration_is_written_again_at_each_start(site: Site) -> None:
+    (site.folder / "orthanc.json").write_text("old")
+    Site.create(site.folder, free_ports=False)
+    assert json.loads((site.folder / "orthanc.json").read_text())["HttpPort"] == site.ports["orthanc_http"]
+
+
+def test_files_with_a_password_are_for_their_owner_alone(site: Site) -> None:
+    for name in ("site.json", "medai.toml", "orthanc.json"):
+        path = site.folder / name
+        assert site.password in path.read_text()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, name
+    assert list(site.folder.glob("*.new")) == [], "nothing half written is left"
+
+
+def test_each_system_has_its_own_password(tmp_path: Path, site: Site) -> None:
+    other = Site.create(tmp_path / "other", free_ports=True)
+    assert other.password != site.password
+    assert len(site.password) >= 16
+
+
+def test_the_archive_asks_for_a_login_and_answers_this_machine_only(site: Site) -> None:
+    config = site.orthanc_config()
+    assert config["AuthenticationEnabled"] is True
+    assert config["RemoteAccessAllowed"] is False
+    assert config["RegisteredUsers"] == {"medai": site.password}
+
+
+def test_a_directory_without_a_system_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="holds no Med-AI system: start one with 'medai up --dir"):
+        Site.load(tmp_path)
+
+
+def test_the_description_says_where_everything_is(site: Site) -> None:
+    told = site.describe()
+    assert json.loads(json.dumps(told)) == told
+    assert told["orthanc"]["dicom_port"] == site.ports["orthanc_dicom"]
+    assert told["config"] == str(site.config)
+
+
+def test_a_program_that_is_missing_says_how_to_get_it() -> None:
+    assert Path(find_binary("no-such-program", "sh")).name == "sh"
+    with pytest.raises(SettingsError, match=r"no-such-program is not installed: run \./medai"):
+        find_binary("no-such-program")

@@ -1,0 +1,137 @@
+"""The table of cases of medai.router.routing.completeness.decide, and what holds for every case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medai.router.contract import Verdict
+from medai.router.routing.completeness import SeriesProgress, StudyProgress, decide
+from medai.router.settings.tables import CompletenessSettings
+
+T0 = 1_700_000_000.0
+STUDY_COUNT = "NumberOfStudyRelatedInstances"
+SERIES_COUNT = "NumberOfSeriesRelatedInstances"
+POLICY = CompletenessSettings(quiet_s=3.0, max_wait_s=60.0)
+
+
+def study(
+    instances: int, *, expected: dict[str, int] | None = None, series: tuple[SeriesProgress, ...] = ()
+) -> StudyProgress:
+    return StudyProgress(
+        instances=instances, first_instance_at=T0 - 5, last_instance_at=T0, expected=expected or {}, series=series
+    )
+
+
+def series(instances: int, **expected: int) -> SeriesProgress:
+    return SeriesProgress(series_uid=f"1.2.{instances}", instances=instances, last_instance_at=T0, expected=expected)
+
+
+TWO = (series(40, **{SERIES_COUNT: 60}), series(10))
+WHOLE = (series(60, **{SERIES_COUNT: 60}), series(10, **{SERIES_COUNT: 10}))
+
+CASES = [
+    # what came, seconds after the last image, policy, verdict, due (seconds after the last image), words of the reason
+    (study(275, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275 images that the study"),
+    (study(276, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275"),
+    (study(250, expected={STUDY_COUNT: 275}), 10, POLICY, "wait", 60, "250 of 275 announced images are here"),
+    (study(250, expected={STUDY_COUNT: 275}), 60, POLICY, "complete", None, "only 250 of 275 announced images came"),
+    (study(50, series=TWO), 10, POLICY, "wait", 60, "40 of 60 announced images of 1 of 2 series"),
+    (study(50, series=TWO), 61, POLICY, "complete", None, "only 40 of 60 announced images of 1 of 2 series came"),
+    (study(40, series=TWO[:1]), 3, POLICY, "wait", 60, "40 of 60 announced images of the only series"),
+    (study(70, series=WHOLE), 2.5, POLICY, "wait", 3, "70 images here; complete after 3.0 s"),
+    (study(70, series=WHOLE), 3, POLICY, "complete", None, "no new image for 3.0 s"),
+    (study(70, expected={STUDY_COUNT: 70}, series=TWO), 0, POLICY, "complete", None, "all 70"),
+    (study(1), 0, POLICY, "wait", 3, "1 image here"),
+    (study(1), 2.999, POLICY, "wait", 3, "1 image here"),
+    (study(1), 3, POLICY, "complete", None, "no new image for 3.0 s; 1 image here"),
+    (study(5, expected={"order": 10}), 3, POLICY, "complete", None, "no new image"),
+    (study(5, expected={"order": 10}), 3, POLICY.model_copy(update={"expect": ("order",)}), "wait", 60, "5 of 10"),
+    (study(5, expected={"order": 10, "mpps": 5}), 3, POLICY.model_copy(update={"expect": ("mpps",)}), "complete", None,
+     "all 5"),
+    (study(5, expected={STUDY_COUNT: 5, "mpps": 8}), 3, POLICY.model_copy(update={"expect": (STUDY_COUNT, "mpps")}),
+     "wait", 60, "5 of 8"),
+    (study(5, expected={STUDY_COUNT: 0}), 3, POLICY, "complete", None, "no new image"),
+    (study(5, expected={STUDY_COUNT: -4}), 1, POLICY, "wait", 3, "5 images here"),
+    (study(5, series=(series(5, ImagesInAcquisition=9),)), 3, POLICY, "complete", None, "no new image"),
+    (study(0), 1, POLICY, "wait", 55, "no image of this study is here yet"),
+    (study(0), 55, POLICY, "skip", None, "no image of this study came"),
+    (study(5), 0, POLICY.model_copy(update={"quiet_s": 0.0}), "complete", None, "no new image for 0.0 s"),
+    (study(5, expected={STUDY_COUNT: 9}), 2, CompletenessSettings(quiet_s=3, max_wait_s=1), "wait", 3, "5 of 9"),
+    (study(5), -2, POLICY, "wait", 3, "5 images here"),
+    (study(5), -3600, POLICY, "complete", None, "the clock went back"),
+    (study(5, expected={STUDY_COUNT: 9}), -3600, POLICY, "complete", None, "the clock went back"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("progress", "after_s", "policy", "verdict", "due_s", "words"), CASES)
+def test_the_table_of_cases(
+    progress: StudyProgress, after_s: float, policy: CompletenessSettings, verdict: str, due_s: float | None, words: str
+) -> None:
+    decision = decide(progress, T0 + after_s, policy)
+    assert decision.verdict is Verdict(verdict)
+    assert decision.due_at == (None if due_s is None else T0 + due_s)
+    assert words in decision.reason
+
+
+counts = st.dictionaries(st.sampled_from([STUDY_COUNT, SERIES_COUNT, "order", "mpps"]), st.integers(-5, 40))
+policies = st.builds(
+    CompletenessSettings,
+    quiet_s=st.floats(0, 30),
+    max_wait_s=st.floats(0, 120),
+    expect=st.sets(st.sampled_from([STUDY_COUNT, SERIES_COUNT, "order", "mpps"])).map(tuple),
+)
+some_series = st.builds(
+    SeriesProgress,
+    series_uid=st.just("1.2.3"), instances=st.integers(0, 40), last_instance_at=st.just(T0), expected=counts,
+)  # fmt: skip
+studies = st.builds(
+    StudyProgress,
+    instances=st.integers(0, 40), first_instance_at=st.floats(T0 - 500, T0), last_instance_at=st.just(T0),
+    expected=counts, series=st.lists(some_series, max_size=4).map(tuple),
+)  # fmt: skip
+moments = st.floats(-300, 300).map(lambda s: T0 + s)
+
+
+@given(studies, moments, policies)
+def test_a_wait_always_ends_in_the_future_and_never_later_than_the_policy_allows(
+    progress: StudyProgress, now: float, policy: CompletenessSettings
+) -> None:
+    decision = decide(progress, now, policy)
+    assert decision.reason
+    if decision.verdict is Verdict.WAIT:
+        assert decision.due_at is not None
+        assert now < decision.due_at <= T0 + max(policy.quiet_s, policy.max_wait_s)
+    else:
+        assert decision.due_at is None
+
+
+@given(studies, moments, policies)
+def test_looking_again_at_the_due_moment_ends_the_wait(
+    progress: StudyProgress, now: float, policy: CompletenessSettings
+) -> None:
+    decision = decide(progress, now, policy)
+    if decision.due_at is not None:
+        assert decide(progress, decision.due_at, policy).verdict is not Verdict.WAIT
+
+
+@given(studies, st.floats(0, 300), st.floats(0, 300), policies)
+def test_a_complete_study_stays_complete_as_time_passes(
+    progress: StudyProgress, after_s: float, more_s: float, policy: CompletenessSettings
+) -> None:
+    first = decide(progress, T0 + after_s, policy)
+    later = decide(progress, T0 + after_s + more_s, policy)
+    if first.verdict is not Verdict.WAIT:
+        assert later.verdict is first.verdict
+
+
+@given(studies, moments, policies)
+def test_counts_that_are_not_named_by_the_policy_change_nothing(
+    progress: StudyProgress, now: float, policy: CompletenessSettings
+) -> None:
+    distrustful = policy.model_copy(update={"expect": ()})
+    bare = replace(progress, expected={}, series=tuple(replace(s, expected={}) for s in progress.series))
+    assert decide(progress, now, distrustful) == decide(bare, now, policy)

@@ -1,0 +1,175 @@
+"""Conditions: what they accept, what they come to, and what they say when they can't be decided."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medai.router.errors import SettingsError
+from medai.router.routing.condition_values import STEP_LIMIT, Items, Record
+from medai.router.routing.conditions import Condition, Outcome
+
+STUDY = {
+    "Modality": "CT", "ModalitiesInStudy": ("CT", "SR"), "Rows": 512, "KVP": 120.0, "PatientName": "DOE^JANE",
+    "BodyPartExamined": "", "ImageType": ("ORIGINAL", "PRIMARY"), "RequestAttributesSequence": ({"Code": "X1"},),
+}  # fmt: skip
+SERIES = (
+    {"SeriesNumber": 1, "SliceThickness": 3.0, "EchoNumbers": 1},
+    {"SeriesNumber": 2, "EchoNumbers": 2},
+    {"SeriesNumber": 3, "SliceThickness": 5.0, "EchoNumbers": 2},
+)
+
+
+def outcome(text: str) -> Outcome:
+    condition = Condition(text, names=frozenset({"study", "series"}), place="routes.x.when")
+    rows = [Record(row, path="", where=f"series {row['SeriesNumber']}") for row in SERIES]
+    return condition.test({"study": Record(STUDY, path="study"), "series": Items(rows)})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "true", "  true  ",
+        'study.Modality == "CT" && series.exists(s, s.SliceThickness <= 3.0)',
+        "series.exists(s, s.SliceThickness <= 3)", "series.exists(s, s.EchoNumbers == 2.0)",
+        "study.KVP == 120", "study.KVP <= 120 && study.KVP >= 120", "study.Rows == 512.0", "study.Rows != 511.5",
+        "study.KVP in [100, 120]", "series.map(s, s.EchoNumbers) == [1, 2.0, 2]",
+        '"PRIMARY" in study.ImageType', '"CT" in study.Modality', 'study.Modality in ["CT", "MR"]',
+        '"Modality" in study', '!("BodyPartExamined" in study)', "!has(study.BodyPartExamined)",
+        'has(study.Absent) || study.Modality == "CT"', 'study.Absent == 1 || study.Modality == "CT"',
+        "series.size() == 3", "size(series) == 3", "series.all(s, s.EchoNumbers > 0)",
+        "series.exists_one(s, s.EchoNumbers == 1)",
+        "series.filter(s, has(s.SliceThickness)).size() == 2",
+        'study.Modality.startsWith("C")', 'study.Modality.matches("^C.$")', 'study["Modality"] == "CT"',
+        'study.RequestAttributesSequence.exists(r, r.Code == "X1")',
+        'has(study.Absent) ? study.Absent == 1 : true', "study.Rows % 2 == 0",
+        'true && // a remark\n study.Modality == "CT"',
+    ],
+)  # fmt: skip
+def test_a_condition_that_holds(text: str) -> None:
+    assert outcome(text).value is True
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('study.Modality == "MR"', 'study.Modality == "MR" is false (study.Modality is CT)'),
+        ('study.Rows == 512 && study.Modality == "MR" && study.Absent == 1', 'study.Modality == "MR" is false'),
+        ('study.Absent == 1 && study.Rows == 1', "study.Rows == 1 is false"),
+        ('"MR" in study.ModalitiesInStudy', "(study.ModalitiesInStudy is CT, SR)"),
+        ("has(study.BodyPartExamined) && study.Rows == 512", "has(study.BodyPartExamined) is false"),
+        ("study.Rows == 512 &&\n   study.Rows == 1", "study.Rows == 1 is false"),
+    ],
+)  # fmt: skip
+def test_the_first_false_part_is_the_reason(text: str, reason: str) -> None:
+    assert outcome(text).value is False
+    assert reason in outcome(text).reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('study.BodyPartExamined == "CHEST"', "study.BodyPartExamined is absent"),
+        ("!(study.Absent == 1)", "study.Absent is absent"),
+        ("study.A == 1 || study.B == 2", "study.A is absent; study.B is absent"),
+        ("study.A.B == 1", "study.A is absent"),
+        ("series.exists(s, s.SliceThickness < 2)", "SliceThickness is absent in series 2"),
+        ("series.all(s, s.X == 1)", "X is absent in series 1, series 2, series 3"),
+        ("series.filter(s, s.SliceThickness < 4).size() > 0", "SliceThickness is absent in series 2"),
+        ("study.RequestAttributesSequence.exists(r, r.Priority == 1)", "study.RequestAttributesSequence[].Priority is"),
+        ("study.Modality == 3", "a text is compared with a number"),
+        ("study.Rows < true", "a number is compared with true or false"),
+        ("study.Modality", "neither true nor false"),
+        ("series.exists(s, s.EchoNumbers)", "cannot be decided"),
+        ("series[9].EchoNumbers == 1", "cannot be decided"),
+        ("study.Rows / 0 > 1", "cannot be decided"),
+        ('int("abc") == 1', "cannot be decided"),
+        ("study.PatientName < 3", "a text is compared with a number"),
+        ("-study.PatientName == 3", "does not fit"),
+        ("study.PatientName.size() > 99999999999999999999", "does not fit"),
+    ],
+)
+def test_what_cannot_be_decided_says_why_and_quotes_no_value(text: str, reason: str) -> None:
+    decided = outcome(text)
+    assert decided.value is None
+    assert reason in decided.reason
+    assert "DOE" not in decided.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('study.Modality = "CT"', ["routes.x.when", "line 1, column 16", "write == to compare"]),
+        ("study.Rows == 1 and true", ["column 17", "write && for 'and'"]),
+        ("not study.Rows", ["write ! for 'not'"]),
+        ("study.Rows ==", ["the expression ends too early"]),
+        ("series.exists(s, true", ["the expression ends too early"]),
+        ('study.Modality == "CT" &&\n\n  study.Rows = 3', ["line 3, column 14", "  study.Rows = 3\n"]),
+        ("stduy.Rows == 1", ["'stduy' is not known here", "study or series"]),
+        ("s.Rows == 1", ["'s' is not known here"]),
+        ("series.exists(s, s.A == 1) && s.B == 1", ["column 31", "'s' is not known here"]),
+        ("study.Modality.lower() == 'ct'", ["there is no function 'lower'"]),
+        ("open('x') == 1", ["there is no function 'open'"]),
+        ("series.reduce(a, b, 0, a + b) > 1", ["there is no function 'reduce'"]),
+        ("series.exists(s.N, true)", ["is a name"]),
+        ("series.exists(true)", ["takes a name and a condition"]),
+        ("series.all(a, series.all(b, series.all(c, true)))", ["at most 2 of"]),
+        ("(" * 60 + "true" + ")" * 60, ["too deeply nested"]),
+        ("a" * 3000, ["at most 2000"]),
+        ('study.Modality.matches("^[")', ["is not a regular expression"]),
+        (".study.Rows == 1", ["not used in routes"]),
+        ("Message{a: 1} == 1", ["not used in routes"]),
+        ("study.\x00", ["routes.x.when"]),
+    ],
+)
+def test_a_wrong_expression_is_refused_with_its_place(text: str, words: list[str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        outcome(text)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_long_and_nested_conditions_within_the_limits_are_decided() -> None:
+    assert outcome(" || ".join(["false"] * 200 + ["true"])).value is True
+    assert outcome("(" * 25 + "true" + ")" * 25).value is True
+    assert outcome(" && ".join(["true"] * 200)).value is True
+
+
+def test_a_condition_that_looks_at_too_much_is_stopped() -> None:
+    condition = Condition("series.all(a, series.all(b, true))", names=frozenset({"series"}), place="routes.x.when")
+    rows = Items([Record({"SeriesNumber": n}, path="", where=f"series {n}") for n in range(100)])
+    stopped = condition.test({"series": rows})
+    assert stopped.value is None
+    assert f"more than {STEP_LIMIT} elements" in stopped.reason
+
+
+def test_values_do_not_reach_the_log_at_level_debug(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        assert outcome('study.PatientName == "ROE^JIM"').value is False
+    assert "DOE" not in caplog.text
+
+
+def test_a_header_value_that_is_no_code_word_is_not_quoted() -> None:
+    condition = Condition('study.BodyPartExamined == "CHEST"', names=frozenset({"study"}), place="routes.x.when")
+    decided = condition.test({"study": Record({"BodyPartExamined": "DOE^JANE 1970-01-01"}, path="study")})
+    assert decided.reason == 'study.BodyPartExamined == "CHEST" is false (study.BodyPartExamined is something else)'
+
+
+words = st.sampled_from(
+    ["study", "series", ".", "Modality", "(", ")", "[", "]", "==", "=", "<", "&&", "||", "!", '"CT"', "3", "3.5", "-",
+     "s", ",", "exists", "has", "in", "true", "null", "?", ":", "{", "}", "'", "\\", "\n", "//", "+", "size"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(words, max_size=12).map(" ".join) | st.text(max_size=20))
+def test_any_text_is_either_refused_at_the_start_or_decided_without_an_exception(text: str) -> None:
+    try:
+        condition = Condition(text, names=frozenset({"study", "series"}), place="routes.x.when")
+    except SettingsError:
+        return
+    rows = Items([Record(row, path="", where="series") for row in SERIES])
+    assert condition.test({"study": Record(STUDY, path="study"), "series": rows}).reason

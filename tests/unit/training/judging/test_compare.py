@@ -1,0 +1,172 @@
+"""Models on the same unseen cases: tests and corrections as in the books, leakage refused, one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import judging_cases as cases
+import numpy as np
+import pytest
+
+from medai.training import cli
+from medai.training.judging.compare import holm, paired_tests
+from medai.training.judging.judging import CaseResult
+from medai.training.metrics import Measures
+
+SPLIT = {"train": ["a"], "validation": ["b"], "test": ["c", "d", "e", "f"]}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two cases that trained, four for the test."""
+    return cases.write_blocks(tmp_path / "blocks", dict.fromkeys("abcdef", 0))
+
+
+def run_of(tmp_path: Path, name: str, core: float, **more: Any) -> Path:
+    split = more.get("split", SPLIT)
+    return cases.make_run(tmp_path / "runs" / name, weights=cases.threshold_weights(core=core), split=split)
+
+
+def result(case: str, **dice: float | None) -> CaseResult:
+    return CaseResult(
+        case=case,
+        seconds=1.0,
+        peak_mb=1.0,
+        growth_mb=0.0,
+        voxels=1,
+        measures={name: Measures(dice=value, truth_ml=1.0) for name, value in dice.items()},
+    )
+
+
+def test_holms_correction_is_that_of_the_textbook() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_signed_rank_test_is_that_of_an_exact_enumeration() -> None:
+    # Six differences, all positive and different: the two most extreme of 2**6 sign patterns.
+    first = [result(str(n), x=0.8 + 0.01 * n) for n in range(1, 7)]
+    second = [result(str(n), x=0.8) for n in range(1, 7)]
+    (pair,) = paired_tests(["one", "other"], ["x"], [first, second])
+    assert pair.p == pytest.approx(2 / 2**6)
+    assert pair.effect == pytest.approx(1.0)
+    assert pair.difference == pytest.approx(0.035)
+    assert pair.ci95 is not None
+    assert 0.01 < pair.ci95[0] < 0.035 < pair.ci95[1] < 0.06
+
+
+def test_the_effect_is_the_rank_biserial_correlation() -> None:
+    # Ranks of |d|: 1 (negative), 2, 3, 4: (9 - 1) / 10.
+    first = [result(str(n), x=0.5 + d) for n, d in enumerate([-0.01, 0.02, 0.03, 0.04])]
+    second = [result(str(n), x=0.5) for n in range(4)]
+    (pair,) = paired_tests(["one", "other"], ["x"], [first, second])
+    assert pair.effect == pytest.approx(0.8)
+
+
+def test_equal_models_do_not_differ() -> None:
+    same = [result(str(n), x=0.5) for n in range(5)]
+    (pair,) = paired_tests(["one", "other"], ["x"], [same, same])
+    assert (pair.p, pair.p_holm, pair.difference, pair.effect) == (1.0, 1.0, 0.0, 0.0)
+
+
+def test_what_is_drawn_where_nothing_is_counts_against_a_model_and_absence_on_all_sides_does_not_count() -> None:
+    first = [result("a", x=None), result("b", x=None)]
+    second = [result("a", x=0.0), result("b", x=None)]
+    (pair,) = paired_tests(["one", "other"], ["x"], [first, second])
+    assert (pair.cases, pair.difference) == (1, 1.0)
+
+
+@pytest.fixture
+def compared(tmp_path: Path, data: Path) -> Path:
+    """A comparison of a good and a worse model, with its page."""
+    good, worse = run_of(tmp_path, "good", 3.0), run_of(tmp_path, "worse", 3.97)
+    words = ["compare", good, worse, "--data", data, "--out", tmp_path / "out"]
+    assert cli.main([*map(str, words), "--markdown", str(tmp_path / "docs" / "comparison.md")]) == 0
+    return tmp_path
+
+
+def test_everything_is_measured_on_the_common_test_cases(compared: Path) -> None:
+    found = json.loads((compared / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert found["data"]["cases"] == SPLIT["test"]
+    good, worse = found["models"]["good"], found["models"]["worse"]
+    assert good["structures"]["core"]["dice"]["mean"] == pytest.approx(1.0)
+    assert worse["structures"]["core"]["dice"]["mean"] < 0.95
+    assert good["parameters"] == 33
+    assert (good["epochs"], good["training_s"]) == (3, 90.0)
+    assert good["seconds_per_case"] > 0
+    assert np.isclose(good["voxels_per_second"], 16**3 / good["seconds_per_case"], rtol=0.5)
+    core = [pair for pair in found["pairs"] if pair["structure"] == "core"]
+    assert [(pair["first"], pair["second"], pair["effect"]) for pair in core] == [("good", "worse", 1.0)]
+
+
+def test_tables_and_pictures_are_written(compared: Path) -> None:
+    out = compared / "out"
+    names = {path.name for path in out.iterdir()}
+    assert {"table.csv", "table.md", "table.tex", "cases.csv", "comparison.json"} <= names
+    assert {"dice.png", "speed.png", "training.png", "differences.png"} <= names
+    assert r"\begin{tabular}{lrr}" in (out / "table.tex").read_text(encoding="utf-8")
+    assert (out / "table.csv").read_text(encoding="utf-8").startswith('model,network,"Dice, shell"')
+
+
+def test_the_page_says_how_it_was_made_and_links_pictures_that_are_there(compared: Path) -> None:
+    page = (compared / "docs" / "comparison.md").read_text(encoding="utf-8")
+    assert "Written by `medai-train compare runs/good runs/worse --data DATA" in page
+    assert str(compared) not in page
+    links = [line.split("](")[1].split(")")[0] for line in page.splitlines() if line.startswith("![")]
+    assert len(links) == 4
+    assert all((compared / "docs" / link).is_file() for link in links)
+
+
+def test_only_timings_differ_when_it_is_done_again(compared: Path, data: Path) -> None:
+    runs = compared / "runs"
+    words = ["compare", runs / "good", runs / "worse", "--data", data, "--out", compared / "again"]
+    assert cli.main(list(map(str, words))) == 0
+    for name in ("dice.png", "differences.png", "training.png"):
+        assert (compared / "out" / name).read_bytes() == (compared / "again" / name).read_bytes()
+    one, other = (json.loads((compared / each / "comparison.json").read_text("utf-8")) for each in ("out", "again"))
+    assert one["pairs"] == other["pairs"]
+    assert one["models"]["worse"]["structures"] == other["models"]["worse"]["structures"]
+
+
+def fails(capsys: pytest.CaptureFixture[str], *words: object, code: int = 1) -> str:
+    assert cli.main(["compare", *map(str, words)]) == code
+    return capsys.readouterr().err
+
+
+def test_a_model_that_was_trained_on_anothers_test_case_is_refused(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = run_of(tmp_path, "one", 3.0)
+    other = run_of(tmp_path, "other", 3.0, split={"train": ["a", "c"], "validation": ["b"], "test": ["d", "e", "f"]})
+    text = fails(capsys, one, other, "--data", data, "--out", tmp_path / "out")
+    assert "other was trained on 1 test cases of one, such as c" in text
+
+
+def test_named_cases_that_a_model_has_seen_are_refused(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("a\nc\n", encoding="utf-8")
+    one, other = run_of(tmp_path, "one", 3.0), run_of(tmp_path, "other", 3.1)
+    text = fails(capsys, one, other, "--data", data, "--out", tmp_path / "out", "--cases", names)
+    assert "one was trained on a" in text
+
+
+def test_models_without_a_common_test_case_or_class_are_refused(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = run_of(tmp_path, "one", 3.0, split={"train": ["a"], "validation": ["b"], "test": ["c"]})
+    two = run_of(tmp_path, "two", 3.0, split={"train": ["a"], "validation": ["b"], "test": ["d"]})
+    assert "no test case in common" in fails(capsys, one, two, "--data", data, "--out", tmp_path / "out")
+    config = cases.training_config(data={"classes": {"shell": [1], "core": [2, 3]}})
+    other = cases.make_run(tmp_path / "runs" / "other", split=SPLIT, config=config)
+    assert "they cannot be compared" in fails(capsys, one, other, "--data", data, "--out", tmp_path / "out")
+
+
+def test_one_model_is_no_comparison(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = run_of(tmp_path, "one", 3.0)
+    assert "at least two" in fails(capsys, one, "--data", data, "--out", tmp_path / "out", code=2)
+    assert "named twice" in fails(capsys, one, one, "--data", data, "--out", tmp_path / "out", code=2)

@@ -1,0 +1,134 @@
+"""A fault strikes the part that it names with all its children, and nothing else; played on real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from medai.trials.box import Box, BoxError
+from medai.trials.hospital import faults
+
+SLEEPS = "import time; time.sleep(120)"
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-SEc', {SLEEPS!r}]).wait()"
+DAEMON = f"""
+import subprocess, sys
+parts = [subprocess.Popen([sys.executable, "-SEc", {PARENT!r}, name]) for name in ("redis-server", "orthanc.json")]
+for part in parts:
+    part.wait()
+{SLEEPS}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Path]:
+    """A site whose supervisor has two parts, each with a child of its own."""
+    daemon = subprocess.Popen([sys.executable, "-SEc", DAEMON], start_new_session=True)
+    (tmp_path / "supervisord.pid").write_text(f"{daemon.pid}\n")
+    try:
+        soon(lambda: all(len(running(tmp_path, part)) == 2 for part in ("redis", "orthanc")))
+        yield tmp_path
+    finally:
+        os.killpg(daemon.pid, signal.SIGKILL)
+        daemon.wait()
+
+
+def soon(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def running(site: Path, part: str) -> list[int]:
+    try:
+        return faults.processes(site, part)
+    except BoxError:
+        return []
+
+
+def state(pid: int) -> str:
+    """As the kernel says: S sleeps, T is stopped, Z is dead and not buried; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+NOBODY = 1
+"""A port at which nobody listens."""
+
+
+def box(site: Path, redis_port: int = NOBODY) -> Box:
+    facts = {"redis": {"url": f"redis://127.0.0.1:{redis_port}/0"}}
+    return cast(Box, SimpleNamespace(folder=site, facts=facts))
+
+
+def test_a_part_that_hangs_hangs_with_its_children_and_goes_on_afterwards(site: Path) -> None:
+    hung, other = faults.processes(site, "redis"), faults.processes(site, "orthanc")
+    fault = faults.playable()["redis-stopped"]
+    fault.begin(box(site))
+    soon(lambda: {state(pid) for pid in hung} == {"T"})
+    assert "T" not in {state(pid) for pid in other}
+    assert fault.end is not None
+    fault.end(box(site))
+    soon(lambda: "T" not in {state(pid) for pid in hung})
+
+
+def test_a_part_that_is_killed_is_killed_with_its_children_and_no_other_is(site: Path) -> None:
+    killed, other = faults.processes(site, "redis"), faults.processes(site, "orthanc")
+    faults.playable()["redis-killed"].begin(box(site))
+    soon(lambda: {state(pid) for pid in killed} <= {"", "Z"})
+    soon(lambda: {state(pid) for pid in other} == {"S"})
+
+
+def test_a_part_that_is_asked_to_end_ends_its_children_itself(site: Path) -> None:
+    parent, child = faults.processes(site, "redis")
+    faults.playable()["redis-restarted"].begin(box(site))
+    soon(lambda: state(parent) in ("", "Z"))
+    soon(lambda: state(child) == "S")  # SIGTERM went to the part alone
+
+
+def test_what_does_not_run_is_told_and_tried_again_by_the_trial(site: Path, tmp_path: Path) -> None:
+    with pytest.raises(BoxError, match="ris does not run"):
+        faults.playable()["ris-killed"].begin(box(site))
+    with pytest.raises(BoxError, match="does not run: no process id"):
+        faults.processes(tmp_path / "elsewhere", "redis")
+
+
+def answering(answer: bytes) -> tuple[int, list[bytes]]:
+    """A port that takes one message and answers it; what it took."""
+    listener, took = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            took.append(connection.recv(64))
+            connection.sendall(answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1], took
+
+
+def test_redis_is_asked_to_forget(tmp_path: Path) -> None:
+    port, took = answering(b"+OK\r\n")
+    faults.playable()["redis-flushed"].begin(box(tmp_path, port))
+    assert took == [b"FLUSHALL\r\n"]
+
+
+def test_redis_that_refuses_or_is_away_is_tried_again_by_the_trial(tmp_path: Path) -> None:
+    flushed = faults.playable()["redis-flushed"]
+    port, _ = answering(b"-NOAUTH\r\n")
+    with pytest.raises(BoxError, match="did not empty itself"):
+        flushed.begin(box(tmp_path, port))
+    with pytest.raises(BoxError, match="can't be asked"):
+        flushed.begin(box(tmp_path))

@@ -1,0 +1,1 @@
+"""From a run to a bundle with its card. Read first: bundle.py."""

@@ -1,0 +1,1 @@
+"""Training itself. Read first: fit.py."""

@@ -1,0 +1,1 @@
+"""Faults in a data set, looked for before training. Read first: command.py."""

@@ -1,0 +1,1 @@
+"""See it work on one study. Read first: command.py."""

@@ -1,0 +1,1 @@
+"""What a trial showed, as a page with plots. Read first: page.py."""

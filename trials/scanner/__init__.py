@@ -1,0 +1,1 @@
+"""A modality as the network sees it: worklist, images, MPPS. Read first: sender.py."""

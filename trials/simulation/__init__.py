@@ -1,0 +1,1 @@
+"""Queues computed instead of played: capacity, a year, validation. Read first: simulate.py."""
