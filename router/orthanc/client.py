@@ -12,12 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha1
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import urllib3
 
+from medai.router.contract import orthanc_id
 from medai.router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, PermanentError
 from medai.router.settings.tables import OrthancSettings
 
@@ -58,12 +58,6 @@ class Commitment:
     """Instances that the node says it keeps."""
     failures: Mapping[int, int] = field(default_factory=dict, hash=False)
     """Failure Reason (0008,1197) -> number of instances (PS3.3 C.14.1.1)."""
-
-
-def orthanc_id(*identifiers: str) -> str:
-    """Orthanc's id of a resource: SHA-1 of "PatientID|Study|Series|SOP" in five groups (Orthanc Book)."""
-    digest = sha1("|".join(identifiers).encode("utf-8"), usedforsecurity=False).hexdigest()
-    return "-".join(digest[i : i + 8] for i in range(0, 40, 8))
 
 
 class _Connection(urllib3.connection.HTTPConnection):

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from medai.router.contract import Order, Priority, SeriesFacts, SeriesUID, StudyFacts
-from medai.router.intake.facts import NOT_IMAGES
+from medai.router.contract import NOT_IMAGES, Order, Priority, SeriesFacts, SeriesUID, StudyFacts
 from medai.router.routing.condition_values import Items, Record, code_word
 from medai.router.routing.conditions import Condition
 from medai.router.settings.tables import RouteSettings, SeriesSettings

@@ -14,8 +14,9 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from servers import OrthancServer, make_orthanc, running, wait_for
 
+from medai.router.contract import orthanc_id
 from medai.router.errors import OrthancRefused, OrthancUnreachable, PermanentError
-from medai.router.orthanc.client import HALFWAY, Orthanc, orthanc_id
+from medai.router.orthanc.client import HALFWAY, Orthanc
 from medai.router.settings.tables import OrthancSettings
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from medai.router.contract import orthanc_id
 from medai.router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, PermanentError
-from medai.router.orthanc.client import KEPT_S, Orthanc, orthanc_id
+from medai.router.orthanc.client import KEPT_S, Orthanc
 from medai.router.settings.tables import OrthancSettings
 
 PATIENT = "1.2.840.99999.planted"
