@@ -26,7 +26,7 @@ from medai.router.cli.options import (
 )
 from medai.router.cli.people import account_commands, edit_commands, survey_commands
 from medai.router.errors import MedaiError, SettingsError, failed
-from medai.router.settings import tables as configuration
+from medai.router.settings import load as configuration
 
 if TYPE_CHECKING:
     from medai.router.ledger.deadletters import DeadLetter

@@ -120,7 +120,7 @@ def test_wrong_usage_is_2(given: list[str], capsys: pytest.CaptureFixture[str]) 
 def test_no_configuration_is_2_and_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medai.router.settings.tables.find_file", lambda _: None)
+    monkeypatch.setattr("medai.router.settings.load.find_file", lambda _: None)
     assert cli.main(["jobs"]) == 2
     assert "run 'medai up', or name one with --config" in capsys.readouterr().err
 
