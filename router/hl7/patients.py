@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from medai.router.contract import Order
 from medai.router.errors import PermanentError
-from medai.router.hl7.messages import PatientMessage, unescape
+from medai.router.hl7.messages import PatientMessage
+from medai.router.hl7.text import unescape
 
 DICOM_SEXES = frozenset({"M", "F", "O"})
 """PatientSex (0010,0040); HL7 table 0001 has more, which DICOM leaves empty or calls O."""
