@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ledger_cases as cases
 import pytest
@@ -68,9 +67,7 @@ def content(ledger: Ledger) -> TopPage:
     return gather(ledger, NOW, ObjectivesSettings())
 
 
-def shown(
-    of: TopPage | None, *, width: int = 80, height: int | None = 24, trouble: Trouble | None = None
-) -> str:
+def shown(of: TopPage | None, *, width: int = 80, height: int | None = 24, trouble: Trouble | None = None) -> str:
     console = Console(file=io.StringIO(), width=width, height=height or 25, color_system=None, force_terminal=True)
     console.print(draw(of, NOW, height=height, trouble=trouble))
     assert isinstance(console.file, io.StringIO)

@@ -31,7 +31,8 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.reports.search import StudyPage
 from medai.router.reports.story import Story
 from medai.router.reports.turnaround import TurnaroundGroup
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 
 PASSWORDS = {role: f"password of {role.value}" for role in Role}
 

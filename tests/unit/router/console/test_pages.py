@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,7 +16,8 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.status import DestinationEntry
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
 
@@ -159,7 +160,10 @@ def test_the_key_image_comes_from_the_archive(ledger: Ledger) -> None:
     job_id = done(ledger)
     assert browser(ledger).get(f"/readings/{job_id}/key-image").status_code == 404, "this one has none"
     with ledger.begin() as db:
-        db.exec_driver_sql("UPDATE job SET results = ?", ('{"sc": {"kind": "sc", "sop_uid": "1", "series_uid": "2", "orthanc_id": "abc"}}',))
+        db.exec_driver_sql(
+            "UPDATE job SET results = ?",
+            ('{"sc": {"kind": "sc", "sop_uid": "1", "series_uid": "2", "orthanc_id": "abc"}}',),
+        )
     answer = browser(ledger).get(f"/readings/{job_id}/key-image")
     assert (answer.headers["Content-Type"], answer.content) == ("image/png", b"\x89PNGabc")
 
