@@ -1,6 +1,6 @@
 """What ``medai jobs``, ``job``, ``status`` and ``turnaround`` print: plain text, nothing read, nothing decided.
 
-Next: ../waterfall.py (stages as bars), reports/readings.py (where the content comes from).
+Next: router/waterfall.py (stages as bars), reports/readings.py (where the content comes from).
 """
 
 from __future__ import annotations

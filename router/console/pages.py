@@ -1,6 +1,6 @@
 """The console's pages: made here from the ledger, kept fresh and acted on by static/console.js through the API.
 
-No page holds a patient's name: it is asked for, and the asking is written down. Next: api.py, waterfall.py.
+No page holds a patient's name: it is asked for, and the asking is written down. Next: api.py, router/waterfall.py.
 """
 
 from __future__ import annotations

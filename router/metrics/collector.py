@@ -2,7 +2,7 @@
 
 No label names a patient, a study or a job, and each has few values: routes, queues, priorities, stages, states, models
 and destinations are configured, modalities are the known ones or "other", workers are those alive. Of several routers
-the one that leads tells what the ledger holds, so that sums over routers are right. Next: page.py, reports/readings.py.
+the one that leads tells what the ledger holds, so that sums over routers are right. Next: page.py, reports/status.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How long readings took: each stage and the whole, of many, in groups. Nothing here writes.
 
-Next: ../stages.py (the arithmetic), metrics/collector.py (the same for Prometheus).
+Next: router/stages.py (the arithmetic), metrics/collector.py (the same for Prometheus).
 """
 
 from __future__ import annotations
