@@ -117,15 +117,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _lifecycle_commands(commands: Any) -> None:
     up = command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
-    up.add_argument("--free-ports", action="store_true", help="make the directory with free ports, not the usual ones")
-    text = "how many workers read at the same time (default: as before, at first 1)"
+    up.add_argument(
+        "--free-ports", action="store_true", help="when making the directory, take free ports instead of the usual ones"
+    )
+    text = "how many workers read at the same time (default: as last time, 1 at first)"
     up.add_argument("--workers", type=_workers, metavar="N", help=text)
-    up.add_argument("--prepare", action="store_true", help="write the configuration to be edited, and start nothing")
-    up.add_argument("--part", metavar="PART", help="only start this again, after 'medai down --part'")
+    up.add_argument("--prepare", action="store_true", help="write the configuration for you to edit, and start nothing")
+    up.add_argument("--part", metavar="PART", help="start only this part again, after 'medai down --part'")
     down = command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
-    down.add_argument("--part", metavar="PART", help="only this: orthanc, redis, ris, router, console, worker")
+    down.add_argument("--part", metavar="PART", help="only this part: orthanc, redis, ris, router, console, worker")
     command(
         commands,
         "router",
@@ -137,7 +139,7 @@ def _lifecycle_commands(commands: Any) -> None:
     text = "serve the web console and the REST API"
     command(commands, "console", cmd_console, text, example="medai console --config medai.toml", answers=False)
     account_commands(commands)
-    text = "check the configuration and reach every peer"
+    text = "check the configuration, and that every peer answers"
     command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
 
 
@@ -154,10 +156,12 @@ def _report_commands(commands: Any) -> None:
     edit_commands(commands)
     text = "queue depth, oldest waiting, workers, models"
     command(commands, "status", cmd_status, text, example="medai status --json")
-    text = "the same, live: queues, workers, turnaround, destinations, last studies (q leaves)"
+    text = "the same, live: queues, workers, turnaround, destinations, last studies (q quits)"
     top = command(commands, "top", cmd_top, text, example="medai top --every 5")
-    top.add_argument("--every", type=_interval, default=2.0, metavar="S", help="seconds between two looks (default 2)")
-    top.add_argument("--once", action="store_true", help="print once, as plain text; so it is without a terminal")
+    top.add_argument(
+        "--every", type=_interval, default=2.0, metavar="S", help="seconds between two updates (default 2)"
+    )
+    top.add_argument("--once", action="store_true", help="print once, as plain text (always so without a terminal)")
     turn = command(
         commands,
         "turnaround",
@@ -178,7 +182,7 @@ def _dead_commands(commands: Any) -> None:
     retry = command(commands, "retry", cmd_retry, text, example="medai retry --all")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("id", metavar="ID", nargs="?", help="as 'medai dead' prints it, or its first characters")
-    which.add_argument("--all", action="store_true", help="all but images that can't be read")
+    which.add_argument("--all", action="store_true", help="all of them, except images that can't be read")
     text = "settle a dead letter without a result"
     drop = command(commands, "drop", cmd_drop, text, example="medai drop 1f0c2a41/ris --reason entered-by-hand")
     drop.add_argument("id", metavar="ID", help="as 'medai dead' prints it, or its first characters")
@@ -235,7 +239,7 @@ def _part_started(site: Site, part: str, *, as_json: bool) -> int:
     if as_json:
         print_json(site.describe())
     else:
-        print(f"{part} runs")
+        print(f"{part} is running")
     return 0
 
 
@@ -344,7 +348,7 @@ def cmd_job(options: argparse.Namespace) -> int:
     ledger = open_ledger(options)
     rows = reports.jobs(ledger, job_id=options.job_id, limit=3)
     if len(rows) != 1:
-        what = "no job has" if not rows else "more than one job has"
+        what = "no reading has" if not rows else "more than one reading has"
         raise MedaiError(f"{what} an id that begins with {options.job_id!r}: see 'medai jobs'")
     story = {
         **rows[0],
@@ -391,19 +395,19 @@ def cmd_retry(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"retried": done, "left": left})
     else:
-        print(f"{len(done)} tried again" + (f"; {left} left (no retry helps them by itself)" if left else ""))
+        print(f"{len(done)} tried again" + (f"; {left} left (a retry alone would not help them)" if left else ""))
     return 0 if done or options.all else 1
 
 
 def cmd_drop(options: argparse.Namespace) -> int:
-    """Settle one; 1 when it is no dead letter any more."""
+    """Settle one; 1 when it is no longer a dead letter."""
     ledger = open_ledger(options)
     (letter,) = _one(ledger.dead_letters(prefix=options.id), options.id)
     done = ledger.drop(letter, options.reason, time.time(), by=person())
     if options.json:
         print_json({"dropped": [letter.id] if done else []})
     else:
-        print(f"{letter.id} dropped" if done else f"{letter.id} is no dead letter any more")
+        print(f"{letter.id} dropped" if done else f"{letter.id} is no longer a dead letter")
     return 0 if done else 1
 
 

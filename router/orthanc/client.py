@@ -280,7 +280,7 @@ class Orthanc:
         answer = self.post(f"/modalities/{modality}/store", body, timeout_s=timeout_s)
         failed = int(answer.get("FailedInstancesCount", 0))
         if failed:
-            raise OrthancUnreachable(f"DICOM destination {modality} took all but {failed} of the results")
+            raise OrthancUnreachable(f"DICOM destination {modality} accepted all but {failed} of the results")
 
     def commit(
         self,
@@ -376,7 +376,7 @@ class Orthanc:
             self._copy(missing, replace, timeout_s)
             there = self._identifiers(target)
         if any(copy not in there for copy in copies.values()):
-            raise OrthancUnreachable(f"Orthanc at {self.address} copied only a part of a study: it is copied again")
+            raise OrthancUnreachable(f"Orthanc at {self.address} copied only part of a study: it is copied again")
         if wrong := self._other_than(replace, [copies[original] for original in missing]):
             self._delete(wrong)
             raise PermanentError("the images cannot hold the new patient data in their character set: left as they are")

@@ -81,7 +81,7 @@ def drift(ledger: Ledger, name: str, version: str, now: float, *, days: float = 
     if not reference:
         return {
             **answer,
-            "missing": (known or {}).get("missing") or "No worker has told of this version's training set.",
+            "missing": (known or {}).get("missing") or "No worker has announced this version's training set.",
         }
     rows = recent_figures(ledger, name, version, now - days * 86_400.0)
     return {

@@ -229,11 +229,11 @@ def test_a_job_is_named_by_the_beginning_of_its_id(ledger: Ledger, capsys: pytes
 
 def test_a_job_that_does_not_exist_or_is_not_clear_is_1(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["job", "ffff"]) == 1
-    assert "no job has an id that begins with 'ffff'" in capsys.readouterr().err
+    assert "no reading has an id that begins with 'ffff'" in capsys.readouterr().err
     make(ledger, arrive(ledger, seen(uid="1.1")))
     make(ledger, arrive(ledger, seen(uid="1.2")))
     assert cli.main(["job", ""]) == 1
-    assert "more than one job" in capsys.readouterr().err
+    assert "more than one reading" in capsys.readouterr().err
 
 
 def test_status_and_turnaround_print_text_or_json(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,7 +290,7 @@ def answered(ledger: Ledger) -> str:
 def test_a_survey_summary_is_text_or_json(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     answered(ledger)
     assert cli.main(["survey", "summary"]) == 0
-    assert "mr_brain by brain: 1 readers, 1 readings" in capsys.readouterr().out
+    assert "mr_brain by brain: 1 reader, 1 reading" in capsys.readouterr().out
     assert cli.main(["survey", "summary", "--json"]) == 0
     found = printed(capsys)
     assert (found["usefulness"][0]["questions"][1]["mean"], found["sus"]["mean"]) == (2.0, 100.0)

@@ -183,7 +183,7 @@ def test_a_withdrawal_of_a_withdrawal_has_its_reason_once() -> None:
 @pytest.fixture(scope="module")
 def write() -> Any:
     """``write(order, status, warnings)``: the message that workers/results/oru.py makes."""
-    folder = Path(__file__).parents[1] / "workers" / "results"
+    folder = Path(__file__).parents[2] / "workers" / "results"
     module = _module(folder / "conftest.py")
     from medai.workers.results.encode import ResultUids
     from medai.workers.results.oru import encode_oru
