@@ -1,4 +1,4 @@
-"""Moments and durations as a person reads them."""
+"""Counts, moments and durations as a person reads them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,6 @@ def test_what_never_happened_is_a_dash() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0.00 s"), (12.345, "12.35 s"), (99.9, "99.90 s"), (100, "100 s")])
 def test_a_duration_has_as_many_digits_as_a_person_needs(value: float, text: str) -> None:
     assert words.seconds(value) == text
-"""Counts, moments and durations, as people say them."""
-
-from __future__ import annotations
-
-import pytest
-
-from medai.router.words import counted
 
 
 @pytest.mark.parametrize(
@@ -44,4 +37,4 @@ from medai.router.words import counted
     ],
 )
 def test_a_number_agrees_with_its_noun(number: int, nouns: tuple[str, ...], said: str) -> None:
-    assert counted(number, *nouns) == said
+    assert words.counted(number, *nouns) == said
