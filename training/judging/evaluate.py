@@ -47,6 +47,7 @@ from medai.training.judging.pictures import View, save, view
 from medai.training.metrics import FEW, summary
 from medai.training.output import answer, json_argument, write_json
 from medai.training.runs import SIDES, KeptSplit, fold_split, read_run
+from medai.training.words import counted
 
 EXAMPLES = """\
 examples:
@@ -124,7 +125,7 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
     else:
         names = read_names(options.cases) if options.cases else ()
         chosen = choose(dataset, model.kept, side=options.split, names=names, limit=options.limit)
-        print(f"{model.name}: {len(chosen.cases)} cases of {dataset.name}, {chosen.reason}", file=sys.stderr)
+        print(f"{model.name}: {counted(len(chosen.cases), 'case')} of {dataset.name}, {chosen.reason}", file=sys.stderr)
         results, worst = _judge(options, model, chosen.cases)
     report = Report(
         model=model,
@@ -151,7 +152,7 @@ def _cross_validate(
 ) -> tuple[Chosen, list[CaseResult], list[View]]:
     """Every run on its own cases, which no other run judges. Raises TrainingError, LeakageError."""
     if options.cases or options.limit:
-        raise ConfigError("--folds judges each run on a side of its own split: leave --cases and --limit out")
+        raise ConfigError("--folds judges each run on a side of its own split: leave out --cases and --limit")
     kept = {path: fold_split(read_run(path)) for path in options.folds}
     side = options.split or fold_side(list(kept.values()))
     cases: list[Case] = []
@@ -162,7 +163,7 @@ def _cross_validate(
         again = sorted({case.name for case in chosen.cases} & {case.name for case in cases})
         if again:
             raise TrainingError(
-                f"{path.name} judges {again[0]}, which another run judges, too: are these folds of one split?"
+                f"{path.name} judges {again[0]}, which another run also judges: are these folds of one split?"
             )
         require_untrained(path.name, split, chosen, dataset)
         with open_model(path, device=options.device, threads=options.threads) as fold:
@@ -313,19 +314,21 @@ class Report:
         if self.folds and self.chosen.side == "validation":
             found.append("the validation cases also chose each network's checkpoint: slightly too good")
         if len(self.results) < FEW:
-            found.append(f"only {len(self.results)} cases: the intervals are too narrow")
+            found.append(f"only {counted(len(self.results), 'case')}: the intervals are too narrow")
         if self.chosen.seen:
             found.append(
                 f"{self.chosen.seen} of the cases trained the model or chose its checkpoint: these figures say nothing "
-                "of how it reads others"
+                "about how it reads others"
             )
         for reason, count in self.refused.items():
-            found.append(f"refused {count} of {len(self.results)} cases (not in the figures): {reason}")
+            found.append(f"refused {count} of {counted(len(self.results), 'case')} (not in the figures): {reason}")
         for name, entry in self.structures.items():
             if entry["absent"]:
-                found.append(f"{name}: in {entry['absent']} cases on neither side, not counted")
+                found.append(f"{name}: in {counted(entry['absent'], 'case')} on neither side, not counted")
             if entry["missing"]["hd95_mm"]:
-                found.append(f"{name}: in {entry['missing']['hd95_mm']} cases on one side alone: Dice 0, no distance")
+                found.append(
+                    f"{name}: in {counted(entry['missing']['hd95_mm'], 'case')} on one side alone: Dice 0, no distance"
+                )
         return found
 
     def markdown(self) -> str:
@@ -337,7 +340,8 @@ class Report:
         command += " --strict" if self.strict else ""
         side = "cross-validation" if self.folds else side
         lines = [
-            f"{len(self.results)} cases of {self.dataset.name} ({side}); mean over cases [bootstrap 95% interval].",
+            f"{counted(len(self.results), 'case')} of {self.dataset.name} ({side}); "
+            "mean over cases [bootstrap 95% interval].",
             "",
             table(self.structures, self.tolerance_mm, markdown=True),
             "",

@@ -60,7 +60,7 @@ def open_model(
 ) -> Iterator[Model]:
     """A bundle or a run, loaded. Raises ModelUnavailable, TrainingError."""
     if not path.is_dir():
-        raise TrainingError(f"{path} is no folder: name a bundle, or what `medai-train fit --out RUN` made")
+        raise TrainingError(f"{path} is not a folder: name a bundle, or what `medai-train fit --out RUN` made")
     if is_run(path):
         found = read_run(path)
         with bundle_of_run(path) as folder:
@@ -261,7 +261,7 @@ def require_known(
     if strange and not others_are_background:
         raise DataError(
             f"case {name} holds the label values {', '.join(map(str, strange))}, which no class of the model names "
-            f"({_mapping(classes)}): say --ignore-labels if they are background"
+            f"({_mapping(classes)}): use --ignore-labels if they are background"
         )
 
 
