@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from medai.router.errors import DestinationUnreachable, OrthancRefused, OrthancUnreachable, PermanentError
 from medai.router.orthanc.client import NETWORK_ERRORS, UNKNOWN_RESOURCE, Commitment, Orthanc
-from medai.router.settings.tables import DicomDestination
+from medai.router.settings.destinations import DicomDestination
 from medai.router.words import counted
 
 AGAIN_S = 1.0

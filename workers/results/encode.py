@@ -16,7 +16,8 @@ from pydicom import Dataset
 
 from medai.models.volume import Check, Plausibility, Segmentation, Stack
 from medai.router.contract import Job, Measurement
-from medai.router.settings.tables import FhirDestination, ResultSettings, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import ResultSettings, Settings
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.identity import ResultUids
 from medai.workers.results.key_image import encode_key_image

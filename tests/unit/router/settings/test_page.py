@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medai.router.settings import tables as settings
+from medai.router.settings import load as settings
 from medai.router.settings.page import page, rows, sections
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "configuration.md"
