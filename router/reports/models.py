@@ -1,6 +1,6 @@
 """What is deployed: each model's card, what its readings came to, and how they look beside its training set. Read only.
 
-Next: drift.py (the measures), console/models.py (the page).
+Next: drift.py (the measures), console/deployed.py (the page).
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def encode_oru(
 ) -> bytes:
     """The message, UTF-8 with CR line ends, the same bytes at every attempt.
 
-    ``status`` is P (preliminary: nobody verified it), C for a revision (same OBR-3, standards.md section 3) or X for
+    ``status`` is P (preliminary: nobody verified it), C for a revision (same OBR-3, docs/standards.md, section 3) or X for
     a result that is taken back: its observations are left out then, but for the study's UID.
     """
     message = _Message(job=job, source=source, segmentation=segmentation, moment=timestamp(created_at), status=status)
