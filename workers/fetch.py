@@ -1,6 +1,7 @@
 """Get a job's series out of Orthanc: the images that the router decided on, and only those.
 
-Measured (docs/orthanc.md, section 3): ``/file`` over a few kept-alive connections is the fastest way to pixels. Next: pipeline.py.
+Measured (docs/orthanc.md, section 3): ``/file`` over a few kept-alive connections is the fastest way to
+pixels. Next: pipeline.py.
 """
 
 from __future__ import annotations

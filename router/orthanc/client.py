@@ -1,8 +1,9 @@
 """Orthanc's REST API, as far as we use it, with its errors translated once.
 
-Measured choices (docs/orthanc.md, section 3): ``/file`` over kept-alive connections for pixels, ``/tools/bulk-content`` to climb from
-instances to their series in one call. Errors name the kind of resource, never a patient. Next: transport.py (the
-connections), recode.py (other patient data for a study), intake/changes.py, intake/facts.py.
+Measured choices (docs/orthanc.md, section 3): ``/file`` over kept-alive connections for pixels,
+``/tools/bulk-content`` to climb from instances to their series in one call. Errors name the kind of resource, never a
+patient. Next: transport.py (the connections), recode.py (other patient data for a study), intake/changes.py,
+intake/facts.py.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RisSettings, Settings
 from medai.workers import deliver
 from medai.workers.deliver import kept, owed
-from medai.workers.results.encode import Results, ResultUids
+from medai.workers.results.encode import Results
+from medai.workers.results.identity import ResultUids
 
 JOB_ID = "c8ff5465-a266-5718-87a2-912969aac335"
 NUMBER = control_id(JOB_ID, "ris")
