@@ -35,7 +35,7 @@ WHOLE = (series(60, **{SERIES_COUNT: 60}), series(10, **{SERIES_COUNT: 10}))
 
 CASES = [
     # what came, seconds after the last image, policy, verdict, due (seconds after the last image), words of the reason
-    (study(275, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275 images that the study"),
+    (study(275, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275 announced images are here"),
     (study(276, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275"),
     (study(250, expected={STUDY_COUNT: 275}), 10, POLICY, "wait", 60, "250 of 275 announced images are here"),
     (study(250, expected={STUDY_COUNT: 275}), 60, POLICY, "complete", None, "only 250 of 275 announced images came"),
