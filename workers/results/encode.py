@@ -16,7 +16,8 @@ from pydicom import Dataset
 
 from medai.models.volume import Check, Plausibility, Segmentation, Stack
 from medai.router.contract import Job, Measurement
-from medai.router.settings.tables import FhirDestination, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import Settings
 from medai.workers.results.context import Context
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.identity import ResultUids

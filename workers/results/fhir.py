@@ -20,7 +20,7 @@ from pydicom import Dataset
 
 from medai.models.volume import Code, Segment, Segmentation
 from medai.router.contract import NAMESPACE, Job, Measurement, short_id
-from medai.router.settings.tables import FhirDestination
+from medai.router.settings.destinations import FhirDestination
 from medai.workers.results import identity
 from medai.workers.results.codes import (
     ARTIFICIAL_INTELLIGENCE,

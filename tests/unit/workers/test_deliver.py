@@ -10,10 +10,10 @@ import pytest
 from dicom_cases import PLANTED, slice_of
 from pydicom.dataset import Dataset
 
-from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id
+from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id, orthanc_id
 from medai.router.errors import LeaseLost, OrthancUnreachable, PermanentError
 from medai.router.ledger import Claim, Ledger
-from medai.router.orthanc.client import Orthanc, orthanc_id
+from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RisSettings, Settings
 from medai.workers import deliver
 from medai.workers.deliver import kept, owed

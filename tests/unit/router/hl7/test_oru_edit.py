@@ -16,8 +16,9 @@ from medai.hl7_mock.inbox import _contradictions
 from medai.hl7_mock.message import parse
 from medai.hl7_mock.results import readings
 from medai.router.contract import Order, short_id
-from medai.router.hl7.messages import PatientMessage, escape
+from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.oru_edit import WORDS, recode, withdrawn
+from medai.router.hl7.text import escape
 
 KEPT = (
     "MSH|^~\\&|MEDAI|AI|RIS|HOSPITAL|20260102030405+0000||ORU^R01^ORU_R01|CTRL1|P|2.5.1||||||UNICODE UTF-8",

@@ -14,7 +14,8 @@ from fhir.resources.observation import Observation
 
 from medai.router.contract import Order
 from medai.router.delivery import fhir as courier
-from medai.router.settings.tables import FhirDestination, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import Settings
 from medai.workers.results import fhir_text
 from medai.workers.results.encode import encode_all
 from medai.workers.results.fhir import encode_fhir
