@@ -13,23 +13,24 @@ from medai.models.errors import NotAVolume, UnreadableImage
 from medai.models.images.seg_frames import SegFrames
 
 BALL = block((4, 5, 6), (9, 10, 12))
+CORNER = block((0, 0, 0), (2, 2, 2))
 
 
 @pytest.fixture(scope="module")
 def drawn() -> Dataset:
-    return seg(ct_slices("frames"), {"Ball": BALL})
+    return seg(ct_slices("frames"), {"Ball": BALL, "Corner": CORNER})
 
 
 def test_each_frame_lies_on_its_slice_and_holds_its_mask(drawn: Dataset) -> None:
     frames = SegFrames(drawn)
     masks = dict(frames.masks(1))
     assert sum(int(mask.sum()) for mask in masks.values()) == np.count_nonzero(BALL)
-    heights = [frames.planes[index].position[2] for index in masks]
+    heights = [float(frames.planes[index].position_mm[2]) for index in masks]
     assert len(set(heights)) == len(heights)
 
 
 def test_a_segment_that_is_not_there_has_no_frames(drawn: Dataset) -> None:
-    assert SegFrames(drawn).frames_of(2) == []
+    assert SegFrames(drawn).frames_of(3) == []
 
 
 def test_a_frame_that_names_no_segment_is_told_by_its_number(drawn: Dataset) -> None:
