@@ -1,7 +1,8 @@
-"""Moments and durations in the words that people read, the same on every screen and page.
+"""Moments, durations and counts in the words that people read, the same on every screen and page.
 
-Pure, and of the lowest floor, so that anything may say a time. The mock RIS says its own: it is an independent check
-and imports nothing of ours. Next: waterfall.py (stages as bars), cli/text.py (the terminal), console/pages.py.
+Pure, and of the lowest floor, so that anything may say a time or a number. The mock RIS says its own: it is an
+independent check and imports nothing of ours. Next: waterfall.py (stages as bars), cli/text.py (the terminal),
+console/pages.py.
 """
 
 from __future__ import annotations
@@ -30,3 +31,8 @@ def ago(at: float | None, now: float) -> str:
 def clock(at: float | None) -> str:
     """A moment, local time."""
     return NOTHING if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 image", "2 images"; ``plural`` where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -15,7 +15,7 @@ from medai.router.reports.status import Status
 from medai.router.reports.story import JobStory
 from medai.router.reports.turnaround import TurnaroundGroup
 from medai.router.stages import Percentiles
-from medai.router.words import ago, clock, lasted
+from medai.router.words import ago, clock, counted, lasted
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -28,7 +28,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def edits(found: Sequence[EditEntry], now: float) -> str:
     """What readers made of our results, one line for each structure."""
     if not found:
-        return "no reader has stored a SEG or SR on what was read"
+        return "no reader has stored a SEG or SR for anything that was read"
     lines: list[Sequence[str]] = []
     for edit in found:
         head = (edit.job_id[:8], edit.model, edit.kind.upper(), edit.state, ago(edit.seen_at, now))
@@ -66,7 +66,7 @@ def job(story: JobStory, now: float) -> str:
     """One reading from order to acknowledgement."""
     parts = [
         f"job {story.job_id}  {story.state}",
-        f"  route {story.route}, model {story.model} {story.model_version}, {story.images} images, "
+        f"  route {story.route}, model {story.model} {story.model_version}, {counted(story.images, 'image')}, "
         f"priority {story.priority}, revision {story.revision}, attempt {story.attempt}",
     ]
     parts += [f"  reason: {story.reason}"] if story.reason else []
@@ -83,7 +83,7 @@ def job(story: JobStory, now: float) -> str:
     parts += [f"  {kind.upper():<3} {item.orthanc_id}" for kind, item in story.results.items()] or ["  none"]
     for item in story.deliveries:
         text = item.receipt or item.error or "owed"
-        parts.append(f"  {item.destination}: {item.state} ({text}), {item.attempts} attempts")
+        parts.append(f"  {item.destination}: {item.state} ({text}), {counted(item.attempts, 'attempt')}")
     parts += ["", "attempts"]
     for each in story.attempts:
         took = lasted(each.ended_at - each.started_at) if each.ended_at else "running"
@@ -100,7 +100,7 @@ def plausibility(story: Reading) -> list[str]:
     parts = ["", f"plausibility: {found.verdict}, {found.summary}"]
     for check in found.checks:
         if not check.passed:
-            parts.append(f"  {'not made' if check.passed is None else 'check'}: {check.text}")
+            parts.append(f"  {'not checked' if check.passed is None else 'check'}: {check.text}")
             notes = [text for text in notes if text != check.text]
     return parts + [f"  note: {text}" for text in notes]
 
@@ -117,9 +117,9 @@ def status(found: Status, now: float) -> str:
     parts += _destinations(found, now)
     parts.append("workers" if found.workers else "workers  none: start one with 'medai worker'")
     for item in found.workers:
-        state = ("reading " + item.job_id[:8] if item.job_id else "idle") if item.alive else "not heard of"
+        state = ("reading " + item.job_id[:8] if item.job_id else "idle") if item.alive else "silent"
         where = f"{item.name}  {item.device}  {'+'.join(item.queues)}"
-        parts.append(f"  {where}  {state}, seen {ago(item.seen_at, now)} ago")
+        parts.append(f"  {where}  {state}, last seen {ago(item.seen_at, now)} ago")
         parts += [f"    ALARM: {item.alarm}"] if item.alarm else []
     parts.append("models" if found.models else "models   none announced")
     for model in found.models:
@@ -133,13 +133,17 @@ def _destinations(found: Status, now: float) -> list[str]:
     parts = []
     for item in found.destinations:
         if item.away:
-            parts.append(f"  {item.name} is away for {ago(item.since, now)}: {item.reason}")
+            parts.append(f"  {item.name} has been unreachable for {ago(item.since, now)}: {item.reason}")
         if item.pending:
-            parts.append(f"  {item.name}: {item.pending} deliveries wait, oldest {lasted(item.oldest_s)}")
+            waiting = counted(item.pending, "delivery", "deliveries")
+            parts.append(f"  {item.name}: {waiting} waiting, oldest {lasted(item.oldest_s)}")
     dead = found.dead_letters
     count = sum(dead.values())
     if count:
-        parts.append(f"  {count} dead letters ({dead['reading']} readings, {dead['delivery']} deliveries): medai dead")
+        parts.append(
+            f"  {counted(count, 'dead letter')} ({counted(dead['reading'], 'reading')}, "
+            f"{counted(dead['delivery'], 'delivery', 'deliveries')}): medai dead"
+        )
     return ["deliveries", *parts] if parts else []
 
 

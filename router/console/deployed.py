@@ -57,14 +57,14 @@ class OwnCard(Report):
     version: str
     text: str = Field(description="The card, as Markdown.")
     figures: str = Field(description="The figures of its evaluation, as Markdown.")
-    has_reference: bool = Field(description="Whether it tells how its training set is distributed.")
+    has_reference: bool = Field(description="Whether it says how its training set is distributed.")
     missing: str = Field(description="Why it does not.")
 
 
 def _model(request: Request, name: str) -> ModelEntry:
     found = known_model(ledger_of(request), name)
     if found is None:
-        raise HTTPException(404, "no worker has told of such a model")
+        raise HTTPException(404, "no worker has announced such a model")
     return found
 
 

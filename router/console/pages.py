@@ -32,7 +32,7 @@ from medai.router.reports import search
 from medai.router.reports.status import known_models
 from medai.router.reports.story import actions, story
 from medai.router.waterfall import bars
-from medai.router.words import ago, clock, lasted
+from medai.router.words import ago, clock, counted, lasted
 
 FOLDER = Path(__file__).parent
 pages = APIRouter(include_in_schema=False)
@@ -82,7 +82,7 @@ def fault_page(request: Request, status: int, detail: str) -> str:
     )  # fmt: skip
 
 
-_templates.filters.update(lasted=lasted, moment=clock, ago=ago)
+_templates.filters.update(lasted=lasted, moment=clock, ago=ago, counted=counted)
 
 
 @pages.get("/login")

@@ -70,7 +70,7 @@ class StatusPage(NowPage):
 class HeldModel(ModelEntry):
     """A model that workers announced, with who has it."""
 
-    held: tuple[str, ...] = Field(description="The versions that living workers hold.")
+    held: tuple[str, ...] = Field(description="The versions that live workers have.")
 
 
 class DeadLetterPage(Report):

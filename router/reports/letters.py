@@ -27,7 +27,7 @@ class DeadLetterEntry(Report):
     parked_at: float
     attempts: int
     revision: int
-    retry_helps: bool = Field(description="Whether another try of the same may end otherwise.")
+    retry_helps: bool = Field(description="Whether trying the same again may end differently.")
 
 
 class LetterEntry(DeadLetterEntry):

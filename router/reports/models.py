@@ -19,7 +19,7 @@ from medai.router.stages import Percentiles, percentiles
 DAYS = 30.0
 MOST = 2000
 """Readings that are looked at; the newest."""
-UNTOLD = "No worker has told of this version's training set."
+UNTOLD = "No worker has announced this version's training set."
 UNREADABLE = "What the bundle says of its training set can't be read."
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from medai.router.ledger import Ledger
 from medai.router.ledger.surveys import USEFULNESS, Question
 from medai.router.reports.report import Report
+from medai.router.words import counted
 
 LEVEL = 0.95
 Z = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2)
@@ -178,7 +179,9 @@ def screen(found: SurveySummary) -> str:
     """A summary for a terminal."""
     lines = []
     for group in found.usefulness:
-        lines.append(f"{group.model} by {group.route}: {group.readers} readers, {group.readings} readings")
+        lines.append(
+            f"{group.model} by {group.route}: {counted(group.readers, 'reader')}, {counted(group.readings, 'reading')}"
+        )
         lines.append(f"  {'':<48} {'n':>4} {'mean':>5} {'median':>6}  4 or 5 (95% interval)")
         lines += [_question_line(each) for each in group.questions]
     lines = lines or ["usefulness: nobody has answered yet"]
@@ -192,7 +195,7 @@ def _sus_line(sus: SusFigures) -> str:
     if sus.interval is not None:
         spread = f", SD {sus.deviation:.1f}, 95% interval {sus.interval[0]:.1f} to {sus.interval[1]:.1f}"
     word = f"nearest to “{sus.adjective}” (Bangor 2009)"
-    return f"usability (SUS): mean {sus.mean:.1f} of {sus.readers} readers{spread}; {word}"
+    return f"usability (SUS): mean {sus.mean:.1f} of {counted(sus.readers, 'reader')}{spread}; {word}"
 
 
 def _question_line(each: QuestionFigures) -> str:

@@ -1,4 +1,4 @@
-"""Moments and durations as a person reads them."""
+"""Counts, moments and durations as a person reads them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from medai.router.words import ago, clock, lasted
+from medai.router.words import ago, clock, counted, lasted
 
 NOW = 1_800_000_000.0
 
@@ -42,3 +42,17 @@ def test_a_moment_is_told_in_local_time(monkeypatch: pytest.MonkeyPatch) -> None
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("number", "nouns", "said"),
+    [
+        (0, ("image",), "0 images"),
+        (1, ("image",), "1 image"),
+        (2, ("image",), "2 images"),
+        (1, ("delivery", "deliveries"), "1 delivery"),
+        (3, ("delivery", "deliveries"), "3 deliveries"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(number: int, nouns: tuple[str, ...], said: str) -> None:
+    assert counted(number, *nouns) == said
