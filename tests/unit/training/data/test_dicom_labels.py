@@ -65,7 +65,7 @@ def test_a_region_without_contours_is_empty(images: list[Dataset], grid: Geometr
 def test_a_contour_that_is_none_or_lies_elsewhere_is_named(
     points: list[list[float]], words: str, images: list[Dataset], grid: Geometry
 ) -> None:
-    given = np.array(points) + [0, 0, float(images[3].ImagePositionPatient[2])]
+    given = np.asarray(points) + np.array((0, 0, float(images[3].ImagePositionPatient[2])))
     drawn = rtstruct(images, {"Liver": [given]})
     with pytest.raises(DataError, match=words):
         list(draw(drawn, grid, structures(drawn)))
