@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from medai.router.words import counted
 from medai.trials.box import BoxError, Teller
 from medai.trials.hospital import faults
 from medai.trials.hospital.arm import Options
@@ -91,7 +92,7 @@ def _add_run(commands: Any) -> None:
     add = run.add_argument
     add("scenario", help=f"{', '.join(shipped())}, all, or a .toml file")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for record and report; must be new or empty")
-    add("--arms", default=WITH_AI, help=f"{' and '.join(ARMS)}, with a comma (default {WITH_AI})")
+    add("--arms", default=WITH_AI, help=f"{' and '.join(ARMS)}, separated by a comma (default {WITH_AI})")
     add("--accelerate", type=_positive, metavar="X", help="hospital seconds in a real second (default: the scenario's)")
     add("--seed", type=int, help="another seed: other arrivals (default: the scenario's)")
     add("--short", action="store_true", help="the scenario's short form")
@@ -100,11 +101,11 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_list(commands: Any) -> None:
-    subcommand(commands, "list", _list, "the scenarios that come with it", "medai trial list --json")
+    subcommand(commands, "list", _list, "the shipped scenarios", "medai trial list --json")
 
 
 def _add_show(commands: Any) -> None:
-    made = subcommand(commands, "show", _show, "one scenario, whole", "medai trial show monday-morning")
+    made = subcommand(commands, "show", _show, "one scenario in full", "medai trial show monday-morning")
     made.add_argument("scenario")
 
 
@@ -154,7 +155,9 @@ def _run_one(name: str, arms: Sequence[str], options: argparse.Namespace, out: P
     teller.say("writing the report ...")
     write_report(out)
     outcome = told(run, out)
-    said = f"{outcome['studies']} studies, {outcome['lost']} lost, {outcome['twice']} answered twice"
+    said = (
+        f"{counted(outcome['studies'], 'study', 'studies')}, {outcome['lost']} lost, {outcome['twice']} answered twice"
+    )
     teller.say(f"{said}: {out / 'report.html'}")
     return outcome
 
@@ -185,7 +188,7 @@ def _chosen(name: str, options: argparse.Namespace) -> Scenario:
 def _arms(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if not found or len(set(found)) != len(found) or not set(found) <= set(ARMS):
-        raise ScenarioError(f"--arms {text!r}: name {' or '.join(ARMS)}, or both with a comma")
+        raise ScenarioError(f"--arms {text!r}: name {' or '.join(ARMS)}, or both, separated by a comma")
     return found
 
 

@@ -60,8 +60,8 @@ def read(path: Path, codes: Path | None = None) -> Candidate:
     found = sorted(item for item in path.iterdir() if item.is_file() and item.suffix in WEIGHTS)
     if len(found) != 1:
         raise ModelUnavailable(
-            f"{path.name} is no model that is known: neither configs/metadata.json (MONAI bundle), nor plans.json with "
-            f"dataset.json (nnU-Net v2), nor one weight file beside metadata.json (there are {len(found)})"
+            f"{path.name} is not a known kind of model: neither configs/metadata.json (MONAI bundle), nor plans.json "
+            f"with dataset.json (nnU-Net v2), nor one weight file beside metadata.json (there are {len(found)})"
         )
     return _single(found[0], path / "metadata.json", said)
 
@@ -300,7 +300,7 @@ def _input(modality: str) -> dict[str, Any]:
 def _single(path: Path, beside: Path, said: Mapping[str, Any]) -> Candidate:
     """One file: a graph, or weights of a network that the metadata defines."""
     if path.suffix not in WEIGHTS:
-        raise ModelUnavailable(f"{path.name} is no weight file that is known: {', '.join(WEIGHTS)}")
+        raise ModelUnavailable(f"{path.name} is not a known kind of weight file: {', '.join(WEIGHTS)}")
     if not beside.is_file() and not said:
         raise ModelUnavailable(
             f"beside {path.name} there is no metadata.json that says what it reads and draws; "
@@ -346,7 +346,7 @@ def _nnunet(path: Path, said: Mapping[str, Any]) -> Candidate:
         folds,
         path,
         others={"configs/plans.json": path / "plans.json", "configs/dataset.json": path / "dataset.json"},
-        remarks=[f"training images are taken to lie as {axes} (medai.feed.axes says otherwise)"],
+        remarks=[f"training images are assumed to lie as {axes} (medai.feed.axes says otherwise)"],
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from medai.router.words import counted
 from medai.trials.hospital import faults
 from medai.trials.hospital.record import TrialRun
 from medai.trials.scenario import PRIORITIES, Scenario, ScenarioError, beside, load
@@ -42,7 +43,7 @@ def add_simulate(commands: Any, subcommand: Any) -> None:
     _common(made)
     made.add_argument("--workers", type=_count, default=1, metavar="N", help="workers (default 1)")
     made.add_argument(
-        "--days", type=_count, metavar="D", help="days, each with other arrivals (default 10; region: 365)"
+        "--days", type=_count, metavar="D", help="days, each with different arrivals (default 10; region: 365)"
     )
     made.add_argument("--out", type=Path, metavar="DIR", help="write studies.parquet and queue.parquet there")
 
@@ -56,7 +57,7 @@ def add_plan(commands: Any, subcommand: Any) -> None:
     made.add_argument("--objective", required=True, metavar="pNN=LIMIT", help="as in p95=300s or p99=5m")
     made.add_argument("--priority", choices=PRIORITIES, default="", help="of these studies alone (default: of all)")
     made.add_argument("--gpu", action="store_true", help="each worker has a GPU of its own")
-    made.add_argument("--max", type=_count, default=256, metavar="N", help="try no more workers (default 256)")
+    made.add_argument("--max", type=_count, default=256, metavar="N", help="the most workers to try (default 256)")
     made.add_argument("--days", type=_count, metavar="D", help="days of each replication (default 5; a region: 28)")
 
 
@@ -161,8 +162,9 @@ def _plan(options: argparse.Namespace) -> int:
     else:
         of = f" for {objective.priority}" if objective.priority else ""
         what = f"{objective.name} under {objective.limit_s:g} s{of}"
-        kind = "GPU workers" if options.gpu else "workers"
-        print(f"{found} {kind} keep {what}" if found else f"no number of {kind} up to {options.max} keeps {what}")
+        kind = "GPU worker" if options.gpu else "worker"
+        kept = f"{found and counted(found, kind)} {'keeps' if found == 1 else 'keep'} {what}"
+        print(kept if found else f"no number of {kind}s up to {options.max} keeps {what}")
         assumed = (
             f"; a GPU infers {options.gpu_speedup:g} times as fast (assumed)" if options.gpu or options.gpus else ""
         )

@@ -61,7 +61,7 @@ def test_errors_in_the_data_stop_before_anything_is_resampled(
     case = open_dataset(str(data)).cases[0]
     write_pair(case.load(), "twin", data)
     take("load", Order(source=str(data), out=tmp_path / "load", config=settings))
-    with pytest.raises(DataError, match="1 errors in the data: twin: the same image as case0"):
+    with pytest.raises(DataError, match="1 error in the data: twin: the same image as case0"):
         take("validate", Order(source=str(tmp_path / "load"), out=tmp_path / "validate", config=settings))
     assert (tmp_path / "validate" / "qa" / "report.html").is_file()
 

@@ -62,7 +62,7 @@ def test_weights_of_ten_megabytes_are_refused_with_the_way_out(tmp_path: Path) -
     }
     weights = build(definition).state_dict()
     cases.make_run(tmp_path / "run", network_def=definition, weights=weights)
-    with pytest.raises(TrainingError, match=r"MB; less than 10 MB are wanted. Store them in 16 bits"):
+    with pytest.raises(TrainingError, match=r"MB; less than 10 MB are allowed. Store them in 16 bits"):
         exported(tmp_path)
     assert not (tmp_path / "bundles" / "blocks").exists()
 
@@ -80,7 +80,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     precious = tmp_path / "bundles" / "blocks" / "thesis.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("years", encoding="utf-8")
-    with pytest.raises(TrainingError, match="is no bundle"):
+    with pytest.raises(TrainingError, match="is not a bundle"):
         exported(tmp_path, replace=True)
     assert precious.read_text(encoding="utf-8") == "years"
 

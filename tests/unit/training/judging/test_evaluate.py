@@ -169,7 +169,7 @@ def test_a_case_that_two_folds_judge_or_that_trained_its_fold_is_refused(
     tmp_path: Path, bundle: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [fold(tmp_path, 0, validation=["b", "c"]), fold(tmp_path, 1, validation=["c"])]
-    assert "judges c, which another run judges, too" in fails(capsys, bundle, "--data", data, "--folds", *runs)
+    assert "judges c, which another run also judges" in fails(capsys, bundle, "--data", data, "--folds", *runs)
     leak = fold(tmp_path, 2, train=["a", "d"], validation=["d"])
     assert "fold2 was trained on d" in fails(capsys, bundle, "--data", data, "--folds", runs[0], leak)
 
@@ -218,7 +218,7 @@ def test_label_values_that_no_class_names_are_a_plain_reason_unless_ignored(
 
 def test_an_empty_folder_is_a_plain_reason(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no data set" in fails(capsys, bundle, "--data", tmp_path / "empty")
+    assert "is not a data set" in fails(capsys, bundle, "--data", tmp_path / "empty")
 
 
 def test_a_side_that_the_data_set_lacks_is_a_plain_reason(

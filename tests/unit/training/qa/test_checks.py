@@ -39,8 +39,8 @@ def test_a_sound_set_has_no_findings() -> None:
 @pytest.mark.parametrize(
     ("changed", "level", "check", "words"),
     [
-        (with_voxels(put((0, 0, 0), np.nan)), "error", "values", "1 voxels are no numbers"),
-        (with_voxels(put((0, 0, slice(0, 3)), np.inf)), "error", "values", "3 voxels are no numbers"),
+        (with_voxels(put((0, 0, 0), np.nan)), "error", "values", "1 voxel without a number"),
+        (with_voxels(put((0, 0, slice(0, 3)), np.inf)), "error", "values", "3 voxels without a number"),
         (with_voxels(put(slice(None), 7.0)), "error", "values", "all voxels have the same value"),
         (with_labels(put(slice(None), 0)), "error", "labels", "nothing is labelled"),
         (with_labels(put((6, 6, 6), 9)), "error", "labels", "values that mean nothing here: 9"),
@@ -85,7 +85,7 @@ def test_a_turned_copy_is_found_too() -> None:
 
 def test_cases_of_one_patient_are_told_of() -> None:
     (finding,) = found(patients={"case1": "x", "case2": "x"})
-    assert finding.text.startswith("1 patients have more than one case (2 cases)")
+    assert finding.text.startswith("patients with more than one case: 1 (2 cases)")
 
 
 def test_a_ct_that_is_not_in_hounsfield_units_is_an_error() -> None:

@@ -73,10 +73,10 @@ def test_a_fault_that_failed_half_way_is_mended_all_the_same(quiet: Hospital, mo
 
 def test_a_fault_that_cannot_be_played_is_part_of_the_record(quiet: Hospital, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: Box) -> None:
-        raise BoxError("redis does not run")
+        raise BoxError("redis is not running")
 
     monkeypatch.setattr("medai.trials.hospital.arm.STRIKE_S", 0.0)
     fault = faults.Playable(name="redis-killed", about="", begin=fails)
     monkeypatch.setattr(faults, "playable", lambda: {"redis-killed": fault})
     quiet._break(Fault(name="redis-killed", at_s=0))
-    assert [kept.detail for kept in quiet.broken] == ["redis does not run"]
+    assert [kept.detail for kept in quiet.broken] == ["redis is not running"]

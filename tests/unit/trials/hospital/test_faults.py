@@ -102,9 +102,9 @@ def test_a_part_that_is_asked_to_end_ends_its_children_itself(site: Path) -> Non
 
 
 def test_what_does_not_run_is_told_and_tried_again_by_the_trial(site: Path, tmp_path: Path) -> None:
-    with pytest.raises(BoxError, match="ris does not run"):
+    with pytest.raises(BoxError, match="ris is not running"):
         faults.playable()["ris-killed"].begin(box(site))
-    with pytest.raises(BoxError, match="does not run: no process id"):
+    with pytest.raises(BoxError, match="is not running: no process id"):
         faults.processes(tmp_path / "elsewhere", "redis")
 
 

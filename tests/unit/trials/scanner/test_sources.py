@@ -31,7 +31,7 @@ def test_a_source_that_is_not_here_is_replaced_and_that_is_said() -> None:
 
 def test_a_folder_that_is_none_or_holds_nothing_is_told(tmp_path: Path) -> None:
     case = scenario().cases[0]
-    with pytest.raises(ScenarioError, match="is no folder"):
+    with pytest.raises(ScenarioError, match="is not a folder"):
         Sources(data=None).template(Case.model_validate({**case.model_dump(), "source": str(tmp_path / "x")}))
     (tmp_path / "note.txt").write_text("no DICOM")
     with pytest.raises(ScenarioError, match="holds no CT series"):
