@@ -15,7 +15,6 @@ from medai.training.judging.comparison_tables import (
     detail_table,
     latex_table,
     markdown,
-    markdown_table,
     pair_table,
     paper_table,
     text,
@@ -82,10 +81,6 @@ def test_all_accuracy_stands_by_structure_and_model_with_what_has_no_distance() 
 def test_a_pair_says_difference_effect_and_both_ps_small_ones_in_powers() -> None:
     _, (line,) = pair_table([PAIR])
     assert line == ["core", "a_1 - b", "+0.0123 [+0.0010, +0.0200]", "+0.50", "0.040", "4.0e-04"]
-
-
-def test_markdown_has_a_bar_for_each_column() -> None:
-    assert markdown_table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
 def test_latex_turns_the_table_and_escapes_what_means_something_there() -> None:

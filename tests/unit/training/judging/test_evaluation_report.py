@@ -77,7 +77,7 @@ def test_there_is_a_row_for_each_case_and_structure_and_one_for_a_refused_case()
 
 def test_few_cases_and_cases_that_the_model_knows_are_told() -> None:
     told = " ".join(report([result("a")], seen=1).remarks())
-    assert "only 1 cases: the intervals are too narrow" in told
+    assert "only 1 case: the intervals are too narrow" in told
     assert "1 of the cases trained the model or chose its checkpoint" in told
     assert report([result(str(n)) for n in range(10)]).remarks() == []
 
