@@ -1,7 +1,7 @@
 """The ledger's fifth part: dead letters. A job or delivery that can't go on is parked here with its whole history.
 
 Nothing is ever deleted: a person tries it again (``retry``) or says that it is settled (``drop``), and the ledger keeps
-who it was, why, and when. A dead letter blocks nothing. Next: cli/main.py (``medai dead``, ``retry``, ``drop``).
+who it was, why, and when. A dead letter blocks nothing. Next: cli/readings.py (``medai dead``, ``retry``, ``drop``).
 """
 
 from __future__ import annotations

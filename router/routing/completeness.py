@@ -7,7 +7,7 @@ WAIT says exactly when to look again. Next: rules.py (which route takes the stud
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from medai.router.contract import Decision, Verdict
 from medai.router.settings.routes import CompletenessSettings
@@ -20,7 +20,7 @@ class SeriesProgress:
     series_uid: str
     instances: int
     last_instance_at: float
-    expected: Mapping[str, int] = field(default_factory=dict, hash=False)
+    expected: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class StudyProgress:
     instances: int
     first_instance_at: float
     last_instance_at: float
-    expected: Mapping[str, int] = field(default_factory=dict, hash=False)
+    expected: Mapping[str, int]
     series: tuple[SeriesProgress, ...] = ()
 
 
