@@ -5,7 +5,9 @@ box that it imports, and a line leads down to each of them; boxes that import ea
 are red. So the picture of a folder without rooms has a box for each of its modules. To draw another state of the code,
 or another folder:
 
-    python docs/architecture/draw.py --package medai.training --title "training" --out training.svg
+    python docs/architecture/draw.py --package medai.training --title "training" --out TRAINING.svg
+
+``--count NAME=FOLDER,...`` prints how large folders and files are, as a row of a Markdown table.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from __future__ import annotations
 import argparse
 import html
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import median
 
 import grimp
 
@@ -252,12 +256,33 @@ def _arrow(top: Place, other: Place, leaves: float, enters: float, rooms: frozen
     ]
 
 
+def counted(name: str, folders: Iterable[Path]) -> str:
+    """A table's row: modules, folders, the widest folder's modules, files over 400 lines, the median file's lines."""
+    files = sorted(file for folder in folders for file in folder.rglob("*.py") if file.parent.name != "versions")
+    lengths = [len(file.read_text(encoding="utf-8").splitlines()) for file in files]
+    wide = Counter(file.parent for file in files if file.name != "__init__.py")
+    widest, most = max(wide.items(), key=lambda item: (item[1], str(item[0])))
+    cells = (
+        sum(wide.values()),
+        len(wide),
+        f"{most} ({widest.name})",
+        sum(n > 400 for n in lengths),
+        f"{median(lengths):.0f}",
+    )
+    return f"| {name} | " + " | ".join(map(str, cells)) + " |"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Draw the pictures of docs/architecture.md.")
     parser.add_argument("--package", help="draw this one alone, such as medai.training")
     parser.add_argument("--title", default="", help="of that picture")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to")
+    parser.add_argument("--count", nargs="+", metavar="NAME=FOLDER,...", help="print how large they are instead")
     options = parser.parse_args()
+    if options.count:
+        for name, _, folders in (text.partition("=") for text in options.count):
+            print(counted(name, map(Path, folders.split(","))))
+        return 0
     if options.package:
         top = (
             ".".join(options.package.split(".")[:2])
