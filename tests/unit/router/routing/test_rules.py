@@ -78,7 +78,10 @@ def test_the_only_series_that_qualifies_is_named_as_such() -> None:
 def test_a_study_of_which_no_series_qualifies_still_tells_of_each() -> None:
     found = verdict(study(SCOUT, THICK), series={"slices_min": 100})
     assert not found.matched
-    assert found.reason == "no series qualifies: series 1: Image Type has LOCALIZER; series 3: 60 slices, at least 100 wanted"
+    assert (
+        found.reason
+        == "no series qualifies: series 1: Image Type has LOCALIZER; series 3: 60 slices, at least 100 wanted"
+    )
     assert [(item.label, item.qualifies, item.taken, item.reason) for item in found.considered] == [
         ("series 1", False, False, "Image Type has LOCALIZER"),
         ("series 3", False, False, "60 slices, at least 100 wanted"),
