@@ -22,10 +22,10 @@ from medai.trials.hospital import faults
 from medai.trials.hospital.arm import Options
 from medai.trials.hospital.record import ARMS, WITH_AI, TrialRun
 from medai.trials.hospital.trial import run_trial
-from medai.trials.report import command as report_cli
+from medai.trials.report.command import report, summary
 from medai.trials.report.page import write_report
 from medai.trials.scenario import Scenario, ScenarioError, beside, load, shipped
-from medai.trials.simulation import command as simulate_cli
+from medai.trials.simulation.command import COMMANDS as MODEL_COMMANDS
 
 EXAMPLES = """\
 examples:
@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
     for add in (_add_run, _add_list, _add_show, _add_faults, _add_report, _add_summary):
         add(commands)
-    for add_model in simulate_cli.COMMANDS:
+    for add_model in MODEL_COMMANDS:
         add_model(commands, subcommand)
     return made
 
@@ -115,13 +115,13 @@ def _add_faults(commands: Any) -> None:
 
 def _add_report(commands: Any) -> None:
     about = "write the report of a trial again"
-    made = subcommand(commands, "report", report_cli.report, about, "medai trial report monday")
+    made = subcommand(commands, "report", report, about, "medai trial report monday")
     made.add_argument("folder", type=Path, metavar="DIR", help="the --out of a run")
 
 
 def _add_summary(commands: Any) -> None:
     about = "several trials in one table"
-    made = subcommand(commands, "summary", report_cli.summary, about, "medai trial summary nightly/*")
+    made = subcommand(commands, "summary", summary, about, "medai trial summary nightly/*")
     made.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="the --out of runs")
 
 

@@ -8,13 +8,13 @@ tells them apart and gives a Candidate; adding.py checks it, runs it once and pu
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medai.models.errors import ModelUnavailable
+from medai.models.files import json_object
 from medai.models.foreign import monai_bundle, nnunet_plans
 from medai.models.format.archives import is_torchscript, read_checkpoint
 
@@ -68,11 +68,12 @@ def read(path: Path, codes: Path | None = None) -> Candidate:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object (or YAML, by its safe loader). Raises ModelUnavailable."""
+    if path.suffix not in (".yaml", ".yml"):
+        return json_object(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        found = _yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        found = _yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path.name} is missing or cannot be read as {path.suffix[1:].upper()}") from error
+        raise ModelUnavailable(f"{path.name} is missing or cannot be read as YAML") from error
     if not isinstance(found, dict):
         raise ModelUnavailable(f"{path.name} must hold an object")
     return found

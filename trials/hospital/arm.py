@@ -19,8 +19,7 @@ from pathlib import Path
 from medai.router.words import counted
 from medai.trials.box import Box, BoxError, down
 from medai.trials.clock import Clock
-from medai.trials.hospital import collect, faults, messages, reception
-from medai.trials.hospital import site as tried_site
+from medai.trials.hospital import collect, faults, messages, reception, site
 from medai.trials.hospital.agenda import Agenda
 from medai.trials.hospital.readers import ReadingRoom
 from medai.trials.hospital.record import WITH_AI, EventRow, FaultRow, SampleRow, StudyRow
@@ -69,7 +68,7 @@ def run_arm(
     """Raises BoxError where the system does not come up or does not answer at the end; the site then stays."""
     place = options.folder / f"site-{arm}"
     say(f"{arm}: starting Orthanc, Redis, RIS, router and {counted(scenario.system.workers, 'worker')} ...")
-    box = tried_site.start(place, scenario, arm, body_parts=imaging.body_parts())
+    box = site.start(place, scenario, arm, body_parts=imaging.body_parts())
     try:
         hospital = Hospital(scenario, planned, arm, box, imaging, Clock(accelerate=options.accelerate), say)
         outcome = hospital.run()

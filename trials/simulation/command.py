@@ -15,8 +15,7 @@ from medai.router.words import counted
 from medai.trials.hospital import faults
 from medai.trials.hospital.record import TrialRun
 from medai.trials.scenario import PRIORITIES, Scenario, ScenarioError, beside, load
-from medai.trials.simulation import service_times as times
-from medai.trials.simulation import validate as checks
+from medai.trials.simulation import service_times, validate
 from medai.trials.simulation.capacity import (
     YEAR_DAYS,
     Region,
@@ -29,9 +28,9 @@ from medai.trials.simulation.capacity import (
     spread,
     summaries,
 )
+from medai.trials.simulation.record import write
 from medai.trials.simulation.serving import Outcome, Resources
 from medai.trials.simulation.simulate import left_out
-from medai.trials.simulation.simulated import write
 
 BEGIN, END = "<!-- validation:begin -->", "<!-- validation:end -->"
 
@@ -81,7 +80,7 @@ def add_service(commands: Any, subcommand: Any) -> None:
 def _common(made: argparse.ArgumentParser) -> None:
     add = made.add_argument
     add("scenario", help="a shipped scenario or a .toml file")
-    add("--service", default=times.DEFAULT, metavar="WHAT",
+    add("--service", default=service_times.DEFAULT, metavar="WHAT",
         help="service times: the folder of a run, a file, 'light' or 'shipped' (default light)")  # fmt: skip
     add(
         "--gpus",
@@ -98,7 +97,7 @@ def _common(made: argparse.ArgumentParser) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    scenario, service, began = _checked(options.scenario), times.load(options.service), time.monotonic()
+    scenario, service, began = _checked(options.scenario), service_times.load(options.service), time.monotonic()
     resources = Resources(workers=options.workers, gpus=options.gpus, speedup=options.gpu_speedup)
     if options.hospitals:
         outcomes = [simulate_region(scenario, service, resources, _region(options, YEAR_DAYS), seed=scenario.seed)]
@@ -145,7 +144,7 @@ def _summary_table(found: list[Summary]) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    scenario, service = _checked(options.scenario), times.load(options.service)
+    scenario, service = _checked(options.scenario), service_times.load(options.service)
     objective = parse_objective(options.objective, options.priority)
     days = options.days or (28 if options.hospitals else 5)
 
@@ -184,7 +183,12 @@ def _tried(each: Tried, name: str) -> str:
 
 
 def _days(
-    scenario: Scenario, service: times.Service, resources: Resources, days: int, seed: int, options: argparse.Namespace
+    scenario: Scenario,
+    service: service_times.Service,
+    resources: Resources,
+    days: int,
+    seed: int,
+    options: argparse.Namespace,
 ) -> Outcome:
     """So many days as one outcome."""
     fresh = scenario.model_copy(update={"seed": scenario.seed + 1000 * (seed + 1)})
@@ -209,9 +213,9 @@ def _validate(options: argparse.Namespace) -> int:
     run = TrialRun.read(options.folder)
     if options.write:
         _marked(options.write)  # before the minutes that the rest takes
-    real, theory = checks.against_run(run), checks.against_theory()
-    replay = checks.replayed(run)
-    text = checks.markdown(run, real, theory, replay)
+    real, theory = validate.against_run(run), validate.against_theory()
+    replay = validate.replayed(run)
+    text = validate.markdown(run, real, theory, replay)
     if options.write:
         _put(options.write, text)
     if options.json:
@@ -245,9 +249,9 @@ def _marked(path: Path) -> tuple[str, str]:
 
 
 def _service(options: argparse.Namespace) -> int:
-    service = times.measure(TrialRun.read(options.folder))
+    service = service_times.measure(TrialRun.read(options.folder))
     if options.write:
-        times.write(service, options.write)
+        service_times.write(service, options.write)
     if options.json:
         print(service.model_dump_json(indent=1))
         return 0
