@@ -28,7 +28,8 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.queue.sweeper import Sweeper
 from medai.router.routing.completeness import SeriesProgress, StudyProgress, decide
 from medai.router.routing.rules import RouteVerdict, Rules
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer, Tracer
 
 LOOK_AGAIN_S = 10.0
