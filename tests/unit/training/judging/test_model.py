@@ -48,7 +48,7 @@ def test_classes_that_are_said_go_over_the_bundles_and_must_be_drawn(tmp_path: P
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="is no folder: name a bundle"), open_model(tmp_path / "none"):
+    with pytest.raises(TrainingError, match="is not a folder: name a bundle"), open_model(tmp_path / "none"):
         pass
 
 
