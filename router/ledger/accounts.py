@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database
+from medai.router.ledger.history import noted
 
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -168,15 +169,6 @@ class Accounts(Database):
             query = query.where(t.audit.c.study_id == study_id)
         with self.begin(reads_only=True) as db:
             return [dict(row) for row in db.execute(query).mappings()]
-
-
-def noted(
-    db: Connection, account: str, action: str, now: float, *, study_id: int | None = None, job_id: str | None = None,
-    detail: str = "",
-) -> None:  # fmt: skip
-    """Write down what somebody does, in the transaction that does it."""
-    values = {"at": now, "account": account, "action": action, "study_id": study_id, "job_id": job_id, "detail": detail}
-    db.execute(insert(t.audit).values(**values))
 
 
 def _digest(token: str) -> str:

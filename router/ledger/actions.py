@@ -24,10 +24,11 @@ from medai.router.contract import (
 )
 from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import noted
-from medai.router.ledger.database import decide
-from medai.router.ledger.jobs import GONE, UNREAD, Jobs, NewJob, end_attempt, settle
+from medai.router.ledger import transitions
+from medai.router.ledger.history import decide, end_attempt, noted
+from medai.router.ledger.jobs import Jobs, NewJob
 from medai.router.ledger.removals import Withdrawn
+from medai.router.ledger.transitions import GONE
 
 PENDING, DONE, PARKED = (s.value for s in (DeliveryState.PENDING, DeliveryState.DONE, DeliveryState.PARKED))
 
@@ -57,13 +58,8 @@ class Actions(Jobs):
         """Take a reading out of the queue, or out of a worker's hands. Raises ActionRefused once it has a result."""
         with self.begin() as db:
             row = _reading(db, job_id)
-            unread = and_(t.jobs.c.id == job_id, t.jobs.c.state.in_(UNREAD), t.jobs.c.storing_at.is_(None))
             text = f"cancelled by a person: {reason}"
-            values = {
-                "state": JobState.CANCELLED.value, "failure": Failure.CANCELLED.value, "finished_at": now,
-                "reason": text, "lease_token": None, "lease_until": None,
-            }  # fmt: skip
-            if db.execute(update(t.jobs).where(unread).values(**values)).rowcount != 1:
+            if not transitions.cancel(db, job_id, text, now):
                 raise ActionRefused(f"only a reading without a result can be cancelled: this one is {_stands(row)}")
             end_attempt(db, job_id, now, "cancelled", "cancelled by a person")
             _record(db, row, Verdict.SKIP, text, now, by=by, action="cancel", detail=reason)
@@ -115,24 +111,12 @@ class Actions(Jobs):
             self._require_newest(db, row)
             told = [name for name in (ARCHIVE, *withdrawn) if self._owe_withdrawal(db, job_id, name, withdrawn, now)]
             text = f"withdrawn by a person: {reason}"
-            unsent = and_(
-                t.deliveries.c.job_id == job_id,
-                t.deliveries.c.kind == "result",
-                or_(
-                    t.deliveries.c.state == PARKED,
-                    and_(t.deliveries.c.state == PENDING, t.deliveries.c.destination.not_in(told)),
-                ),
-            )
-            stop = {"state": DeliveryState.CANCELLED.value, "error": "the result was withdrawn"}
-            db.execute(update(t.deliveries).where(unsent).values(**stop))
-            settle(db, job_id, now)
-            values = {"failure": Failure.WITHDRAWN.value, "reason": text}
-            db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
-            db.execute(
-                update(t.jobs)
-                .where(t.jobs.c.id == job_id, t.jobs.c.state == JobState.FAILED.value)
-                .values(state=JobState.CANCELLED.value)
-            )
+            d = t.deliveries.c
+            unsent = or_(d.state == PARKED, and_(d.state == PENDING, d.destination.not_in(told)))
+            results = and_(d.job_id == job_id, d.kind == "result", unsent)
+            transitions.call_off(db, results, "the result was withdrawn")
+            transitions.settle(db, job_id, now)
+            transitions.withdraw(db, job_id, text)
             _record(db, row, Verdict.SKIP, text, now, by=by, action="withdraw", detail=reason)
         return told
 
@@ -154,10 +138,10 @@ class Actions(Jobs):
         number = control_id(job_id, f"{name}-withdrawn")
         payload = withdrawn[name](bytes(row["payload"]), number) if name != ARCHIVE else None
         values = {
-            "job_id": job_id, "destination": name, "kind": "withdrawal", "state": PENDING, "control_id": number,
-            "payload": payload, "created_at": now,
+            "job_id": job_id, "destination": name, "kind": "withdrawal", "control_id": number, "payload": payload,
+            "created_at": now,
         }  # fmt: skip
-        db.execute(self._insert(d).values(**values).on_conflict_do_nothing())
+        transitions.owe(db, values)
         return True
 
 

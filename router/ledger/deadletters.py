@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, collate, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import noted
-from medai.router.ledger.database import Database, decide
-from medai.router.ledger.jobs import settle
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Database
+from medai.router.ledger.history import decide, noted
 
 PARKED = DeliveryState.PARKED.value
 ID_LENGTH = 36
@@ -109,12 +109,7 @@ class DeadLetters(Database):
 
     @staticmethod
     def _retry_job(db: Connection, letter: DeadLetter, now: float) -> bool:
-        dead = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-        values = {
-            "state": JobState.PENDING.value, "failure": "", "reason": "tried again by a person", "crashes": 0,
-            "not_before": 0.0, "sent_at": None, "finished_at": None, "verdict": None,
-        }  # fmt: skip
-        if db.execute(update(t.jobs).where(dead).values(**values)).rowcount != 1:
+        if not transitions.retry(db, letter.job_id):
             return False
         decision = Decision(verdict=Verdict.ROUTE, reason="a person asked for another try", route=letter.route)
         decide(db, _study_of(db, letter), decision, now, job_id=letter.job_id)
@@ -122,21 +117,21 @@ class DeadLetters(Database):
 
     @staticmethod
     def _retry_delivery(db: Connection, letter: DeadLetter) -> bool:
-        values: dict[str, Any] = {"state": DeliveryState.PENDING.value, "next_try_at": 0.0, "refusals": 0}
-        values["done_at"] = None
-        if db.execute(update(t.deliveries).where(_parked(letter)).values(**values)).rowcount != 1:
+        if not transitions.unpark(db, _this(letter)):
             return False
         if letter.kind == "result":
-            again = {"state": JobState.DELIVERING.value, "failure": "", "reason": "", "finished_at": None}
-            failed = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-            db.execute(update(t.jobs).where(failed).values(**again))
+            transitions.deliver_again(db, letter.job_id)
         return True
 
     def drop(self, letter: DeadLetter, reason: str, now: float, *, by: str = "shell") -> bool:
         """Settled by a person, for a reason; False when it is no longer a dead letter."""
         text = f"dropped: {reason}"
         with self.begin() as db:
-            done = self._drop_delivery(db, letter, text, now) if letter.destination else _drop_job(db, letter, text)
+            done = (
+                self._drop_delivery(db, letter, text, now)
+                if letter.destination
+                else transitions.drop(db, letter.job_id, text)
+            )
             if done:
                 decision = Decision(verdict=Verdict.SKIP, reason=text, route=letter.route)
                 study_id = _study_of(db, letter)
@@ -146,14 +141,10 @@ class DeadLetters(Database):
 
     @staticmethod
     def _drop_delivery(db: Connection, letter: DeadLetter, text: str, now: float) -> bool:
-        values = {"state": DeliveryState.DROPPED.value, "receipt": text}
-        if db.execute(update(t.deliveries).where(_parked(letter)).values(**values)).rowcount != 1:
+        if not transitions.drop_delivery(db, _this(letter), text):
             return False
-        if letter.kind == "result":
-            failed = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-            again = {"state": JobState.DELIVERING.value, "failure": "", "reason": text}
-            if db.execute(update(t.jobs).where(failed).values(**again)).rowcount:
-                _give_up_rest(db, letter, now)
+        if letter.kind == "result" and transitions.deliver_again(db, letter.job_id, text):
+            _give_up_rest(db, letter, now)
         return True
 
     def history(self, job_id: str) -> list[dict[str, Any]]:
@@ -168,26 +159,20 @@ class DeadLetters(Database):
 def _give_up_rest(db: Connection, letter: DeadLetter, now: float) -> None:
     """Without the archive's copy nothing else may go: what waited for it ends with it."""
     if letter.destination == "archive":
-        waits = and_(t.deliveries.c.job_id == letter.job_id, t.deliveries.c.state == DeliveryState.PENDING.value)
-        cancelled = {"state": DeliveryState.CANCELLED.value, "error": "its objects never came into the archive"}
-        db.execute(update(t.deliveries).where(waits).values(**cancelled))
-    settle(db, letter.job_id, now)
-
-
-def _drop_job(db: Connection, letter: DeadLetter, text: str) -> bool:
-    dead = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-    values = {"state": JobState.CANCELLED.value, "failure": Failure.DROPPED.value, "reason": text}
-    return db.execute(update(t.jobs).where(dead).values(**values)).rowcount == 1
+        rest = t.deliveries.c.job_id == letter.job_id
+        transitions.call_off(
+            db, rest, "its objects never came into the archive", since=(DeliveryState.PENDING,)
+        )  # fmt: skip
+    transitions.settle(db, letter.job_id, now)
 
 
 def _study_of(db: Connection, letter: DeadLetter) -> int:
     return int(db.execute(select(t.jobs.c.study_id).where(t.jobs.c.id == letter.job_id)).scalar_one())
 
 
-def _parked(letter: DeadLetter) -> Any:
+def _this(letter: DeadLetter) -> ColumnElement[bool]:
     d = t.deliveries.c
-    same = and_(d.job_id == letter.job_id, d.destination == letter.destination, d.kind == letter.kind)
-    return and_(same, d.state == PARKED)
+    return and_(d.job_id == letter.job_id, d.destination == letter.destination, d.kind == letter.kind)
 
 
 Query = tuple[Select[Any], Any, Any]

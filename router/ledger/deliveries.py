@@ -16,8 +16,9 @@ from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, sel
 
 from medai.router.contract import ARCHIVE, RIS, DeliveryState, JobState, StampName
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, due_by
-from medai.router.ledger.jobs import archived_now, settle, stamp
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Database, due_by, upsert
+from medai.router.ledger.history import stamp
 
 RESULT = "result"
 WITHDRAWAL = "withdrawal"
@@ -100,26 +101,25 @@ class Deliveries(Database):
             if db.execute(update(t.deliveries).where(mine).values(**values)).rowcount != 1:
                 return False
             if delivery.destination == RIS and delivery.kind == RESULT:
-                stamp(db, delivery.job_id, StampName.ORU_SENT, now, keep_first=False, insert_=self._insert)
+                stamp(db, delivery.job_id, StampName.ORU_SENT, now, keep_first=False)
         return True
 
     def delivered(self, delivery: Delivery, receipt: str, now: float) -> None:
         """It was received: keep the receipt, and end the job when it was the last."""
-        values = {"state": DeliveryState.DONE.value, "done_at": now, "receipt": receipt, "error": ""}
         with self.begin() as db:
-            db.execute(update(t.deliveries).where(_still(delivery)).values(**values))
+            transitions.delivered(db, t.deliveries.c.id == delivery.id, now, receipt)
             _note(db, delivery.id, "done", receipt, now)
             if delivery.kind == RESULT:
                 self._follow(db, delivery, now)
-                settle(db, delivery.job_id, now)
+                transitions.settle(db, delivery.job_id, now)
                 _overtake(db, delivery, now)
 
     def _follow(self, db: Connection, delivery: Delivery, now: float) -> None:
         """What the receipt means for the job: stored in the archive, or acknowledged by the RIS."""
         if delivery.destination == ARCHIVE:
-            archived_now(db, delivery.job_id, now, insert_=self._insert)
+            transitions.archived_now(db, delivery.job_id, now)
         elif delivery.destination == RIS:
-            stamp(db, delivery.job_id, StampName.ORU_ACKNOWLEDGED, now, keep_first=True, insert_=self._insert)
+            stamp(db, delivery.job_id, StampName.ORU_ACKNOWLEDGED, now, keep_first=True)
 
     def put_off(self, delivery: Delivery, reason: str, *, next_try_at: float, refused: bool, now: float) -> None:
         """Another try follows; ``refused``: the destination answered, and would not have this one now."""
@@ -136,15 +136,14 @@ class Deliveries(Database):
         False where another message waits by now: its patient was merged while this one was on its way, and a refusal
         of the old says nothing of the new.
         """
-        values = {"state": DeliveryState.PARKED.value, "done_at": now, "error": reason}
-        same = and_(_still(delivery), t.deliveries.c.control_id == delivery.control_id)
+        same = and_(t.deliveries.c.id == delivery.id, t.deliveries.c.control_id == delivery.control_id)
         with self.begin() as db:
-            if db.execute(update(t.deliveries).where(same).values(**values)).rowcount != 1:
+            if not transitions.park(db, same, now, reason):
                 _note(db, delivery.id, "retry", reason, now)
                 return False
             _note(db, delivery.id, "parked", reason, now)
             if delivery.kind == RESULT:
-                settle(db, delivery.job_id, now)
+                transitions.settle(db, delivery.job_id, now)
         return True
 
     def hurry(self, destination: str) -> int:
@@ -190,8 +189,8 @@ class Deliveries(Database):
     def set_gate(self, gate: Gate) -> None:
         """Write how it stands now."""
         values = asdict(gate)
-        statement = self._insert(t.destinations).values(**values)
         with self.begin() as db:
+            statement = upsert(db, t.destinations).values(**values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 
 
@@ -200,17 +199,15 @@ def _overtake(db: Connection, delivery: Delivery, now: float) -> None:
     j, d = t.jobs.c, t.deliveries.c
     mine = db.execute(select(j.study_id, j.route, j.slot, j.revision).where(j.id == delivery.job_id)).one()
     older = and_(j.study_id == mine.study_id, j.route == mine.route, j.slot == mine.slot, j.revision < mine.revision)
-    open_ = and_(d.job_id.in_(select(j.id).where(older)), d.state.in_((PENDING, DeliveryState.PARKED.value)))
+    open_ = and_(d.job_id.in_(select(j.id).where(older)), d.state.in_([state.value for state in transitions.WAITING]))
     if delivery.destination != ARCHIVE:  # what never came into the archive goes nowhere else either
         open_ = and_(open_, d.destination == delivery.destination)
     jobs = {str(row[0]) for row in db.execute(select(d.job_id).where(open_))}
     why = f"overtaken: revision {mine.revision} was delivered"
-    ended = {"state": DeliveryState.CANCELLED.value, "done_at": now, "error": why}
-    db.execute(update(t.deliveries).where(open_).values(**ended))
+    transitions.call_off(db, open_, why, now=now)
     for job_id in jobs:
-        failed = and_(j.id == job_id, j.state == JobState.FAILED.value)
-        db.execute(update(t.jobs).where(failed).values(state=JobState.DELIVERING.value, failure="", reason=why))
-        settle(db, job_id, now)
+        transitions.deliver_again(db, job_id, why)
+        transitions.settle(db, job_id, now)
 
 
 def _still(delivery: Delivery) -> Any:

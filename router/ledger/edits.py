@@ -16,9 +16,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
+from medai.router.contract import FINAL_STATES
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, due_by
-from medai.router.ledger.jobs import CLOCK_SLACK_S, FINAL, GONE
+from medai.router.ledger.database import Database, due_by, upsert
+from medai.router.ledger.jobs import CLOCK_SLACK_S
+from medai.router.ledger.transitions import GONE
 
 CLAIM_S = 900.0
 """A worker that has not answered for so long about a comparison has lost it."""
@@ -133,7 +135,7 @@ class Edits(Database):
         values: dict[str, Any] = {k: v for k, v in asdict(seen).items() if k != "study_orthanc_id"}
         values |= {"tool": seen.tool[:160], "seen_at": now, "state": EditState.PENDING.value, "reason": ""}
         if known is None:
-            made = self._insert(t.edits).values(study_id=study_id, **values).on_conflict_do_nothing()
+            made = upsert(db, t.edits).values(study_id=study_id, **values).on_conflict_do_nothing()
             return bool(db.execute(made).rowcount)
         if known.digest == seen.digest:
             if known.orthanc_id != seen.orthanc_id:  # the archive gave the study another patient
@@ -278,6 +280,6 @@ def _candidates(db: Connection, edit: Mapping[str, Any]) -> list[dict[str, Any]]
         columns = (t.jobs.c.measurements, t.jobs.c.stored_at, t.jobs.c.state)
         job = db.execute(select(*columns).where(t.jobs.c.id == reading.job_id)).one()
         names = {int(m["segment_number"]): str(m["segment_name"]) for m in job.measurements or []}
-        stored = job.stored_at is not None or job.state in FINAL
+        stored = job.stored_at is not None or job.state in FINAL_STATES
         out.append({"job_id": reading.job_id, "objects": objects, "names": names, "stored": stored})
     return out

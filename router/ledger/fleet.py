@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Database, upsert
 
 FORGET_WORKER_S = 3600.0
 ALIVE_S = 60.0
@@ -53,7 +53,7 @@ class Fleet(Database):
         values = {"holder": holder, "token": token, "beat": 0, "at": now}
         with self.begin() as db:
             if seen is None:
-                db.execute(self._insert(t.leases).values(name=name, **values).on_conflict_do_nothing())
+                db.execute(upsert(db, t.leases).values(name=name, **values).on_conflict_do_nothing())
                 held = db.execute(select(t.leases.c.token).where(t.leases.c.name == name)).scalar()
                 return token if held == token else None
             same = and_(t.leases.c.name == name, t.leases.c.token == seen.token, t.leases.c.beat == seen.beat)
@@ -92,8 +92,8 @@ class Fleet(Database):
             "alarm": alarm,
             "load": dict(load or {}),
         }
-        statement = self._insert(t.workers).values(name=name, **values)
         with self.begin() as db:
+            statement = upsert(db, t.workers).values(name=name, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
             db.execute(t.workers.delete().where(t.workers.c.seen_at < now - FORGET_WORKER_S))  # the killed ones
 
@@ -110,7 +110,7 @@ class Fleet(Database):
         with self.begin() as db:
             for card in cards:
                 values = {"seen_at": now, **{k: card[k] for k in ("version", "available", "reason")}}
-                statement = self._insert(t.models).values(name=card["name"], **values)
+                statement = upsert(db, t.models).values(name=card["name"], **values)
                 db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
                 if card.get("own") is not None:
                     self._keep_card(db, card, now)
@@ -119,7 +119,7 @@ class Fleet(Database):
         """What a version says of itself stays, also when another one has taken its place."""
         key = {"name": card["name"], "version": card["version"]}
         values = {**{k: card["own"][k] for k in ("text", "figures", "reference", "missing")}, "seen_at": now}
-        statement = self._insert(t.model_cards).values(**key, **values)
+        statement = upsert(db, t.model_cards).values(**key, **values)
         db.execute(statement.on_conflict_do_update(index_elements=["name", "version"], set_=values))
 
     def model(self, name: str) -> dict[str, Any] | None:

@@ -13,8 +13,6 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from medai.router.contract import (
-    ARCHIVE,
-    FINAL_STATES,
     Decision,
     DeliveryState,
     Failure,
@@ -26,13 +24,14 @@ from medai.router.contract import (
     make_job_id,
 )
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import decide, due_by
+from medai.router.ledger import transitions
+from medai.router.ledger.database import due_by
+from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.studies import Studies, find_order
+from medai.router.ledger.transitions import GONE, UNREAD
 
 REFUSED = "refused"
 """Verdict of a reading whose model gave no result; the others come from the worker ("plausible", "check")."""
-FINAL = tuple(state.value for state in FINAL_STATES)
-UNREAD = (JobState.PENDING.value, JobState.RUNNING.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,35 +94,24 @@ class Jobs(Studies):
                 return job_id, Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             revision, predecessor, verdict, note = self._supersede(db, last, now)
             if known is not None:  # its model's version, or just these images, were away and are back
-                self._revive(db, job_id, revision=revision, predecessor=predecessor, created_at=now)
-                decision = Decision(verdict=verdict, reason=reason + note, route=new.route)
-                decide(db, new.study_id, decision, now, job_id=job_id)
-                if also:
-                    also(db, job_id)
-                return job_id, decision
-            row = {
-                **{name: value for name, value in asdict(new).items() if name not in _NOT_COLUMNS},
-                "id": job_id,
-                "salt": salt or "",
-                "priority": int(new.priority),
-                "revision": revision,
-                "predecessor": predecessor,
-                "state": JobState.PENDING.value,
-                "created_at": now,
-            }
-            db.execute(insert(t.jobs).values(**row))
-            self._first_stamps(db, job_id, study, new, now)
+                transitions.revive(db, job_id, revision=revision, predecessor=predecessor, now=now)
+            else:
+                row = {
+                    **{name: value for name, value in asdict(new).items() if name not in _NOT_COLUMNS},
+                    "id": job_id,
+                    "salt": salt or "",
+                    "priority": int(new.priority),
+                    "revision": revision,
+                    "predecessor": predecessor,
+                    "created_at": now,
+                }
+                transitions.add_job(db, row)
+                self._first_stamps(db, job_id, study, new, now)
             decision = Decision(verdict=verdict, reason=reason + note, route=new.route)
             decide(db, new.study_id, decision, now, job_id=job_id)
             if also:
                 also(db, job_id)
         return job_id, decision
-
-    @staticmethod
-    def _revive(db: Connection, job_id: str, **place: Any) -> None:
-        values: dict[str, Any] = {"state": JobState.PENDING.value, "failure": "", "reason": "", "not_before": 0.0}
-        values |= {"finished_at": None, "sent_at": None, **place}
-        db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
 
     def _supersede(
         self, db: Connection, last: Mapping[str, Any] | None, now: float
@@ -134,24 +122,14 @@ class Jobs(Studies):
             revision = int(last["revision"]) + (last["storing_at"] is not None)
             return revision, None, Verdict.ROUTE, f"; {GONE[last['failure']]}"
         begun = last["storing_at"] is not None
-        if last["state"] not in FINAL and not begun:
-            still = and_(t.jobs.c.id == last["id"], t.jobs.c.storing_at.is_(None), t.jobs.c.state.not_in(FINAL))
-            values = {
-                "state": JobState.SUPERSEDED.value,
-                "finished_at": now,
-                "lease_token": None,
-                "lease_until": None,
-                "reason": "other images of the study arrived before anything was stored",
-            }
-            if db.execute(update(t.jobs).where(still).values(**values)).rowcount == 1:
+        if last["state"] in UNREAD and not begun:
+            if transitions.supersede(db, str(last["id"]), now):
                 end_attempt(db, str(last["id"]), now, "superseded", "")
                 note = "; replaces a job that had stored nothing yet"
                 return int(last["revision"]), last["predecessor"], Verdict.SUPERSEDE, note
             begun = True
         if not begun:
-            failed = and_(t.jobs.c.id == last["id"], t.jobs.c.state == JobState.FAILED.value)
-            moot = {"state": JobState.SUPERSEDED.value, "failure": ""}  # no dead letter any more
-            db.execute(update(t.jobs).where(failed).values(**moot))
+            transitions.supersede_failed(db, str(last["id"]))
             return int(last["revision"]), last["predecessor"], Verdict.ROUTE, ""
         revision = int(last["revision"]) + 1
         note = f"; revision {revision} supersedes the result that was stored from {last['sources_count']} images"
@@ -193,7 +171,7 @@ class Jobs(Studies):
         with self.begin() as db:
             for job_id, at in sent.items():
                 db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(sent_at=at))
-                stamp(db, job_id, StampName.ENQUEUED, at, keep_first=True, insert_=self._insert)
+                stamp(db, job_id, StampName.ENQUEUED, at, keep_first=True)
 
     def held_jobs(self) -> list[Held]:
         """The jobs that workers hold now."""
@@ -210,21 +188,15 @@ class Jobs(Studies):
 
         What was kept already goes on to its destinations; what kills its workers again and again fails.
         """
-        mine = and_(
-            t.jobs.c.id == held.job_id,
-            t.jobs.c.state == JobState.RUNNING.value,
-            t.jobs.c.lease_token == held.token,
-            t.jobs.c.lease_beat == held.beat,
-        )
+        mine = and_(transitions.in_hand(held.job_id, held.token), t.jobs.c.lease_beat == held.beat)
         with self.begin() as db:
             row = db.execute(select(t.jobs).where(mine)).mappings().first()
             if row is None:
                 return None
-            values = _taken_back(dict(row), reason, max_crashes, now)
-            if db.execute(update(t.jobs).where(mine).values(**values)).rowcount != 1:
+            state, values = _taken_back(dict(row), reason, max_crashes, now)
+            if not transitions.give_back(db, mine, to=state, **values):
                 return None
             end_attempt(db, held.job_id, now, "lost", reason)
-            state = JobState(values["state"])
             if state is JobState.FAILED:
                 decision = Decision(verdict=Verdict.FAIL, reason=values["reason"], route=row["route"])
                 decide(db, row["study_id"], decision, now, job_id=held.job_id)
@@ -235,7 +207,11 @@ class Jobs(Studies):
         waits = and_(t.deliveries.c.job_id == t.jobs.c.id, t.deliveries.c.state == DeliveryState.PENDING.value)
         idle = and_(t.jobs.c.state == JobState.DELIVERING.value, ~select(t.deliveries.c.id).where(waits).exists())
         with self.begin() as db:
-            return [str(row.id) for row in db.execute(select(t.jobs.c.id).where(idle)).all() if settle(db, row.id, now)]
+            return [
+                str(row.id)
+                for row in db.execute(select(t.jobs.c.id).where(idle)).all()
+                if transitions.settle(db, row.id, now)
+            ]
 
     # -- what outlives its reason
 
@@ -245,12 +221,6 @@ class Jobs(Studies):
         ``held``: model -> the versions that living workers hold. A model that nobody holds is waited for.
         """
         waits = and_(t.jobs.c.state == JobState.PENDING.value, t.jobs.c.storing_at.is_(None))
-        values = {
-            "state": JobState.SUPERSEDED.value,
-            "failure": Failure.VERSION.value,
-            "reason": "no worker holds this version of the model any more: read by the newer one",
-            "finished_at": now,
-        }
         out = []
         with self.begin() as db:
             columns = (t.jobs.c.id, t.jobs.c.study_id, t.jobs.c.model, t.jobs.c.model_version)
@@ -258,17 +228,13 @@ class Jobs(Studies):
                 versions = held.get(row.model, set())
                 if not versions or row.model_version in versions:
                     continue
-                if db.execute(update(t.jobs).where(waits, t.jobs.c.id == row.id).values(**values)).rowcount == 1:
+                if transitions.outdate(db, row.id, now):
                     db.execute(update(t.studies).where(t.studies.c.id == row.study_id).values(due_at=now))
                     out.append(str(row.id))
         return out
 
 
 CLOCK_SLACK_S = 1.0
-GONE = {
-    Failure.DELETED.value: "the study had been deleted and is back",
-    Failure.WITHDRAWN.value: "the result before was withdrawn by a person",
-}
 CONTENT = "content:"
 _NOT_COLUMNS = ("study_uid", "priority", "content_hash")
 
@@ -309,65 +275,19 @@ def _id_of(new: NewJob, salt: str) -> JobId:
     )
 
 
-def _taken_back(row: Mapping[str, Any], reason: str, max_crashes: int, now: float) -> dict[str, Any]:
-    values: dict[str, Any] = {"lease_token": None, "lease_until": None, "sent_at": None}
+def _taken_back(row: Mapping[str, Any], reason: str, max_crashes: int, now: float) -> tuple[JobState, dict[str, Any]]:
+    """Where a job goes whose worker is silent, and what is written beside it."""
     if row["storing_at"] is not None:
-        return {**values, "state": JobState.DELIVERING.value, "reason": ""}
+        return JobState.DELIVERING, {"reason": ""}
     crashes = int(row["crashes"]) + 1
-    values |= {"crashes": crashes, "reason": f"{reason} ({crashes} times)"}
+    values: dict[str, Any] = {"crashes": crashes, "reason": f"{reason} ({crashes} times)"}
     if crashes < max_crashes:
-        return {**values, "state": JobState.PENDING.value, "not_before": 0.0}
-    return {**values, "state": JobState.FAILED.value, "failure": Failure.CRASH.value, "finished_at": now}
-
-
-def archived_now(db: Connection, job_id: str, now: float, *, insert_: Any) -> None:
-    """The archive has a job's objects: the ledger need not keep them any longer. In an open transaction."""
-    db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(stored_at=now))
-    db.execute(update(t.result_objects).where(t.result_objects.c.job_id == job_id).values(content=None))
-    stamp(db, job_id, StampName.STORED, now, keep_first=True, insert_=insert_)
-
-
-def settle(db: Connection, job_id: str, now: float) -> JobState:
-    """End a job whose deliveries have all ended, in an open transaction; returns its state.
-
-    The job's row is locked first: of two couriers that deliver its last two at once, each would see the other's as
-    still pending, and nobody would end the job.
-    """
-    db.execute(select(t.jobs.c.id).where(t.jobs.c.id == job_id).with_for_update())
-    query = select(t.deliveries.c.state, t.deliveries.c.destination, t.deliveries.c.error).where(
-        t.deliveries.c.job_id == job_id, t.deliveries.c.kind == "result"
-    )
-    rows = db.execute(query.order_by(t.deliveries.c.id)).all()
-    parked = [row for row in rows if row.state == DeliveryState.PARKED.value]
-    waits = any(row.state == DeliveryState.PENDING.value for row in rows)
-    if waits and not any(row.destination == ARCHIVE for row in parked):
-        return JobState.DELIVERING
-    state = JobState.FAILED if parked else JobState.DONE
-    values: dict[str, Any] = {"state": state.value, "finished_at": now}
-    if parked:
-        values |= {"failure": Failure.DELIVERY.value, "reason": f"{parked[0].destination}: {parked[0].error}"}
-    delivering = and_(t.jobs.c.id == job_id, t.jobs.c.state == JobState.DELIVERING.value)
-    db.execute(update(t.jobs).where(delivering).values(**values))
-    return state
-
-
-def stamp(db: Connection, job_id: str, name: StampName, at: float, *, keep_first: bool, insert_: Any) -> None:
-    """Write one stamp in an open transaction; the first or the newest moment stays."""
-    statement = insert_(t.stamps).values(job_id=job_id, name=name.value, at=at)
-    if keep_first:
-        db.execute(statement.on_conflict_do_nothing())
-    else:
-        db.execute(statement.on_conflict_do_update(index_elements=["job_id", "name"], set_={"at": at}))
+        return JobState.PENDING, {**values, "not_before": 0.0}
+    return JobState.FAILED, {**values, "failure": Failure.CRASH.value, "finished_at": now}
 
 
 def predecessor_read() -> Any:
     """What a job supersedes has been read (or has failed): its objects are known, and may be named."""
     before = t.jobs.alias("before")
-    unread = and_(before.c.id == t.jobs.c.predecessor, before.c.state.in_(UNREAD))
+    unread = and_(before.c.id == t.jobs.c.predecessor, before.c.state.in_([state.value for state in UNREAD]))
     return ~select(before.c.id).where(unread).exists()
-
-
-def end_attempt(db: Connection, job_id: str, now: float, outcome: str, error: str) -> None:
-    """Write how the running attempt of a job ended, in an open transaction."""
-    running = and_(t.attempts.c.job_id == job_id, t.attempts.c.ended_at.is_(None))
-    db.execute(update(t.attempts).where(running).values(ended_at=now, outcome=outcome, error=error))

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, and_, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict, control_id
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, decide
-from medai.router.ledger.jobs import FINAL, end_attempt
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Database
+from medai.router.ledger.history import decide, end_attempt
 from medai.router.orthanc.client import orthanc_id as orthanc_id_of
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
@@ -112,10 +113,10 @@ class Removals(Database):
         for row in newest.values():
             number = control_id(str(row.job_id), f"{destination}-withdrawn")
             values = {
-                "job_id": row.job_id, "destination": destination, "kind": "withdrawal", "state": PENDING,
-                "control_id": number, "payload": make(bytes(row.payload), number), "created_at": now,
+                "job_id": row.job_id, "destination": destination, "kind": "withdrawal", "control_id": number,
+                "payload": make(bytes(row.payload), number), "created_at": now,
             }  # fmt: skip
-            db.execute(self._insert(d).values(**values).on_conflict_do_nothing())
+            transitions.owe(db, values)
         return len(newest)
 
     def unwanted_results(self, orthanc_ids: set[str]) -> list[str]:
@@ -139,28 +140,19 @@ def _rename_results(db: Connection, study_id: int, uid: str, patient_id: str, se
 
 def _cancel_open(db: Connection, study_id: int, now: float, *, told: set[str]) -> int:
     """Cancel what has not ended, except for what one of ``told`` may have received: it is sent, then withdrawn."""
-    query = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state.not_in(FINAL))
-    dead = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state == JobState.FAILED.value)
+    open_, dead = (
+        select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state.in_([state.value for state in states]))
+        for states in (transitions.OPEN, (JobState.FAILED,))
+    )
+    d = t.deliveries.c
     cancelled = 0
-    for (job_id,) in [*db.execute(query), *db.execute(dead)]:
-        tried = and_(
-            t.deliveries.c.job_id == job_id,
-            t.deliveries.c.destination.in_(told),
-            t.deliveries.c.state == PENDING,
-            t.deliveries.c.attempts > 0,
-        )
-        open_ = and_(t.deliveries.c.job_id == job_id, t.deliveries.c.state.in_((PENDING, DeliveryState.PARKED.value)))
-        keeps = db.execute(select(t.deliveries.c.id).where(tried)).scalars().all()
-        drop = and_(open_, t.deliveries.c.id.not_in(keeps)) if keeps else open_
-        words = {"state": DeliveryState.CANCELLED.value, "error": "the study was deleted"}
-        db.execute(update(t.deliveries).where(drop).values(**words))
-        if keeps:
+    for (job_id,) in [*db.execute(open_), *db.execute(dead)]:
+        tried = and_(d.job_id == job_id, d.destination.in_(told), d.state == PENDING, d.attempts > 0)
+        keeps = db.execute(select(d.id).where(tried)).scalars().all()
+        rest = and_(d.job_id == job_id, d.id.not_in(keeps)) if keeps else d.job_id == job_id
+        transitions.call_off(db, rest, "the study was deleted")
+        if keeps or not transitions.cancel_deleted(db, str(job_id), now):
             continue
-        values = {
-            "state": JobState.CANCELLED.value, "failure": Failure.DELETED.value, "finished_at": now,
-            "reason": "the study was deleted from Orthanc", "lease_token": None, "lease_until": None,
-        }  # fmt: skip
-        db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
         db.execute(update(t.result_objects).where(t.result_objects.c.job_id == job_id).values(content=None))
         end_attempt(db, str(job_id), now, "cancelled", "the study was deleted")
         cancelled += 1

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, JobState, Order, Priority
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, decide, due_by
+from medai.router.ledger.database import Database, due_by, upsert
+from medai.router.ledger.history import decide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Studies(Database):
             with self.begin() as own:
                 return self.write_cursor(name, value, now, own)
         values = {"value": value, "at": now}
-        statement = self._insert(t.cursor).values(name=name, **values)
+        statement = upsert(db, t.cursor).values(name=name, **values)
         db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
         return None
 
@@ -80,7 +81,7 @@ class Studies(Database):
             known = db.execute(select(t.orders.c.control_id).where(t.orders.c.placer == order.placer)).scalar()
             if known == control_id:
                 return False
-            statement = self._insert(t.orders).values(placer=order.placer, **values)
+            statement = upsert(db, t.orders).values(placer=order.placer, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["placer"], set_=values))
             self._raise_priority(db, order)
         return known is None
@@ -160,7 +161,7 @@ class Studies(Database):
             changed = True
             values = {"instances": item.instances, "expected": dict(item.expected), "last_instance_at": at}
             keys = {"orthanc_id": item.orthanc_id, "study_id": study_id, "series_uid": item.series_uid}
-            statement = self._insert(t.series).values(**keys, **values)
+            statement = upsert(db, t.series).values(**keys, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["orthanc_id"], set_=values))
         return changed
 

@@ -16,9 +16,9 @@ from sqlalchemy import Connection, func, insert, select
 
 from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import noted
 from medai.router.ledger.actions import ActionRefused
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Database, upsert
+from medai.router.ledger.history import noted
 
 SCALE = range(1, 6)
 COMMENT_MAX = 1000
@@ -87,7 +87,7 @@ class Surveys(Database):
         known = select(t.survey_readers.c.id).where(t.survey_readers.c.account == account)
         found = db.execute(known).scalar_one_or_none()
         if found is None:  # only then: each try to insert would use up a number
-            db.execute(self._insert(t.survey_readers).values(account=account).on_conflict_do_nothing())
+            db.execute(upsert(db, t.survey_readers).values(account=account).on_conflict_do_nothing())
             found = db.execute(known).scalar_one()
         return int(found)
 
@@ -107,7 +107,7 @@ class Surveys(Database):
         with self.begin() as db:
             _require_result(db, job_id)
             row = {"reader_id": self._reader_number(db, account), "job_id": job_id, **values}
-            statement = self._insert(t.usefulness_answers).values(**row)
+            statement = upsert(db, t.usefulness_answers).values(**row)
             key = ["reader_id", "job_id"]
             db.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
             noted(db, account, "survey usefulness", now)  # not of which reading: answers are pseudonymous
