@@ -7,6 +7,7 @@ from typing import Any
 from ledger_cases import T0, arrive, make, seen
 
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced, OwnCard
 
 REFERENCE: dict[str, Any] = {
     "form": 1, "dataset": "heads", "cases": 40, "notes": ["Crops."], "kinds": {},
@@ -25,7 +26,8 @@ def announce(ledger: Ledger, **own: Any) -> None:
         "reference": REFERENCE,
         "missing": "",
     }
-    model = {"name": "mr_brain", "version": "1", "available": True, "reason": "", "own": {**told, **own}}
+    card = OwnCard(**{**told, **own})
+    model = Announced(name="mr_brain", version="1", available=True, reason="", own=card)
     ledger.announce_models([model], T0)
 
 

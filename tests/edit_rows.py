@@ -54,7 +54,7 @@ def compared(
 ) -> int:
     """A reader's object that was compared; returns its number."""
     assert see(ledger, edit_of(job_id, uid, number=number, kind=kind), at)
-    (edit_id,) = [row["id"] for row in ledger.unsent_edits(at, resend_before=0.0)]
+    (edit_id,) = [row.id for row in ledger.unsent_edits(at, resend_before=0.0)]
     claim = ledger.claim_edit(edit_id, at)
     assert claim is not None
     assert ledger.edit_compared(claim, job_id, rows, at + 1, verdict=verdict)

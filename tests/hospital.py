@@ -22,6 +22,7 @@ from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis,
 
 from medai.router.daemon.service import build
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
 from medai.router.reports import readings as reports
@@ -113,7 +114,7 @@ def hospital_in(
         )
         ledger = Ledger(settings.ledger.url)
         ledger.migrate()
-        ledger.announce_models([{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time())
+        ledger.announce_models([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         models, stop, client = BallModels(), threading.Event(), Orthanc(settings.orthanc)
         runner = JobRunner(settings, orthanc=client, ledger=ledger, models=models, worker="w")
         hospital = Hospital(server, ris, ledger, models, settings)

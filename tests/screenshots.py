@@ -125,7 +125,7 @@ def main() -> None:
     studies = [s for s in search.find(ledger, search.Search(), limit=50).studies if s["readings"]]
     if not studies:
         sys.exit(f"nothing was read in {options.dir} yet: send it a study first")
-    if not any(account["name"] == ACCOUNT for account in ledger.accounts()):
+    if not any(account.name == ACCOUNT for account in ledger.accounts()):
         ledger.add_account(ACCOUNT, PASSWORD, Role.ADMIN, time.time())
     ledger.disable_account(ACCOUNT, disabled=False)
     try:

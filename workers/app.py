@@ -25,6 +25,7 @@ from medai.models.format.own_card import own_card
 from medai.router import log as logs
 from medai.router.errors import MedaiError, TemporaryError
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced, OwnCard
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import COMPARE_TASK, TASK, make_celery
 from medai.router.settings import tables as configuration
@@ -124,7 +125,7 @@ def start_child(settings: Settings) -> None:
     name = worker_name()
     preload(registry, settings)
     cards = [_card(registry, description) for description in registry.describe()]
-    versions = {str(card["name"]): str(card["version"]) for card in cards if card["available"]}
+    versions = {card.name: card.version for card in cards if card.available}
     _child.runner = JobRunner(
         settings,
         orthanc=Orthanc(settings.orthanc),
@@ -149,15 +150,17 @@ def start_child(settings: Settings) -> None:
     log.info("worker_ready", worker=name, device=device, queues=queues_of(settings))
 
 
-def _card(registry: Registry, model: Description) -> dict[str, Any]:
+def _card(registry: Registry, model: Description) -> Announced:
     """What the ledger keeps of a model; of one that can't run, whose version is not known, no card."""
-    told = {"name": model.name, "version": model.version, "available": model.available, "reason": model.reason}
-    if model.card is None:
-        return told
-    return {**told, "own": asdict(own_card(registry.folder(model.name), model.card.fingerprint))}
+    own = None
+    if model.card is not None:
+        own = OwnCard(**asdict(own_card(registry.folder(model.name), model.card.fingerprint)))
+    return Announced(
+        name=model.name, version=model.version, available=model.available, reason=model.reason, own=own
+    )  # fmt: skip
 
 
-def _announce(ledger: Ledger, cards: list[dict[str, Any]]) -> None:
+def _announce(ledger: Ledger, cards: list[Announced]) -> None:
     """Say which models are here; a ledger that is away is waited for: a worker without it can do nothing."""
     while True:
         try:

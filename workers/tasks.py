@@ -24,6 +24,7 @@ from medai.router.contract import Failure, Job, JobState, StampName
 from medai.router.errors import DiskFull, LeaseLost, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
 from medai.router.hl7.patients import Aliases
 from medai.router.ledger import Claim, Ledger
+from medai.router.ledger.claims import ResultObject
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
@@ -61,7 +62,7 @@ class ServerPorts:
         self._runner = runner
         self._claim = claim
         self._lease = lease
-        self._kept: list[deliver.Kept] = []
+        self._kept: list[ResultObject] = []
 
     def fetch(self, job: Job) -> Sequence[Dataset]:
         """The job's images from Orthanc."""

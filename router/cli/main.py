@@ -369,7 +369,7 @@ def cmd_dead(options: argparse.Namespace) -> int:
     if options.id:
         for row in rows:
             row["attempts_made"] = reports.attempts(ledger, row["job_id"])
-            row["deliveries_tried"] = ledger.history(row["job_id"])
+            row["deliveries_tried"] = [asdict(tried) for tried in ledger.history(row["job_id"])]
     if options.json:
         print_json({"dead_letters": rows})
     else:

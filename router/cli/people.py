@@ -68,8 +68,9 @@ def cmd_account(options: argparse.Namespace) -> int:
     ledger = open_ledger(options)
     if options.what == "list":
         rows = ledger.accounts()
-        text = "\n".join(f"{r['name']:<24} {r['role']:<9} {'disabled' if r['disabled'] else ''}".rstrip() for r in rows)
-        print_json(rows) if options.json else print(text or "nobody yet: medai account add NAME --role admin")
+        text = "\n".join(f"{r.name:<24} {r.role:<9} {'disabled' if r.disabled else ''}".rstrip() for r in rows)
+        shown = text or "nobody yet: medai account add NAME --role admin"
+        print_json([asdict(row) for row in rows]) if options.json else print(shown)
         return 0
     if not options.name:
         raise SettingsError(f"name the account: medai account {options.what} NAME")

@@ -46,10 +46,11 @@ def make_token(body: NewToken, who: Viewer, request: Request) -> Token:
     return Token(token=token, expires_at=now + lasts_s)
 
 
-@account_api.get("/tokens", tags=["session"], response_model=list[TokenEntry])
-def tokens(who: Viewer, request: Request) -> list[dict[str, Any]]:
+@account_api.get("/tokens", tags=["session"])
+def tokens(who: Viewer, request: Request) -> list[TokenEntry]:
     """The tokens and sessions that hold: one's own, an admin's everybody's; newest first."""
-    return ledger_of(request).tokens(now_of(request), account=_whose(who))
+    held = ledger_of(request).tokens(now_of(request), account=_whose(who))
+    return [TokenEntry.model_validate(row, from_attributes=True) for row in held]
 
 
 @account_api.delete("/tokens/{token_id}", status_code=204, tags=["session"])
@@ -67,10 +68,10 @@ def _whose(who: Viewer) -> str | None:
 # -- everybody's
 
 
-@account_api.get("/accounts", tags=["accounts"], dependencies=[admin], response_model=list[AccountEntry])
-def accounts(request: Request) -> list[dict[str, Any]]:
+@account_api.get("/accounts", tags=["accounts"], dependencies=[admin])
+def accounts(request: Request) -> list[AccountEntry]:
     """Every account."""
-    return ledger_of(request).accounts()
+    return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts()]
 
 
 @account_api.post("/accounts", status_code=201, tags=["accounts"], response_model=AccountEntry)
@@ -109,5 +110,5 @@ def enable_account(name: AccountName, who: Admin, request: Request) -> None:
 
 
 def _require(request: Request, name: str) -> None:
-    if name not in {row["name"] for row in ledger_of(request).accounts()}:
+    if name not in {row.name for row in ledger_of(request).accounts()}:
         raise HTTPException(404, "there is no such account")

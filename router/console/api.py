@@ -263,8 +263,9 @@ def audit(
 ) -> ActionPage:
     """What people did, newest first."""
     found = ledger_of(request).actions(before=after, limit=limit + 1)
-    more = found[limit - 1]["id"] if len(found) > limit else None
-    return ActionPage(actions=[ActionEntry(**each) for each in found[:limit]], next=more)
+    more = found[limit - 1].id if len(found) > limit else None
+    actions = [ActionEntry.model_validate(each, from_attributes=True) for each in found[:limit]]
+    return ActionPage(actions=actions, next=more)
 
 
 @api.get("/routes", tags=["look"])
@@ -300,9 +301,9 @@ def read_again(job_id: JobName, body: Again, who: Operator, request: Request) ->
     """Read the same images by another model, as a result of its own."""
     ledger = ledger_of(request)
     known = ledger.model(body.model)
-    if known is None or not known["available"]:
+    if known is None or not known.available:
         raise HTTPException(409, f"no worker can run a model named {body.model!r}")
-    made = ledger.read_again(job_id, body.model, str(known["version"]), now_of(request), by=who.name)
+    made = ledger.read_again(job_id, body.model, known.version, now_of(request), by=who.name)
     return MadeReading(job_id=made)
 
 

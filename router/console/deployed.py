@@ -6,7 +6,7 @@ Next: router/reports/models.py (what is shown), router/reports/drift.py (the mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse
@@ -21,6 +21,7 @@ from medai.router.console.api import REFUSALS, ledger_of, now_of
 from medai.router.console.auth import require
 from medai.router.console.pages import Someone, render
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import ModelRow
 from medai.router.reports import models as deployed
 
 deployed_api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))], tags=["look"])
@@ -88,7 +89,7 @@ class ModelDrift(BaseModel):
     cases: int = 0
 
 
-def _model(request: Request, name: str) -> dict[str, Any]:
+def _model(request: Request, name: str) -> ModelRow:
     found = ledger_of(request).model(name)
     if found is None:
         raise HTTPException(404, "no worker has told of such a model")
@@ -98,7 +99,7 @@ def _model(request: Request, name: str) -> dict[str, Any]:
 @deployed_api.get("/models/{name}/card")
 def model_card(name: ModelName, request: Request) -> OwnCard:
     """What a model says of itself: its card and the figures of its evaluation."""
-    version = str(_model(request, name)["version"])
+    version = _model(request, name).version
     own = deployed.card(ledger_of(request), name, version) or {}
     return OwnCard(
         name=name, version=version, text=own.get("text", ""), figures=own.get("figures", ""),
@@ -109,7 +110,7 @@ def model_card(name: ModelName, request: Request) -> OwnCard:
 @deployed_api.get("/models/{name}/drift")
 def model_drift(name: ModelName, request: Request, days: Days = deployed.DAYS) -> ModelDrift:
     """How what a model was shown, and what it made of it, looks beside its training set."""
-    version = str(_model(request, name)["version"])
+    version = _model(request, name).version
     return ModelDrift(**deployed.drift(ledger_of(request), name, version, now_of(request), days=days))
 
 
@@ -117,7 +118,7 @@ def model_drift(name: ModelName, request: Request, days: Days = deployed.DAYS) -
 def model_page(name: ModelName, request: Request, who: Someone, days: Days = deployed.DAYS) -> HTMLResponse:
     """One model."""
     ledger, now, model = ledger_of(request), now_of(request), _model(request, name)
-    version = str(model["version"])
+    version = model.version
     own = deployed.card(ledger, name, version) or {"text": "", "figures": ""}
     counted = request.app.state.tally.look()["verdicts"]
     took = deployed.reading_times(ledger, name, version, now - days * 86_400.0)

@@ -151,7 +151,7 @@ def study(request: Request, study_id: StudyNumber, who: Someone) -> HTMLResponse
     ]
     now = now_of(request)
     drawn = {each["job_id"]: bars(each["stamps"], each["finished_at"] or now) for each in found["readings"]}
-    judged = {row["job_id"] for row in ledger_of(request).usefulness_by(who.name, study_id=study_id, limit=200)}
+    judged = {row.job_id for row in ledger_of(request).usefulness_by(who.name, study_id=study_id, limit=200)}
     return render(
         request, "study.html", who, study=found, models=models, letters=letters, drawn=drawn, judged=judged,
         has_viewer=request.app.state.viewer is not None,

@@ -7,7 +7,6 @@ reports/survey_summary.py, reports/survey_csv.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -74,13 +73,13 @@ def answer_usefulness(job_id: JobName, body: Usefulness, who: Viewer, request: R
     ledger_of(request).answer_usefulness(who.name, job_id, answers, body.comment, now_of(request))
 
 
-@survey_api.get("/usefulness/{job_id}", response_model=OwnUsefulness)
-def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> dict[str, Any]:
+@survey_api.get("/usefulness/{job_id}")
+def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> OwnUsefulness:
     """What this account said of a reading; 404 where it said nothing."""
     found = ledger_of(request).usefulness_of(who.name, job_id)
     if found is None:
         raise HTTPException(404, "you have not answered for this reading")
-    return found
+    return OwnUsefulness.model_validate(found, from_attributes=True)
 
 
 @survey_api.post("/sus", status_code=201)
@@ -90,14 +89,11 @@ def answer_sus(body: Usability, who: Viewer, request: Request) -> Score:
     return Score(score=ledger_of(request).answer_sus(who.name, answers, now_of(request)))
 
 
-@survey_api.get("/sus", response_model=list[OwnSus])
-def my_sus(who: Viewer, request: Request) -> list[dict[str, Any]]:
+@survey_api.get("/sus")
+def my_sus(who: Viewer, request: Request) -> list[OwnSus]:
     """This account's answers to the System Usability Scale, newest first."""
-    return [_own(row) for row in ledger_of(request).sus_answers(account=who.name)]
-
-
-def _own(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("answered_at", *(question.key for question in SUS), "score", "newest")}
+    answers = ledger_of(request).sus_answers(account=who.name)
+    return [OwnSus.model_validate(row, from_attributes=True) for row in answers]
 
 
 # -- what they came to

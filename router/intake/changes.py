@@ -287,7 +287,7 @@ class Subscription:
             fresh = [edit for edit in edits if self._ledger.see_edit(edit, now, db)]
         self._tell(fresh)
         after = self._ledger.study_row(orthanc_study)
-        changed = before is None or after is None or before["last_instance_at"] != after["last_instance_at"]
+        changed = before is None or after is None or before.last_instance_at != after.last_instance_at
         if changed:
             log.info("sweep_found", study=self._names.study(view.seen.study_uid))
         return [orthanc_study] if changed else []

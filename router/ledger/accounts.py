@@ -13,7 +13,6 @@ import secrets
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -22,6 +21,7 @@ from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database
 from medai.router.ledger.history import noted
+from medai.router.ledger.rows import rows
 
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -60,6 +60,41 @@ class Account:
     role: Role
 
 
+@dataclass(frozen=True, kw_only=True)
+class AccountRow:
+    """An account as people manage it, without its password."""
+
+    name: str
+    role: Role
+    created_at: float
+    disabled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """A token as people manage it, without what opens the door."""
+
+    id: int
+    account: str
+    kind: str
+    label: str
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionRow:
+    """What somebody did, or asked to see."""
+
+    id: int
+    at: float
+    account: str
+    action: str
+    study_id: int | None
+    job_id: str | None
+    detail: str
+
+
 class Accounts(Database):
     """Accounts, tokens and the audit log."""
 
@@ -90,11 +125,14 @@ class Accounts(Database):
                 raise AccountFault(f"no account is named {name!r}")
             db.execute(delete(t.tokens).where(t.tokens.c.account == name))
 
-    def accounts(self) -> list[dict[str, Any]]:
+    def accounts(self) -> list[AccountRow]:
         """Every account, without its password."""
         columns = (t.accounts.c.name, t.accounts.c.role, t.accounts.c.created_at, t.accounts.c.disabled)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(select(*columns).order_by(columns[0])).mappings()]
+            return [
+                AccountRow(name=row.name, role=Role(row.role), created_at=row.created_at, disabled=row.disabled)
+                for row in db.execute(select(*columns).order_by(columns[0]))
+            ]
 
     def has_accounts(self) -> bool:
         """Whether anybody can log in."""
@@ -133,14 +171,14 @@ class Accounts(Database):
         with self.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.digest == _digest(token)))
 
-    def tokens(self, now: float, *, account: str | None = None) -> list[dict[str, Any]]:
+    def tokens(self, now: float, *, account: str | None = None) -> list[TokenRow]:
         """The tokens that hold, of one account or of all, newest first; never what opens the door."""
         columns = [t.tokens.c[name] for name in ("id", "account", "kind", "label", "created_at", "expires_at")]
         query = select(*columns).where(t.tokens.c.expires_at > now).order_by(t.tokens.c.id.desc())
         if account is not None:
             query = query.where(t.tokens.c.account == account)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+            return rows(db, query, TokenRow)
 
     def revoke(self, token_id: int, *, account: str | None = None) -> bool:
         """End a token (of this account); False where there is none."""
@@ -158,9 +196,7 @@ class Accounts(Database):
         with self.begin() as db:
             noted(db, account, action, now, study_id=study_id, job_id=job_id, detail=detail)
 
-    def actions(
-        self, *, before: int | None = None, study_id: int | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    def actions(self, *, before: int | None = None, study_id: int | None = None, limit: int = 100) -> list[ActionRow]:
         """What people did, newest first."""
         query = select(t.audit).order_by(t.audit.c.id.desc()).limit(limit)
         if before is not None:
@@ -168,7 +204,7 @@ class Accounts(Database):
         if study_id is not None:
             query = query.where(t.audit.c.study_id == study_id)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+            return rows(db, query, ActionRow)
 
 
 def _digest(token: str) -> str:

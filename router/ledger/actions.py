@@ -7,7 +7,6 @@ Next: removals.py (a study that is gone), deadletters.py (what could not go on),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select, update
 
@@ -23,11 +22,12 @@ from medai.router.contract import (
     control_id,
 )
 from medai.router.errors import MedaiError
+from medai.router.ledger import rows, transitions
 from medai.router.ledger import schema as t
-from medai.router.ledger import transitions
 from medai.router.ledger.history import decide, end_attempt, noted
 from medai.router.ledger.jobs import Jobs, NewJob
 from medai.router.ledger.removals import Withdrawn
+from medai.router.ledger.rows import JobRow
 from medai.router.ledger.transitions import GONE
 
 PENDING, DONE, PARKED = (s.value for s in (DeliveryState.PENDING, DeliveryState.DONE, DeliveryState.PARKED))
@@ -71,25 +71,25 @@ class Actions(Jobs):
         """
         with self.begin(reads_only=True) as db:
             row = _reading(db, job_id)
-            study = dict(db.execute(select(t.studies).where(t.studies.c.id == row["study_id"])).mappings().one())
-        if study["deleted_at"] is not None:
+            study = rows.study(db, row.study_id)
+        if study.deleted_at is not None:
             raise ActionRefused("the study was deleted from the archive: there is nothing to read")
-        if (model, version) == (row["model"], row["model_version"]):
+        if (model, version) == (row.model, row.model_version):
             raise ActionRefused("this model has read these images: it would say the same again")
         same = ("study_id", "route", "modality", "sources_hash", "sources_count", "queue", "quiet_s")
         new = NewJob(
-            **{name: row[name] for name in same},
-            series=tuple(row["series"]),
-            destinations=tuple(row["destinations"]),
-            priority=Priority(row["priority"]),
+            **{name: getattr(row, name) for name in same},
+            series=tuple(row.series),
+            destinations=tuple(row.destinations),
+            priority=Priority(row.priority),
             model=model,
             model_version=version,
-            slot=_slot(row["slot"], model),
-            study_uid=str(study["study_uid"]),
+            slot=_slot(row.slot, model),
+            study_uid=study.study_uid,
         )
 
         def also(db: Connection, made: JobId) -> None:
-            noted(db, by, "read_again", now, study_id=row["study_id"], job_id=made, detail=f"by {model} {version}")
+            noted(db, by, "read_again", now, study_id=row.study_id, job_id=made, detail=f"by {model} {version}")
 
         reason = f"a person asked for a reading by {model}"
         made, decision = self.create_job(new, study=study, reason=reason, now=now, also=also)
@@ -106,7 +106,7 @@ class Actions(Jobs):
         """
         with self.begin() as db:
             row = _reading(db, job_id)
-            if row["storing_at"] is None or row["failure"] in GONE or row["state"] == JobState.RUNNING.value:
+            if row.storing_at is None or row.failure in GONE or row.state == JobState.RUNNING.value:
                 raise ActionRefused(f"there is no result to take back: the reading is {_stands(row)}")
             self._require_newest(db, row)
             told = [name for name in (ARCHIVE, *withdrawn) if self._owe_withdrawal(db, job_id, name, withdrawn, now)]
@@ -121,8 +121,8 @@ class Actions(Jobs):
         return told
 
     @staticmethod
-    def _require_newest(db: Connection, row: Mapping[str, Any]) -> None:
-        later = select(t.jobs.c.id).where(t.jobs.c.predecessor == row["id"], t.jobs.c.storing_at.is_not(None))
+    def _require_newest(db: Connection, row: JobRow) -> None:
+        later = select(t.jobs.c.id).where(t.jobs.c.predecessor == row.id, t.jobs.c.storing_at.is_not(None))
         if db.execute(later.limit(1)).first() is not None:
             raise ActionRefused("a later revision has superseded this result: withdraw that one")
 
@@ -132,11 +132,11 @@ class Actions(Jobs):
         """Owe a destination the word, where it has the result or may have it."""
         d = t.deliveries
         mine = and_(d.c.job_id == job_id, d.c.destination == name, d.c.kind == "result")
-        row = db.execute(select(d).where(mine)).mappings().first()
-        if row is None or not (row["state"] == DONE or (row["state"] == PENDING and row["attempts"] > 0)):
+        row = db.execute(select(d.c.state, d.c.attempts, d.c.payload).where(mine)).first()
+        if row is None or not (row.state == DONE or (row.state == PENDING and row.attempts > 0)):
             return False
         number = control_id(job_id, f"{name}-withdrawn")
-        payload = withdrawn[name](bytes(row["payload"]), number) if name != ARCHIVE else None
+        payload = withdrawn[name](bytes(row.payload), number) if name != ARCHIVE else None
         values = {
             "job_id": job_id, "destination": name, "kind": "withdrawal", "control_id": number, "payload": payload,
             "created_at": now,
@@ -150,25 +150,25 @@ def _slot(slot: str, model: str) -> str:
     return f"{slot.partition('~')[0]}~{model}"[:64]
 
 
-def _reading(db: Connection, job_id: str) -> dict[str, Any]:
-    row = db.execute(select(t.jobs).where(t.jobs.c.id == job_id)).mappings().first()
+def _reading(db: Connection, job_id: str) -> JobRow:
+    row = rows.job(db, job_id)
     if row is None:
         raise ActionRefused("there is no such reading")
-    return dict(row)
+    return row
 
 
-def _stands(row: Mapping[str, Any]) -> str:
+def _stands(row: JobRow) -> str:
     """Where a reading stands, in words."""
-    state = str(row["state"])
-    if row["failure"] in GONE:
-        return "withdrawn" if row["failure"] == Failure.WITHDRAWN.value else "gone with its study"
-    return f"{state} ({Priority(row['priority']).name})" if state == JobState.PENDING.value else state
+    state = row.state
+    if row.failure in GONE:
+        return "withdrawn" if row.failure == Failure.WITHDRAWN.value else "gone with its study"
+    return f"{state} ({Priority(row.priority).name})" if state == JobState.PENDING.value else state
 
 
 def _record(
-    db: Connection, row: Mapping[str, Any], verdict: Verdict, reason: str, now: float, *, by: str, action: str,
+    db: Connection, row: JobRow, verdict: Verdict, reason: str, now: float, *, by: str, action: str,
     detail: str = "",
 ) -> None:  # fmt: skip
-    decision = Decision(verdict=verdict, reason=reason, route=str(row["route"]))
-    decide(db, int(row["study_id"]), decision, now, job_id=str(row["id"]))
-    noted(db, by, action, now, study_id=int(row["study_id"]), job_id=str(row["id"]), detail=detail)
+    decision = Decision(verdict=verdict, reason=reason, route=row.route)
+    decide(db, row.study_id, decision, now, job_id=row.id)
+    noted(db, by, action, now, study_id=row.study_id, job_id=row.id, detail=detail)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, and_, insert, or_, select, update
@@ -23,6 +23,7 @@ from medai.router.contract import (
     Job,
     JobId,
     JobState,
+    Measurement,
     OrthancId,
     Predecessor,
     Priority,
@@ -31,12 +32,13 @@ from medai.router.contract import (
     Verdict,
 )
 from medai.router.errors import LeaseLost
+from medai.router.ledger import rows, transitions
 from medai.router.ledger import schema as t
-from medai.router.ledger import transitions
 from medai.router.ledger.database import Database, due_by, upsert
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.identities import under_surviving
 from medai.router.ledger.jobs import CONTENT, REFUSED, predecessor_read
+from medai.router.ledger.rows import JobRow, StudyRow
 from medai.router.ledger.studies import find_order
 
 
@@ -49,6 +51,26 @@ class Claim:
     created_at: float
     give_up_from: float
     """When the patience with its peers began: its creation, or the moment a person asked for another try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultObject:
+    """One object of a result: its identifiers, the id that Orthanc gives it, and the DICOM file."""
+
+    kind: str
+    sop_uid: str
+    series_uid: str
+    orthanc_id: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owed:
+    """What a destination is to get: the archive the objects, every other one a message of its own."""
+
+    destination: str
+    control_id: str = ""
+    payload: bytes | None = None
 
 
 class Claims(Database):
@@ -88,16 +110,16 @@ class Claims(Database):
         with self.begin() as db:
             if not transitions.take(db, free, lease):
                 return None
-            row = db.execute(select(t.jobs).where(t.jobs.c.id == job_id)).mappings().one()
-            study = db.execute(select(t.studies).where(t.studies.c.id == row["study_id"])).mappings().one()
-            attempt = {"job_id": job_id, "number": row["attempts"], "worker": worker, "started_at": now}
+            row = rows.job(db, job_id)
+            assert row is not None  # it was just taken
+            attempt = {"job_id": job_id, "number": row.attempts, "worker": worker, "started_at": now}
             db.execute(insert(t.attempts).values(**attempt, outcome="running"))
             stamp(db, job_id, StampName.STARTED, now, keep_first=False)
             return Claim(
-                job=_job(db, dict(row), dict(study)),
+                job=_job(db, row, rows.study(db, row.study_id)),
                 token=token,
-                created_at=float(row["created_at"]),
-                give_up_from=float(row["retried_at"] or row["created_at"]),
+                created_at=row.created_at,
+                give_up_from=row.retried_at or row.created_at,
             )
 
     def renew(self, job_id: str, token: str, *, lease_s: float, now: float) -> None:
@@ -122,26 +144,25 @@ class Claims(Database):
         job_id: str,
         token: str,
         *,
-        objects: Sequence[Mapping[str, Any]],
-        measurements: Sequence[Mapping[str, Any]],
+        objects: Sequence[ResultObject],
+        measurements: Sequence[Measurement],
         warnings: Sequence[str],
-        deliveries: Sequence[Mapping[str, Any]],
+        deliveries: Sequence[Owed],
         now: float,
         plausibility: Mapping[str, Any] | None = None,
         figures: Mapping[str, float | str] | None = None,
     ) -> None:
         """Keep a reading's result and what is owed to every destination, before anything leaves the worker.
 
-        Each of ``objects`` has kind, sop_uid, series_uid, orthanc_id and ``content`` (a DICOM file), which stays until
-        the archive has it. From here on the router knows the objects as ours. ``plausibility`` is what the checks of
-        the result came to; its ``verdict`` is kept beside it, to be counted. ``figures`` of image and mask are compared
-        with the model's training set (reports/drift.py).
+        The objects' files stay until the archive has them; from here on the router knows the objects as ours.
+        ``plausibility`` is what the checks of the result came to; its ``verdict`` is kept beside it, to be counted.
+        ``figures`` of image and mask are compared with the model's training set (reports/drift.py).
         """
-        names = [{k: item[k] for k in ("kind", "sop_uid", "series_uid", "orthanc_id")} for item in objects]
+        names = [{k: v for k, v in asdict(item).items() if k != "content"} for item in objects]
         values = {
             "storing_at": now,
             "results": {item["kind"]: item for item in names},
-            "measurements": list(measurements),
+            "measurements": [asdict(item) for item in measurements],
             "warnings": list(warnings),
             "verdict": plausibility["verdict"] if plausibility else None,
             "plausibility": dict(plausibility) if plausibility else None,
@@ -151,15 +172,15 @@ class Claims(Database):
             mine = transitions.in_hand(job_id, token)
             _require(db.execute(update(t.jobs).where(mine).values(**values)).rowcount == 1)
             for name, item in zip(names, objects, strict=True):
-                row = {"job_id": job_id, **name, "content": zlib.compress(item["content"], 1)}
+                row = {"job_id": job_id, **name, "content": zlib.compress(item.content, 1)}
                 statement = upsert(db, t.result_objects).values(**row)
                 same = {"content": row["content"], "job_id": job_id}
                 db.execute(statement.on_conflict_do_update(index_elements=["orthanc_id"], set_=same))
-            for item in deliveries:
-                row = {"job_id": job_id, "created_at": now, **item}
-                if item["destination"] == RIS:
-                    row["payload"] = under_surviving(db, item["payload"])
-                transitions.owe(db, row)
+            for owed in deliveries:
+                payload = owed.payload
+                if owed.destination == RIS and payload is not None:
+                    payload = under_surviving(db, payload)
+                transitions.owe(db, {"job_id": job_id, "created_at": now, **asdict(owed), "payload": payload})
 
     def hand_over(self, job_id: str, token: str, now: float, *, archived: bool = False) -> JobState:
         """The worker is done: what is still owed is the courier's. Returns DELIVERING, or DONE where nothing is.
@@ -223,33 +244,33 @@ def _require(held: bool) -> None:
         raise LeaseLost("the job was taken back or superseded while this worker had it")
 
 
-def _job(db: Connection, row: Mapping[str, Any], study: Mapping[str, Any]) -> Job:
+def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:
     predecessor = None
-    if row["predecessor"]:
-        results = db.execute(select(t.jobs.c.results).where(t.jobs.c.id == row["predecessor"])).scalar()
+    if row.predecessor:
+        results = db.execute(select(t.jobs.c.results).where(t.jobs.c.id == row.predecessor)).scalar()
         if results:
             predecessor = Predecessor(
-                job_id=JobId(row["predecessor"]),
+                job_id=JobId(row.predecessor),
                 sr_series_uid=results["sr"]["series_uid"],
                 sr_sop_uid=results["sr"]["sop_uid"],
             )
     return Job(
-        job_id=JobId(row["id"]),
-        study_uid=StudyUID(study["study_uid"]),
-        study_orthanc_id=OrthancId(study["orthanc_id"]),
-        series_orthanc_ids=tuple(OrthancId(item) for item in row["series"]),
-        sources_hash=row["sources_hash"],
-        sources_count=row["sources_count"],
-        content_hash=row["salt"].removeprefix(CONTENT) if row["salt"].startswith(CONTENT) else "",
-        route=row["route"],
-        slot=row["slot"],
-        model=row["model"],
-        model_version=row["model_version"],
-        priority=Priority(row["priority"]),
-        queue=row["queue"],
-        revision=row["revision"],
-        attempt=row["attempts"],
-        destinations=tuple(row["destinations"]),
-        order=find_order(db, study_uid=study["study_uid"], accession=study["accession"]),
+        job_id=JobId(row.id),
+        study_uid=StudyUID(study.study_uid),
+        study_orthanc_id=OrthancId(study.orthanc_id),
+        series_orthanc_ids=tuple(OrthancId(item) for item in row.series),
+        sources_hash=row.sources_hash,
+        sources_count=row.sources_count,
+        content_hash=row.salt.removeprefix(CONTENT) if row.salt.startswith(CONTENT) else "",
+        route=row.route,
+        slot=row.slot,
+        model=row.model,
+        model_version=row.model_version,
+        priority=Priority(row.priority),
+        queue=row.queue,
+        revision=row.revision,
+        attempt=row.attempts,
+        destinations=tuple(row.destinations),
+        order=find_order(db, study_uid=study.study_uid, accession=study.accession),
         predecessor=predecessor,
     )

@@ -7,7 +7,6 @@ who it was, why, and when. A dead letter blocks nothing. Next: cli/main.py (``me
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Database
 from medai.router.ledger.history import decide, noted
+from medai.router.ledger.rows import rows
 
 PARKED = DeliveryState.PARKED.value
 ID_LENGTH = 36
@@ -69,6 +69,19 @@ def mark_of(text: str) -> tuple[float, str]:
     return float(mark[1]), mark[2]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DeliveryTry:
+    """What came of trying to deliver, ``count`` times in a row."""
+
+    destination: str
+    kind: str
+    outcome: str
+    text: str
+    count: int
+    first_at: float
+    last_at: float
+
+
 class DeadLetters(Database):
     """What is parked, and the two ways out."""
 
@@ -86,8 +99,7 @@ class DeadLetters(Database):
         with self.begin(reads_only=True) as db:
             for query, letter in queries:
                 part = _part(query(job_id), self._bytewise, limit=None if rest else limit, behind=behind)
-                rows = db.execute(part).mappings()
-                found += [letter(dict(row)) for row in rows]
+                found += [letter(row) for row in db.execute(part)]
         if rest:
             found = [letter for letter in found if rest in letter.names]
         return sorted(found, key=lambda letter: (letter.parked_at, letter.id), reverse=True)[:limit]
@@ -147,13 +159,13 @@ class DeadLetters(Database):
             _give_up_rest(db, letter, now)
         return True
 
-    def history(self, job_id: str) -> list[dict[str, Any]]:
+    def history(self, job_id: str) -> list[DeliveryTry]:
         """What came of every try at a job's deliveries, oldest first."""
         columns = [t.delivery_tries.c[name] for name in ("outcome", "text", "count", "first_at", "last_at")]
         query = select(t.deliveries.c.destination, t.deliveries.c.kind, *columns).join(t.deliveries)
         query = query.where(t.deliveries.c.job_id == job_id).order_by(t.delivery_tries.c.id)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+            return rows(db, query, DeliveryTry)
 
 
 def _give_up_rest(db: Connection, letter: DeadLetter, now: float) -> None:
@@ -204,27 +216,27 @@ def _begins(column: Any, prefix: str) -> Any:
 
 def _part(query: Query, bytewise: str, *, limit: int | None, behind: tuple[float, str] | None) -> Select[Any]:
     """The newest of them, or the newest behind a mark; without a moment they are the oldest."""
-    rows, moment, letter_id = query
+    wanted, moment, letter_id = query
     name = collate(letter_id, bytewise)
     at = func.coalesce(moment, 0.0)
     if behind is not None:
-        rows = rows.where(or_(at < behind[0], and_(at == behind[0], name < behind[1])))
-    return rows.order_by(at.desc(), name.desc()).limit(limit)
+        wanted = wanted.where(or_(at < behind[0], and_(at == behind[0], name < behind[1])))
+    return wanted.order_by(at.desc(), name.desc()).limit(limit)
 
 
-def _reading(row: Mapping[str, Any]) -> DeadLetter:
+def _reading(row: Any) -> DeadLetter:
     return DeadLetter(
-        id=row["id"], job_id=row["id"], destination="", kind="reading", route=row["route"], model=row["model"],
-        failure=row["failure"], reason=row["reason"], parked_at=float(row["finished_at"] or 0.0),
-        attempts=row["attempts"], study_uid=row["study_uid"], revision=row["revision"],
+        id=row.id, job_id=row.id, destination="", kind="reading", route=row.route, model=row.model,
+        failure=row.failure, reason=row.reason, parked_at=float(row.finished_at or 0.0),
+        attempts=row.attempts, study_uid=row.study_uid, revision=row.revision,
     )  # fmt: skip
 
 
-def _delivery(row: Mapping[str, Any]) -> DeadLetter:
-    parts = [row["job_id"], row["destination"]] + ([] if row["kind"] == "result" else [row["kind"]])
+def _delivery(row: Any) -> DeadLetter:
+    parts = [row.job_id, row.destination] + ([] if row.kind == "result" else [row.kind])
     return DeadLetter(
-        id="/".join(parts), job_id=row["job_id"], destination=row["destination"],
-        kind=row["kind"], route=row["route"], model=row["model"], failure=Failure.DELIVERY.value, reason=row["error"],
-        parked_at=float(row["done_at"] or 0.0), attempts=row["attempts"], study_uid=row["study_uid"],
-        revision=row["revision"],
+        id="/".join(parts), job_id=row.job_id, destination=row.destination,
+        kind=row.kind, route=row.route, model=row.model, failure=Failure.DELIVERY.value, reason=row.error,
+        parked_at=float(row.done_at or 0.0), attempts=row.attempts, study_uid=row.study_uid,
+        revision=row.revision,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from medai.router.contract import FINAL_STATES
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database, due_by, upsert
 from medai.router.ledger.jobs import CLOCK_SLACK_S
+from medai.router.ledger.rows import rows
 from medai.router.ledger.transitions import GONE
 
 CLAIM_S = 900.0
@@ -93,6 +94,27 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnsentEdit:
+    """An edit whose comparison is to be asked for."""
+
+    id: int
+    queue: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A reading that an edit may be an edit of."""
+
+    job_id: str
+    objects: Mapping[str, str]
+    """Kind -> Orthanc id of its results."""
+    names: Mapping[int, str]
+    """Segment number -> name of the structures that it measured."""
+    stored: bool
+    """Whether the archive has its results, or never will."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EditClaim:
     """An edit in a worker's hands, with the readings that it may be an edit of, the likeliest first."""
 
@@ -102,7 +124,7 @@ class EditClaim:
     kind: str
     named: bool
     tries: int
-    readings: tuple[Mapping[str, Any], ...]
+    readings: tuple[Candidate, ...]
 
 
 class Edits(Database):
@@ -149,7 +171,7 @@ class Edits(Database):
 
     # -- sent
 
-    def unsent_edits(self, now: float, *, resend_before: float, limit: int = 500) -> list[dict[str, Any]]:
+    def unsent_edits(self, now: float, *, resend_before: float, limit: int = 500) -> list[UnsentEdit]:
         """Edits that wait, are in nobody's hands, and whose message never went or went before ``resend_before``."""
         c = t.edits.c
         ripe = and_(
@@ -160,7 +182,7 @@ class Edits(Database):
         )
         query = select(c.id, t.jobs.c.queue).join(t.jobs, t.jobs.c.id == c.job_id).where(ripe)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query.order_by(c.seen_at, c.id).limit(limit)).mappings()]
+            return rows(db, query.order_by(c.seen_at, c.id).limit(limit), UnsentEdit)
 
     def edits_sent(self, sent: Mapping[int, float]) -> None:
         """The messages of these edits are with the broker since these moments."""
@@ -178,21 +200,21 @@ class Edits(Database):
         token = str(uuid.uuid4())
         waits = and_(t.edits.c.id == edit_id, t.edits.c.state == EditState.PENDING.value, _free(now))
         with self.begin() as db:
-            row = db.execute(select(t.edits).where(waits)).mappings().first()
+            row = db.execute(select(t.edits).where(waits)).first()
             if row is None:
                 return None
-            if row["tries"] >= MAX_TRIES:
-                reason = f"begun {row['tries']} times and never ended"
+            if row.tries >= MAX_TRIES:
+                reason = f"begun {row.tries} times and never ended"
                 values = {"state": EditState.FAILED.value, "reason": reason, "token": None}
                 db.execute(update(t.edits).where(waits).values(**values))
                 return None
-            taken = {"token": token, "claimed_at": now, "tries": row["tries"] + 1}
+            taken = {"token": token, "claimed_at": now, "tries": row.tries + 1}
             if db.execute(update(t.edits).where(waits).values(**taken)).rowcount != 1:
                 return None
-            readings = _candidates(db, dict(row))
+            readings = _candidates(db, row.study_id, row.job_id, named=row.named)
         return EditClaim(
-            edit_id=edit_id, token=token, orthanc_id=str(row["orthanc_id"]), kind=str(row["kind"]),
-            named=bool(row["named"]), tries=int(row["tries"]) + 1, readings=tuple(readings),
+            edit_id=edit_id, token=token, orthanc_id=str(row.orthanc_id), kind=str(row.kind),
+            named=bool(row.named), tries=int(row.tries) + 1, readings=tuple(readings),
         )  # fmt: skip
 
     def edit_compared(
@@ -239,16 +261,16 @@ def _readings(db: Connection, of_study: Any) -> list[Reading]:
     stands = and_(of_study, j.c.storing_at.is_not(None), j.c.failure.not_in(tuple(GONE)))
     columns = (j.c.id, j.c.route, j.c.slot, j.c.model, j.c.series, j.c.study_id)
     query = select(*columns).join(t.studies, t.studies.c.id == j.c.study_id).where(stands)
-    rows = db.execute(query.order_by(j.c.created_at.desc(), j.c.revision.desc(), j.c.id)).all()
-    if not rows:
+    found = db.execute(query.order_by(j.c.created_at.desc(), j.c.revision.desc(), j.c.id)).all()
+    if not found:
         return []
     uids = {
         str(row.orthanc_id): str(row.series_uid)
-        for row in db.execute(select(t.series).where(t.series.c.study_id == rows[0].study_id))
+        for row in db.execute(select(t.series).where(t.series.c.study_id == found[0].study_id))
     }
     objects: dict[str, set[str]] = {}
     o = t.result_objects.c
-    for row in db.execute(select(o.job_id, o.sop_uid, o.series_uid).where(o.job_id.in_([row.id for row in rows]))):
+    for row in db.execute(select(o.job_id, o.sop_uid, o.series_uid).where(o.job_id.in_([row.id for row in found]))):
         objects.setdefault(str(row.job_id), set()).update((str(row.sop_uid), str(row.series_uid)))
     return [
         Reading(
@@ -260,26 +282,26 @@ def _readings(db: Connection, of_study: Any) -> list[Reading]:
             series_uids=frozenset(uids[name] for name in row.series if name in uids),
             objects=frozenset(objects.get(str(row.id), set())),
         )
-        for row in rows
+        for row in found
     ]
 
 
-def _candidates(db: Connection, edit: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _candidates(db: Connection, study_id: int, job_id: str, *, named: bool) -> list[Candidate]:
     """The reading that an edit was put to and, unless it names that one, the newest others of the same series."""
-    found = _readings(db, t.studies.c.id == edit["study_id"])
-    first = [reading for reading in found if reading.job_id == edit["job_id"]]
+    found = _readings(db, t.studies.c.id == study_id)
+    first = [reading for reading in found if reading.job_id == job_id]
     others: dict[tuple[str, str], Reading] = {(one.route, one.slot): one for one in first}
-    for reading in found if first and not edit["named"] else []:
+    for reading in found if first and not named else []:
         if reading.series & first[0].series:
             others.setdefault((reading.route, reading.slot), reading)
     o = t.result_objects.c
     out = []
     for reading in others.values():
-        rows = db.execute(select(o.kind, o.orthanc_id).where(o.job_id == reading.job_id))
-        objects = {str(row.kind): str(row.orthanc_id) for row in rows}
+        stored_as = db.execute(select(o.kind, o.orthanc_id).where(o.job_id == reading.job_id))
+        objects = {str(row.kind): str(row.orthanc_id) for row in stored_as}
         columns = (t.jobs.c.measurements, t.jobs.c.stored_at, t.jobs.c.state)
         job = db.execute(select(*columns).where(t.jobs.c.id == reading.job_id)).one()
         names = {int(m["segment_number"]): str(m["segment_name"]) for m in job.measurements or []}
         stored = job.stored_at is not None or job.state in FINAL_STATES
-        out.append({"job_id": reading.job_id, "objects": objects, "names": names, "stored": stored})
+        out.append(Candidate(job_id=reading.job_id, objects=objects, names=names, stored=stored))
     return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database, upsert
+from medai.router.ledger.rows import first
 
 FORGET_WORKER_S = 3600.0
 ALIVE_S = 60.0
@@ -33,6 +34,38 @@ class LeaseSeen:
     holder: str
     token: str
     beat: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnCard:
+    """What a bundle says of itself (models/format/own_card.py); ``missing``: why it says nothing."""
+
+    text: str
+    figures: str
+    reference: Mapping[str, Any] | None
+    missing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """What a worker says of a model; ``reason``: why it can't run where it is not available."""
+
+    name: str
+    version: str
+    available: bool
+    reason: str
+    own: OwnCard | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """What the workers said last of a model."""
+
+    name: str
+    version: str
+    available: bool
+    reason: str
+    seen_at: float
 
 
 class Fleet(Database):
@@ -102,31 +135,28 @@ class Fleet(Database):
         with self.begin() as db:
             db.execute(t.workers.delete().where(t.workers.c.name == name))
 
-    def announce_models(self, cards: Sequence[Mapping[str, Any]], now: float) -> None:
-        """A worker says which models it knows of, and why one cannot run; see ``held_models`` for who has which.
-
-        ``own`` of a card, where it is there, is what the bundle says of itself (models/format/own_card.py).
-        """
+    def announce_models(self, cards: Sequence[Announced], now: float) -> None:
+        """A worker says which models it knows of, and why one cannot run; see ``held_models`` for who has which."""
         with self.begin() as db:
             for card in cards:
-                values = {"seen_at": now, **{k: card[k] for k in ("version", "available", "reason")}}
-                statement = upsert(db, t.models).values(name=card["name"], **values)
+                values = {"seen_at": now, "version": card.version, "available": card.available, "reason": card.reason}
+                statement = upsert(db, t.models).values(name=card.name, **values)
                 db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-                if card.get("own") is not None:
-                    self._keep_card(db, card, now)
+                if card.own is not None:
+                    self._keep_card(db, card, card.own, now)
 
-    def _keep_card(self, db: Connection, card: Mapping[str, Any], now: float) -> None:
+    @staticmethod
+    def _keep_card(db: Connection, card: Announced, own: OwnCard, now: float) -> None:
         """What a version says of itself stays, also when another one has taken its place."""
-        key = {"name": card["name"], "version": card["version"]}
-        values = {**{k: card["own"][k] for k in ("text", "figures", "reference", "missing")}, "seen_at": now}
+        key = {"name": card.name, "version": card.version}
+        values = {**asdict(own), "seen_at": now}
         statement = upsert(db, t.model_cards).values(**key, **values)
         db.execute(statement.on_conflict_do_update(index_elements=["name", "version"], set_=values))
 
-    def model(self, name: str) -> dict[str, Any] | None:
+    def model(self, name: str) -> ModelRow | None:
         """What the workers said of a model."""
         with self.begin(reads_only=True) as db:
-            row = db.execute(select(t.models).where(t.models.c.name == name)).mappings().first()
-        return dict(row) if row else None
+            return first(db, select(t.models).where(t.models.c.name == name), ModelRow)
 
     def held_models(self, now: float) -> dict[str, set[str]]:
         """Model -> the versions of it that living workers can run."""

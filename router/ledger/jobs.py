@@ -27,6 +27,7 @@ from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import due_by
 from medai.router.ledger.history import decide, end_attempt, stamp
+from medai.router.ledger.rows import JobRow, StudyRow, first, rows
 from medai.router.ledger.studies import Studies, find_order
 from medai.router.ledger.transitions import GONE, UNREAD
 
@@ -66,13 +67,22 @@ class Held:
     process: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnsentJob:
+    """A job whose message is to be sent."""
+
+    id: str
+    queue: str
+    priority: int
+
+
 class Jobs(Studies):
     """Jobs: made by the router, held by a worker, ended once."""
 
     # -- made by the router
 
     def create_job(
-        self, new: NewJob, *, study: Mapping[str, Any], reason: str, now: float,
+        self, new: NewJob, *, study: StudyRow, reason: str, now: float,
         also: Callable[[Connection, JobId], None] | None = None,
     ) -> tuple[JobId, Decision]:  # fmt: skip
         """Make the job of a reading, or find that it exists; returns its id and the decision that was recorded.
@@ -84,8 +94,8 @@ class Jobs(Studies):
             last = _last_of_slot(db, new)
             salt = _salt(last, new)
             if last is not None and salt is None:
-                why = f"these {new.sources_count} images were read before (job {last['state']}); nothing to do"
-                return JobId(last["id"]), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
+                why = f"these {new.sources_count} images were read before (job {last.state}); nothing to do"
+                return JobId(last.id), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             job_id = _id_of(new, salt or "")
             columns = (t.jobs.c.state, t.jobs.c.failure, t.jobs.c.storing_at)
             known = db.execute(select(*columns).where(t.jobs.c.id == job_id)).first()
@@ -113,49 +123,47 @@ class Jobs(Studies):
                 also(db, job_id)
         return job_id, decision
 
-    def _supersede(
-        self, db: Connection, last: Mapping[str, Any] | None, now: float
-    ) -> tuple[int, str | None, Verdict, str]:
+    def _supersede(self, db: Connection, last: JobRow | None, now: float) -> tuple[int, str | None, Verdict, str]:
         if last is None:
             return 1, None, Verdict.ROUTE, ""
-        if last["failure"] in GONE:  # its objects are gone: nothing to point at
-            revision = int(last["revision"]) + (last["storing_at"] is not None)
-            return revision, None, Verdict.ROUTE, f"; {GONE[last['failure']]}"
-        begun = last["storing_at"] is not None
-        if last["state"] in UNREAD and not begun:
-            if transitions.supersede(db, str(last["id"]), now):
-                end_attempt(db, str(last["id"]), now, "superseded", "")
+        if last.failure in GONE:  # its objects are gone: nothing to point at
+            revision = last.revision + (last.storing_at is not None)
+            return revision, None, Verdict.ROUTE, f"; {GONE[last.failure]}"
+        begun = last.storing_at is not None
+        if last.state in UNREAD and not begun:
+            if transitions.supersede(db, last.id, now):
+                end_attempt(db, last.id, now, "superseded", "")
                 note = "; replaces a job that had stored nothing yet"
-                return int(last["revision"]), last["predecessor"], Verdict.SUPERSEDE, note
+                return last.revision, last.predecessor, Verdict.SUPERSEDE, note
             begun = True
         if not begun:
-            transitions.supersede_failed(db, str(last["id"]))
-            return int(last["revision"]), last["predecessor"], Verdict.ROUTE, ""
-        revision = int(last["revision"]) + 1
-        note = f"; revision {revision} supersedes the result that was stored from {last['sources_count']} images"
-        return revision, str(last["id"]), Verdict.SUPERSEDE, note
+            transitions.supersede_failed(db, last.id)
+            return last.revision, last.predecessor, Verdict.ROUTE, ""
+        revision = last.revision + 1
+        note = f"; revision {revision} supersedes the result that was stored from {last.sources_count} images"
+        return revision, last.id, Verdict.SUPERSEDE, note
 
-    def _first_stamps(self, db: Connection, job_id: str, study: Mapping[str, Any], new: NewJob, now: float) -> None:
-        order = find_order(db, study_uid=new.study_uid, accession=str(study["accession"]))
+    def _first_stamps(self, db: Connection, job_id: str, study: StudyRow, new: NewJob, now: float) -> None:
+        order = find_order(db, study_uid=new.study_uid, accession=study.accession)
         moments = {
             StampName.ORDERED: order.ordered_at if order else None,
-            StampName.ACQUIRED: study["acquired_at"],
-            StampName.FIRST_INSTANCE: study["first_instance_at"],
-            StampName.LAST_INSTANCE: study["last_instance_at"],
-            StampName.STUDY_COMPLETE: study["complete_at"] or now,
+            StampName.ACQUIRED: study.acquired_at,
+            StampName.FIRST_INSTANCE: study.first_instance_at,
+            StampName.LAST_INSTANCE: study.last_instance_at,
+            StampName.STUDY_COMPLETE: study.complete_at or now,
         }
         rows = [{"job_id": job_id, "name": n.value, "at": at} for n, at in moments.items() if at is not None]
         db.execute(insert(t.stamps), rows)
 
     def unsent_jobs(
         self, now: float, *, resend_before: float, longest_s: float = 3600.0, limit: int = 500
-    ) -> list[dict[str, Any]]:
+    ) -> list[UnsentJob]:
         """Pending jobs that may run and whose message never went or went before ``resend_before``, in their order.
 
         A moment that lies further ahead than ``longest_s`` (the longest back-off) was written by a clock that has
         been put back since: it counts as past.
         """
-        columns = (t.jobs.c.id, t.jobs.c.queue, t.jobs.c.priority, t.jobs.c.sent_at)
+        columns = (t.jobs.c.id, t.jobs.c.queue, t.jobs.c.priority)
         ripe = and_(
             t.jobs.c.state == JobState.PENDING.value,
             due_by(t.jobs.c.not_before, now, longest_s),
@@ -164,7 +172,7 @@ class Jobs(Studies):
         )
         query = select(*columns).where(ripe).order_by(t.jobs.c.priority, t.jobs.c.created_at).limit(limit)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+            return rows(db, query, UnsentJob)
 
     def mark_sent(self, sent: Mapping[str, float]) -> None:
         """The messages of these jobs are with the broker since these moments."""
@@ -190,16 +198,16 @@ class Jobs(Studies):
         """
         mine = and_(transitions.in_hand(held.job_id, held.token), t.jobs.c.lease_beat == held.beat)
         with self.begin() as db:
-            row = db.execute(select(t.jobs).where(mine)).mappings().first()
+            row = first(db, select(t.jobs).where(mine), JobRow)
             if row is None:
                 return None
-            state, values = _taken_back(dict(row), reason, max_crashes, now)
+            state, values = _taken_back(row, reason, max_crashes, now)
             if not transitions.give_back(db, mine, to=state, **values):
                 return None
             end_attempt(db, held.job_id, now, "lost", reason)
             if state is JobState.FAILED:
-                decision = Decision(verdict=Verdict.FAIL, reason=values["reason"], route=row["route"])
-                decide(db, row["study_id"], decision, now, job_id=held.job_id)
+                decision = Decision(verdict=Verdict.FAIL, reason=values["reason"], route=row.route)
+                decide(db, row.study_id, decision, now, job_id=held.job_id)
             return state
 
     def settle_idle(self, now: float) -> list[str]:
@@ -239,22 +247,21 @@ CONTENT = "content:"
 _NOT_COLUMNS = ("study_uid", "priority", "content_hash")
 
 
-def _last_of_slot(db: Connection, new: NewJob) -> dict[str, Any] | None:
+def _last_of_slot(db: Connection, new: NewJob) -> JobRow | None:
     slot = and_(t.jobs.c.study_id == new.study_id, t.jobs.c.route == new.route, t.jobs.c.slot == new.slot)
     order = (t.jobs.c.revision.desc(), t.jobs.c.created_at.desc())
-    found = db.execute(select(t.jobs).where(slot).order_by(*order).limit(1)).mappings().first()
-    return dict(found) if found else None
+    return first(db, select(t.jobs).where(slot).order_by(*order).limit(1), JobRow)
 
 
-def _salt(last: Mapping[str, Any] | None, new: NewJob) -> str | None:
+def _salt(last: JobRow | None, new: NewJob) -> str | None:
     """What sets this reading apart from the last one of the same images; None where there is nothing to read again."""
-    if last is None or last["sources_hash"] != new.sources_hash or last["model"] != new.model:
+    if last is None or last.sources_hash != new.sources_hash or last.model != new.model:
         return ""
-    if last["failure"] == Failure.DELETED.value:
-        return f"again:{last['id']}"
-    if last["failure"] == Failure.VERSION.value:
-        return str(last["salt"])
-    if new.content_hash and last["content_digest"] and new.content_hash != last["content_digest"]:
+    if last.failure == Failure.DELETED.value:
+        return f"again:{last.id}"
+    if last.failure == Failure.VERSION.value:
+        return last.salt
+    if new.content_hash and last.content_digest and new.content_hash != last.content_digest:
         return CONTENT + new.content_hash
     return None
 
@@ -275,11 +282,11 @@ def _id_of(new: NewJob, salt: str) -> JobId:
     )
 
 
-def _taken_back(row: Mapping[str, Any], reason: str, max_crashes: int, now: float) -> tuple[JobState, dict[str, Any]]:
+def _taken_back(row: JobRow, reason: str, max_crashes: int, now: float) -> tuple[JobState, dict[str, Any]]:
     """Where a job goes whose worker is silent, and what is written beside it."""
-    if row["storing_at"] is not None:
+    if row.storing_at is not None:
         return JobState.DELIVERING, {"reason": ""}
-    crashes = int(row["crashes"]) + 1
+    crashes = row.crashes + 1
     values: dict[str, Any] = {"crashes": crashes, "reason": f"{reason} ({crashes} times)"}
     if crashes < max_crashes:
         return JobState.PENDING, {**values, "not_before": 0.0}

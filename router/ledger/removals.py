@@ -19,6 +19,7 @@ from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Database
 from medai.router.ledger.history import decide, end_attempt
+from medai.router.ledger.rows import StudyRow, first
 from medai.router.orthanc.client import orthanc_id as orthanc_id_of
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
@@ -54,20 +55,20 @@ class Removals(Database):
     def study_moved(self, old: str, new: str, patient_id: str) -> bool:
         """The archive gave a study another patient: the same images and results under other Orthanc ids."""
         with self.begin() as db:
-            row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == old)).mappings().first()
+            row = first(db, select(t.studies).where(t.studies.c.orthanc_id == old), StudyRow)
             if row is None:
                 return False
-            uid = str(row["study_uid"])
-            db.execute(update(t.studies).where(t.studies.c.id == row["id"]).values(orthanc_id=new, archive_update=""))
+            uid = row.study_uid
+            db.execute(update(t.studies).where(t.studies.c.id == row.id).values(orthanc_id=new, archive_update=""))
             renamed = {}
-            for item in db.execute(select(t.series).where(t.series.c.study_id == row["id"])).mappings().all():
+            for item in db.execute(select(t.series).where(t.series.c.study_id == row.id)).mappings().all():
                 name = orthanc_id_of(patient_id, uid, str(item["series_uid"]))
                 renamed[str(item["orthanc_id"])] = name
                 mine = t.series.c.orthanc_id == item["orthanc_id"]
                 db.execute(update(t.series).where(mine).values(orthanc_id=name))
-            _rename_results(db, int(row["id"]), uid, patient_id, renamed)
+            _rename_results(db, row.id, uid, patient_id, renamed)
             reason = "the archive gave the study another patient; what was read of it stays"
-            decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), float(row["last_instance_at"]))
+            decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), row.last_instance_at)
         return True
 
     def study_removed(
@@ -79,21 +80,19 @@ class Removals(Database):
         """
         with self.begin() as db:
             mine = and_(t.studies.c.orthanc_id == orthanc_id, t.studies.c.deleted_at.is_(None))
-            row = db.execute(select(t.studies).where(mine)).mappings().first()
+            row = first(db, select(t.studies).where(mine), StudyRow)
             if row is None:
                 return None
             gone = {"deleted_at": now, "due_at": None, "outcome_hash": ""}
             db.execute(update(t.studies).where(mine).values(**gone))
-            cancelled = _cancel_open(db, int(row["id"]), now, told=set(withdrawn))
-            told = sum(
-                self._withdraw(db, int(row["id"]), n, make, now - within_s, now) for n, make in withdrawn.items()
-            )
-            mark = and_(t.jobs.c.study_id == row["id"], t.jobs.c.failure == "")
+            cancelled = _cancel_open(db, row.id, now, told=set(withdrawn))
+            told = sum(self._withdraw(db, row.id, n, make, now - within_s, now) for n, make in withdrawn.items())
+            mark = and_(t.jobs.c.study_id == row.id, t.jobs.c.failure == "")
             db.execute(update(t.jobs).where(mark).values(failure=Failure.DELETED.value))
             words = [f"{cancelled} readings cancelled"] if cancelled else []
             words += [f"{told} results withdrawn"] if told else []
             reason = "the study was deleted from Orthanc" + (": " + ", ".join(words) if words else "")
-            decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), now)
+            decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), now)
         return Removed(cancelled=cancelled, withdrawn=told)
 
     def _withdraw(

@@ -15,6 +15,7 @@ from medai.router.contract import Decision, DeliveryState, JobState, Order, Prio
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database, due_by, upsert
 from medai.router.ledger.history import decide
+from medai.router.ledger.rows import SeriesRow, StudyRow, first, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,22 @@ class StudySeen:
     series: tuple[SeriesSeen, ...]
     archive_update: str
     acquired_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueStudy:
+    """A study whose completeness is to be decided now."""
+
+    id: int
+    orthanc_id: str
+    study_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownStudy(StudyRow):
+    """A study with its series."""
+
+    series: tuple[SeriesRow, ...]
 
 
 class Studies(Database):
@@ -121,7 +138,7 @@ class Studies(Database):
         events leave it alone. ``heard``: Orthanc told of new images just now. Where none are, they were sent again
         and overwrote what was there: the study is looked at again, for other content under the same UIDs.
         """
-        row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id)).mappings().first()
+        row = first(db, select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id), StudyRow)
         common: dict[str, Any] = {
             "study_uid": seen.study_uid,
             "accession": seen.accession,
@@ -136,11 +153,11 @@ class Studies(Database):
             assert made.inserted_primary_key is not None
             study_id = int(made.inserted_primary_key[0])
         else:
-            study_id = int(row["id"])
+            study_id = row.id
             db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**common))
-        if self._see_series(db, study_id, seen.series, at) or row is None or row["deleted_at"] is not None:
+        if self._see_series(db, study_id, seen.series, at) or row is None or row.deleted_at is not None:
             self._restart_clock(db, study_id, at, due_at)
-        elif heard and row["last_instance_at"] != at:
+        elif heard and row.last_instance_at != at:
             db.execute(update(t.studies).where(t.studies.c.id == study_id).values(resent_at=at))
             self._restart_clock(db, study_id, at, due_at)
         return study_id
@@ -175,15 +192,16 @@ class Studies(Database):
         gone = and_(t.series.c.study_id == study_id, t.series.c.orthanc_id.not_in(list(keep)))
         db.execute(t.series.delete().where(gone))
 
-    def due_studies(self, now: float, *, longest_s: float = 86_400.0, limit: int = 200) -> list[dict[str, Any]]:
+    def due_studies(self, now: float, *, longest_s: float = 86_400.0, limit: int = 200) -> list[DueStudy]:
         """Studies whose completeness is to be decided now, longest due first.
 
         One that is due later than any wait lasts (``longest_s``) was planned by a clock that has been put back since.
         """
-        query = select(t.studies).where(due_by(t.studies.c.due_at, now, longest_s))
+        columns = (t.studies.c.id, t.studies.c.orthanc_id, t.studies.c.study_uid)
+        query = select(*columns).where(due_by(t.studies.c.due_at, now, longest_s))
         query = query.order_by(t.studies.c.due_at).limit(limit)
         with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+            return rows(db, query, DueStudy)
 
     def next_due(self) -> float | None:
         """When the next study is to be looked at."""
@@ -199,14 +217,14 @@ class Studies(Database):
         with self.begin() as db:
             db.execute(update(t.studies).where(where).values(due_at=due_at))
 
-    def study_row(self, orthanc_id: str) -> dict[str, Any] | None:
-        """A study's row with ``series``, by Orthanc id."""
+    def study_row(self, orthanc_id: str) -> KnownStudy | None:
+        """A study with its series, by Orthanc id."""
         with self.begin(reads_only=True) as db:
             row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == orthanc_id)).mappings().first()
             if row is None:
                 return None
-            query = select(t.series).where(t.series.c.study_id == row["id"])
-            return {**row, "series": [dict(item) for item in db.execute(query).mappings()]}
+            series = rows(db, select(t.series).where(t.series.c.study_id == row["id"]), SeriesRow)
+            return KnownStudy(**row, series=tuple(series))
 
     def archive_updates(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
         """LastUpdate as it was when each of these studies was last looked at; unknown ones are left out."""

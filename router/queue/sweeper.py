@@ -8,9 +8,8 @@ what readers made of our results (ledger/edits.py) are asked for alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -18,6 +17,7 @@ from medai.router import processes
 from medai.router.contract import JobState
 from medai.router.errors import BrokerUnreachable
 from medai.router.ledger import Held, Ledger
+from medai.router.ledger.jobs import UnsentJob
 from medai.router.queue.dispatch import Dispatcher, edit_message
 from medai.router.tracing.tracer import NoTracer, Tracer
 
@@ -123,13 +123,13 @@ class Sweeper:
         jobs = self._ledger.unsent_jobs(self._clock(), resend_before=0.0, longest_s=self._longest_s)
         return self._hand(jobs)
 
-    def _hand(self, jobs: Sequence[Mapping[str, Any]]) -> int:
+    def _hand(self, jobs: Sequence[UnsentJob]) -> int:
         sent: dict[str, float] = {}
         try:
             for job in jobs:
                 at = self._clock()  # before: a worker may have started before send() returns
-                self._dispatcher.send(job["id"], queue=job["queue"], priority=job["priority"])
-                sent[job["id"]] = at
+                self._dispatcher.send(job.id, queue=job.queue, priority=job.priority)
+                sent[job.id] = at
         finally:
             if sent:
                 self._ledger.mark_sent(sent)
@@ -146,7 +146,7 @@ class Sweeper:
         if not old:
             return 0
         queued = {queue: self._dispatcher.queued(queue) for queue in QUEUES}
-        missing = [job for job in old if job["id"] not in queued[job["queue"]]]
+        missing = [job for job in old if job.id not in queued[job.queue]]
         self._hand(missing)
         if missing:
             log.warning("messages_lost", resent=len(missing))
@@ -158,14 +158,14 @@ class Sweeper:
         waiting = self._ledger.unsent_edits(self._clock(), resend_before=old)
         if not waiting:
             return
-        queued = {queue: self._dispatcher.queued(queue) for queue in {str(edit["queue"]) for edit in waiting}}
+        queued = {queue: self._dispatcher.queued(queue) for queue in {edit.queue for edit in waiting}}
         sent: dict[int, float] = {}
         try:
             for edit in waiting:
                 at = self._clock()
-                if edit_message(edit["id"]) not in queued[edit["queue"]]:
-                    self._dispatcher.send_edit(edit["id"], queue=edit["queue"])
-                sent[edit["id"]] = at
+                if edit_message(edit.id) not in queued[edit.queue]:
+                    self._dispatcher.send_edit(edit.id, queue=edit.queue)
+                sent[edit.id] = at
         finally:
             if sent:
                 self._ledger.edits_sent(sent)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from medai.router.ledger import Ledger
-from medai.router.ledger.surveys import SUS, USEFULNESS
+from medai.router.ledger.surveys import SUS, USEFULNESS, SusAnswer, UsefulnessAnswer
 
 Row = dict[str, Any]
 PART = 500
@@ -26,7 +26,7 @@ def usefulness_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
     after = 0
     while part := ledger.usefulness_answers(after=after, limit=PART):
         yield [_row(each, USEFULNESS_CELLS, names=names) for each in part]
-        after = int(part[-1]["id"])
+        after = part[-1].id
 
 
 def sus_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
@@ -36,10 +36,10 @@ def sus_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
         yield rows[start : start + PART]
 
 
-def _row(found: Mapping[str, Any], cells: tuple[str, ...], *, names: bool) -> Row:
-    who = {"reader": found["reader_id"], **({"account": found["account"]} if names else {})}
-    day = time.strftime("%Y-%m-%d", time.gmtime(found["answered_at"]))  # a moment would tell who was there
-    return {**who, "answered_on": day, **{name: found[name] for name in cells}}
+def _row(found: UsefulnessAnswer | SusAnswer, cells: tuple[str, ...], *, names: bool) -> Row:
+    who = {"reader": found.reader_id, **({"account": found.account} if names else {})}
+    day = time.strftime("%Y-%m-%d", time.gmtime(found.answered_at))  # a moment would tell who was there
+    return {**who, "answered_on": day, **{name: getattr(found, name) for name in cells}}
 
 
 USEFULNESS_CELLS = (

@@ -28,20 +28,19 @@ mean: adding an adjective rating scale. J Usability Stud 2009;4(3):114-123."""
 
 def summary(ledger: Ledger) -> dict[str, Any]:
     """What both surveys came to: ``usefulness`` by model and route, ``sus`` of each account's newest answer."""
-    groups = sorted(ledger.usefulness_counts().items())
-    scores = [row["score"] for row in ledger.sus_answers() if row["newest"]]
+    scores = [row.score for row in ledger.sus_answers() if row.newest]
     return {
         "usefulness": [
             {
-                "model": model,
-                "route": route,
-                "readers": found["readers"],
-                "readings": found["readings"],
+                "model": found.model,
+                "route": found.route,
+                "readers": found.readers,
+                "readings": found.readings,
                 "questions": [
-                    {"key": each.key, "text": each.text, **of_counts(found["counts"][each.key])} for each in USEFULNESS
+                    {"key": each.key, "text": each.text, **of_counts(found.counts[each.key])} for each in USEFULNESS
                 ],
             }
-            for (model, route), found in groups
+            for found in ledger.usefulness_counts()
         ],
         "sus": of_scores(scores),
     }

@@ -19,6 +19,7 @@ from medai.router.errors import SettingsError
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.deliveries import Delivery
+from medai.router.ledger.rows import StudyRow
 from medai.router.log import describe
 from medai.router.settings.tracing import TracingSettings
 from medai.router.tracing.spans import Reading, Span, Trace, Tried, waiting_since
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 class Tracer(Protocol):
     """What is told, by those who know; none of these raises."""
 
-    def arrived(self, study: Mapping[str, Any], complete_at: float) -> None:
+    def arrived(self, study: StudyRow, complete_at: float) -> None:
         """All images of a study (its row) are there."""
         ...
 
@@ -58,7 +59,7 @@ class Tracer(Protocol):
 class NoTracer:
     """No tracing: nothing is read, nothing is kept."""
 
-    def arrived(self, study: Mapping[str, Any], complete_at: float) -> None:
+    def arrived(self, study: StudyRow, complete_at: float) -> None:
         """Nothing."""
 
     def decided(self, study_id: int, made: Decision, *, began: float, ended: float, job_id: str = "") -> None:
@@ -103,14 +104,14 @@ class LedgerTracer:
         self._key = ""
         self._told = False
 
-    def arrived(self, study: Mapping[str, Any], complete_at: float) -> None:
+    def arrived(self, study: StudyRow, complete_at: float) -> None:
         """The root span, or one for later images."""
 
         def make() -> Iterable[Span]:
-            judged = and_(t.decisions.c.study_id == study["id"], t.decisions.c.verdict != Verdict.WAIT.value)
+            judged = and_(t.decisions.c.study_id == study.id, t.decisions.c.verdict != Verdict.WAIT.value)
             with self._ledger.begin(reads_only=True) as db:
                 before = db.execute(select(t.decisions.c.id).where(judged).limit(1)).first()
-            yield self._trace(int(study["id"])).arrival(study, complete_at, first=before is None)
+            yield self._trace(study.id).arrival(study, complete_at, first=before is None)
 
         self._safely(make)
 

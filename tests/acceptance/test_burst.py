@@ -22,6 +22,7 @@ from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis,
 
 from medai.router.contract import JobState
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
 from medai.router.reports import readings as reports
@@ -101,7 +102,7 @@ def burst(tmp_path: Path) -> Iterator[Burst]:
         settings = load(str(config))
         ledger = Ledger(settings.ledger.url)
         ledger.migrate()
-        ledger.announce_models([{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time())
+        ledger.announce_models([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         with (tmp_path / "router.log").open("wb") as log:
             command = [sys.executable, "-m", "medai.router.cli", "router", "--config", str(config)]
             process = subprocess.Popen(command, stderr=log)

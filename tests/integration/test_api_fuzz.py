@@ -25,6 +25,7 @@ from medai.router.contract import Failure
 from medai.router.errors import OrthancRefused
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RouteSettings, Settings
 
@@ -111,7 +112,7 @@ def fill(ledger: Ledger) -> Names:
         load={"memory_bytes": 1e9},
     )  # fmt: skip
     ledger.announce_models(
-        [{"name": name, "version": "2", "available": name != "broken", "reason": ""} for name in ("other", "broken")],
+        [Announced(name=name, version="2", available=name != "broken", reason="") for name in ("other", "broken")],
         T0,
     )
     for role in Role:

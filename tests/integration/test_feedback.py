@@ -26,6 +26,7 @@ from medai.router.errors import PermanentError
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.edits import EditState
+from medai.router.ledger.fleet import Announced
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
@@ -71,7 +72,7 @@ class Site:
         )
         self.ledger = Ledger(self.settings.ledger.url)
         self.ledger.migrate()
-        model = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
+        model = Announced(name="mr_brain", version="1", available=True, reason="")
         self.ledger.announce_models([model], self.clock())
         self.client, self.dispatcher = Orthanc(self.settings.orthanc), Dispatcher(self.settings.broker)
         self.runner = JobRunner(

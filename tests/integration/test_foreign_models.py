@@ -148,7 +148,7 @@ def job(ledger: Ledger, client: Orthanc, *, model: str, version: str) -> str:
     series = view.facts.series[0].orthanc_id
     sops = [item["MainDicomTags"]["SOPInstanceUID"] for item in client.instances(series)]
     new = NewJob(
-        study_id=row["id"], study_uid=study_uid("a"), route="bright", slot="", model=model, model_version=version,
+        study_id=row.id, study_uid=study_uid("a"), route="bright", slot="", model=model, model_version=version,
         modality="MR", series=(series,), sources_hash=sources_hash(sops), sources_count=len(sops), queue="cpu",
         priority=Priority.ROUTINE, destinations=("archive", "ris"), quiet_s=3.0,
     )  # fmt: skip

@@ -124,10 +124,10 @@ def test_the_cursor_moves_only_with_what_was_seen(ledger: Ledger) -> None:
 
 def test_repeated_events_leave_the_clock_alone_and_new_images_restart_it(ledger: Ledger) -> None:
     assert arrive(ledger, seen(images=50))["last_instance_at"] == T0
-    ledger.set_complete(ledger.study_row("o-1.2.3")["id"], T0 + 3)  # type: ignore[index]  # it was just made
+    ledger.set_complete(ledger.study_row("o-1.2.3").id, T0 + 3)  # type: ignore[union-attr]  # it was just made
     assert arrive(ledger, seen(images=50), at=T0 + 9)["last_instance_at"] == T0
     row = arrive(ledger, seen(images=51), at=T0 + 10)
-    assert (row["last_instance_at"], row["instances"], row["complete_at"]) == (T0 + 10, 51, None)
+    assert (row.last_instance_at, row.instances, row.complete_at) == (T0 + 10, 51, None)
 
 
 def test_a_second_arrival_of_the_same_study_makes_no_second_job(ledger: Ledger) -> None:
@@ -208,7 +208,7 @@ def test_a_job_for_a_version_that_nobody_holds_any_more_makes_room_for_the_newer
     assert ledger.replace_outdated({"mr_brain": {"1"}}, T0) == [newer]
     again, decision = make(ledger, row, model_version="1")
     assert (again, decision.verdict) == (job_id, Verdict.ROUTE), "the older one is back: its job is taken up again"
-    assert [job["id"] for job in ledger.unsent_jobs(T0, resend_before=0)] == [job_id]
+    assert [job.id for job in ledger.unsent_jobs(T0, resend_before=0)] == [job_id]
 
 
 def test_images_under_the_same_uids_with_other_content_make_a_revision(ledger: Ledger) -> None:
@@ -226,15 +226,15 @@ def test_images_under_the_same_uids_with_other_content_make_a_revision(ledger: L
 
 def test_every_wait_moves_with_a_stepped_clock(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
-    ledger.set_due(row["id"], T0 + 3)
+    ledger.set_due(row.id, T0 + 3)
     job_id, _ = make(ledger, row)
     held = claim(ledger, job_id)
     ledger.release(job_id, held.token, reason="away", not_before=T0 + 40, crashed=False, now=T0)
     ledger.shift_waits(-3600.0)
     moved = ledger.study_row("o-1.2.3")
     assert moved is not None
-    assert (moved["due_at"], moved["last_instance_at"]) == (T0 - 3597, T0 - 3600)
-    assert moved["series"][0]["last_instance_at"] == T0 - 3600
+    assert (moved.due_at, moved.last_instance_at) == (T0 - 3597, T0 - 3600)
+    assert moved.series[0].last_instance_at == T0 - 3600
     assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 - 3600 + 39) is None
     assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 - 3600 + 41) is not None
 
@@ -244,7 +244,7 @@ def test_a_moment_further_ahead_than_any_back_off_counts_as_past(ledger: Ledger)
     held = claim(ledger, job_id, at=T0)
     ledger.release(job_id, held.token, reason="away", not_before=T0 + 5, crashed=False, now=T0)
     back = T0 - 3600  # another machine's clock, or this one put back while nobody looked
-    assert [j["id"] for j in ledger.unsent_jobs(back, resend_before=0, longest_s=60)] == [job_id]
+    assert [j.id for j in ledger.unsent_jobs(back, resend_before=0, longest_s=60)] == [job_id]
     assert ledger.claim(job_id, worker="w", lease_s=20, now=back, longest_s=60) is not None
 
 
@@ -300,7 +300,7 @@ def test_images_that_come_after_a_reading_make_a_revision_that_is_told_after_the
     second, decision = make(ledger, row, sources="hash-2", count=51)
     assert decision.verdict is Verdict.SUPERSEDE
     assert ledger.claim(second, worker="w2", lease_s=20, now=T0) is None, "the old one is still in a worker's hands"
-    assert second not in [job["id"] for job in ledger.unsent_jobs(T0 + 5, resend_before=T0 + 5)]
+    assert second not in [job.id for job in ledger.unsent_jobs(T0 + 5, resend_before=T0 + 5)]
     ledger.hand_over(first, old.token, T0 + 2, archived=True)
     new = claim(ledger, second, at=T0 + 3)
     assert new.job.revision == 2
@@ -380,7 +380,7 @@ def test_a_delivery_that_is_put_off_keeps_its_message_and_costs_no_reading(ledge
     (row,) = reports.jobs(ledger)
     assert (row["state"], row["oru"]["ack"]) == ("done", "AA")
     assert row["stamps"][StampName.ORU_ACKNOWLEDGED] == T0 + 32
-    assert [(t["outcome"], t["text"]) for t in ledger.history(job_id)] == [("retry", "RIS away"), ("done", "AA")]
+    assert [(t.outcome, t.text) for t in ledger.history(job_id)] == [("retry", "RIS away"), ("done", "AA")]
 
 
 def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: Ledger) -> None:
@@ -390,7 +390,7 @@ def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: 
     assert ledger.upsert_order(order, status="active", control_id="M1", now=T0)
     assert not ledger.upsert_order(order, status="active", control_id="M1", now=T0 + 1), "a repeat is known"
     (job,) = ledger.unsent_jobs(T0, resend_before=0)
-    assert (job["id"], job["priority"]) == (job_id, 0)
+    assert (job.id, job.priority) == (job_id, 0)
     assert claim(ledger, job_id).job.order == order
     ledger.upsert_order(order, status="cancelled", control_id="M2", now=T0 + 2)
     assert ledger.order_for(study_uid="1.2.3", accession="A1.2.3") is None
@@ -401,9 +401,9 @@ def test_the_same_decision_is_recorded_once(ledger: Ledger) -> None:
     from medai.router.contract import Decision
 
     skip = [Decision(verdict=Verdict.SKIP, reason="no route reads this study")]
-    assert ledger.record(row["id"], skip, T0, outcome="x")
-    assert not ledger.record(row["id"], skip, T0 + 5, outcome="x")
-    assert ledger.record(row["id"], skip, T0 + 9, outcome="y")
+    assert ledger.record(row.id, skip, T0, outcome="x")
+    assert not ledger.record(row.id, skip, T0 + 5, outcome="x")
+    assert ledger.record(row.id, skip, T0 + 9, outcome="y")
     assert len(reports.decisions(ledger, study_uid="1.2.3")) == 2
 
 
@@ -445,10 +445,10 @@ def test_images_that_come_and_go_again_are_read_as_they_are_now(ledger: Ledger) 
     assert decision.verdict is Verdict.SUPERSEDE
     back, decision = make(ledger, row, at=T0 + 2)
     assert (back, decision.verdict) == (first, Verdict.SUPERSEDE), "set aside unread, and wanted after all"
-    assert [job["id"] for job in ledger.unsent_jobs(T0 + 3, resend_before=0)] == [first]
+    assert [job.id for job in ledger.unsent_jobs(T0 + 3, resend_before=0)] == [first]
     again, _ = make(ledger, row, at=T0 + 4, sources="hash-2", count=51)
     assert again == second
-    assert [job["id"] for job in ledger.unsent_jobs(T0 + 5, resend_before=0)] == [second]
+    assert [job.id for job in ledger.unsent_jobs(T0 + 5, resend_before=0)] == [second]
     store(ledger, claim(ledger, second, at=T0 + 6), T0 + 7)
     last, decision = make(ledger, row, at=T0 + 8)
     assert (last, decision.verdict) == (first, Verdict.SUPERSEDE)
@@ -557,7 +557,7 @@ def test_dead_letters_are_found_by_prefix_tried_again_and_dropped(ledger: Ledger
     assert ledger.drop(delivery, "entered by hand", T0 + 9)
     states = {item["job_id"]: item["state"] for item in reports.jobs(ledger)}
     assert states == {broken: "pending", job_id: "done"}
-    assert ledger.history(job_id)[-1]["count"] == 1
+    assert ledger.history(job_id)[-1].count == 1
 
 
 def test_a_deleted_study_is_withdrawn_once_and_its_next_result_waits_for_that(ledger: Ledger) -> None:
@@ -607,11 +607,11 @@ def test_one_account_that_answers_many_times_at_once_has_one_answer_and_one_numb
         thread.start()
     for thread in threads:
         thread.join()
-    assert {row["account"] for row in ledger.usefulness_answers()} == {"ana", "bob"}
+    assert {row.account for row in ledger.usefulness_answers()} == {"ana", "bob"}
     assert len(ledger.usefulness_answers()) == 2
     scales = ledger.sus_answers(account="ana")
-    assert (len(scales), sum(row["newest"] for row in scales), scales[0]["answered_at"]) == (8, 1, T0 + 7)
-    (counted,) = ledger.usefulness_counts().values()
+    assert (len(scales), sum(row.newest for row in scales), scales[0].answered_at) == (8, 1, T0 + 7)
+    (counted,) = ledger.usefulness_counts()
     assert (counted["readers"], counted["readings"], sum(counted["counts"]["correct"])) == (2, 1, 2)
     assert counted["counts"]["contours"] == [0, 0, 0, 0, 1]
     assert counted["counts"]["time"] == [0] * 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from medai.router.contract import Order, Priority
 from medai.router.daemon.loop import Router
 from medai.router.errors import OrthancUnreachable
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
@@ -22,7 +24,7 @@ from medai.router.queue.sweeper import LeaseWatch, Sweeper
 from medai.router.reports import readings as reports
 from medai.router.settings.tables import Settings
 
-MODEL = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
+MODEL = Announced(name="mr_brain", version="1", available=True, reason="")
 ROUTE = {
     "name": "brain",
     "when": 'study.Modality == "MR"',
@@ -253,7 +255,7 @@ def test_messages_lost_by_redis_are_sent_again(system: System) -> None:
 
 
 def test_without_a_model_the_study_waits_and_says_for_what(system: System) -> None:
-    system.ledger.announce_models([{**MODEL, "available": False, "reason": "its weights are missing"}], 0.0)
+    system.ledger.announce_models([replace(MODEL, available=False, reason="its weights are missing")], 0.0)
     system.send(study_files("a"))
     system.turn(later_s=4)
     assert system.jobs() == []

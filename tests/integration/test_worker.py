@@ -73,7 +73,7 @@ class Site:
         series = view.facts.series[0].orthanc_id
         sops = [item["MainDicomTags"]["SOPInstanceUID"] for item in client.instances(series)]
         new = NewJob(
-            study_id=row["id"], study_uid=study_uid(name), route="brain", slot="", model="mr_brain", model_version="1",
+            study_id=row.id, study_uid=study_uid(name), route="brain", slot="", model="mr_brain", model_version="1",
             modality="MR", series=(series,), sources_hash=sources_hash(sops), sources_count=len(sops), queue="cpu",
             priority=Priority.ROUTINE, destinations=destinations, quiet_s=3.0,
         )  # fmt: skip

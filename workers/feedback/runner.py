@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 from pydicom import Dataset
@@ -17,7 +16,7 @@ from pydicom import Dataset
 from medai.models.errors import ModelsError
 from medai.router.errors import LedgerUnreachable, OrthancRefused, PermanentError, TemporaryError
 from medai.router.ledger import Ledger
-from medai.router.ledger.edits import Compared, EditClaim, EditState
+from medai.router.ledger.edits import Candidate, Compared, EditClaim, EditState
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
@@ -99,7 +98,7 @@ class EditRunner:
         drawn = segments_of(theirs)
         if not claim.named and by_machine_alone(drawn):
             raise Unrelated("an algorithm drew all of it, and it refers to no result of ours")
-        best: tuple[int, Mapping[str, Any], Dataset] | None = None
+        best: tuple[int, Candidate, Dataset] | None = None
         for reading in claim.readings:
             ours = self._ours(reading, "seg")
             shared = len(match(segments_of(ours), drawn).pairs)
@@ -108,26 +107,26 @@ class EditRunner:
         assert best is not None
         if not best[0] and not claim.named:
             raise Unrelated("it holds none of the structures that were read, and refers to no result of ours")
-        return str(best[1]["job_id"]), compare_segs(best[2], theirs), ""
+        return best[1].job_id, compare_segs(best[2], theirs), ""
 
     def _sr(self, claim: EditClaim, theirs: Dataset) -> tuple[str, Sequence[Compared], str]:
         found: list[tuple[int, str, list[Compared]]] = []
         for reading in claim.readings:
-            rows = compare_srs(self._ours(reading, "sr"), theirs, reading["names"])
-            found.append((sum(row.outcome == "matched" for row in rows), str(reading["job_id"]), rows))
+            rows = compare_srs(self._ours(reading, "sr"), theirs, reading.names)
+            found.append((sum(row.outcome == "matched" for row in rows), reading.job_id, rows))
         shared, job_id, rows = max(found, key=lambda item: item[0])
         if not shared and not claim.named:
             raise Unrelated("it holds none of the measurements that were made, and refers to no result of ours")
         return job_id, rows if shared else (), verdict_of(theirs)
 
-    def _ours(self, reading: Mapping[str, Any], kind: str) -> Dataset:
-        name = reading["objects"].get(kind)
+    def _ours(self, reading: Candidate, kind: str) -> Dataset:
+        name = reading.objects.get(kind)
         if not name:
             raise PermanentError(f"the reading left no {kind.upper()} to compare with")
         try:
             return self._object(name, f"our own {kind.upper()} is no longer in the archive")
         except PermanentError as error:
-            if reading["stored"]:
+            if reading.stored:
                 raise
             raise TemporaryError(f"our own {kind.upper()} is not in the archive yet", retry_after_s=30.0) from error
 

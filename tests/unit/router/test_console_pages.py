@@ -14,6 +14,7 @@ from medai.router.contract import Failure
 from medai.router.errors import TemporaryError
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RouteSettings, Settings
 
@@ -108,7 +109,7 @@ def test_the_first_page_shows_what_waits_who_works_and_what_is_away(ledger: Ledg
 
 def test_a_study_in_each_state_has_its_page_with_what_can_be_done(ledger: Ledger) -> None:
     waits, finished, broken = waiting(ledger, "1.1"), done(ledger, "1.2"), failed(ledger, "no volume", "1.3")
-    ledger.announce_models([{"name": "other", "version": "2", "available": True, "reason": ""}], T0)
+    ledger.announce_models([Announced(name="other", version="2", available=True, reason="")], T0)
     client = browser(ledger)
     pages = {name: client.get(f"/studies/{n}").text for n, name in enumerate(("waits", "done", "failed"), 1)}
     assert f"/api/readings/{waits}/stat" in pages["waits"]

@@ -297,7 +297,7 @@ def test_a_job_that_is_handed_back_is_another_workers_at_once_and_nobody_failed(
     def stopped() -> None:
         desk.runner.stopping.set()
         desk.runner.hand_back()
-        assert [job["id"] for job in desk.ledger.unsent_jobs(desk.now, resend_before=0)] == [job_id]
+        assert [job.id for job in desk.ledger.unsent_jobs(desk.now, resend_before=0)] == [job_id]
         assert desk.ledger.claim(job_id, worker="w2", lease_s=20, now=desk.now) is not None
 
     desk.work = stopped

@@ -79,7 +79,7 @@ class Office:
         return row["state"], row["reason"]
 
     def story(self, job_id: str) -> list[tuple[str, str, int]]:
-        return [(item["outcome"], item["text"], item["count"]) for item in self.ledger.history(job_id)]
+        return [(item.outcome, item.text, item.count) for item in self.ledger.history(job_id)]
 
 
 @pytest.fixture

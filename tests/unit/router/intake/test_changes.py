@@ -152,4 +152,4 @@ def test_images_of_a_study_that_has_just_moved_were_not_sent_again(site: Site) -
     subscription.poll()
     after = site.ledger.study_row("o-new")
     assert after is not None
-    assert (after["id"], after["resent_at"], after["last_instance_at"]) == (row["id"], None, T0)
+    assert (after.id, after.resent_at, after.last_instance_at) == (row.id, None, T0)

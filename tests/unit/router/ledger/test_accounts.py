@@ -84,7 +84,7 @@ def test_a_token_that_was_taken_back_lets_nobody_in(ledger: Ledger, how: str) ->
 def test_what_will_not_do_is_refused_with_its_reason(ledger: Ledger, name: str, password: str, words: str) -> None:
     with pytest.raises(AccountFault, match=words):
         ledger.add_account(name, password, Role.VIEWER, T0)
-    assert [row["name"] for row in ledger.accounts()] == ["ana"]
+    assert [row.name for row in ledger.accounts()] == ["ana"]
 
 
 def test_an_account_that_does_not_exist_can_not_be_changed(ledger: Ledger) -> None:
@@ -107,6 +107,6 @@ def test_the_audit_log_is_paged_newest_first_and_by_study(ledger: Ledger) -> Non
     for number in range(5):
         ledger.note_action("ana", f"act{number}", T0 + number, study_id=number % 2)
     newest = ledger.actions(limit=2)
-    assert [row["action"] for row in newest] == ["act4", "act3"]
-    assert [row["action"] for row in ledger.actions(before=newest[-1]["id"])] == ["act2", "act1", "act0"]
-    assert [row["action"] for row in ledger.actions(study_id=1)] == ["act3", "act1"]
+    assert [row.action for row in newest] == ["act4", "act3"]
+    assert [row.action for row in ledger.actions(before=newest[-1].id)] == ["act2", "act1", "act0"]
+    assert [row.action for row in ledger.actions(study_id=1)] == ["act3", "act1"]

@@ -53,7 +53,7 @@ def row(ledger: Ledger, job_id: str) -> dict[str, Any]:
 
 def last_action(ledger: Ledger) -> tuple[str, str, str]:
     (found, *_) = ledger.actions()
-    return found["account"], found["action"], found["detail"]
+    return found.account, found.action, found.detail
 
 
 # -- STAT
@@ -64,7 +64,7 @@ def test_a_reading_that_waits_is_raised_to_stat_and_its_message_goes_again(ledge
     ledger.mark_sent({job_id: T0})
     ledger.hurry_reading(job_id, T0 + 1, by="ana")
     (unsent,) = ledger.unsent_jobs(T0 + 1, resend_before=T0 - 100)
-    assert unsent["priority"] == int(Priority.STAT)
+    assert unsent.priority == int(Priority.STAT)
     assert last_action(ledger) == ("ana", "stat", "")
     assert "raised to STAT" in reports.decisions(ledger, job_id=job_id)[-1]["reason"]
 
@@ -244,5 +244,5 @@ def test_every_action_is_kept_with_its_study(ledger: Ledger) -> None:
         kept = db.execute(select(t.audit.c.study_id, t.audit.c.job_id)).one()
     study = ledger.study_row("o-1.2.3")
     assert study is not None
-    assert tuple(kept) == (study["id"], job_id)
+    assert tuple(kept) == (study.id, job_id)
     assert row(ledger, job_id)["state"] == JobState.PENDING.value

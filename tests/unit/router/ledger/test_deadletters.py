@@ -137,7 +137,7 @@ def test_a_result_and_its_withdrawal_have_ids_of_their_own(ledger: Ledger) -> No
 def test_a_reading_that_is_tried_again_is_sent_and_read_as_if_it_were_new(ledger: Ledger) -> None:
     job_id = failed(ledger)
     assert ledger.retry(letter(ledger), T0 + 100)
-    assert [job["id"] for job in ledger.unsent_jobs(T0 + 100, resend_before=0)] == [job_id]
+    assert [job.id for job in ledger.unsent_jobs(T0 + 100, resend_before=0)] == [job_id]
     claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 100)
     assert claim is not None
     assert (claim.give_up_from, ledger.crashes(job_id)) == (T0 + 100, 0)
@@ -243,8 +243,8 @@ def test_the_history_counts_the_same_answer_instead_of_repeating_it(ledger: Ledg
         ledger.begin_try(owed, T0 + 100 * n)
         ledger.put_off(owed, words, next_try_at=0.0, refused=False, now=T0 + 100 * n)
     rows = ledger.history(job_id)
-    assert [(item["text"], item["count"]) for item in rows] == [("no answer", 4), ("busy", 2), ("no answer", 1)]
-    assert (rows[0]["first_at"], rows[0]["last_at"]) == (T0, T0 + 300)
+    assert [(item.text, item.count) for item in rows] == [("no answer", 4), ("busy", 2), ("no answer", 1)]
+    assert (rows[0].first_at, rows[0].last_at) == (T0, T0 + 300)
 
 
 # -- the commands

@@ -47,7 +47,7 @@ def test_one_worker_has_an_edit_and_a_dead_ones_comes_back(ledger: Ledger) -> No
     assert ledger.claim_edit(1, T0 + 21) is None
     assert ledger.unsent_edits(T0 + 21, resend_before=T0 + 21) == []
     later = T0 + 21 + CLAIM_S
-    assert [row["id"] for row in ledger.unsent_edits(later, resend_before=later)] == [1]
+    assert [row.id for row in ledger.unsent_edits(later, resend_before=later)] == [1]
     second = ledger.claim_edit(1, later)
     assert second is not None
     assert not ledger.edit_compared(first, "x", [], later), "the first worker has lost it"
@@ -102,12 +102,12 @@ def test_an_edit_may_be_of_any_model_that_read_its_series_unless_it_names_one(le
     see(ledger, edit_of(brain_job))
     claim = ledger.claim_edit(1, T0 + 20)
     assert claim is not None
-    assert [each["job_id"] for each in claim.readings] == [brain_job, other]
+    assert [each.job_id for each in claim.readings] == [brain_job, other]
     with ledger.begin() as db:
         ledger.see_edit(replace(edit_of(brain_job), named=True, digest="d2"), T0 + 21, db)
     claim = ledger.claim_edit(1, T0 + 22)
     assert claim is not None
-    assert [each["job_id"] for each in claim.readings] == [brain_job]
+    assert [each.job_id for each in claim.readings] == [brain_job]
 
 
 def test_a_withdrawn_result_has_no_edits(ledger: Ledger) -> None:

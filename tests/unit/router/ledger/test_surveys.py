@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from ledger_cases import T0, arrive, make, seen, store
 
 from medai.router.ledger import Ledger
 from medai.router.ledger.actions import ActionRefused
-from medai.router.ledger.surveys import SUS, USEFULNESS, SurveyFault, sus_score
+from medai.router.ledger.surveys import SUS, USEFULNESS, SurveyFault, UsefulnessAnswer, sus_score
 from medai.router.reports import survey_csv
 from medai.router.reports.survey_summary import adjective, of_counts, of_scores, screen, student_t, summary, wilson
 
@@ -80,7 +81,7 @@ def test_every_scale_is_kept_and_the_newest_of_each_account_counts(ledger: Ledge
     assert ledger.answer_sus("ana", [3] * 10, T0) == 50.0
     ledger.answer_sus("bob", [1, 5] * 5, T0 + 1)
     ledger.answer_sus("ana", BEST, T0 + 2)
-    assert [(row["score"], row["newest"]) for row in ledger.sus_answers(account="ana")] == [
+    assert [(row.score, row.newest) for row in ledger.sus_answers(account="ana")] == [
         (100.0, True),
         (50.0, False),
     ]
@@ -98,12 +99,13 @@ def test_a_later_answer_replaces_the_earlier_one_of_the_same_account_alone(ledge
     ledger.answer_usefulness("bob", job_id, {"correct": 1}, "", T0 + 1)
     ledger.answer_usefulness("ana", job_id, {"correct": 2, "time": None}, " worse\n", T0 + 2)
     mine = ledger.usefulness_of("ana", job_id)
-    assert mine == {"job_id": job_id, "answered_at": T0 + 2, "correct": 2, "time": None, "changed": None, "contours": None, "again": None, "comment": "worse"}  # fmt: skip
-    assert [row["correct"] for row in table_of(ledger)] == [2, 1]
+    assert mine is not None
+    assert asdict(mine) == {"job_id": job_id, "answered_at": T0 + 2, "correct": 2, "time": None, "changed": None, "contours": None, "again": None, "comment": "worse"}  # fmt: skip
+    assert [row.correct for row in table_of(ledger)] == [2, 1]
     assert ledger.usefulness_of("eve", job_id) is None
 
 
-def table_of(ledger: Ledger) -> list[dict[str, Any]]:
+def table_of(ledger: Ledger) -> list[UsefulnessAnswer]:
     return ledger.usefulness_answers()
 
 
@@ -111,9 +113,9 @@ def test_my_answers_are_listed_with_their_readings_and_by_study(ledger: Ledger) 
     first, second = read(ledger, "1.1"), read(ledger, "1.2")
     for at, job_id in enumerate((first, second)):
         ledger.answer_usefulness("ana", job_id, ALL_FIVE, "", T0 + at)
-    assert [row["job_id"] for row in ledger.usefulness_by("ana")] == [second, first]
+    assert [row.job_id for row in ledger.usefulness_by("ana")] == [second, first]
     (row,) = ledger.usefulness_by("ana", study_id=1)
-    assert (row["job_id"], row["route"], row["model"]) == (first, "brain", "mr_brain")
+    assert (row.job_id, row.route, row.model) == (first, "brain", "mr_brain")
     assert ledger.usefulness_by("bob") == []
 
 
@@ -157,11 +159,11 @@ def test_the_audit_log_says_that_somebody_answered_and_not_what_or_about_which_s
     ledger.answer_usefulness("ana", read(ledger), {"correct": 1}, "secret", T0)
     ledger.answer_sus("ana", BEST, T0)
     rows = ledger.actions()
-    assert [(row["account"], row["action"]) for row in rows] == [
+    assert [(row.account, row.action) for row in rows] == [
         ("ana", "survey usability"),
         ("ana", "survey usefulness"),
     ]
-    assert {(row["study_id"], row["job_id"], row["detail"]) for row in rows} == {(None, None, "")}
+    assert {(row.study_id, row.job_id, row.detail) for row in rows} == {(None, None, "")}
 
 
 # -- what they come to

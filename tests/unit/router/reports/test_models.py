@@ -13,6 +13,7 @@ from medai.router.console.app import make_app
 from medai.router.console.deployed import html
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
 
@@ -59,7 +60,7 @@ def test_without_a_reference_the_page_says_why(ledger: Ledger) -> None:
 
 
 def test_a_model_that_says_nothing_of_itself_has_a_page(ledger: Ledger) -> None:
-    ledger.announce_models([{"name": "bare", "version": "1", "available": False, "reason": "no weights"}], T0)
+    ledger.announce_models([Announced(name="bare", version="1", available=False, reason="no weights")], T0)
     page = client(ledger).get("/models/bare").text
     assert "It brings no card." in page
     assert "no weights" in page

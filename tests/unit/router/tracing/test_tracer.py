@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import ledger_cases as cases
@@ -120,7 +121,7 @@ def test_the_first_arrival_is_the_root_and_later_images_hang_from_it(ledger: Led
     tracer = LedgerTracer(ledger, kept)
     row = arrive(ledger, seen())
     tracer.arrived(row, T0 + 3)
-    tracer.decided(row["id"], Decision(verdict=Verdict.SKIP, route="brain", reason="x"), began=T0 + 3, ended=T0 + 3.5)
+    tracer.decided(row.id, Decision(verdict=Verdict.SKIP, route="brain", reason="x"), began=T0 + 3, ended=T0 + 3.5)
     make(ledger, row)
     more = arrive(ledger, seen(images=60), T0 + 100)
     tracer.arrived(more, T0 + 103)
@@ -181,7 +182,7 @@ def test_stages_of_an_attempt_that_came_later_are_left_to_it() -> None:
 
 def test_a_header_in_place_of_a_modality_is_not_told(ledger: Ledger) -> None:
     kept = Kept()
-    row = {**arrive(ledger, seen()), "modality": "DOE^JANE"}
+    row = replace(arrive(ledger, seen()), modality="DOE^JANE")
     LedgerTracer(ledger, kept).arrived(row, T0)
     assert kept.spans[0].attributes["medai.modality"] == "other"
 
@@ -190,7 +191,7 @@ def test_a_header_in_place_of_a_modality_is_not_told(ledger: Ledger) -> None:
 
 
 def test_a_ledger_that_is_away_costs_a_span_and_one_warning(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Kept()
+    kept, study = Kept(), arrive(ledger, seen())
     tracer = LedgerTracer(ledger, kept)
 
     def away(**_kwargs: Any) -> Any:
@@ -199,7 +200,7 @@ def test_a_ledger_that_is_away_costs_a_span_and_one_warning(ledger: Ledger, monk
     monkeypatch.setattr(ledger, "begin", away)
     with capture_logs() as logs:
         tracer.attempted("x", worker="w")
-        tracer.arrived({"id": 1}, T0)
+        tracer.arrived(study, T0)
     assert [entry["event"] for entry in logs] == ["span_not_made"]
     assert not kept.spans
 
@@ -239,11 +240,11 @@ def test_the_collector_gets_exactly_these_spans(ledger: Ledger) -> None:
         tracer = open_tracer(TracingSettings(enabled=True, endpoint=at.url), ledger, process="router", instance="host")
         row = arrive(ledger, seen())
         tracer.arrived(row, T0 + 3)
-        tracer.decided(row["id"], Decision(verdict=Verdict.ROUTE, route="b", reason="x"), began=T0 + 3, ended=T0 + 3.25)
+        tracer.decided(row.id, Decision(verdict=Verdict.ROUTE, route="b", reason="x"), began=T0 + 3, ended=T0 + 3.25)
         tracer.close()
         assert tracer.counts() == {"sent": 2, "lost": 0}
     root, decision = at.spans()
-    trace = Trace(key=ledger.log_key(), study_id=row["id"])
+    trace = Trace(key=ledger.log_key(), study_id=row.id)
     assert at.paths == ["/v1/traces"]
     assert root.trace == decision.trace == trace.id.to_bytes(16, "big")
     assert (root.id, root.parent) == (trace.root.to_bytes(8, "big"), b"")
@@ -260,7 +261,7 @@ def test_router_and_worker_choose_the_same_studies(ledger: Ledger) -> None:
             settings = TracingSettings(enabled=True, endpoint=at.url, ratio=0.5)
             tracer = open_tracer(settings, ledger, process=process, instance="h")
             for row in rows:
-                tracer.decided(row["id"], Decision(verdict=Verdict.ROUTE, reason=""), began=T0, ended=T0)
+                tracer.decided(row.id, Decision(verdict=Verdict.ROUTE, reason=""), began=T0, ended=T0)
             tracer.close()
         found.append({span.trace for span in at.spans()})
     assert found[0] == found[1]
