@@ -59,7 +59,7 @@ class Site:
         self.archive, self.stopping = Archive(), threading.Event()
         self.brain, self.hippocampus = read(self.ledger), read(self.ledger, model="mr_hippocampus", at=T0 + 5)
         ours = {self.brain: seg("Brain", BRAIN, "a"), self.hippocampus: seg("Hippocampus", HIPPOCAMPUS, "b")}
-        monkeypatch.setattr(EditRunner, "_ours", lambda _self, reading, _kind: ours[reading["job_id"]])
+        monkeypatch.setattr(EditRunner, "_ours", lambda _self, reading, _kind: ours[reading.job_id])
         self.runner = EditRunner(
             Settings(), orthanc=cast(Orthanc, self.archive), ledger=self.ledger, stopping=self.stopping,
             clock=lambda: T0 + 100,
