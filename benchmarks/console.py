@@ -34,7 +34,8 @@ from medai.router.ledger import schema as t
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.readings import percentiles
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 
 PASSWORD = "benchmark only"  # noqa: S105 - of a ledger that is thrown away
 STEPS = (S.FIRST_INSTANCE, S.LAST_INSTANCE, S.STUDY_COMPLETE, S.ENQUEUED, S.STARTED, S.FETCHED, S.PREPARED, S.INFERRED,

@@ -15,7 +15,7 @@ from ball_model import BallModels
 
 import medai.models.registry
 from medai.models.format.bundle import Description
-from medai.router.settings import tables as configuration
+from medai.router.settings import load as configuration
 from medai.workers import app
 
 

@@ -29,7 +29,11 @@ FLAGS = {
 }
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("hl7_mock"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("medai.hl7_mock"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medai.models.errors import ModelUnavailable
-from medai.models.format.bundle import Bundle, Description, Guard, describe, read_bundle
+from medai.models.format.bundle import Bundle, Description, describe, read_bundle
+from medai.models.format.metadata import Guard
 from medai.models.volume import ModelCard
 
 if TYPE_CHECKING:

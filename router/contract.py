@@ -136,6 +136,14 @@ class StampName(StrEnum):
 MODALITIES = frozenset(("CR", "CT", "DX", "IO", "MG", "MR", "NM", "PT", "RF", "RTIMAGE", "SC", "SEG", "SM", "US", "XA"))
 
 
+_NOT_IMAGES = (
+    "SEG SR PR KO DOC OT REG FID RWV AU PLAN RTSTRUCT RTPLAN RTDOSE RTRECORD RTINTENT ECG HD EPS SMR STAIN TEXTUREMAP "
+    "M3D ANN ASMT CTPROTOCOL XAPROTOCOL"
+)
+NOT_IMAGES = frozenset(_NOT_IMAGES.split())
+"""Modalities that no model reads and that do not count for ``study.Modality``."""
+
+
 def known_modality(text: str) -> str:
     """A modality as metrics and traces may tell it: what a header holds instead of one is "other"."""
     return text if text in MODALITIES else "other"
@@ -291,6 +299,12 @@ def make_job_id(*, study_uid: str, sources: str, route: str, model: str, version
 def derived_uid(job_id: str, *parts: str) -> str:
     """A DICOM UID under 2.25 (PS3.5 B.2) that is the same each time it is derived."""
     return f"2.25.{uuid.uuid5(uuid.UUID(job_id), '|'.join(parts)).int}"
+
+
+def orthanc_id(*identifiers: str) -> str:
+    """Orthanc's id of a resource: SHA-1 of "PatientID|Study|Series|SOP" in five groups (Orthanc Book)."""
+    digest = hashlib.sha1("|".join(identifiers).encode("utf-8"), usedforsecurity=False).hexdigest()
+    return "-".join(digest[i : i + 8] for i in range(0, 40, 8))
 
 
 def short_id(seed: str, *, length: int = 20) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medai.models.errors import ModelRefused
-from medai.models.format.bundle import InputSpec
+from medai.models.format.metadata import InputSpec
 from medai.models.volume import Code, ModelCard, Segment, Segmentation, Volume
 
 BALL = Segment(

@@ -19,7 +19,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.onebox.site import Site
 from medai.router.reports import search
-from medai.router.settings.tables import load
+from medai.router.settings.load import load
 
 ACCOUNT = "pictures"
 ROUTES = """[[routes]]

@@ -10,7 +10,7 @@ All overlaps, rates and surface distances are MONAI's. Its conventions, and ours
 * A component (26 neighbours) of the expert's mask is *found* when any drawn voxel lies in it; a drawn component
   without any expert voxel in it is *false*.
 
-Arrays are [slice, row, column]; spacings (x, y, z) millimetres. Next: judging/judging.py (runs the model).
+Arrays are [slice, row, column]; spacings (x, y, z) millimetres. Next: judging/case.py (runs the model).
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from medai.models.files import whole
+
 STDOUT = Path("-")
 
 
@@ -34,6 +36,11 @@ def answer(options: argparse.Namespace, value: Any, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """JSON without NaN, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def portable(path: Path, folder: str = "bundles") -> str:
+    """A path as it may be written into a document: where a folder lies on one machine is left out."""
+    plain = not path.is_absolute() and ".." not in path.parts and path.name
+    return path.as_posix() if plain else f"{folder}/{path.resolve().name}"

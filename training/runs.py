@@ -5,12 +5,13 @@ Next: fitting/run_folder.py (who writes them), export/bundle.py and judging/eval
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medai.models.errors import ModelUnavailable
+from medai.models.files import json_object
 from medai.models.format.recipe import Recipe
 from medai.training import config
 from medai.training.config import TrainingConfig
@@ -113,12 +114,9 @@ def read_split(path: Path) -> KeptSplit:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path} is missing or not JSON") from error
-    if not isinstance(value, dict):
-        raise TrainingError(f"{path} must hold a JSON object")
-    return value
+        return json_object(path)
+    except ModelUnavailable as error:
+        raise TrainingError(f"{path.parent}: {error}") from error
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[Run, ...]:

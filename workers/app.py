@@ -28,7 +28,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.fleet import Announced, OwnCard
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import COMPARE_TASK, TASK, make_celery
-from medai.router.settings import tables as configuration
+from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import open_tracer
 

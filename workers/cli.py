@@ -12,7 +12,7 @@ from pathlib import Path
 
 from medai.router import log as logs
 from medai.router.errors import MedaiError, SettingsError, failed
-from medai.router.settings import tables as configuration
+from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import require
 

@@ -13,12 +13,12 @@ from io import BytesIO
 import structlog
 from pydicom.dataset import Dataset
 
-from medai.router.contract import ARCHIVE, RIS, Job, JobState, control_id
+from medai.router.contract import ARCHIVE, RIS, Job, JobState, control_id, orthanc_id
 from medai.router.errors import MedaiError
 from medai.router.ledger import Claim, Ledger
 from medai.router.ledger.claims import Owed, ResultObject
 from medai.router.log import describe
-from medai.router.orthanc.client import Orthanc, orthanc_id
+from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
 from medai.workers.results.encode import Results, as_json
 

@@ -14,7 +14,7 @@ import structlog
 from pydicom.dataset import Dataset
 
 from medai.models.errors import ModelRefused, ModelUnavailable
-from medai.models.format.bundle import Guard
+from medai.models.format.metadata import Guard
 from medai.models.volume import Check, Volume
 from medai.workers.results.key_image import UNPAIRED
 

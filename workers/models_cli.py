@@ -19,7 +19,7 @@ from medai.models.format.bundle import Description, read_metadata
 from medai.models.format.versions import Installed, history, previous, remove, restore
 from medai.models.registry import SHIPPED, Registry
 from medai.router.errors import SettingsError, failed
-from medai.router.settings import tables as configuration
+from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
 
 EXAMPLE = """\

@@ -23,6 +23,7 @@ from medai.models.segmenters.load import Segmenter
 from medai.models.volume import Check, Plausibility, Segmentation, Stack, Volume
 from medai.router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
 from medai.router.errors import PermanentError
+from medai.router.files.whole import whole
 from medai.router.hl7.patients import Aliases
 from medai.router.settings.tables import Settings
 from medai.workers import pipeline
@@ -86,9 +87,8 @@ class FilePorts:
 
 def write(path: Path, data: bytes) -> None:
     """A file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with whole(path) as partial:
+        partial.write_bytes(data)
 
 
 def process(

@@ -8,7 +8,6 @@ format/versions.py (the folder).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -20,10 +19,11 @@ from typing import Any
 
 from medai.models.codes import faults_in, remarks_on
 from medai.models.errors import ModelUnavailable
-from medai.models.foreign import dry_run as trial
+from medai.models.files import json_object, sha256_of
+from medai.models.foreign import dry_run
 from medai.models.foreign.read import Candidate, read
 from medai.models.format.archives import is_torchscript, read_checkpoint, require_torchscript
-from medai.models.format.bundle import faults_of
+from medai.models.format.metadata import faults_of
 from medai.models.format.versions import NAME, Installed, current, fingerprint_of, install
 from medai.models.registry import SHIPPED
 
@@ -88,7 +88,7 @@ def add(
         bundle = Path(place) / name
         hashes = _write(candidate, bundle)
         report(Step(what="hashes", text=", ".join(f"{file} {digest[:8]}" for file, digest in hashes.items())))
-        metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        metadata = json_object(bundle / "configs" / "metadata.json")
         report(Step(what="description", text=_description(metadata["medai"])))
         there = current(folder, name) if folder.is_dir() else None
         if there is not None and there.fingerprint == fingerprint_of(bundle):
@@ -196,7 +196,7 @@ def _write(candidate: Candidate, bundle: Path) -> dict[str, str]:
         target = bundle / place
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
-    hashes = {place: _sha256(bundle / place) for place in candidate.weights}
+    hashes = {place: sha256_of(bundle / place) for place in candidate.weights}
     section = dict(candidate.metadata["medai"])
     said = section.get("weights") or {}
     _require_recorded(said.get("files") or {}, hashes)
@@ -224,11 +224,6 @@ def _require_recorded(recorded: Mapping[str, str], hashes: Mapping[str, str]) ->
                 f"{place} is not the file that its metadata.json was written for (SHA-256 {digest[:8]}…, "
                 f"expected {expected[:8]}…)"
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _json(path: Path, value: Mapping[str, Any]) -> None:
@@ -267,7 +262,7 @@ def _require_free(name: str, there: Installed | None, *, replace: bool) -> None:
 
 
 def _dry_run(bundle: Path, limit_s: float) -> str:
-    found = trial.run(bundle, limit_s=limit_s)
+    found = dry_run.run(bundle, limit_s=limit_s)
     size = " x ".join(str(side) for side in reversed(found.voxels))
     drew = f"drew segments {', '.join(map(str, found.found))}" if found.found else "drew nothing, as it may"
     text = (

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from medai.models.format.bundle import InputSpec
+from medai.models.format.metadata import InputSpec
 from medai.models.geometry import Geometry
 from medai.models.volume import Volume, Voxels
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from medai.models.errors import ModelUnavailable
+from medai.models.files import sha256_of
 from medai.models.format.bundle import read_bundle
 
 VERSIONS = ".versions"
@@ -134,9 +135,7 @@ def fingerprint_of(bundle: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(bundle.rglob("*")):
         if path.is_file():
-            with path.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").hexdigest()
-            digest.update(f"{path.relative_to(bundle).as_posix()}\0{content}\n".encode())
+            digest.update(f"{path.relative_to(bundle).as_posix()}\0{sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import torch
 
-from medai.models.format.bundle import Bundle, InputSpec
+from medai.models.format.bundle import Bundle
+from medai.models.format.metadata import InputSpec
 from medai.models.images.preprocess import to_axial
 from medai.models.segmenters.plausibility import finish
 from medai.models.volume import Labels, ModelCard, Segment, Segmentation, Volume

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from cc3d.types import StatisticsSlicesDict
 
 from medai.models.errors import ModelRefused, ModelUnavailable
-from medai.models.format.bundle import Bundle, LeftOfCheck, PairCheck, Plausible, TotalCheck, VolumeRange
+from medai.models.format.bundle import Bundle
+from medai.models.format.metadata import LeftOfCheck, PairCheck, Plausible, TotalCheck, VolumeRange
 from medai.models.geometry import Geometry
 from medai.models.images.preprocess import to_axial
 from medai.models.volume import Check, Labels, Segment, Segmentation, Total, Volume

@@ -22,7 +22,8 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports import readings as reports
 from medai.router.routing.rules import Rules
-from medai.router.settings.tables import DicomDestination, FhirDestination, Settings
+from medai.router.settings.destinations import DicomDestination, FhirDestination
+from medai.router.settings.tables import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

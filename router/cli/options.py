@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medai.router.errors import SettingsError
-from medai.router.settings import tables as configuration
+from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
 
 

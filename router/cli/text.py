@@ -5,9 +5,10 @@ Next: reports/readings.py (where the content comes from).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from medai.router.words import ago, clock, seconds
 
 BAR_WIDTH = 40
 
@@ -17,22 +18,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [list(head), *[list(row) for row in rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
-
-
-def ago(at: float | None, now: float) -> str:
-    """How long ago, short."""
-    if at is None:
-        return "-"
-    seconds = max(0.0, now - at)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def clock(at: float) -> str:
-    """A moment, local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def edits(rows: Sequence[Mapping[str, Any]], now: float) -> str:
@@ -48,11 +33,6 @@ def edits(rows: Sequence[Mapping[str, Any]], now: float) -> str:
             outcome = "" if part["outcome"] == "matched" else part["outcome"]
             lines.append((*head, part["structure"], outcome, dice))
     return table(("JOB", "MODEL", "WHAT", "STATE", "SEEN", "STRUCTURE", "", "DICE"), lines)
-
-
-def seconds(value: float | None) -> str:
-    """A duration, short."""
-    return "-" if value is None else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
 
 
 def jobs(rows: Sequence[Mapping[str, Any]], now: float) -> str:

@@ -15,13 +15,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from medai.router.cli.text import ago
 from medai.router.console.api import now_page
 from medai.router.contract import JobState, Priority, StampName
 from medai.router.ledger import Ledger
 from medai.router.reports import readings as reports
 from medai.router.reports import search
 from medai.router.settings.tables import ObjectivesSettings
+from medai.router.words import ago
 
 LAST = 40
 """Studies that are read; a terminal shows as many as fit."""

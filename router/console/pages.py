@@ -14,7 +14,6 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from medai.router.cli.text import ago
 from medai.router.console.api import Behind, JobName, StudyNumber, ledger_of, now_of, now_page_of, settings_of
 from medai.router.console.api import key_image as key_image_of
 from medai.router.console.auth import account_of
@@ -24,6 +23,7 @@ from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
 from medai.router.reports import readings as reports
 from medai.router.reports import search
+from medai.router.words import ago
 
 FOLDER = Path(__file__).parent
 pages = APIRouter(include_in_schema=False)

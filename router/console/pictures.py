@@ -22,7 +22,7 @@ from medai.router.console.caches import Shelf
 from medai.router.console.outlines import frame_bits, outline, rows_of
 from medai.router.console.responses import Message, Outline, ReportItem, Slices
 from medai.router.errors import OrthancRefused, PermanentError
-from medai.router.hl7.oru_edit import HIDDEN, hidden
+from medai.router.hl7.redaction import HIDDEN, hidden
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports import search

@@ -22,7 +22,8 @@ from medai.router.ledger.studies import DueStudy, KnownStudy
 from medai.router.log import Pseudonyms, describe
 from medai.router.routing.completeness import SeriesProgress, StudyProgress, decide
 from medai.router.routing.rules import RouteVerdict, Rules
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import Tracer
 
 LOOK_AGAIN_S = 10.0

@@ -30,6 +30,7 @@ from medai.router.log import Pseudonyms
 from medai.router.metrics.collector import Parts
 from medai.router.metrics.page import MetricsServer
 from medai.router.orthanc.client import Orthanc
+from medai.router.orthanc.recode import recode
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.queue.sweeper import LeaseWatch, Sweeper
 from medai.router.settings.tables import Settings
@@ -63,7 +64,7 @@ def on_patient(
         changed = ledger.patient_changed(message, clock(), unstated=settings.ris.receiving_facility)
         if settings.orthanc.follow_patient_updates:
             for study in orthanc.studies_of(message.prior_id or message.patient_id):
-                orthanc.recode(study, dicom_patient(message), RECODE_S)
+                recode(orthanc, study, dicom_patient(message), RECODE_S)
         if changed is not None:
             log.info("patient", change=message.kind, orders=changed.orders, results_waiting=changed.messages)
 

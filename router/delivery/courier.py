@@ -24,7 +24,8 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.deliveries import Delivery, Gate
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
-from medai.router.settings.tables import Destination, FhirDestination, Settings
+from medai.router.settings.destinations import Destination, FhirDestination
+from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer, Tracer
 
 Carrier = Callable[[Delivery], str]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from medai.router.errors import DestinationUnreachable, OrthancRefused, OrthancUnreachable, PermanentError
 from medai.router.orthanc.client import NETWORK_ERRORS, UNKNOWN_RESOURCE, Commitment, Orthanc
-from medai.router.settings.tables import DicomDestination
+from medai.router.settings.destinations import DicomDestination
 
 AGAIN_S = 1.0
 """How long a node that did not report last time is waited for, where its report is not required."""

@@ -2,7 +2,7 @@
 
 The Bundle was encoded by a worker (workers/results/fhir.py); here its inside matters only to ``withdrawn``. Errors do
 not quote the server's words, which may name a patient: of an OperationOutcome they hold the codes and the places.
-Next: settings/tables.py (FhirDestination), cli/check.py.
+Next: settings/destinations.py, cli/check.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from medai.router.errors import FhirRefused, FhirUnreachable
-from medai.router.settings.tables import FhirDestination
+from medai.router.settings.destinations import FhirDestination
 
 MEDIA_TYPE = "application/fhir+json"
 WITHDRAWN = "entered-in-error"

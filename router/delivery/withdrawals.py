@@ -11,7 +11,8 @@ from medai.router.contract import RIS
 from medai.router.delivery import fhir
 from medai.router.hl7 import oru_edit
 from medai.router.ledger.removals import Withdrawn
-from medai.router.settings.tables import FhirDestination, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import Settings
 
 
 def withdrawals(settings: Settings, clock: Callable[[], float], *, words: str = oru_edit.WORDS) -> dict[str, Withdrawn]:

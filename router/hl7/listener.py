@@ -22,6 +22,7 @@ import structlog
 from medai.router.errors import PermanentError, TemporaryError
 from medai.router.hl7 import messages as hl7
 from medai.router.hl7 import mllp
+from medai.router.hl7.acknowledge import acknowledge
 from medai.router.hl7.messages import BadMessage, OrderMessage, PatientMessage
 from medai.router.settings.tables import Hl7InSettings
 
@@ -184,7 +185,7 @@ class OrderListener:
             log.exception("hl7_message_failed")
             return self._refusal(data, BadMessage("the router failed on this message; see its log", code="207"))
         log.info("hl7_taken", type="^".join(header.kind), orders=len(content) if isinstance(content, tuple) else 0)
-        return hl7.acknowledge(header, "AA", now=self._clock())
+        return acknowledge(header, "AA", now=self._clock())
 
     def _keep(self, content: tuple[OrderMessage, ...] | PatientMessage) -> None:
         if isinstance(content, tuple):
@@ -197,7 +198,7 @@ class OrderListener:
 
     def _refusal(self, data: bytes, error: BadMessage) -> bytes:
         log.warning("hl7_refused", ack=error.ack, code=error.code, reason=str(error))
-        return hl7.acknowledge(hl7.header(data), error.ack, now=self._clock(), error=error)
+        return acknowledge(hl7.header(data), error.ack, now=self._clock(), error=error)
 
 
 def _tune(writer: asyncio.StreamWriter) -> None:

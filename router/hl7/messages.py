@@ -1,35 +1,24 @@
-"""HL7 v2 as a RIS speaks it to the router: orders and patient updates in, acknowledgements out. Pure.
+"""HL7 v2 as a RIS speaks it to the router: orders and patient updates that come in. Pure.
 
 Tolerant of what does not matter (line ends, missing segments, character sets) and strict where an order could be joined
 to the wrong study. Where each part of an ``Order`` comes from is said in ``_order``. Texts of errors name segments and
-fields, never what they hold. Next: listener.py (the listener), mllp.py (the frame).
+fields, never what they hold. Next: text.py (characters, escapes, times), acknowledge.py (the answer), listener.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Any
 
 import hl7
 
-from medai.router.contract import Order, Priority, short_id
+from medai.router.contract import Order, Priority
 from medai.router.errors import PermanentError
-
-CHARSETS = {
-    "": "utf-8", "ASCII": "utf-8", "UNICODE UTF-8": "utf-8", "UTF-8": "utf-8", "ISO IR192": "utf-8",
-    **{f"8859/{n}": f"iso8859-{n}" for n in (*range(1, 12), 13, 14, 15, 16)},
-    "ISO IR6": "utf-8", "ISO IR100": "iso8859-1", "ISO IR101": "iso8859-2", "ISO IR144": "iso8859-5",
-    "ISO IR127": "iso8859-6", "ISO IR126": "iso8859-7", "ISO IR138": "iso8859-8", "ISO IR148": "iso8859-9",
-    "ISO IR14": "iso2022_jp", "ISO IR87": "iso2022_jp", "ISO IR159": "iso2022_jp_1", "GB 18030-2000": "gb18030",
-    "KS X 1001": "euc_kr", "CNS 11643-1992": "big5", "BIG-5": "big5", "WINDOWS-1252": "cp1252",
-}  # fmt: skip
-"""MSH-18 (HL7 table 0211, and names seen in the field) -> Python's codec. Empty means ASCII; UTF-8 contains it."""
+from medai.router.hl7.text import decode, escape, moment, unescape
 
 ORDER_TYPES = {("ORM", "O01"), ("ORM", ""), ("OMI", "O23")}
 PATIENT_TYPES = {("ADT", "A04"), ("ADT", "A08"), ("ADT", "A40")}
@@ -38,12 +27,6 @@ NEWS = frozenset({"", "NW", "OK", "SN", "NA", "CN"})
 PART_LIMIT = 20_000
 """Fields, repetitions, components and segments of one message: an order has some hundred. Each becomes several objects
 (about 12 s and 450 MB for a million)."""
-_CODES = {
-    "100": "Segment sequence error", "101": "Required field missing", "102": "Data type error",
-    "200": "Unsupported message type", "201": "Unsupported event code", "203": "Unsupported version id",
-    "207": "Application internal error",
-}  # fmt: skip
-"""HL7 table 0357."""
 
 
 class BadMessage(PermanentError):
@@ -132,18 +115,6 @@ def header(data: bytes) -> Header | None:
         return None
 
 
-def decode(data: bytes) -> str:
-    """The text of a message by its MSH-18, else as UTF-8, else as ISO 8859-1: a wrong name must not stop an order."""
-    fields = data[:1000].split(b"\r")[0].split(b"\n")[0].split(data[3:4] or b"|")
-    declared = re.split(rb"[~^]", fields[17])[0].decode("ascii", "replace").strip().upper() if len(fields) > 17 else ""
-    for codec in (CHARSETS.get(declared, "utf-8"), "utf-8"):
-        try:
-            return data.decode(codec)
-        except UnicodeDecodeError:
-            continue
-    return data.decode("iso8859-1")
-
-
 def _read(data: bytes, *, header_only: bool = False) -> Any:
     text = decode(data.strip(b"\r\n\t \0").removeprefix(b"\xef\xbb\xbf"))
     text = re.sub(r"[\r\n]+", "\r", text)
@@ -210,44 +181,6 @@ class _Segment:
 def _segments(message: Any) -> list[_Segment]:
     marks = str(message[0][1]) + str(message[0][2])
     return [_Segment(segment, marks) for segment in message]
-
-
-def unescape(text: str, marks: str = "|^~\\&") -> str:
-    """HL7 escape sequences to characters (2.7): delimiters, hexadecimal, line breaks; highlighting is dropped."""
-    field, component, repetition, escape_mark, sub = tuple(marks[:5])
-    if escape_mark not in text:
-        return text
-    letters = {"F": field, "S": component, "R": repetition, "E": escape_mark, "T": sub, ".br": "\n"}
-
-    def one(found: re.Match[str]) -> str:
-        code = found.group(1)
-        if re.fullmatch(r"X(?:[0-9A-Fa-f]{2})+", code):
-            return bytes.fromhex(code[1:]).decode("utf-8", "replace")
-        return letters.get(code, "")
-
-    return re.sub(f"{re.escape(escape_mark)}([^{re.escape(escape_mark)}]*){re.escape(escape_mark)}", one, text)
-
-
-def escape(text: str) -> str:
-    r"""Text as it may stand in a field with the usual delimiters ``|^~\&``."""
-    codes = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "~": "\\R\\", "&": "\\T\\", "\r": "\\.br\\", "\n": "\\.br\\"}
-    return "".join(codes.get(letter, letter) for letter in text)
-
-
-def moment(text: str) -> float | None:
-    """An HL7 time (YYYYMMDD[HH[MM[SS[.S]]]][+ZZZZ]) in seconds since the epoch; local time where it names no zone."""
-    found = re.fullmatch(r"(\d{8})(\d{2})?(\d{2})?(\d{2})?(\.\d+)?([+-]\d{4})?", text)
-    if not found:
-        return None
-    date, hour, minute, second, fraction, zone = found.groups()
-    try:
-        at = datetime.strptime(f"{date}{hour or '00'}{minute or '00'}{second or '00'}", "%Y%m%d%H%M%S")  # noqa: DTZ007 - the zone follows
-        if zone:
-            shift = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
-            at = at.replace(tzinfo=timezone(-shift if zone[0] == "-" else shift))
-        return at.timestamp() + float(fraction or 0)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 # -- orders
@@ -367,36 +300,3 @@ def _patient(message: Any, head: Header, digest: str) -> PatientMessage:
         sex=pid.text(8),
         digest=digest,
     )
-
-
-# -- answering
-
-
-def acknowledge(head: Header | None, ack: str, *, now: float, error: BadMessage | None = None) -> bytes:
-    """An ACK for a message: AA, AE or AR (CA, CE, CR where the sender wants only those), with ERR for an error.
-
-    ``head`` is None for garbage. Its own control id derives from the message's, the answer and the time.
-    """
-    told = head or Header(
-        control_id="",
-        kind=("", ""),
-        version="2.5.1",
-        processing_id="P",
-        sender=("", ""),
-        receiver=("", ""),
-        sent_at=None,
-    )
-    code = f"C{ack[1]}" if told.accept_only else ack
-    stamp = time.strftime("%Y%m%d%H%M%S+0000", datetime.fromtimestamp(now, UTC).timetuple())
-    event = f"^{escape(told.kind[1])}^ACK" if told.kind[1] else ""
-    names = "|".join(escape(name) for name in (*told.receiver, *told.sender))
-    own_id = short_id(f"{told.control_id}|{code}|{now}")
-    lines = [
-        f"MSH|^~\\&|{names}|{stamp}||ACK{event}|{own_id}|{escape(told.processing_id or 'P')}"
-        f"|{escape(told.version or '2.5.1')}||||||UNICODE UTF-8",
-        f"MSA|{code}|{escape(told.control_id)}",
-    ]
-    if error is not None:
-        kind = f"{error.code}^{_CODES.get(error.code, 'Application internal error')}^HL70357"
-        lines.append(f"ERR||{error.location}|{kind}|E||||{escape(str(error))}")
-    return ("\r".join(lines) + "\r").encode()

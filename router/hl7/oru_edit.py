@@ -1,9 +1,8 @@
-"""Change an ORU^R01 of ours that was encoded before: another patient, a result that is taken back, or no
-patient at all, to be shown. Pure.
+"""Change an ORU^R01 of ours that was encoded before: another patient, or a result that is taken back. Pure.
 
 Only what must change is touched, everything else stays byte for byte: what a person may compare is the same message.
 Works on messages as workers/results/oru.py writes them (v2.5.1, the usual delimiters, UTF-8, CR). Sources: HL7 v2.5.1
-chapter 2 (2.7 escapes), 3 (PID), 7 (OBR, OBX) and tables 0085 and 0123. Next: patients.py, messages.py.
+chapter 2 (2.7 escapes), 3 (PID), 7 (OBR, OBX) and tables 0085 and 0123. Next: patients.py, text.py.
 """
 
 from __future__ import annotations
@@ -12,19 +11,14 @@ import re
 import time
 from typing import Protocol
 
-from medai.router.hl7.messages import escape, unescape
 from medai.router.hl7.patients import Patient, authorities_agree
+from medai.router.hl7.text import escape, unescape
 
 START = "MSH|^~\\&|"
 STUDY = "113014"
 """OBX-3 of the observation that names the DICOM study: without its value nobody knows what was withdrawn."""
 WITHDRAWAL = "WITHDRAWN^Withdrawal of the AI result^99MEDAI"
 WORDS = "The study was deleted from the archive: the AI result is withdrawn. Do not use its values."
-
-
-HIDDEN_FIELDS = {"PID": (2, 3, 4, 5, 6, 7, 9, 11, 13, 14, 18, 19, 20), "MRG": (1, 7), "NK1": (2, 4, 5)}
-"""HL7 fields that tell who the patient is."""
-HIDDEN = "(hidden)"
 
 
 class PatientData(Protocol):
@@ -188,18 +182,3 @@ def _set(row: list[str], number: int, value: str) -> None:
         return
     row.extend([""] * (number + 1 - len(row)))
     row[number] = value
-
-
-def hidden(message: str) -> str:
-    """A message without what tells who the patient is; one that is not HL7 is left out whole."""
-    if not message.startswith("MSH|"):
-        return HIDDEN
-    return "\r".join(_hidden_segment(segment) for segment in message.split("\r"))
-
-
-def _hidden_segment(segment: str) -> str:
-    fields = segment.split("|")
-    for index in HIDDEN_FIELDS.get(fields[0], ()):
-        if index < len(fields) and fields[index]:
-            fields[index] = HIDDEN
-    return "|".join(fields)

@@ -3,7 +3,7 @@
 A patient is an identifier and who gave it out (PID-3.1 and PID-3.4). Images often say only the identifier, so an empty
 authority stands for any; where that leaves two answers, there is none. Sources: HL7 v2.5.1 chapter 3 (A08, A40 and
 3.6.2, merging), IHE RAD TF-1 (Patient Information Reconciliation), DICOM PS3.3 C.7.1.1.
-Next: oru_edit.py (a result that is waiting to be sent), orthanc/client.py (``recode``: the archive).
+Next: oru_edit.py (a result that is waiting to be sent), orthanc/recode.py (the archive).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from medai.router.contract import Order
 from medai.router.errors import PermanentError
-from medai.router.hl7.messages import PatientMessage, unescape
+from medai.router.hl7.messages import PatientMessage
+from medai.router.hl7.text import unescape
 
 DICOM_SEXES = frozenset({"M", "F", "O"})
 """PatientSex (0010,0040); HL7 table 0001 has more, which DICOM leaves empty or calls O."""

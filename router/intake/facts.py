@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medai.router.contract import Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
+from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
 from medai.router.ledger import Ledger
 from medai.router.ledger.studies import SeriesSeen, StudySeen
@@ -23,13 +23,6 @@ from medai.router.orthanc.client import Orthanc
 
 EXPECTED_OF_STUDY = ("NumberOfStudyRelatedInstances",)
 EXPECTED_OF_SERIES = ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition")
-_NOT_IMAGES = (
-    "SEG SR PR KO DOC OT REG FID RWV AU PLAN RTSTRUCT RTPLAN RTDOSE RTRECORD RTINTENT ECG HD EPS SMR STAIN TEXTUREMAP "
-    "M3D ANN ASMT CTPROTOCOL XAPROTOCOL"
-)
-NOT_IMAGES = frozenset(_NOT_IMAGES.split())
-"""Modalities that no model reads and that do not count for ``study.Modality``."""
-
 _FLOATS = (
     "SliceThickness SpacingBetweenSlices SliceLocation KVP RepetitionTime EchoTime InversionTime FlipAngle "
     "MagneticFieldStrength ImagingFrequency ReconstructionDiameter DataCollectionDiameter DistanceSourceToDetector "

@@ -15,12 +15,12 @@ from typing import Any
 from sqlalchemy import Connection, and_, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict, control_id
+from medai.router.contract import orthanc_id as orthanc_id_of
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Database
 from medai.router.ledger.history import decide, end_attempt
 from medai.router.ledger.rows import StudyRow, first
-from medai.router.orthanc.client import orthanc_id as orthanc_id_of
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
 Withdrawn = Callable[[bytes, str], bytes]

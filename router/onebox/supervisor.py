@@ -23,7 +23,7 @@ from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
 from medai.router.reports import readings as reports
-from medai.router.settings import tables as settings
+from medai.router.settings import load as settings
 
 READY_S = 180.0
 """The slowest part is the worker's first load of its models."""

@@ -1,8 +1,8 @@
 """Orthanc's REST API, as far as we use it, with its errors translated once.
 
 Measured choices (orthanc.md): ``/file`` over kept-alive connections for pixels, ``/tools/bulk-content`` to climb from
-instances to their series in one call. Errors name the kind of resource, never a patient. Next: intake/changes.py,
-intake/facts.py.
+instances to their series in one call. Errors name the kind of resource, never a patient. Next: transport.py (the
+connections), recode.py (other patient data for a study), intake/changes.py, intake/facts.py.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha1
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import urllib3
 
 from medai.router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, PermanentError
+from medai.router.orthanc.transport import POOLS, is_whole
 from medai.router.settings.tables import OrthancSettings
 
 CHANGES_PAGE = 1000
@@ -29,12 +29,6 @@ UNKNOWN_RESOURCE = 17
 """OrthancStatus of a 404 for something that is not stored (a modality that is not configured has another)."""
 COMMITMENT_POLLS_S = (0.05, 2.0)
 """First and longest pause between two looks at a storage commitment."""
-KEPT_S = 0.5
-"""How long an unused connection is used again: half of what Orthanc 1.10.1 keeps it for.
-
-One that Orthanc closes just as a request goes out costs that request."""
-HALFWAY = "~recoding"
-"""Ends the Patient ID that a study has for the moment while only other data of its patient are changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,40 +54,6 @@ class Commitment:
     """Failure Reason (0008,1197) -> number of instances (PS3.3 C.14.1.1)."""
 
 
-def orthanc_id(*identifiers: str) -> str:
-    """Orthanc's id of a resource: SHA-1 of "PatientID|Study|Series|SOP" in five groups (Orthanc Book)."""
-    digest = sha1("|".join(identifiers).encode("utf-8"), usedforsecurity=False).hexdigest()
-    return "-".join(digest[i : i + 8] for i in range(0, 40, 8))
-
-
-class _Connection(urllib3.connection.HTTPConnection):
-    """Closes itself, to be opened anew, before a request that comes after a long pause."""
-
-    used_at = 0.0
-
-    def request(self, *args: Any, **options: Any) -> None:
-        if self.is_connected and time.monotonic() - self.used_at > KEPT_S:
-            self.close()
-        super().request(*args, **options)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        answer = super().getresponse()
-        self.used_at = time.monotonic()
-        return answer
-
-
-class _SecureConnection(_Connection, urllib3.connection.HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _SecurePool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
 class Orthanc:
     """A client of one Orthanc; safe to share between threads."""
 
@@ -109,7 +69,7 @@ class Orthanc:
             timeout=urllib3.Timeout(connect=min(5.0, settings.timeout_s), read=settings.timeout_s),
             retries=urllib3.Retry(total=2, connect=0, read=0, other=0, redirect=0, status=0),
         )
-        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self._pool.pool_classes_by_scheme = POOLS
 
     @property
     def address(self) -> str:
@@ -143,6 +103,8 @@ class Orthanc:
                 status=answer.status,
                 code=_described(answer.data)[0],
             )
+        if not is_whole(answer):
+            raise OrthancBroke(f"Orthanc at {self.address} sent an answer that was cut off")
         return answer.data
 
     def passed_on(self, path: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
@@ -326,98 +288,6 @@ class Orthanc:
                 f"Orthanc at {self.address} was restarted and lost a storage commitment"
             ) from error
 
-    # -- other patient data
-
-    def recode(self, orthanc_study: str, replace: Mapping[str, str], timeout_s: float) -> str:
-        """Give a study other patient data and return its Orthanc id from then on; doing it again is harmless.
-
-        ``replace``: DICOM keywords of the patient level; PatientID must be among them, and may be the one that the
-        study has. UIDs, pixels, private attributes and the transfer syntax stay; ``timeout_s`` bounds the copying.
-
-        Orthanc 1.10.1 gives another Patient ID only to a copy, and with KeepSource false it deletes what it has just
-        written where the Patient ID is the same (measured). So we copy, look, and delete what we saw copied, no more;
-        killed at any moment, the next call goes on. Where the Patient ID stays, the study goes by way of another.
-        Raises OrthancRefused 404 when the study is gone, OrthancUnreachable when it must be done again, and
-        PermanentError when the images cannot hold the data (a name outside their character set): nothing is changed.
-        """
-        new = {**replace, "PatientID": replace["PatientID"].strip()}
-        halfway = {**new, "PatientID": new["PatientID"] + HALFWAY}
-        if not self.exists("studies", orthanc_study):
-            return self._go_on(orthanc_study, halfway, new, timeout_s)
-        study_uid = _uid(self.study(orthanc_study), "StudyInstanceUID")
-        if orthanc_id(new["PatientID"], study_uid) != orthanc_study:
-            return self._move(orthanc_study, new, timeout_s)
-        begun = self.exists("studies", orthanc_id(halfway["PatientID"], study_uid))
-        if not begun and not self._other_than(new, self._identifiers(orthanc_study)):
-            return orthanc_study
-        return self._move(self._move(orthanc_study, halfway, timeout_s), new, timeout_s)
-
-    def _go_on(self, gone: str, halfway: Mapping[str, str], new: Mapping[str, str], timeout_s: float) -> str:
-        """The rest of the way of a study that is no longer where it was."""
-        if left := self._copy_of(gone, halfway["PatientID"]):
-            return self._move(left, new, timeout_s)
-        return self._copy_of(gone, new["PatientID"]) or str(self.study(gone)["ID"])
-
-    def _copy_of(self, gone: str, patient_id: str) -> str | None:
-        """The study that Orthanc made of a study that is gone, among those of a patient."""
-        patient = orthanc_id(patient_id)
-        if not self.exists("patients", patient):
-            return None
-        for study in self.get(f"/patients/{patient}/studies"):
-            known = self.get(f"/studies/{study['ID']}/metadata?expand")
-            if known.get("ModifiedFrom") == gone:
-                return str(study["ID"])
-        return None
-
-    def _move(self, source: str, replace: Mapping[str, str], timeout_s: float) -> str:
-        """Copy what is not there yet, look at the copies, delete their originals."""
-        patient_id, study_uid = replace["PatientID"], _uid(self.study(source), "StudyInstanceUID")
-        target = orthanc_id(patient_id, study_uid)
-        copies = {
-            original: orthanc_id(patient_id, study_uid, *uids) for original, uids in self._identifiers(source).items()
-        }
-        there = self._identifiers(target) if self.exists("studies", target) else {}
-        missing = [original for original, copy in copies.items() if copy not in there]
-        if missing:
-            self._copy(missing, replace, timeout_s)
-            there = self._identifiers(target)
-        if any(copy not in there for copy in copies.values()):
-            raise OrthancUnreachable(f"Orthanc at {self.address} copied only a part of a study: it is copied again")
-        if wrong := self._other_than(replace, [copies[original] for original in missing]):
-            self._delete(wrong)
-            raise PermanentError("the images cannot hold the new patient data in their character set: left as they are")
-        self._delete(copies)
-        return target
-
-    def _copy(self, instances: Iterable[str], replace: Mapping[str, str], timeout_s: float) -> None:
-        body = {
-            "Resources": list(instances),
-            "Level": "Patient",
-            "Replace": dict(replace),
-            "Keep": ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"],
-            "Force": True,
-            "KeepSource": True,
-            "Synchronous": True,
-        }
-        self.post("/tools/bulk-modify", body, timeout_s=timeout_s)
-
-    def _delete(self, instances: Iterable[str]) -> None:
-        self.request("POST", "/tools/bulk-delete", body=json.dumps({"Resources": list(instances)}).encode())
-
-    def _identifiers(self, orthanc_study: str) -> dict[str, tuple[str, str]]:
-        """Orthanc id of each instance of a study -> its Series and SOP Instance UID."""
-        found: dict[str, tuple[str, str]] = {}
-        for series in self.get(f"/studies/{orthanc_study}/series"):
-            uid = _uid(series, "SeriesInstanceUID")
-            found.update(
-                {str(each["ID"]): (uid, _uid(each, "SOPInstanceUID")) for each in self.instances(series["ID"])}
-            )
-        return found
-
-    def _other_than(self, replace: Mapping[str, str], instances: Iterable[str]) -> list[str]:
-        """Which instances do not say what ``replace`` says."""
-        return [instance for instance in instances if _differs(self.tags(instance), replace)]
-
 
 def wildcards_escaped(text: str) -> str:
     """Orthanc knows no escape for * and ?, so the one stands for any character; the caller compares what it gets."""
@@ -439,12 +309,3 @@ def _reported(report: Mapping[str, Any], asked: int) -> Commitment:
     failures = Counter(int(item["FailureReason"]) for item in report["Failures"])
     complete = report["Status"] == "Success" and not failures and kept >= asked
     return Commitment(outcome="committed" if complete else "failed", committed=kept, failures=dict(failures))
-
-
-def _uid(resource: Mapping[str, Any], keyword: str) -> str:
-    return str(resource["MainDicomTags"][keyword])
-
-
-def _differs(tags: Mapping[str, Any], replace: Mapping[str, str]) -> bool:
-    """Spaces and empty components at the end carry no meaning (PS3.5 6.2)."""
-    return any(str(tags.get(key) or "").rstrip("^ ") != value.rstrip("^ ") for key, value in replace.items())

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from medai.router.contract import Decision, Verdict
-from medai.router.settings.tables import CompletenessSettings
+from medai.router.settings.routes import CompletenessSettings
 
 
 @dataclass(frozen=True, kw_only=True)

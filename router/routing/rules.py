@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from medai.router.contract import Order, Priority, SeriesFacts, SeriesUID, StudyFacts
-from medai.router.intake.facts import NOT_IMAGES
+from medai.router.contract import NOT_IMAGES, Order, Priority, SeriesFacts, SeriesUID, StudyFacts
 from medai.router.routing.condition_values import Items, Record, code_word
 from medai.router.routing.conditions import Condition
-from medai.router.settings.tables import RouteSettings, SeriesSettings
+from medai.router.settings.routes import RouteSettings, SeriesSettings
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture Image Storage; its multi-frame forms continue with ``.1`` to ``.4`` (PS3.4 B.5)."""

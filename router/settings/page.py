@@ -15,12 +15,13 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from medai.router.settings.tables import Settings, tables_of
+from medai.router.settings.load import tables_of
+from medai.router.settings.tables import Settings
 
 INTRODUCTION = """\
 # Configuration
 
-Made from `router/settings/tables.py` by `python -m medai.router.settings.page`.
+Made from `router/settings/` by `python -m medai.router.settings.page`.
 
 One file, `medai.toml`, is read by the router and the workers: `--config FILE`, else `MEDAI_CONFIG`, else
 `./medai.toml`, else `/etc/medai/medai.toml`. Environment variables win over it: section and key with two underscores

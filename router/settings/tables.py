@@ -1,37 +1,24 @@
-"""Everything that can be configured, parsed once in the entry point from ``medai.toml`` and ``MEDAI_*``.
+"""The tables of ``medai.toml`` and what they are together: ``Settings``.
 
-``load(path)`` is the only way in; no module reads a setting at import. An unknown key is an error that names
-the nearest known one. Environment variables win: ``MEDAI_ORTHANC__PASSWORD=…`` sets ``[orthanc] password``.
-Next: contract.py.
+Environment variables win: ``MEDAI_ORTHANC__PASSWORD=…`` sets ``[orthanc] password``. No module reads a setting at
+import. Next: load.py (the only way in), routes.py and destinations.py (the tables of which there may be several).
 """
 
 from __future__ import annotations
 
-import difflib
-import os
-import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    Discriminator,
-    Field,
-    SecretStr,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from pydantic_settings import SettingsError as EnvironmentFault
 
-from medai.router.errors import SettingsError
+from medai.router.settings.destinations import Destination
+from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
 
@@ -269,122 +256,6 @@ class ResultSettings(Section):
     """Series Numbers of results start here."""
 
 
-class CompletenessSettings(Section):
-    """When a study counts as complete, for one route."""
-
-    quiet_s: Seconds = 3.0
-    """Seconds without a new image after which a study of unknown size counts as complete."""
-    max_wait_s: Seconds = 60.0
-    """Longest wait for images that were announced but do not come, from the last one that came."""
-    expect: tuple[str, ...] = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
-    """Attributes trusted as expected counts; ``ImagesInAcquisition`` may be added where scanners are known to
-    send one series an acquisition."""
-
-
-class SeriesSettings(Section):
-    """Which series of a matching study a route takes."""
-
-    where: str = ""
-    """CEL over ``s`` (one series) and ``study``; empty: all."""
-    modality: tuple[str, ...] = ()
-    """Modalities to take; empty: any image modality."""
-    orientation: tuple[Literal["axial", "coronal", "sagittal", "oblique"], ...] = ()
-    """Planes to take; empty: any."""
-    slices_min: Annotated[int, Field(ge=1)] = 1
-    """Fewest images of the series."""
-    slices_max: Annotated[int, Field(ge=1)] = 5000
-    """Most images of the series."""
-    thickness_min_mm: Seconds = 0.0
-    """Thinnest slices to take."""
-    thickness_max_mm: Seconds = 1000.0
-    """Thickest slices to take."""
-    image_type_excludes: tuple[str, ...] = ("LOCALIZER", "DERIVED", "SCREEN SAVE", "PROJECTION IMAGE", "MIP")
-    """Series whose Image Type holds one of these are left out."""
-    prefer: Literal["most_slices", "thinnest", "first"] = "most_slices"
-    """Which of several series that qualify is the best one."""
-    take: Literal["best", "all"] = "best"
-    """``best``: the preferred one; ``all``: a job for each."""
-
-
-class RouteSettings(Section):
-    """One route: which studies, which series of them, which model, where the results go."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
-    """Lower-case letters, digits, - and _; in every decision, metric and filler number."""
-    when: str = "true"
-    """CEL over ``study`` and ``series``; see docs/routes.md."""
-    model: str
-    """Which model reads the series."""
-    model_version: str = ""
-    """Empty: the version that the worker's registry holds when the job is made."""
-    queue: Literal["cpu", "gpu"] = "cpu"
-    """Which workers read it; a GPU worker serves both queues, and uses its GPU for either."""
-    priority: Literal["order", "stat", "urgent", "routine", "background"] = "order"
-    """``order``: from the order, else the Requested Procedure Priority, else routine."""
-    destinations: tuple[str, ...] = ("archive", "ris")
-    """"archive" (required), "ris", and names of [destinations]."""
-    series: SeriesSettings = SeriesSettings()
-    """Which series of the study it takes: [routes.series]."""
-    completeness: CompletenessSettings = CompletenessSettings()
-    """When the study counts as complete: [routes.completeness]."""
-
-
-class DicomDestination(Section):
-    """An extra DICOM node for the results: the name it has in Orthanc's DicomModalities."""
-
-    modality: str
-    """Its name in DicomModalities."""
-    commitment: Literal["auto", "required", "off"] = "auto"
-    """Storage commitment after C-STORE. ``auto``: asked for, and C-STORE counts alone where the node does not offer it;
-    ``required``: the delivery waits until the node commits; ``off``: not asked for."""
-    commitment_timeout_s: Positive = 30.0
-    """Longest wait for the node's report on a storage commitment."""
-
-
-class FhirDestination(Section):
-    """A FHIR R5 server for the results, which takes a transaction. Log in by token, or by username and password."""
-
-    fhir_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
-    """Base of the FHIR server, such as https://ehr.example/fhir; a login does not belong in it."""
-    username: str = ""
-    """User for HTTP Basic; empty: no such login."""
-    password: SecretStr = SecretStr("")
-    """Its password; better given as MEDAI_DESTINATIONS__NAME__PASSWORD than in a file."""
-    token: SecretStr = SecretStr("")
-    """Bearer token; better given as MEDAI_DESTINATIONS__NAME__TOKEN than in a file."""
-    timeout_s: Positive = 30.0
-    """Longest wait for one answer."""
-    ca_file: str = ""
-    """Certificate authority of the server; empty: the system's."""
-    patient_systems: dict[str, Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]] = Field(default_factory=dict)
-    """Assigning authority -> URI of its patient identifiers (HOSPITAL = "urn:oid:1.2.3"), where order and images know
-    it by name alone; "" stands for identifiers that name none. One that is not listed is named in words."""
-
-    @model_validator(mode="after")
-    def _one_login(self) -> FhirDestination:
-        if self.username and self.token.get_secret_value():
-            raise ValueError("give either token or username and password, not both")
-        return self
-
-
-def _kind(value: Any) -> str | None:
-    """Which destination a table is: told apart by the key that each must have, and None where that fails."""
-    if isinstance(value, Section):
-        return "fhir" if isinstance(value, FhirDestination) else "dicom"
-    keys = {"modality", "fhir_url"} & set(value if isinstance(value, dict) else ())
-    return {"modality": "dicom", "fhir_url": "fhir"}[keys.pop()] if len(keys) == 1 else None
-
-
-Destination = Annotated[
-    Annotated[DicomDestination, Tag("dicom")] | Annotated[FhirDestination, Tag("fhir")],
-    Discriminator(
-        _kind,
-        custom_error_type="destination_kind",
-        custom_error_message="a destination has either modality (a DICOM node) or fhir_url (a FHIR server), not both",
-    ),
-]
-
-
 class LogSettings(Section):
     """Logs are JSON lines on standard error, without patient identifiers."""
 
@@ -460,68 +331,3 @@ class Settings(BaseSettings):
     def route(self, name: str) -> RouteSettings | None:
         """The route of that name, if it is configured."""
         return next((route for route in self.routes if route.name == name), None)
-
-
-def find_file(explicit: str | None) -> Path | None:
-    """The configuration file: ``--config``, else MEDAI_CONFIG, else ./medai.toml, else /etc/medai/medai.toml."""
-    named = explicit or os.environ.get("MEDAI_CONFIG")
-    if named:
-        path = Path(named)
-        if not path.is_file():
-            raise SettingsError(f"configuration file {path} does not exist")
-        return path
-    return next((p for p in (Path("medai.toml"), Path("/etc/medai/medai.toml")) if p.is_file()), None)
-
-
-def load(explicit: str | None = None) -> Settings:
-    """Read and check the configuration; raises SettingsError with every fault, each naming its key."""
-    path = find_file(explicit)
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: not valid TOML: {error}") from error
-        except OSError as error:
-            raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    if path is not None and isinstance(values.get("models", {}), dict):
-        # Beside the file, wherever a process was started.
-        beside = str(path.resolve().with_name("medai-models"))
-        values["models"] = {"added": beside, **values.get("models", {})}
-    try:
-        return Settings(**values)
-    except EnvironmentFault as error:  # its text names the key, not the value
-        raise SettingsError(f"environment: {error}; a table or list is written as JSON") from error
-    except ValidationError as error:
-        where = str(path) if path else "settings"
-        faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())
-        raise SettingsError(f"{where}:\n{faults}") from error
-
-
-def _explain(fault: Any) -> str:
-    parts = [str(part) for part in fault["loc"]]
-    if parts[:1] == ["destinations"] and parts[2:3] in (["dicom"], ["fhir"]):
-        del parts[2]  # pydantic's word for the kind is no key of the file
-    place = ".".join(parts) or "(whole file)"
-    if fault["type"] != "extra_forbidden":
-        return f"{place}: {fault['msg'].removeprefix('Value error, ')}"
-    near = difflib.get_close_matches(parts[-1], _known_keys(Settings), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{place}: unknown key{hint}"
-
-
-def tables_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The tables that a field of this type holds: none, one, or (destinations) one for each kind."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from tables_of(inner)
-
-
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    keys: set[str] = set()
-    for name, info in model.model_fields.items():
-        keys.add(name)
-        for inner in tables_of(info.annotation):
-            keys |= _known_keys(inner)
-    return keys

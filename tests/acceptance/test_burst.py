@@ -26,7 +26,8 @@ from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
 from medai.router.reports import readings as reports
-from medai.router.settings.tables import Settings, load
+from medai.router.settings.load import load
+from medai.router.settings.tables import Settings
 from medai.workers.tasks import JobRunner
 
 STUDIES = 500

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medai.router.routing.rules import Rules
-from medai.router.settings import tables as settings
+from medai.router.settings import load as settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medai.router.settings import tables as settings
+from medai.router.settings import load as settings
 
 
 def compose_command() -> list[str]:

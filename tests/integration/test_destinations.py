@@ -32,7 +32,8 @@ from medai.router.delivery import fhir
 from medai.router.delivery.dicom_node import send
 from medai.router.errors import DestinationUnreachable, FhirRefused, FhirUnreachable, PermanentError
 from medai.router.orthanc.client import Orthanc
-from medai.router.settings.tables import DicomDestination, FhirDestination, OrthancSettings, Settings, WorkerSettings
+from medai.router.settings.destinations import DicomDestination, FhirDestination
+from medai.router.settings.tables import OrthancSettings, Settings, WorkerSettings
 from medai.workers.pipeline import prepare
 from medai.workers.results.encode import Results, encode_all
 

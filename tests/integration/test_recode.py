@@ -14,8 +14,10 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from servers import OrthancServer, make_orthanc, running, wait_for
 
+from medai.router.contract import orthanc_id
 from medai.router.errors import OrthancRefused, OrthancUnreachable, PermanentError
-from medai.router.orthanc.client import HALFWAY, Orthanc, orthanc_id
+from medai.router.orthanc.client import Orthanc
+from medai.router.orthanc.recode import HALFWAY, recode
 from medai.router.settings.tables import OrthancSettings
 
 STUDY = "1.2.826.0.1.3680043.8.498.1"
@@ -103,7 +105,7 @@ def delete(server: OrthancServer, instance: str) -> None:
 def test_only_the_patient_changes(server: OrthancServer, orthanc: Orthanc, replace: dict[str, str]) -> None:
     originals = [made(name, series) for series, name in enumerate(FILES, start=1)]
     study = store(server, *originals)
-    new = orthanc.recode(study, replace, TIMEOUT_S)
+    new = recode(orthanc, study, replace, TIMEOUT_S)
     assert new == orthanc_id(replace["PatientID"], STUDY)
     found = whole(server)
     assert people(found) == {tuple(replace.values())}
@@ -120,10 +122,10 @@ def test_only_the_patient_changes(server: OrthancServer, orthanc: Orthanc, repla
 @pytest.mark.parametrize("replace", [MERGED, RENAMED], ids=["merge", "update"])
 def test_doing_it_again_changes_nothing(server: OrthancServer, orthanc: Orthanc, replace: dict[str, str]) -> None:
     study = many(server, 3)
-    new = orthanc.recode(study, replace, TIMEOUT_S)
+    new = recode(orthanc, study, replace, TIMEOUT_S)
     last = orthanc.last_change()
-    assert orthanc.recode(study, replace, TIMEOUT_S) == new
-    assert orthanc.recode(new, replace, TIMEOUT_S) == new
+    assert recode(orthanc, study, replace, TIMEOUT_S) == new
+    assert recode(orthanc, new, replace, TIMEOUT_S) == new
     kinds = {change["ChangeType"] for change in orthanc.changes(last).changes}
     assert kinds <= {"StableSeries", "StableStudy", "StablePatient"}
     assert len(whole(server)) == 3
@@ -140,7 +142,7 @@ def test_what_was_interrupted_is_finished(
     copy(server, instances[:2] if stage == "half copied" else instances, first_leg)
     for instance in {"half deleted": instances[:2], "all deleted": instances}.get(stage, []):
         delete(server, instance)
-    new = orthanc.recode(study, replace, TIMEOUT_S)
+    new = recode(orthanc, study, replace, TIMEOUT_S)
     found = whole(server)
     assert len(found) == 4
     assert people(found) == {tuple(replace.values())}
@@ -157,7 +159,7 @@ def test_the_way_back_is_finished_too(server: OrthancServer, orthanc: Orthanc) -
     halfway = list(server.get("/instances"))
     copy(server, halfway, RENAMED)
     delete(server, halfway[0])
-    assert orthanc.recode(study, RENAMED, TIMEOUT_S) == study
+    assert recode(orthanc, study, RENAMED, TIMEOUT_S) == study
     found = whole(server)
     assert len(found) == 4
     assert people(found) == {tuple(RENAMED.values())}
@@ -179,7 +181,7 @@ def test_an_orthanc_killed_in_the_middle_loses_nothing(tmp_path: Path, replace: 
         assert [isinstance(error, OrthancUnreachable) for error in failed] == [True]
         server.start()
         assert len({dcm.SOPInstanceUID for dcm in raw(server)}) == 150
-        new = orthanc.recode(study, replace, TIMEOUT_S)
+        new = recode(orthanc, study, replace, TIMEOUT_S)
         found = whole(server)
         assert len(found) == 150
         assert people(found) == {tuple(replace.values())}
@@ -189,7 +191,7 @@ def test_an_orthanc_killed_in_the_middle_loses_nothing(tmp_path: Path, replace: 
 
 def attempt(orthanc: Orthanc, study: str, replace: dict[str, str], failed: list[Exception]) -> None:
     try:
-        orthanc.recode(study, replace, TIMEOUT_S)
+        recode(orthanc, study, replace, TIMEOUT_S)
     except OrthancUnreachable as error:
         failed.append(error)
 
@@ -201,10 +203,10 @@ def raw(server: OrthancServer) -> list[Dataset]:
 
 def test_an_image_that_comes_late_is_not_deleted(server: OrthancServer, orthanc: Orthanc) -> None:
     study = many(server, 2)
-    orthanc.recode(study, MERGED, TIMEOUT_S)
+    recode(orthanc, study, MERGED, TIMEOUT_S)
     assert store(server, made("CT_small.dcm", 1, 3)) == study
     assert len(whole(server)) == 3
-    orthanc.recode(study, MERGED, TIMEOUT_S)
+    recode(orthanc, study, MERGED, TIMEOUT_S)
     found = whole(server)
     assert len(found) == 3
     assert people(found) == {tuple(MERGED.values())}
@@ -215,14 +217,14 @@ def test_a_name_that_the_images_cannot_hold_changes_nothing(server: OrthancServe
     before = whole(server)
     for replace in ({**MERGED, "PatientName": "山田^太郎"}, {**RENAMED, "PatientName": "山田^太郎"}):
         with pytest.raises(PermanentError, match="character set"):
-            orthanc.recode(study, replace, TIMEOUT_S)
+            recode(orthanc, study, replace, TIMEOUT_S)
         assert whole(server) == before
         assert server.get("/studies") == [study]
 
 
 def test_a_study_that_was_never_there_is_told(orthanc: Orthanc) -> None:
     with pytest.raises(OrthancRefused) as caught:
-        orthanc.recode(orthanc_id("P1", "1.2.3"), MERGED, TIMEOUT_S)
+        recode(orthanc, orthanc_id("P1", "1.2.3"), MERGED, TIMEOUT_S)
     assert caught.value.status == 404
 
 
@@ -231,6 +233,6 @@ def test_the_other_studies_of_the_patient_stay(server: OrthancServer, orthanc: O
     other.StudyInstanceUID, other.SeriesInstanceUID = "1.2.9", "1.2.9.1"
     other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = "1.2.9.1.1"
     stays, study = store(server, other), many(server, 1)
-    new = orthanc.recode(study, MERGED, TIMEOUT_S)
+    new = recode(orthanc, study, MERGED, TIMEOUT_S)
     assert set(server.get("/studies")) == {stays, new}
     assert whole(server)["1.2.9.1.1"] == other

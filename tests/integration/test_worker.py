@@ -25,7 +25,8 @@ from medai.router.ledger import Ledger, NewJob
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.sweeper import LeaseWatch
 from medai.router.reports import readings as reports
-from medai.router.settings.tables import DicomDestination, Settings
+from medai.router.settings.destinations import DicomDestination
+from medai.router.settings.tables import Settings
 from medai.workers.tasks import JobRunner
 
 

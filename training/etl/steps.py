@@ -9,7 +9,6 @@ Next: mage_project/utils/step.py (who starts them), command.py.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from medai.models.files import sha256_of
 from medai.models.format.recipe import Feed, Intensity
 from medai.models.geometry import Geometry
 from medai.models.volume import Volume
@@ -147,7 +147,7 @@ def export(order: Order) -> State:
         "copies": order.copies,
         "seed": order.config.seed,
         "versions": {package: version(package) for package in ("numpy", "SimpleITK", "torch", "monai")},
-        "sha256": {f"{file.parent.name}/{file.name}": sha256(file) for file in files},
+        "sha256": {f"{file.parent.name}/{file.name}": sha256_of(file) for file in files},
     }
     (order.out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return State(name=state.name, modality=state.modality, folder=str(order.out.resolve()), cases=state.cases)
@@ -176,12 +176,6 @@ def as_prepared(config: TrainingConfig) -> TrainingConfig:
     classes = {name: (number,) for number, name in enumerate(config.data.classes, start=1)}
     data = config.data.model_copy(update={"root": "", "format": "folder", "classes": classes})
     return config.model_copy(update={"feed": feed, "data": data})
-
-
-def sha256(file: Path) -> str:
-    """Of a file's bytes."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _state(source: str) -> State:

@@ -75,12 +75,6 @@ def with_figures(path: Path, table: str) -> None:
     path.write_text(f"{before}{figures(table)}{after}", encoding="utf-8")
 
 
-def portable(path: Path, folder: str = "bundles") -> str:
-    """A path as it may be written into a document: where a folder lies on one machine is left out."""
-    plain = not path.is_absolute() and ".." not in path.parts and path.name
-    return path.as_posix() if plain else f"{folder}/{path.resolve().name}"
-
-
 def _data(description: Description, facts: Facts) -> str:
     sides = ", ".join(
         f"{len(names)} {word}"

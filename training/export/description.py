@@ -26,7 +26,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from medai.models.format.bundle import EvaluationClass, Guard, InputSpec
+from medai.models.format.metadata import EvaluationClass, Guard, InputSpec
 from medai.training.errors import ConfigError
 
 Triple = tuple[str, str, str]

@@ -12,12 +12,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel
@@ -31,7 +29,9 @@ from medai.models.networks.definition import build
 from medai.models.networks.sliding import Network
 from medai.training.config import ComputeConfig, OptimiserConfig, TrainingConfig, parse, read, tables
 from medai.training.errors import ConfigError, TrainingError
+from medai.training.fitting.open_task import open_task
 from medai.training.fitting.run_folder import RunFolder, Summary
+from medai.training.fitting.task import State, Task
 from medai.training.output import answer, json_argument
 
 EXAMPLES = """\
@@ -41,44 +41,6 @@ examples:
   medai-train fit config.toml --out runs/tuned --set 'network.start="models/bundles/ct_lungs"' --set optimiser.lr=5e-4
   medai-train fit config.toml --out runs/try --set budget.epochs=5 --set optimiser.lr=1e-3
 """
-
-
-class Task(Protocol):
-    """What is learnt: patches, a loss, and a score on the validation cases."""
-
-    classes: tuple[str, ...]
-
-    def network_def(self) -> dict[str, Any]:
-        """The network to build (medai.models.networks.definition.build)."""
-
-    def batches(self, epoch: int) -> Any:
-        """Pairs of input and target; a len."""
-
-    def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """A scalar."""
-
-    def validate(self, network: Network, device: torch.device) -> dict[str, float]:
-        """Figures by name; ``score`` (higher is better) chooses the weights that are kept."""
-
-    def pictures(self, network: Network, device: torch.device) -> Iterator[tuple[str, Any]]:
-        """Pictures for TensorBoard, uint8 [row, column, 3]."""
-
-    def sample(self) -> torch.Tensor:
-        """An input of the network."""
-
-
-@dataclass
-class State:
-    """What a checkpoint holds beside the weights."""
-
-    epoch: int = 0
-    """Epochs done."""
-    best: float = -1.0
-    best_epoch: int = 0
-    since_best: int = 0
-    """Validations since the best one."""
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def fit(task: Task, config: TrainingConfig, folder: RunFolder, *, resume: bool = False, quiet: bool = False) -> Summary:
@@ -328,7 +290,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``medai-train fit``: 0 when the training ended by its budget or early."""
-    from medai.training.fitting.tasks import open_task
 
     config = override(read(options.config), options.set, data=options.data)
     folder = RunFolder(options.out)

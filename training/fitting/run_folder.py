@@ -15,18 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch.utils.tensorboard import SummaryWriter
 
+from medai.models.files import whole
 from medai.models.format.weights import unshared
 from medai.training.config import TrainingConfig, read, to_toml
 from medai.training.errors import TrainingError
-
-if TYPE_CHECKING:
-    from medai.training.fitting.fit import State
+from medai.training.fitting.task import State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +118,8 @@ class RunFolder:
 
     def keep_best(self, network: torch.nn.Module) -> None:
         """The best weights so far, float32."""
-        partial = self.path / "best.safetensors.part"
-        save_file(unshared(network), partial)
-        partial.replace(self.path / "best.safetensors")
+        with whole(self.path / "best.safetensors") as partial:
+            save_file(unshared(network), partial)
 
     def finish(
         self,
@@ -166,9 +164,8 @@ class RunFolder:
             writer.close()
 
     def _write(self, name: str, content: bytes) -> None:
-        partial = self.path / f"{name}.part"
-        partial.write_bytes(content)
-        partial.replace(self.path / name)
+        with whole(self.path / name) as partial:
+            partial.write_bytes(content)
 
 
 def _add_graph(writer: SummaryWriter, network: torch.nn.Module, sample: torch.Tensor) -> None:

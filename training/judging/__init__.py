@@ -1,1 +1,1 @@
-"""How good a model is: figures, comparisons, and what goes into service. Read first: judging.py."""
+"""How good a model is: figures, comparisons, and what goes into service. Read first: evaluate.py."""

@@ -3,7 +3,7 @@
 Each case is read once and drawn by every model in turn, the first one changing from case to case, so that what else
 the machine does falls on all of them alike. Dice is compared in pairs: Wilcoxon's signed-rank test over cases, Holm's
 correction over all pairs and structures, the mean difference with its bootstrap interval, and the rank-biserial
-correlation. Next: comparison_tables.py (tables and the page), comparison_plots.py (pictures).
+correlation. Next: comparison.py (what is found), paired_tests.py, comparison_tables.py, comparison_plots.py.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy.stats import wilcoxon
 from tqdm import tqdm
 
 from medai.models.errors import ModelUnavailable
@@ -29,21 +27,12 @@ from medai.models.networks.definition import build
 from medai.models.segmenters.network import network_weights
 from medai.training.cases import Case, Dataset
 from medai.training.errors import ConfigError, LeakageError, TrainingError
-from medai.training.export import card
-from medai.training.judging import comparison_plots as plots
-from medai.training.judging import comparison_tables as comparison
-from medai.training.judging.evaluate import structures
-from medai.training.judging.judging import (
-    CaseResult,
-    Chosen,
-    Model,
-    choose,
-    judge_case,
-    load_case,
-    open_model,
-    paired_dice,
-    require_classes,
-)
+from medai.training.judging import comparison_plots, comparison_tables
+from medai.training.judging.case import CaseResult, judge_case, load_case
+from medai.training.judging.choice import Chosen, choose
+from medai.training.judging.comparison import Comparison, Contestant
+from medai.training.judging.evaluation_report import structures
+from medai.training.judging.model import Model, open_model, require_classes
 from medai.training.judging.options import (
     class_arguments,
     data_arguments,
@@ -52,8 +41,8 @@ from medai.training.judging.options import (
     read_names,
     with_classes,
 )
-from medai.training.metrics import FEW, interval
-from medai.training.output import answer, json_argument, write_json
+from medai.training.judging.paired_tests import paired_tests
+from medai.training.output import answer, json_argument, portable, write_json
 
 EXAMPLES = """\
 examples:
@@ -81,112 +70,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     class_arguments(parser)
     model_arguments(parser)
     json_argument(parser, "the comparison")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contestant:
-    """A model with what it cost and what it gave."""
-
-    name: str
-    network: str
-    parameters: int | None
-    weights_mb: float
-    epochs: int | None
-    training_s: float | None
-    training_device: str
-    history: Path | None
-    results: tuple[CaseResult, ...] = field(hash=False)
-    structures: Mapping[str, Any] = field(hash=False)
-
-    @property
-    def seconds_per_case(self) -> float:
-        """Median."""
-        return float(np.median([result.seconds for result in self.results]))
-
-    @property
-    def voxels_per_second(self) -> float:
-        """Median."""
-        return float(np.median([result.voxels / result.seconds for result in self.results]))
-
-    @property
-    def memory_mb(self) -> float:
-        """The most that drawing a case took above what the process held before."""
-        return max(result.growth_mb for result in self.results)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two models on one structure; ``difference`` is the first one's mean Dice minus the second one's."""
-
-    structure: str
-    first: str
-    second: str
-    cases: int
-    difference: float
-    ci95: tuple[float, float] | None
-    effect: float
-    """Matched-pairs rank-biserial correlation: 1 when the first is better in every case, -1 when the second is."""
-    p: float
-    p_holm: float = 1.0
-    differences: tuple[float, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """All that was found."""
-
-    contestants: tuple[Contestant, ...]
-    pairs: tuple[Pair, ...]
-    classes: tuple[str, ...]
-    dataset: str
-    cases: tuple[str, ...]
-    reason: str
-    tolerance_mm: float
-    seed: int
-    threads: int
-    device: str
-    command: str
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader must know."""
-        found = []
-        if len(self.cases) < FEW:
-            found.append(f"only {len(self.cases)} cases: intervals and tests say little")
-        for one in self.contestants:
-            refused = sum(bool(result.refusal) for result in one.results)
-            if refused:
-                found.append(f"{one.name} refused {refused} cases: Dice 0 in the paired tests, not in the means")
-        return tuple(found)
-
-    def json(self) -> dict[str, Any]:
-        """For machines."""
-        return {
-            "cases": len(self.cases),
-            "models": {
-                one.name: {
-                    "structures": dict(one.structures),
-                    "seconds_per_case": one.seconds_per_case,
-                    "voxels_per_second": one.voxels_per_second,
-                    "peak_memory_mb": max(result.peak_mb for result in one.results),
-                    "memory_growth_mb": one.memory_mb,
-                    "parameters": one.parameters,
-                    "weights_mb": one.weights_mb,
-                    "network": one.network,
-                    "epochs": one.epochs,
-                    "training_s": one.training_s,
-                }
-                for one in self.contestants
-            },
-            "pairs": [
-                {key: value for key, value in asdict(pair).items() if key != "differences"} for pair in self.pairs
-            ],
-            "data": {"name": self.dataset, "chosen": self.reason, "cases": list(self.cases)},
-            "surface_dice_tolerance_mm": self.tolerance_mm,
-            "bootstrap_seed": self.seed,
-            "threads": self.threads,
-            "device": self.device,
-        }
 
 
 def run(options: argparse.Namespace) -> int:
@@ -217,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
             command=command_of(options),
         )
     _write(found, options)
-    answer(options, found.json(), comparison.text(found))
+    answer(options, found.json(), comparison_tables.text(found))
     return 0
 
 
@@ -235,9 +118,9 @@ def _open(text: str, options: argparse.Namespace) -> contextlib.AbstractContextM
 def command_of(options: argparse.Namespace) -> str:
     """The command line as it may stand in a document."""
     words = ["medai-train compare", *(_shown(text) for text in options.models), "--data DATA"]
-    words.append(f"--out {card.portable(options.out, '.').removeprefix('./')}")
+    words.append(f"--out {portable(options.out, '.').removeprefix('./')}")
     if options.markdown:
-        words.append(f"--markdown {card.portable(options.markdown, 'docs')}")
+        words.append(f"--markdown {portable(options.markdown, 'docs')}")
     for option, default in (("limit", 0), ("repeats", 1), ("threads", 0), ("tolerance_mm", 1.0), ("seed", 0)):
         if getattr(options, option) != default:
             words.append(f"--{option.replace('_', '-')} {getattr(options, option):g}")
@@ -249,7 +132,7 @@ def command_of(options: argparse.Namespace) -> str:
 def _shown(model: str) -> str:
     """A model as the command line names it, without where it lies: FOLDER, or FOLDER=WEIGHTS."""
     folder, equals, weights = model.partition("=")
-    return card.portable(Path(folder), "runs") + equals + Path(weights).name
+    return portable(Path(folder), "runs") + equals + Path(weights).name
 
 
 def named_apart(models: Sequence[Model]) -> list[Model]:
@@ -365,49 +248,6 @@ def _parameters(summary: Mapping[str, Any], definitions: Sequence[Mapping[str, A
         return None
 
 
-def paired_tests(
-    names: Sequence[str], classes: Sequence[str], results: Sequence[Sequence[CaseResult]], *, seed: int = 0
-) -> tuple[Pair, ...]:
-    """All pairs on all structures, with Holm's correction over them."""
-    pairs = []
-    for structure in classes:
-        dice = paired_dice(structure, results)
-        for one, other in itertools.combinations(range(len(names)), 2):
-            pairs.append(_pair(structure, names[one], names[other], dice[one] - dice[other], seed))
-    corrected = holm([pair.p for pair in pairs])
-    return tuple(replace(pair, p_holm=p) for pair, p in zip(pairs, corrected, strict=True))
-
-
-def _pair(structure: str, first: str, second: str, differences: npt.NDArray[np.float64], seed: int) -> Pair:
-    moved = differences[differences != 0]
-    p, effect = 1.0, 0.0
-    if moved.size:
-        p = float(wilcoxon(moved).pvalue)
-        ranks = float(wilcoxon(moved, alternative="greater").statistic)  # of the positive differences
-        effect = 2 * ranks / (moved.size * (moved.size + 1) / 2) - 1
-    return Pair(
-        structure=structure,
-        first=first,
-        second=second,
-        cases=int(differences.size),
-        difference=float(differences.mean()) if differences.size else 0.0,
-        ci95=interval(differences, seed=seed),
-        effect=effect,
-        p=p,
-        differences=tuple(differences.tolist()),
-    )
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (Holm 1979): the k-th smallest of m p-values times m - k + 1, never decreasing."""
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    corrected, largest = [1.0] * len(values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
-        corrected[place] = largest
-    return corrected
-
-
 def _write(found: Comparison, options: argparse.Namespace) -> None:
     folder: Path = options.out
     folder.mkdir(parents=True, exist_ok=True)
@@ -419,11 +259,11 @@ def _write(found: Comparison, options: argparse.Namespace) -> None:
         for name, measures in result.measures.items()
     ]
     pd.DataFrame(rows).to_csv(folder / "cases.csv", index=False, lineterminator="\n")
-    header, body = comparison.paper_table(found)
+    header, body = comparison_tables.paper_table(found)
     pd.DataFrame(body, columns=header).to_csv(folder / "table.csv", index=False, lineterminator="\n")
-    (folder / "table.md").write_text(comparison.markdown_table(header, body) + "\n", encoding="utf-8")
-    (folder / "table.tex").write_text(comparison.latex_table(header, body) + "\n", encoding="utf-8")
-    pictures = plots.save_all(found, folder)
+    (folder / "table.md").write_text(comparison_tables.markdown_table(header, body) + "\n", encoding="utf-8")
+    (folder / "table.tex").write_text(comparison_tables.latex_table(header, body) + "\n", encoding="utf-8")
+    pictures = comparison_plots.save_all(found, folder)
     if options.markdown:
         page: Path = options.markdown
-        comparison.write_page(found, page, pictures, title=options.title)
+        comparison_tables.write_page(found, page, pictures, title=options.title)

@@ -1,6 +1,6 @@
 """Tables and the page of a comparison: Markdown, CSV, LaTeX and plain text from the same cells.
 
-Next: compare.py (finds what stands in them).
+Next: comparison.py (what stands in them).
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from medai.training.judging.compare import Comparison, Contestant, Pair
+from medai.training.judging.comparison import Comparison, Contestant, Pair
 
 Header: TypeAlias = list[str]
 Body: TypeAlias = list[list[str]]

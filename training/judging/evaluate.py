@@ -1,22 +1,19 @@
 """``medai-train evaluate``: judge a model on cases with expert labels.
 
 Every case is drawn by the segmenter that the worker runs (its bundle, its preprocessing), measured, and put into a
-table; the figures are means over cases with bootstrap intervals. Next: judging.py (which cases, how one is drawn),
-metrics.py (what the figures mean), export/card.py (where ``--card`` puts them).
+table; the figures are means over cases with bootstrap intervals. Next: choice.py (which cases), case.py
+(how one is drawn and measured), evaluation_report.py, training/metrics.py (what the figures mean).
 """
 
 from __future__ import annotations
 
 import argparse
 import heapq
-import importlib
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
@@ -24,17 +21,12 @@ from tqdm import tqdm
 from medai.training.cases import Case, Dataset
 from medai.training.errors import ConfigError, LeakageError, TrainingError
 from medai.training.export import card
-from medai.training.export.bundle import CLASSIFIER
-from medai.training.judging.judging import (
-    CaseResult,
-    Chosen,
-    Model,
-    choose,
-    judge_case,
-    load_case,
-    open_model,
-    require_classes,
-)
+from medai.training.export.metadata import CLASSIFIER
+from medai.training.judging import series_kind
+from medai.training.judging.case import CaseResult, judge_case, load_case
+from medai.training.judging.choice import Chosen, choose
+from medai.training.judging.evaluation_report import Report
+from medai.training.judging.model import Model, open_model, require_classes
 from medai.training.judging.options import (
     class_arguments,
     data_arguments,
@@ -44,8 +36,7 @@ from medai.training.judging.options import (
     with_classes,
 )
 from medai.training.judging.pictures import View, save, view
-from medai.training.metrics import FEW, summary
-from medai.training.output import answer, json_argument, write_json
+from medai.training.output import answer, json_argument, portable, write_json
 from medai.training.runs import SIDES, KeptSplit, fold_split, read_run
 
 EXAMPLES = """\
@@ -56,8 +47,6 @@ examples:
   medai-train evaluate models/bundles/ct_head_neck --folds runs/hn-* --data DATA --card     by cross-validation
   medai-train evaluate bundles/ct_lungs --data OTHER --class lungs=1,2:1 --weights UNet_wdk24.pt
 """
-CLASSIFIER_JUDGE = "medai.training.fitting.series_kind"
-"""The module that judges classifier bundles: ``judge(options, model) -> int``."""
 Scored = tuple[float, int, View]
 
 
@@ -101,19 +90,9 @@ def run(options: argparse.Namespace) -> int:
     ) as seen:
         classifier = seen.bundle.segmenter == CLASSIFIER
         if classifier:
-            return _classifier(options, seen)
+            return series_kind.judge(options, seen)
     with open_model(options.bundle, device=options.device, threads=options.threads, weights=options.weights) as model:
         return _evaluate(options, with_classes(model, options.classes))
-
-
-def _classifier(options: argparse.Namespace, model: Model) -> int:
-    try:
-        module = importlib.import_module(CLASSIFIER_JUDGE)
-    except ModuleNotFoundError as error:
-        if error.name != CLASSIFIER_JUDGE:
-            raise
-        raise TrainingError(f"{model.name} tells what a series shows; nothing here judges that yet") from error
-    return int(module.judge(options, model))
 
 
 def _evaluate(options: argparse.Namespace, model: Model) -> int:
@@ -135,7 +114,7 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
         strict=options.strict,
         seed=options.seed,
         threads=options.threads or torch.get_num_threads(),
-        folds=tuple(card.portable(path, "runs") for path in options.folds),
+        folds=tuple(portable(path, "runs") for path in options.folds),
     )
     answer(options, report.json(), report.text())
     if options.out:
@@ -219,184 +198,6 @@ def _judge(options: argparse.Namespace, model: Model, cases: Sequence[Case]) -> 
                 )
                 (heapq.heappush if len(worst) < options.worst else heapq.heapreplace)(worst, (*score, seen))
     return results, [seen for _, _, seen in sorted(worst, reverse=True, key=lambda item: item[:2])]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """All that was found, in the forms it is wanted in."""
-
-    model: Model
-    dataset: Dataset
-    chosen: Chosen
-    results: Sequence[CaseResult]
-    tolerance_mm: float
-    strict: bool
-    seed: int
-    threads: int
-    folds: tuple[str, ...] = ()
-    """The runs of a cross-validation, whose networks were judged instead of the model's own."""
-    structures: Mapping[str, Any] = field(init=False, hash=False)
-
-    def __post_init__(self) -> None:
-        """The figures, computed once."""
-        object.__setattr__(self, "structures", structures(self.model, self.results, seed=self.seed))
-
-    @property
-    def refused(self) -> dict[str, int]:
-        """Reason -> number of cases."""
-        counts: dict[str, int] = {}
-        for result in self.results:
-            if result.refusal:
-                counts[result.refusal] = counts.get(result.refusal, 0) + 1
-        return counts
-
-    def json(self) -> dict[str, Any]:
-        """For machines; the first four keys are a contract."""
-        seconds = [result.seconds for result in self.results]
-        card_of = self.model.bundle.card
-        return {
-            "cases": len(self.results),
-            "structures": dict(self.structures),
-            "seconds_per_case": float(np.median(seconds)),
-            "peak_memory_mb": max(result.peak_mb for result in self.results),
-            "seconds_per_case_mean": float(np.mean(seconds)),
-            "refused": self.refused,
-            "strict": self.strict,
-            "model": {"name": self.model.name, "version": card_of.version, "fingerprint": card_of.fingerprint},
-            "data": {
-                "name": self.dataset.name,
-                "side": self.chosen.side,
-                "chosen": self.chosen.reason,
-                "cases": [result.case for result in self.results],
-                "seen_in_training": self.chosen.seen,
-            },
-            "folds": list(self.folds),
-            "surface_dice_tolerance_mm": self.tolerance_mm,
-            "bootstrap_seed": self.seed,
-            "threads": self.threads,
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row for each case and structure."""
-        rows = []
-        for result in self.results:
-            common = {
-                "case": result.case,
-                "seconds": result.seconds,
-                "peak_memory_mb": result.peak_mb,
-                "voxels": result.voxels,
-                "refusal": result.refusal,
-            }
-            if not result.measures:
-                rows.append({**common, "structure": None})
-            rows += [{**common, "structure": name, **asdict(item)} for name, item in result.measures.items()]
-        return rows
-
-    def text(self) -> str:
-        """For people, at a terminal."""
-        seconds = [result.seconds for result in self.results]
-        lines = [table(self.structures, self.tolerance_mm), ""]
-        lines.append(
-            f"{np.median(seconds):.2f} s a case (mean {np.mean(seconds):.2f} s, {self.threads} threads), "
-            f"at most {max(result.peak_mb for result in self.results):.0f} MB"
-        )
-        return "\n".join([*lines, *self.remarks()])
-
-    def remarks(self) -> list[str]:
-        """What a reader of the figures must know."""
-        found = []
-        if self.folds:
-            found.append(
-                f"{self.chosen.reason}: figures of {len(self.folds)} networks of the same configuration, "
-                "not of the bundle's own weights"
-            )
-        if self.folds and self.chosen.side == "validation":
-            found.append("the validation cases also chose each network's checkpoint: slightly too good")
-        if len(self.results) < FEW:
-            found.append(f"only {len(self.results)} cases: the intervals are too narrow")
-        if self.chosen.seen:
-            found.append(
-                f"{self.chosen.seen} of the cases trained the model or chose its checkpoint: these figures say nothing "
-                "of how it reads others"
-            )
-        for reason, count in self.refused.items():
-            found.append(f"refused {count} of {len(self.results)} cases (not in the figures): {reason}")
-        for name, entry in self.structures.items():
-            if entry["absent"]:
-                found.append(f"{name}: in {entry['absent']} cases on neither side, not counted")
-            if entry["missing"]["hd95_mm"]:
-                found.append(f"{name}: in {entry['missing']['hd95_mm']} cases on one side alone: Dice 0, no distance")
-        return found
-
-    def markdown(self) -> str:
-        """For the model card: nothing that changes when it is measured again but the seconds and the memory."""
-        side = {"all": "all cases", "named": "a list of cases"}.get(self.chosen.side, f"the {self.chosen.side} split")
-        command = f"medai-train evaluate {card.portable(self.model.source)} --data DATA"
-        command += f" --split {self.chosen.side}" if self.chosen.side in (*SIDES, "all") else " --cases FILE"
-        command += f" --folds {' '.join(self.folds)}" if self.folds else ""
-        command += " --strict" if self.strict else ""
-        side = "cross-validation" if self.folds else side
-        lines = [
-            f"{len(self.results)} cases of {self.dataset.name} ({side}); mean over cases [bootstrap 95% interval].",
-            "",
-            table(self.structures, self.tolerance_mm, markdown=True),
-            "",
-            f"By `{command} --card`; weights {self.model.bundle.card.fingerprint[:12]}, "
-            f"{np.median([result.seconds for result in self.results]):.2f} s a case on {self.threads} CPU threads"
-            f"{' and a GPU' if torch.cuda.is_available() else ''}, at most "
-            f"{max(result.peak_mb for result in self.results):.0f} MB.",
-        ]
-        remarks = self.remarks()
-        if remarks:
-            lines += ["", *(f"- {remark}" for remark in remarks)]
-        return "\n".join(lines)
-
-
-def structures(model: Model, results: Sequence[CaseResult], *, seed: int) -> dict[str, Any]:
-    """Per class the figures over the cases that the model read."""
-    read = [result for result in results if not result.refusal]
-    return {name: summary([result.measures[name] for result in read], seed=seed) for name in model.classes}
-
-
-COLUMNS: Sequence[tuple[str, str, int]] = (
-    ("dice", "Dice", 3),
-    ("surface_dice", "surface Dice", 3),
-    ("hd95_mm", "HD95, mm", 2),
-    ("volume_error_percent", "volume error, %", 1),
-    ("sensitivity", "sensitivity", 3),
-    ("specificity", "specificity", 4),
-    ("precision", "precision", 3),
-    ("structure_sensitivity", "found", 2),
-    ("false_components", "false pieces", 2),
-)
-"""Figure, title, digits."""
-
-
-def table(figures: Mapping[str, Any], tolerance_mm: float, *, markdown: bool = False) -> str:
-    """Structures by figures; the interval stands in brackets."""
-    titles = ["structure", "cases"]
-    titles += [f"{title} at {tolerance_mm:g} mm" if key == "surface_dice" else title for key, title, _ in COLUMNS]
-    rows = [
-        [name, str(entry["counted"]), *(_cell(entry[key], digits) for key, _, digits in COLUMNS)]
-        for name, entry in figures.items()
-    ]
-    if markdown:
-        lines = [titles, ["---"] * len(titles), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    widths = [max(len(line[column]) for line in [titles, *rows]) for column in range(len(titles))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in [titles, *rows]
-    )
-
-
-def _cell(figure: Mapping[str, Any], digits: int) -> str:
-    if figure["mean"] is None:
-        return "-"
-    text = f"{figure['mean']:.{digits}f}"
-    if figure["ci95"] and figure["ci95"][0] != figure["ci95"][1]:
-        text += f" [{figure['ci95'][0]:.{digits}f}, {figure['ci95'][1]:.{digits}f}]"
-    return text
 
 
 def _text(value: float | None) -> str:

@@ -1,6 +1,6 @@
 """Options that evaluate, compare and promote share, and what they read and write alike.
 
-Next: judging.py (which cases, how one is drawn), evaluate.py.
+Next: choice.py (which cases), case.py (how one is drawn), evaluate.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from medai.training.cases import Dataset
 from medai.training.data.datasets import open_dataset
 from medai.training.errors import ConfigError, DataError
-from medai.training.judging.judging import Model, parse_class
+from medai.training.judging.model import Model, parse_class
 from medai.training.metrics import TOLERANCE_MM
 
 

@@ -10,7 +10,7 @@ Where the folder of models holds a ``promotion.toml``, it fixes margin and held-
     margin = 0.005
     cases = ["hippocampus_003", "hippocampus_011"]
 
-Next: judging.py (draws and measures), models/format/versions.py (exchanges the folders), rollback.py (the way back).
+Next: case.py (draws and measures), models/format/versions.py (exchanges the folders), rollback.py (the way back).
 """
 
 from __future__ import annotations
@@ -32,22 +32,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
-from medai.models.format import versions as adopt
-from medai.models.format.bundle import EvaluationClass
+from medai.models.format import versions
+from medai.models.format.metadata import EvaluationClass
 from medai.models.registry import SHIPPED
 from medai.training.cases import Dataset
 from medai.training.errors import ConfigError, NotPromoted, TrainingError
-from medai.training.judging.judging import (
-    CaseResult,
-    Chosen,
-    Model,
-    choose,
-    judge_case,
-    load_case,
-    open_model,
-    paired_dice,
-    require_classes,
-)
+from medai.training.judging.case import CaseResult, judge_case, load_case, paired_dice
+from medai.training.judging.choice import Chosen, choose
+from medai.training.judging.model import Model, open_model, require_classes
 from medai.training.judging.options import data_arguments, model_arguments, open_data, read_names
 from medai.training.metrics import figure, lower_bound
 from medai.training.runs import SIDES, is_run
@@ -114,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         record(options.into, {"action": "refused", **entry})
         _say(options, {"action": "refused", **entry}, "")
         raise NotPromoted(f"{name} is not promoted: " + "; ".join(decision.refusals))
-    installed = adopt.install(options.bundle, options.into, name)
+    installed = versions.install(options.bundle, options.into, name)
     record(options.into, {"action": "promoted", **entry})
     _say(options, {"action": "promoted", **entry}, f"{name} {installed.version} serves now: {decision.text()}")
     return 0
@@ -172,14 +164,14 @@ def _named(rules: _Rule, options: argparse.Namespace, name: str) -> tuple[str, .
     return rules.cases or (read_names(options.cases) if options.cases else ())
 
 
-def _serving(options: argparse.Namespace, name: str) -> adopt.Installed | None:
+def _serving(options: argparse.Namespace, name: str) -> versions.Installed | None:
     """The model that is to be replaced. Raises TrainingError where ``--first`` does not fit what is there."""
-    current = adopt.current(options.into, name)
+    current = versions.current(options.into, name)
     if current is None and not options.first:
         raise TrainingError(f"no model {name} serves in {options.into}: say --first if this is the first one")
     if current is not None and options.first:
         raise TrainingError(f"{name} {current.version} serves already: leave --first out, and be compared with it")
-    if current is not None and current.fingerprint == adopt.fingerprint_of(options.bundle):
+    if current is not None and current.fingerprint == versions.fingerprint_of(options.bundle):
         raise TrainingError(f"{name} {current.version} is this very bundle: there is nothing to promote")
     return current
 

@@ -24,7 +24,9 @@ from medai.models.segmenters.case_figures import DEVICE, MANUFACTURER, Figure, c
 from medai.models.volume import Labels
 from medai.training.cases import Example
 from medai.training.errors import DataError, TrainingError
-from medai.training.judging.judging import Model, choose, load_case, open_model, require_classes, require_known
+from medai.training.judging.case import load_case, require_known
+from medai.training.judging.choice import choose
+from medai.training.judging.model import Model, open_model, require_classes
 from medai.training.judging.options import data_arguments, open_data
 from medai.training.output import answer, json_argument, write_json
 from medai.training.runs import SIDES

@@ -11,7 +11,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from medai.models.format import versions as adopt
+from medai.models.format import versions
 from medai.models.registry import SHIPPED
 from medai.training.errors import TrainingError
 from medai.training.judging.promote import record
@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exchange the folders and record it. Raises TrainingError, ModelUnavailable."""
-    current = adopt.current(options.into, options.name)
-    earlier = [item.version for item in adopt.previous(options.into, options.name)]
+    current = versions.current(options.into, options.name)
+    earlier = [item.version for item in versions.previous(options.into, options.name)]
     if options.list:
         serves = current.version if current else None
         known = {"model": options.name, "serves": serves, "before": earlier}
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     version = options.to or earlier[0]
     if current is not None and current.version == version:
         raise TrainingError(f"{options.name} {version} serves already")
-    found = adopt.restore(options.into, options.name, version)
+    found = versions.restore(options.into, options.name, version)
     entry = {
         "action": "rolled back",
         "model": options.name,

@@ -54,7 +54,7 @@ def render(
 ) -> str:
     """The page. ``more`` is how many cases with findings have no picture."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("training"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("medai.training"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     readable = [one for one in facts if not one.fault]
     return environment.get_template("qa.html").render(

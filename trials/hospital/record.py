@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medai.router.files.whole import whole
 from medai.trials.scenario import Scenario, ScenarioError
 
 WITH_AI, WITHOUT_AI = "with-ai", "without-ai"
@@ -207,9 +208,8 @@ _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": 
 
 def _write(path: Path, rows: Sequence[Any], kind: type[Any]) -> None:
     schema = pa.schema([(each.name, _TYPES[str(each.type)]) for each in fields(kind)])
-    part = path.with_name(path.name + ".part")
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), part)
-    part.replace(path)
+    with whole(path) as part:
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], schema=schema), part)
 
 
 def _read(path: Path, kind: type[Row]) -> tuple[Row, ...]:

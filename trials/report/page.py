@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from medai.router.files.whole import whole
 from medai.trials.hospital.record import WITH_AI, StudyRow, TrialRun
 from medai.trials.report import figures, plots
 from medai.trials.scenario import PRIORITIES
@@ -117,6 +118,5 @@ def _picture(picture: plots.Picture) -> Markup:
 def _write_pdf(page: str, path: Path) -> None:
     from weasyprint import HTML  # loads pango: only who writes a PDF needs it
 
-    part = path.with_name(path.name + ".part")
-    HTML(string=page, base_url=None).write_pdf(part)
-    part.replace(path)
+    with whole(path) as part:
+        HTML(string=page, base_url=None).write_pdf(part)

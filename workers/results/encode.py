@@ -7,7 +7,7 @@ Next: source.py (what the images say), identity.py (UIDs and texts), seg.py, sr.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,9 @@ from pydicom import Dataset
 
 from medai.models.volume import Check, Plausibility, Segmentation, Stack
 from medai.router.contract import Job, Measurement
-from medai.router.settings.tables import FhirDestination, ResultSettings, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import Settings
+from medai.workers.results.context import Context
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.identity import ResultUids
 from medai.workers.results.key_image import encode_key_image
@@ -25,20 +27,6 @@ from medai.workers.results.oru import encode_oru
 from medai.workers.results.seg import encode_seg
 from medai.workers.results.source import Source
 from medai.workers.results.sr import encode_sr
-
-__all__ = ["ENCODERS", "Context", "ResultUids", "Results", "Source", "as_json", "encode_all"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """All that an encoder may look at. ``created_at`` is when the job was made, so that a retry repeats it."""
-
-    source: Source
-    segmentation: Segmentation
-    measurements: tuple[Measurement, ...]
-    job: Job
-    settings: ResultSettings
-    created_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,37 +61,6 @@ def as_json(plausibility: Plausibility) -> dict[str, Any]:
     }
 
 
-def _seg(context: Context, _made: Mapping[str, Dataset]) -> Dataset:
-    return encode_seg(context.source, context.segmentation, context.job, context.settings, context.created_at)
-
-
-def _sr(context: Context, made: Mapping[str, Dataset]) -> Dataset:
-    return encode_sr(
-        context.source,
-        made["seg"],
-        context.segmentation,
-        context.measurements,
-        context.job,
-        context.settings,
-        context.created_at,
-    )
-
-
-def _sc(context: Context, _made: Mapping[str, Dataset]) -> Dataset:
-    return encode_key_image(
-        context.source,
-        context.segmentation,
-        context.measurements,
-        context.job,
-        context.settings,
-        context.created_at,
-    )
-
-
-ENCODERS: Mapping[str, Callable[[Context, Mapping[str, Dataset]], Dataset]] = {"seg": _seg, "sr": _sr, "sc": _sc}
-"""Each gets the context and what those before it made."""
-
-
 def encode_all(
     stack: Stack, segmentation: Segmentation, job: Job, settings: Settings, *, created_at: datetime
 ) -> Results:
@@ -119,51 +76,26 @@ def encode_all(
         segmentation=segmentation,
         measurements=measure(source.volume, segmentation),
         job=job,
-        settings=settings.results,
+        settings=settings,
         created_at=created_at,
     )
-    made: dict[str, Dataset] = {}
-    for name, encode in ENCODERS.items():
-        made[name] = encode(context, made)
+    seg = encode_seg(context)
     return Results(
-        objects=made,
-        oru=_oru(context, settings),
+        objects={"seg": seg, "sr": encode_sr(context, seg), "sc": encode_key_image(context)},
+        oru=encode_oru(context),
         measurements=context.measurements,
         warnings=segmentation.warnings,
         checks=segmentation.checks,
-        uids=ResultUids.of(job.job_id),
-        fhir=_fhir(context, settings),
+        uids=context.uids,
+        fhir=_fhir(context),
     )
 
 
-def _fhir(context: Context, settings: Settings) -> Mapping[str, bytes]:
+def _fhir(context: Context) -> Mapping[str, bytes]:
     """One for each, since servers know patients under different systems."""
-    named = ((name, settings.destinations.get(name)) for name in context.job.destinations)
+    named = ((name, context.settings.destinations.get(name)) for name in context.job.destinations)
     return {
-        name: encode_fhir(
-            context.job,
-            context.measurements,
-            context.segmentation,
-            context.source,
-            ResultUids.of(context.job.job_id),
-            destination,
-            settings.orthanc.wado_root,
-            context.created_at,
-        )
+        name: encode_fhir(context, destination)
         for name, destination in named
         if isinstance(destination, FhirDestination)
     }
-
-
-def _oru(context: Context, settings: Settings) -> bytes:
-    return encode_oru(
-        context.job,
-        context.measurements,
-        context.segmentation,
-        context.source,
-        ResultUids.of(context.job.job_id),
-        settings.ris,
-        settings.orthanc.wado_root,
-        context.created_at,
-        status="C" if context.job.revision > 1 else "P",
-    )

@@ -14,16 +14,24 @@ and makes the Bundle that takes it back. Next: fhir_text.py, ../deliver.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom import Dataset
 
 from medai.models.volume import Code, Segment, Segmentation
 from medai.router.contract import NAMESPACE, Job, Measurement, short_id
-from medai.router.settings.tables import FhirDestination
+from medai.router.settings.destinations import FhirDestination
 from medai.workers.results import identity
+from medai.workers.results.codes import (
+    ARTIFICIAL_INTELLIGENCE,
+    ASSESSMENT,
+    LATERALITY,
+    QUANTITIES,
+    QUANTITY_WORDS,
+    TOPOGRAPHY,
+    VERDICTS,
+)
+from medai.workers.results.context import Context
 from medai.workers.results.fhir_text import (
     LOCAL_SYSTEM,
     Json,
@@ -39,82 +47,49 @@ from medai.workers.results.fhir_text import (
     uid_identifier,
     unescaped,
 )
-from medai.workers.results.hl7_text import issuer
 from medai.workers.results.measure import TOTAL
-from medai.workers.results.oru import ACCESSION_MAX, QUANTITIES
-from medai.workers.results.seg import ARTIFICIAL_INTELLIGENCE
-from medai.workers.results.source import Source, usable
-from medai.workers.results.sr import ANY_PROCEDURE, ASSESSMENT, PROCEDURES, VERDICTS
+from medai.workers.results.source import usable
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 REFERENCED_SEGMENT = Code(value="121191", scheme="DCM", meaning="Referenced Segment")
-LATERALITY = Code(value="272741003", scheme="SCT", meaning="Laterality")
-TOPOGRAPHY = Code(value="106233006", scheme="SCT", meaning="Topographical modifier")
 META = {"security": hl7_concept("v3-ObservationValue", "AIAST")["coding"]}
 """Asserted by artificial intelligence: the label that FHIR has for it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Record:
-    """What the resources need of the job."""
-
-    job: Job
-    source: Source
-    segmentation: Segmentation
-    measurements: Sequence[Measurement]
-    objects: identity.ResultUids
-    destination: FhirDestination
-    wado_root: str
-    created_at: datetime
-
-    @property
-    def header(self) -> Dataset:
-        return self.source.first
-
-    @property
-    def study_id(self) -> str:
-        return f"study-{short_id(f'{NAMESPACE}|fhir|study|{self.header.StudyInstanceUID}', length=26)}"
-
-    @property
-    def device_id(self) -> str:
-        return f"device-{short_id(f'{NAMESPACE}|fhir|{identity.device_uid(self.segmentation.model)}', length=26)}"
-
-    def part_id(self, part: object) -> str:
-        """Of an Observation or ImagingSelection: the segment number, T1 … for totals, V for the verdict."""
-        return f"{self.job.filler}-{part}"
-
-
-def encode_fhir(
-    job: Job,
-    measurements: Sequence[Measurement],
-    segmentation: Segmentation,
-    source: Source,
-    objects: identity.ResultUids,
-    destination: FhirDestination,
-    wado_root: str,
-    created_at: datetime,
-) -> bytes:
+def encode_fhir(context: Context, destination: FhirDestination) -> bytes:
     """The transaction Bundle for one destination, JSON in UTF-8."""
-    record = _Record(
-        job=job,
-        source=source,
-        segmentation=segmentation,
-        measurements=measurements,
-        objects=objects,
-        destination=destination,
-        wado_root=wado_root,
-        created_at=source.moment(created_at),
-    )
+    record = _Record(context, destination)
     observations = [*_groups(record), *_totals(record), _verdict(record)]
     resources = [
         _study(record),
         _device(record),
-        *(_selection(record, segment) for segment in segmentation.segments),
+        *(_selection(record, segment) for segment in context.segmentation.segments),
         *observations,
         _report(record, observations),
     ]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [_entry(item) for item in resources]}
     return json.dumps(bundle, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+class _Record:
+    """A job's context for one destination, with the ids of the resources and the patient as that server knows it."""
+
+    def __init__(self, context: Context, destination: FhirDestination) -> None:
+        self.context = context
+        self.filler = context.job.filler
+        self.study_id = f"study-{_short('study|' + str(context.header.StudyInstanceUID))}"
+        self.device_id = f"device-{_short(identity.device_uid(context.model))}"
+        self.subject = _subject(context, destination.patient_systems)
+        self.observed = _observed(context.header)
+        self.issued = instant(context.moment)
+
+    def part_id(self, part: object) -> str:
+        """Of an Observation or ImagingSelection: the segment number, T1 … for totals, V for the verdict."""
+        return f"{self.filler}-{part}"
+
+
+def _short(name: str) -> str:
+    return short_id(f"{NAMESPACE}|fhir|{name}", length=26)
 
 
 def _entry(resource: Json) -> Json:
@@ -128,14 +103,13 @@ def _reference(kind: str, identity_: str) -> Json:
 
 def _study(record: _Record) -> Json:
     """What is true of the study whatever read it, so that two routes write the same."""
-    header = record.header
-    accession = _accession(record)
+    header, accession = record.context.header, record.context.accession
     endpoint = {
         "resourceType": "Endpoint",
         "id": "wado",
         "status": "active",
         "connectionType": [hl7_concept("endpoint-connection-type", "dicom-wado-rs")],
-        "address": record.wado_root.rstrip("/"),
+        "address": record.context.settings.orthanc.wado_root,
     }
     return present(
         resourceType="ImagingStudy",
@@ -146,14 +120,14 @@ def _study(record: _Record) -> Json:
             *([identifier(accession, "ACSN")] if accession else []),
         ],
         status="available",
-        subject=_subject(record),
+        subject=record.subject,
         started=date_time(*_when(header, "Study")),
         endpoint=[{"reference": "#wado"}],
     )
 
 
 def _device(record: _Record) -> Json:
-    model = record.segmentation.model
+    model = record.context.model
     return present(
         resourceType="Device",
         id=record.device_id,
@@ -169,8 +143,9 @@ def _device(record: _Record) -> Json:
 
 def _selection(record: _Record, segment: Segment) -> Json:
     """One segment of the SEG, by its number."""
+    context = record.context
     instance = {
-        "uid": record.objects.seg,
+        "uid": context.uids.seg,
         "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{SEGMENTATION_STORAGE}"},
         "subset": [str(segment.number)],
     }
@@ -179,14 +154,14 @@ def _selection(record: _Record, segment: Segment) -> Json:
         id=record.part_id(segment.number),
         meta=META,
         status="available",
-        subject=_subject(record),
-        issued=instant(record.created_at),
+        subject=record.subject,
+        issued=record.issued,
         performer=[{"actor": _reference("Device", record.device_id)}],
         code=concept(REFERENCED_SEGMENT, segment.name),
-        studyUid=str(record.header.StudyInstanceUID),
+        studyUid=str(context.header.StudyInstanceUID),
         derivedFrom=[_reference("ImagingStudy", record.study_id)],
-        seriesUid=record.objects.seg_series,
-        frameOfReferenceUid=str(record.source.clean[0].FrameOfReferenceUID),
+        seriesUid=context.uids.seg_series,
+        frameOfReferenceUid=str(context.source.clean[0].FrameOfReferenceUID),
         bodySite={"concept": concept(segment.site or segment.type, segment.name)},
         instance=[instance],
     )
@@ -194,13 +169,14 @@ def _selection(record: _Record, segment: Segment) -> Json:
 
 def _groups(record: _Record) -> Iterator[Json]:
     """An Observation a segment: its first measurement is the value, the others and where it lies are components."""
-    for segment in record.segmentation.segments:
-        first, *others = (m for m in record.measurements if m.segment_number == segment.number)
+    context = record.context
+    for segment in context.segmentation.segments:
+        first, *others = (m for m in context.measurements if m.segment_number == segment.number)
         lies = ((LATERALITY, segment.modifier), (TOPOGRAPHY, segment.topography))
         yield _observation(
             record,
             segment.number,
-            identifier=[uid_identifier(identity.tracking_uid(record.job, segment))],
+            identifier=[uid_identifier(identity.tracking_uid(context.job, segment))],
             code=_measured(first),
             valueQuantity=quantity(first.value, first.unit),
             bodySite=concept(segment.site or segment.type, segment.name),
@@ -213,8 +189,8 @@ def _groups(record: _Record) -> Iterator[Json]:
 
 
 def _totals(record: _Record) -> Iterator[Json]:
-    members = {total.name: total.segments for total in record.segmentation.totals}
-    totals = (m for m in record.measurements if m.segment_number == TOTAL)
+    members = {total.name: total.segments for total in record.context.segmentation.totals}
+    totals = (m for m in record.context.measurements if m.segment_number == TOTAL)
     for place, total in enumerate(totals, start=1):
         yield _observation(
             record,
@@ -229,7 +205,7 @@ def _totals(record: _Record) -> Iterator[Json]:
 
 def _verdict(record: _Record) -> Json:
     """What the plausibility checks came to, also when all passed; what a person should look at as notes."""
-    plausibility = record.segmentation.plausibility
+    plausibility = record.context.segmentation.plausibility
     plausible = plausibility.verdict == "plausible"
     return _observation(
         record,
@@ -249,9 +225,9 @@ def _observation(record: _Record, part: object, **elements: object) -> Json:
         meta=META,
         status="preliminary",
         category=[hl7_concept("observation-category", "imaging")],
-        subject=_subject(record),
-        effectiveDateTime=_observed(record),
-        issued=instant(record.created_at),
+        subject=record.subject,
+        effectiveDateTime=record.observed,
+        issued=record.issued,
         method=concept(ARTIFICIAL_INTELLIGENCE),
         device=_reference("Device", record.device_id),
         **elements,
@@ -259,12 +235,12 @@ def _observation(record: _Record, part: object, **elements: object) -> Json:
 
 
 def _measured(measurement: Measurement) -> Json:
-    code, word = QUANTITIES[measurement.quantity]
-    return concept(code, f"{measurement.segment_name} {word}")
+    name = f"{measurement.segment_name} {QUANTITY_WORDS[measurement.quantity]}"
+    return concept(QUANTITIES[measurement.quantity], name)
 
 
 def _report(record: _Record, observations: Sequence[Json]) -> Json:
-    job, modality = record.job, record.source.volume.modality
+    context, job = record.context, record.context.job
     return present(
         resourceType="DiagnosticReport",
         id=job.filler,
@@ -273,21 +249,21 @@ def _report(record: _Record, observations: Sequence[Json]) -> Json:
             identifier(job.filler, "FILL", system=LOCAL_SYSTEM),
             {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{job.job_id}"},
         ],
-        basedOn=_order(record),
+        basedOn=_order(job),
         status="modified" if job.revision > 1 else "preliminary",
-        category=[hl7_concept("v2-0074", "RAD"), {"coding": [coding(modality, "DCM", "")]}],
-        code=_procedure(record),
-        subject=_subject(record),
-        effectiveDateTime=_observed(record),
-        issued=instant(record.created_at),
+        category=[hl7_concept("v2-0074", "RAD"), {"coding": [coding(context.source.volume.modality, "DCM", "")]}],
+        code=_procedure(context),
+        subject=record.subject,
+        effectiveDateTime=record.observed,
+        issued=record.issued,
         result=[_reference("Observation", item["id"]) for item in observations],
         study=[_reference("ImagingStudy", record.study_id)],
-        conclusion=_conclusion(record),
+        conclusion=_conclusion(context.segmentation),
     )
 
 
-def _conclusion(record: _Record) -> str:
-    model, plausibility = record.segmentation.model, record.segmentation.plausibility
+def _conclusion(segmentation: Segmentation) -> str:
+    model, plausibility = segmentation.model, segmentation.plausibility
     lines = [
         f"Result of AI ({model.title} {model.version}), verified by nobody.",
         f"{plausibility.summary}.".capitalize(),
@@ -295,53 +271,35 @@ def _conclusion(record: _Record) -> str:
     return "\n".join([*lines, *(f"- {text}" for text in plausibility.findings)])
 
 
-def _subject(record: _Record) -> Json:
+def _subject(context: Context, systems: Mapping[str, str]) -> Json:
     """By identifier, of the order where there is one, else of the images; in words where neither names one."""
-    order = record.job.order
-    if order is not None and order.patient_id:
-        number, designator = order.patient_id, order.patient_id_authority
-    else:
-        number, designator = str(record.header.get("PatientID") or "").strip(), issuer(record.header)
+    number, designator = context.patient
     if not number:
         return {"type": "Patient", "display": "the images name no patient identifier"}
-    system, name = authority(designator, record.destination.patient_systems)
+    system, name = authority(designator, systems)
     return {"type": "Patient", "identifier": identifier(number, "MR", system=system, assigner=name)}
 
 
-def _order(record: _Record) -> list[Json]:
+def _order(job: Job) -> list[Json]:
     """The order by its placer number, where there is one (an EI: number, namespace, universal id and type)."""
-    if record.job.order is None or not record.job.order.placer:
+    if job.order is None or not job.order.placer:
         return []
-    number, *rest = (unescaped(part) for part in record.job.order.placer.split("^"))
+    number, *rest = (unescaped(part) for part in job.order.placer.split("^"))
     system, name = authority("&".join(rest), {})
     found = identifier(number, "PLAC", system=system, assigner=name)
     return [{"type": "ServiceRequest", "identifier": found}] if number else []
 
 
-def _procedure(record: _Record) -> Json:
-    """What was ordered; else what the images say was done; else the kind of imaging (CID 100)."""
-    order, header = record.job.order, record.header
-    if order is not None and any(order.procedure):
-        value, meaning, scheme = order.procedure
-        return present(coding=[coding(value, scheme, meaning)] if value else [], text=meaning)
-    for keyword in ("RequestedProcedureCodeSequence", "ProcedureCodeSequence"):
-        for item in header.get(keyword) or []:
-            if item.get("CodeValue") and item.get("CodingSchemeDesignator"):
-                named = (item.CodeValue, item.CodingSchemeDesignator, item.get("CodeMeaning") or "")
-                return {"coding": [coding(*(str(part) for part in named))]}
-    return concept(PROCEDURES.get(record.source.volume.modality, ANY_PROCEDURE))
+def _procedure(context: Context) -> Json:
+    """As in the ORU; what was ordered also in the RIS's words, as it may come without a code."""
+    value, meaning, scheme = context.procedure
+    text = meaning if context.ordered_procedure else ""
+    return present(coding=[coding(value, scheme, meaning)] if value else [], text=text)
 
 
-def _accession(record: _Record) -> str:
-    """As in the ORU: the order's, else the images'; one of more than 16 characters is no accession number."""
-    order = record.job.order
-    known = ((order.accession if order else ""), str(record.header.get("AccessionNumber") or "").strip())
-    return next((text for text in known if text and len(text) <= ACCESSION_MAX), "")
-
-
-def _observed(record: _Record) -> str:
+def _observed(header: Dataset) -> str:
     """When the patient was imaged: the acquisition, else the study; left out where no image says."""
-    found = (date_time(*_when(record.header, name)) for name in ("Acquisition", "Content", "Series", "Study"))
+    found = (date_time(*_when(header, name)) for name in ("Acquisition", "Content", "Series", "Study"))
     return next((moment for moment in found if moment), "")
 
 

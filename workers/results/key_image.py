@@ -7,7 +7,6 @@ identifier is drawn. Next: oru.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from io import BytesIO
 
 import numpy as np
@@ -16,13 +15,13 @@ from PIL import Image
 from pydicom import Dataset
 
 from medai.models.volume import Code, Segmentation, Volume
-from medai.router.contract import Job, Measurement
-from medai.router.settings.tables import ResultSettings
+from medai.router.contract import Measurement
 from medai.workers.results import identity
+from medai.workers.results.context import Context
+from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
 from medai.workers.results.drawing import BANNER_TEXT, PANEL, Window, compose
 from medai.workers.results.measure import MEAN_ATTENUATION
 from medai.workers.results.planes import VIEWS, Cut, cut, find_field
-from medai.workers.results.seg import concept, contributing_equipment, equipment, finish
 from medai.workers.results.source import Source
 
 REFORMATTING = Code(value="113072", scheme="DCM", meaning="Multiplanar reformatting")
@@ -52,37 +51,31 @@ def render_key_image(volume: Volume, segmentation: Segmentation, measurements: S
     return compose(cuts, choose_window(volume, segmentation, measurements, cuts), segmentation, measurements)
 
 
-def encode_key_image(
-    source: Source,
-    segmentation: Segmentation,
-    measurements: Sequence[Measurement],
-    job: Job,
-    settings: ResultSettings,
-    created_at: datetime,
-) -> Dataset:
+def encode_key_image(context: Context) -> Dataset:
     """The picture as Secondary Capture in a series of its own, BurnedInAnnotation YES."""
+    source, segmentation, uids = context.source, context.segmentation, context.uids
     source.require_fits(segmentation)
-    lead, model, uids = source.clean[0], segmentation.model, identity.ResultUids.of(job.job_id)
+    lead = source.clean[0]
     image: Dataset = SCImage.from_ref_dataset(
         ref_dataset=lead,
-        pixel_array=np.asarray(render_key_image(source.volume, segmentation, measurements)),
+        pixel_array=np.asarray(render_key_image(source.volume, segmentation, context.measurements)),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
         patient_orientation=("L", "P"),
         series_instance_uid=uids.sc_series,
-        series_number=identity.series_number(settings, job, "sc"),
+        series_number=identity.series_number(context.settings.results, context.job, "sc"),
         sop_instance_uid=uids.sc,
         instance_number=1,
-        series_description=identity.series_description(model, "key image"),
-        contributing_equipment=[contributing_equipment(model, source.moment(created_at))],
+        series_description=identity.series_description(context.model, "key image"),
+        contributing_equipment=[contributing_equipment(context)],
         specific_character_set=lead.get("SpecificCharacterSet"),
-        **equipment(model, settings),
+        **equipment(context),
     )
     image.copy_patient_and_study_information(lead)
     _describe(image, source, segmentation)
     _refer(image, source)
-    finish(image, source, settings, created_at)
+    finish(image, context)
     image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
     return image
 

@@ -9,91 +9,44 @@ and each finding under W1, W2 …; totals of several segments have T1, T2 …. N
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
+from collections.abc import Iterator
 
-from pydicom import Dataset
-
-from medai.models.volume import Code, Segmentation
+from medai.models.volume import Code
 from medai.router.contract import Job, Measurement, control_id
-from medai.router.settings.tables import RisSettings
 from medai.workers.results import identity
+from medai.workers.results.codes import ARTIFICIAL_INTELLIGENCE, LATERALITY, QUANTITIES, QUANTITY_WORDS, TOPOGRAPHY
+from medai.workers.results.context import Context
 from medai.workers.results.hl7_text import (
     as_received,
     components,
     dicom_timestamp,
     escape,
-    issuer,
     join,
     patient_identifier,
     person_name,
     segment,
     timestamp,
 )
-from medai.workers.results.measure import MEAN_ATTENUATION, MILLILITRE, TOTAL, VOLUME
-from medai.workers.results.source import Source, usable
-from medai.workers.results.sr import ANY_PROCEDURE, PROCEDURES
+from medai.workers.results.measure import MILLILITRE, TOTAL
+from medai.workers.results.source import usable
 
-Status = Literal["P", "C", "X"]
 LOCAL = "99MEDAI"
-ACCESSION_MAX = 16
 NAME_UNKNOWN = "^^^^^^U"
 """PID-5 is required: a name of type U (table 0200, unspecified) where the images carry none."""
-QUANTITIES = {
-    VOLUME: (Code(value="118565006", scheme="SCT", meaning="Volume"), "volume"),
-    MEAN_ATTENUATION: (Code(value="112031", scheme="DCM", meaning="Attenuation Coefficient"), "mean attenuation"),
-}
-"""OBX-3 of a measurement, and the word for it in the local alternate."""
 UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit^UCUM"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Message:
-    """What the segments need of the job."""
-
-    job: Job
-    source: Source
-    segmentation: Segmentation
-    moment: str
-    status: Status
-
-    @property
-    def header(self) -> Dataset:
-        return self.source.first
-
-
-def encode_oru(
-    job: Job,
-    measurements: Sequence[Measurement],
-    segmentation: Segmentation,
-    source: Source,
-    objects: identity.ResultUids,
-    ris: RisSettings,
-    wado_root: str,
-    created_at: datetime,
-    status: Status = "P",
-) -> bytes:
-    """The message, UTF-8 with CR line ends, the same bytes at every attempt.
-
-    ``status`` is P (preliminary: nobody verified it), C for a revision (same OBR-3, standards.md section 3) or X for
-    a result that is taken back: its observations are left out then, but for the study's UID.
-    """
-    message = _Message(job=job, source=source, segmentation=segmentation, moment=timestamp(created_at), status=status)
-    observations = list(_study(message))
-    if status != "X":
-        observations += _findings(message, measurements)
-        observations += _references(message, objects, wado_root)
-        observations += _plausibility(message)
-    lines = [_msh(message, ris), _pid(message, ris), *_pv1(message), _obr(message)]
-    lines += [_obx(number, fields, message) for number, fields in enumerate(observations, start=1)]
+def encode_oru(context: Context) -> bytes:
+    """The message, UTF-8 with CR line ends, the same bytes at every attempt."""
+    observations = [*_study(context), *_findings(context), *_references(context), *_plausibility(context)]
+    lines = [_msh(context), _pid(context), *_pv1(context), _obr(context)]
+    lines += [_obx(number, fields, context) for number, fields in enumerate(observations, start=1)]
     return join(lines)
 
 
-def oru_control_id(job: Job, status: Status = "P") -> str:
-    """MSH-10: the job's, at every attempt; a withdrawal is another message and has another."""
-    return control_id(job.job_id, "ris-withdrawn" if status == "X" else "ris")
+def status(job: Job) -> str:
+    """Of the result (OBR-25, OBX-11): P, preliminary, since nobody verified it; C for a revision (the same OBR-3)."""
+    return "C" if job.revision > 1 else "P"
 
 
 def _said(name: str) -> str:
@@ -101,7 +54,8 @@ def _said(name: str) -> str:
     return name if name.strip("^~& ") else ""
 
 
-def _msh(message: _Message, ris: RisSettings) -> str:
+def _msh(context: Context) -> str:
+    ris = context.settings.ris
     return segment(
         "MSH",
         {
@@ -110,9 +64,9 @@ def _msh(message: _Message, ris: RisSettings) -> str:
             3: escape(ris.sending_facility),
             4: escape(ris.receiving_application),
             5: escape(ris.receiving_facility),
-            6: message.moment,
+            6: timestamp(context.created_at),
             8: "ORU^R01^ORU_R01",
-            9: oru_control_id(message.job, message.status),
+            9: control_id(context.job.job_id, "ris"),
             10: ris.processing_id,
             11: "2.5.1",
             17: "UNICODE UTF-8",
@@ -120,13 +74,10 @@ def _msh(message: _Message, ris: RisSettings) -> str:
     )  # MSH-1 is the separator itself, so that every number here is one less than the field's
 
 
-def _pid(message: _Message, ris: RisSettings) -> str:
+def _pid(context: Context) -> str:
     """Without any issuer, the receiving facility is named as the assigning authority: its patients they are."""
-    order, header = message.job.order, message.header
-    if order is not None and order.patient_id:
-        identifier, authority = order.patient_id, order.patient_id_authority
-    else:
-        identifier, authority = str(header.get("PatientID") or "").strip(), issuer(header)
+    order, header = context.job.order, context.header
+    identifier, authority = context.patient
     name = as_received(order.patient_name) if order is not None and order.patient_name else ""
     born = (order.birth_date if order else "") or usable(header, "PatientBirthDate") or ""
     sex = (order.sex if order else "") or usable(header, "PatientSex") or ""
@@ -134,7 +85,7 @@ def _pid(message: _Message, ris: RisSettings) -> str:
         "PID",
         {
             1: "1",
-            3: patient_identifier(identifier, authority or ris.receiving_facility),
+            3: patient_identifier(identifier, authority or context.settings.ris.receiving_facility),
             5: _said(name) or _said(person_name(header.get("PatientName"))) or NAME_UNKNOWN,
             7: escape(born),
             8: escape(sex),
@@ -142,77 +93,57 @@ def _pid(message: _Message, ris: RisSettings) -> str:
     )
 
 
-def _pv1(message: _Message) -> list[str]:
-    order = message.job.order
+def _pv1(context: Context) -> list[str]:
+    order = context.job.order
     if order is None or not order.visit_number:
         return []
     return [segment("PV1", {1: "1", 2: "U", 19: as_received(order.visit_number)})]
 
 
-def _obr(message: _Message) -> str:
-    order = message.job.order
+def _obr(context: Context) -> str:
+    order = context.job.order
     return segment(
         "OBR",
         {
             1: "1",
             2: as_received(order.placer) if order else "",
-            3: message.job.filler,
-            4: _service(message),
-            7: _observed(message),
-            18: escape(_accession(message)),
-            19: escape((order.requested_procedure_id if order else "") or _requested(message, "RequestedProcedureID")),
-            20: escape((order.scheduled_step_id if order else "") or _requested(message, "ScheduledProcedureStepID")),
-            22: message.moment,
-            24: escape(message.source.volume.modality),
-            25: message.status,
+            3: context.job.filler,
+            4: components(*context.procedure),
+            7: _observed(context),
+            18: escape(context.accession),
+            19: escape((order.requested_procedure_id if order else "") or _requested(context, "RequestedProcedureID")),
+            20: escape((order.scheduled_step_id if order else "") or _requested(context, "ScheduledProcedureStepID")),
+            22: timestamp(context.created_at),
+            24: escape(context.source.volume.modality),
+            25: status(context.job),
         },
     )
 
 
-def _service(message: _Message) -> str:
-    """OBR-4: what was ordered; else what the images say was done; else the kind of imaging (CID 100)."""
-    order, header = message.job.order, message.header
-    if order is not None and any(order.procedure):
-        return components(*order.procedure)
-    for keyword in ("RequestedProcedureCodeSequence", "ProcedureCodeSequence"):
-        for item in header.get(keyword) or []:
-            if item.get("CodeValue") and item.get("CodingSchemeDesignator"):
-                return components(item.CodeValue, item.get("CodeMeaning") or "", item.CodingSchemeDesignator)
-    code = PROCEDURES.get(message.source.volume.modality, ANY_PROCEDURE)
-    return components(code.value, code.meaning, code.scheme)
-
-
-def _accession(message: _Message) -> str:
-    """At most 16 characters (DICOM SH); a longer one is no accession number and is left out."""
-    order = message.job.order
-    known = ((order.accession if order else ""), str(message.header.get("AccessionNumber") or "").strip())
-    return next((text for text in known if text and len(text) <= ACCESSION_MAX), "")
-
-
-def _requested(message: _Message, keyword: str) -> str:
-    for item in message.header.get("RequestAttributesSequence") or []:
+def _requested(context: Context, keyword: str) -> str:
+    for item in context.header.get("RequestAttributesSequence") or []:
         if item.get(keyword):
             return str(item.get(keyword))
     return ""
 
 
-def _observed(message: _Message) -> str:
+def _observed(context: Context) -> str:
     """When the patient was imaged: the acquisition, else the study, else (nothing known) now."""
-    header = message.header
+    header = context.header
     for name in ("Acquisition", "Content", "Series", "Study"):
         date, time = str(header.get(f"{name}Date") or ""), str(header.get(f"{name}Time") or "")
         found = dicom_timestamp(date, time, str(header.get("TimezoneOffsetFromUTC") or ""))
         if found:
             return found
-    return message.moment
+    return timestamp(context.created_at)
 
 
-def _study(message: _Message) -> Iterator[dict[int, str]]:
-    yield {2: "HD", 3: "113014^DICOM Study^DCM", 5: str(message.header.StudyInstanceUID)}
+def _study(context: Context) -> Iterator[dict[int, str]]:
+    yield {2: "HD", 3: "113014^DICOM Study^DCM", 5: str(context.header.StudyInstanceUID)}
 
 
-def _findings(message: _Message, measurements: Sequence[Measurement]) -> Iterator[dict[int, str]]:
-    for each in message.segmentation.segments:
+def _findings(context: Context) -> Iterator[dict[int, str]]:
+    for each in context.segmentation.segments:
         sub_id = str(each.number)
         local = (_local_code(each.name, ""), identity.plain(each.name, 100), LOCAL)
         yield {
@@ -222,22 +153,27 @@ def _findings(message: _Message, measurements: Sequence[Measurement]) -> Iterato
             5: components(*local, each.type.value, each.type.meaning, each.type.scheme),
         }
         for concept, code in (
-            ("272741003^Laterality^SCT", each.modifier),
-            ("106233006^Topographical modifier^SCT", each.topography),
+            (LATERALITY, each.modifier),
+            (TOPOGRAPHY, each.topography),
         ):
             if code is not None:
-                yield {2: "CWE", 3: concept, 4: sub_id, 5: components(code.value, code.meaning, code.scheme)}
-        for number in (m for m in measurements if m.segment_number == each.number):
+                yield {2: "CWE", 3: _coded(concept), 4: sub_id, 5: _coded(code)}
+        for number in (m for m in context.measurements if m.segment_number == each.number):
             yield _number(sub_id, number)
-    totals = (m for m in measurements if m.segment_number == TOTAL)
+    totals = (m for m in context.measurements if m.segment_number == TOTAL)
     for place, total in enumerate(totals, start=1):
         name = components(_local_code(total.segment_name, ""), identity.plain(total.segment_name, 100), LOCAL)
         yield {2: "CWE", 3: "121071^Finding^DCM", 4: f"T{place}", 5: name}
         yield _number(f"T{place}", total)
 
 
+def _coded(code: Code) -> str:
+    """CWE of a code."""
+    return components(code.value, code.meaning, code.scheme)
+
+
 def _number(sub_id: str, measurement: Measurement) -> dict[int, str]:
-    code, word = QUANTITIES[measurement.quantity]
+    code, word = QUANTITIES[measurement.quantity], QUANTITY_WORDS[measurement.quantity]
     name = f"{identity.plain(measurement.segment_name, 60)} {word}"
     local = _local_code(measurement.segment_name, measurement.quantity)
     return {
@@ -254,13 +190,13 @@ def _local_code(name: str, quantity: str) -> str:
     return "_".join("".join(c if c.isalnum() else " " for c in words).split()) or "SEGMENT"
 
 
-def _references(message: _Message, objects: identity.ResultUids, wado_root: str) -> Iterator[dict[int, str]]:
+def _references(context: Context) -> Iterator[dict[int, str]]:
     """WADO-RS addresses of the three objects (RP.1 pointer, RP.3 type, RP.4 subtype)."""
-    study = f"{wado_root.rstrip('/')}/studies/{message.header.StudyInstanceUID}"
+    study, uids = f"{context.settings.orthanc.wado_root}/studies/{context.header.StudyInstanceUID}", context.uids
     named = (
-        ("SEG", "Segmentation", objects.seg_series, objects.seg),
-        ("SR", "Structured Report", objects.sr_series, objects.sr),
-        ("SC", "Key image", objects.sc_series, objects.sc),
+        ("SEG", "Segmentation", uids.seg_series, uids.seg),
+        ("SR", "Structured Report", uids.sr_series, uids.sr),
+        ("SC", "Key image", uids.sc_series, uids.sc),
     )
     for kind, name, series, instance in named:
         yield {
@@ -270,9 +206,9 @@ def _references(message: _Message, objects: identity.ResultUids, wado_root: str)
         }
 
 
-def _plausibility(message: _Message) -> Iterator[dict[int, str]]:
+def _plausibility(context: Context) -> Iterator[dict[int, str]]:
     """The verdict of the checks, also when all passed; then what a person should look at, the words as text."""
-    plausibility = message.segmentation.plausibility
+    plausibility = context.segmentation.plausibility
     yield {
         2: "CWE",
         3: components("VERDICT", "Verdict of the plausibility checks", LOCAL),
@@ -290,9 +226,9 @@ def _plausibility(message: _Message) -> Iterator[dict[int, str]]:
         }
 
 
-def _obx(number: int, fields: dict[int, str], message: _Message) -> str:
+def _obx(number: int, fields: dict[int, str], context: Context) -> str:
     """With what all observations share: status, time, method (the model) and device."""
-    model = message.segmentation.model
+    model = context.model
     title = identity.plain(f"{model.title} {model.version}", 100)
     device = identity.plain(f"{model.name} {model.version}", 60)
     return segment(
@@ -300,10 +236,10 @@ def _obx(number: int, fields: dict[int, str], message: _Message) -> str:
         {
             **fields,
             1: str(number),
-            11: message.status,
-            14: _observed(message),
-            17: components("123110", "Artificial Intelligence", "DCM", identity.plain(model.name, 20), title, LOCAL),
+            11: status(context.job),
+            14: _observed(context),
+            17: f"{_coded(ARTIFICIAL_INTELLIGENCE)}^{components(identity.plain(model.name, 20), title, LOCAL)}",
             18: components(device, LOCAL, identity.device_uid(model), "ISO"),
-            19: message.moment,
+            19: timestamp(context.created_at),
         },
     )

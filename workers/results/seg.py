@@ -6,57 +6,50 @@ part, Device UID) and what it draws at random or from the clock is set here. Nex
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
 import numpy as np
-from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
+from highdicom import AlgorithmIdentificationSequence
 from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation as HighdicomSegmentation
 from highdicom.seg import SegmentDescription
-from highdicom.sr import CodedConcept
 from pydicom import Dataset
 
 from medai.models.errors import GeometryMismatch
-from medai.models.volume import Code, ModelCard, Segment, Segmentation
+from medai.models.volume import ModelCard, Segment, Segmentation
 from medai.router.contract import Job, derived_uid
-from medai.router.settings.tables import ResultSettings
 from medai.workers.results import identity
-from medai.workers.results.source import Source
+from medai.workers.results.codes import ARTIFICIAL_INTELLIGENCE
+from medai.workers.results.context import Context
+from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
 
-ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
-PROCESSING_EQUIPMENT = Code(value="109102", scheme="DCM", meaning="Processing Equipment")
 FULL_GRID_LIMIT_BYTES = 128_000_000
 """Up to this size every slice gets a frame for every segment, so that each reader finds the source's whole grid
 (dcmqi's grid ends where the frames end). A larger one leaves out empty frames, as many segments would make it
 gigabytes; positions and spacing stay exact."""
 
 
-def encode_seg(
-    source: Source, segmentation: Segmentation, job: Job, settings: ResultSettings, created_at: datetime
-) -> Dataset:
+def encode_seg(context: Context) -> Dataset:
     """The SEG of this job, the same bytes at every attempt; raises GeometryMismatch when the mask does not fit."""
+    source, segmentation, job, model = context.source, context.segmentation, context.job, context.model
     source.require_fits(segmentation)
     _check_labels(segmentation)
-    uids, model = identity.ResultUids.of(job.job_id), segmentation.model
     seg: Dataset = HighdicomSegmentation(
         source_images=source.clean,
         pixel_array=segmentation.labels,
         segmentation_type="BINARY",
         segment_descriptions=[describe(segment, model, job) for segment in segmentation.segments],
-        series_instance_uid=uids.seg_series,
-        series_number=identity.series_number(settings, job, "seg"),
-        sop_instance_uid=uids.seg,
+        series_instance_uid=context.uids.seg_series,
+        series_number=identity.series_number(context.settings.results, job, "seg"),
+        sop_instance_uid=context.uids.seg,
         instance_number=1,
         series_description=identity.series_description(model, "segmentation"),
         content_label=identity.content_label(model),
         content_description=identity.plain(f"AI: {model.title}", 64),
         omit_empty_frames=_full_grid_bytes(segmentation) > FULL_GRID_LIMIT_BYTES,
-        contributing_equipment=[contributing_equipment(model, source.moment(created_at))],
-        **equipment(model, settings),
+        contributing_equipment=[contributing_equipment(context)],
+        **equipment(context),
     )
     _fix_dimension_organization(seg, derived_uid(job.job_id, "seg", "dimensions"))
-    finish(seg, source, settings, created_at)
+    finish(seg, context)
     return seg
 
 
@@ -83,53 +76,6 @@ def describe(segment: Segment, model: ModelCard, job: Job) -> SegmentDescription
     if modifiers:  # highdicom has no parameter for them
         item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = modifiers
     return item
-
-
-def equipment(model: ModelCard, settings: ResultSettings) -> dict[str, Any]:
-    """The device that wrote the object, as constructor arguments of highdicom."""
-    return {
-        "manufacturer": identity.plain(settings.manufacturer, 64),
-        "manufacturer_model_name": identity.plain(settings.device_name, 64),
-        "device_serial_number": identity.plain(settings.serial_number, 64),
-        "software_versions": identity.software_versions(model),
-    }
-
-
-def contributing_equipment(model: ModelCard, moment: datetime) -> ContributingEquipment:
-    """The algorithm as (0018,A001) asks for it, with its Device UID (IHE AIR)."""
-    item = ContributingEquipment(
-        manufacturer=identity.plain(model.manufacturer, 64),
-        purpose_of_reference=concept(PROCESSING_EQUIPMENT),
-        manufacturer_model_name=identity.plain(model.name, 64),
-        software_versions=identity.plain(model.version, 64),
-        device_serial_number=model.fingerprint[:16] or None,
-        contribution_datetime=moment.replace(microsecond=0),
-        contribution_description=identity.plain(f"Segmentation by AI: {model.title}", 1024),
-    )
-    item.DeviceUID = identity.device_uid(model)
-    return item
-
-
-def finish(result: Dataset, source: Source, settings: ResultSettings, created_at: datetime) -> None:
-    """What every object shares: the people's names, the job's times, the institution and the time zone."""
-    source.name_people(result)
-    moment = source.moment(created_at)
-    date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
-    for name in ("InstanceCreation", "Content", "Series"):
-        setattr(result, f"{name}Date", date)
-        setattr(result, f"{name}Time", time)
-    for item in result.ContributingEquipmentSequence:
-        if "ContributionDateTime" in item:  # highdicom reads the clock for its own
-            item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S%z")
-    if "TimezoneOffsetFromUTC" in source.clean[0]:
-        result.TimezoneOffsetFromUTC = source.clean[0].TimezoneOffsetFromUTC
-    if settings.institution:
-        result.InstitutionName = identity.plain(settings.institution, 64)
-
-
-def concept(code: Code) -> CodedConcept:
-    """As highdicom wants a code."""
-    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
 def lab(colour: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -12,36 +12,28 @@ with one is an error to PixelMed's validator. Next: key_image.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 import highdicom.sr as hd
 import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from medai.models.volume import Code, Segment, Segmentation
-from medai.router.contract import Job, Measurement
-from medai.router.settings.tables import ResultSettings
+from medai.models.volume import Code, ModelCard, Segment, Segmentation
+from medai.router.contract import Measurement
 from medai.workers.results import identity
-from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL, VOLUME
-from medai.workers.results.seg import ARTIFICIAL_INTELLIGENCE, concept, contributing_equipment, equipment, finish
-from medai.workers.results.source import Source
+from medai.workers.results.codes import (
+    ANY_PROCEDURE,
+    ARTIFICIAL_INTELLIGENCE,
+    ASSESSMENT,
+    PROCEDURES,
+    QUANTITIES,
+    VERDICTS,
+)
+from medai.workers.results.context import Context
+from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
+from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
-PROCEDURES = {
-    "CT": Code(value="25045-6", scheme="LN", meaning="CT unspecified body region"),
-    "MR": Code(value="25056-3", scheme="LN", meaning="MRI unspecified body region"),
-    "PT": Code(value="44136-0", scheme="LN", meaning="PET unspecified body region"),
-    "NM": Code(value="49118-3", scheme="LN", meaning="NM unspecified body region"),
-    "CR": Code(value="43468-8", scheme="LN", meaning="XR unspecified body region"),
-    "DX": Code(value="43468-8", scheme="LN", meaning="XR unspecified body region"),
-}
-"""Procedure reported (121058) by modality, of CID 100: the imaging, not the algorithm."""
-ANY_PROCEDURE = Code(value="363679005", scheme="SCT", meaning="Imaging procedure")
-QUANTITIES = {
-    VOLUME: Code(value="118565006", scheme="SCT", meaning="Volume"),
-    MEAN_ATTENUATION: Code(value="112031", scheme="DCM", meaning="Attenuation Coefficient"),
-}
 UNITS = {
     "ml": Code(value="cm3", scheme="UCUM", meaning="cubic centimeter"),
     "[hnsf'U]": Code(value="[hnsf'U]", scheme="UCUM", meaning="Hounsfield unit"),
@@ -50,67 +42,43 @@ UNITS = {
 MEAN = Code(value="373098007", scheme="SCT", meaning="Mean")
 QUALITATIVE_EVALUATIONS = Code(value="C0034375", scheme="UMLS", meaning="Qualitative Evaluations")
 COMMENT = Code(value="121106", scheme="DCM", meaning="Comment")
-ASSESSMENT = Code(value="111005", scheme="DCM", meaning="Assessment Category")
-"""Assignment of an overall result to a general category (PS3.16 annex D)."""
-VERDICTS = {
-    "plausible": Code(value="PLAUSIBLE", scheme="99MEDAI", meaning="Plausible by automatic checks"),
-    "check": Code(value="CHECK", scheme="99MEDAI", meaning="To be checked by a person"),
-}
-"""Of the plausibility checks; no standard context group has such categories."""
 
 
-def encode_sr(
-    source: Source,
-    seg: Dataset,
-    segmentation: Segmentation,
-    measurements: Sequence[Measurement],
-    job: Job,
-    settings: ResultSettings,
-    created_at: datetime,
-) -> Dataset:
+def encode_sr(context: Context, seg: Dataset) -> Dataset:
     """The report on ``seg``; with ``job.predecessor`` it names the report that it replaces."""
-    uids, model = identity.ResultUids.of(job.job_id), segmentation.model
+    job, uids = context.job, context.uids
     sr: Dataset = hd.Comprehensive3DSR(
-        evidence=[*source.clean, seg],
-        content=_content(source, seg, segmentation, measurements, job, settings)[0],
+        evidence=[*context.source.clean, seg],
+        content=_content(context, seg)[0],
         series_instance_uid=uids.sr_series,
-        series_number=identity.series_number(settings, job, "sr"),
+        series_number=identity.series_number(context.settings.results, job, "sr"),
         sop_instance_uid=uids.sr,
         instance_number=1,
-        series_description=identity.series_description(model, "measurements"),
+        series_description=identity.series_description(context.model, "measurements"),
         is_complete=True,
         is_final=False,
         is_verified=False,
-        previous_versions=_predecessors(source, job),
-        contributing_equipment=[contributing_equipment(model, source.moment(created_at))],
-        **equipment(model, settings),
+        previous_versions=_predecessors(context),
+        contributing_equipment=[contributing_equipment(context)],
+        **equipment(context),
     )
-    finish(sr, source, settings, created_at)
+    finish(sr, context)
     return sr
 
 
-def _content(
-    source: Source,
-    seg: Dataset,
-    segmentation: Segmentation,
-    measurements: Sequence[Measurement],
-    job: Job,
-    settings: ResultSettings,
-) -> hd.MeasurementReport:
+def _content(context: Context, seg: Dataset) -> hd.MeasurementReport:
     report = hd.MeasurementReport(
-        observation_context=_observer(segmentation, settings),
-        procedure_reported=concept(PROCEDURES.get(source.volume.modality, ANY_PROCEDURE)),
-        imaging_measurements=[
-            _group(source, seg, segmentation, segment, measurements, job) for segment in segmentation.segments
-        ],
+        observation_context=_observer(context),
+        procedure_reported=concept(PROCEDURES.get(context.source.volume.modality, ANY_PROCEDURE)),
+        imaging_measurements=[_group(context, seg, segment) for segment in context.segmentation.segments],
     )
-    report[0].ContentSequence.append(_evaluations(segmentation, measurements))
+    report[0].ContentSequence.append(_evaluations(context.segmentation, context.measurements))
     return report
 
 
-def _observer(segmentation: Segmentation, settings: ResultSettings) -> hd.ObservationContext:
+def _observer(context: Context) -> hd.ObservationContext:
     """The device that reports, by its Device UID (121012): the model, as in the Contributing Equipment Sequence."""
-    model = segmentation.model
+    model, settings = context.model, context.settings.results
     device = hd.DeviceObserverIdentifyingAttributes(
         uid=identity.device_uid(model),
         name=identity.plain(settings.device_name, 64),
@@ -125,16 +93,8 @@ def _observer(segmentation: Segmentation, settings: ResultSettings) -> hd.Observ
     )
 
 
-def _group(
-    source: Source,
-    seg: Dataset,
-    segmentation: Segmentation,
-    segment: Segment,
-    measurements: Sequence[Measurement],
-    job: Job,
-) -> hd.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    algorithm = _algorithm(segmentation)
-    site = segment.site or segment.type
+def _group(context: Context, seg: Dataset, segment: Segment) -> hd.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    job, site = context.job, segment.site or segment.type
     return hd.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.TrackingIdentifier(
             uid=identity.tracking_uid(job, segment), identifier=identity.tracking_id(job, segment)
@@ -143,10 +103,10 @@ def _group(
             sop_class_uid=seg.SOPClassUID,
             sop_instance_uid=seg.SOPInstanceUID,
             segment_number=segment.number,
-            source_images=_source_images(source, segmentation, segment),
+            source_images=_source_images(context, segment),
         ),
         finding_type=concept(segment.type),
-        algorithm_id=algorithm,
+        algorithm_id=_algorithm(context.model),
         finding_sites=[
             hd.FindingSite(
                 concept(site),
@@ -154,13 +114,12 @@ def _group(
                 topographical_modifier=concept(segment.topography) if segment.topography else None,
             )
         ],
-        measurements=[_number(m) for m in measurements if m.segment_number == segment.number],
+        measurements=[_number(m) for m in context.measurements if m.segment_number == segment.number],
     )
 
 
-def _algorithm(segmentation: Segmentation) -> hd.AlgorithmIdentification:
+def _algorithm(model: ModelCard) -> hd.AlgorithmIdentification:
     """111001 name, 111003 version, 111002 parameters, 122405 manufacturer, 111000 family."""
-    model = segmentation.model
     return hd.AlgorithmIdentification(
         name=identity.plain(model.title, 64) or model.name,
         version=identity.plain(model.version, 64),
@@ -179,18 +138,19 @@ def _number(measurement: Measurement) -> hd.Measurement:
     )
 
 
-def _source_images(source: Source, segmentation: Segmentation, segment: Segment) -> list[hd.SourceImageForSegmentation]:
+def _source_images(context: Context, segment: Segment) -> list[hd.SourceImageForSegmentation]:
     """Three images that show the segment: its first slice, its largest and its last (the middle one if it is empty).
 
     The evidence lists every image; here a few suffice, and validators take long over many.
     """
-    areas = np.count_nonzero(segmentation.labels == segment.number, axis=(1, 2))
+    areas = np.count_nonzero(context.segmentation.labels == segment.number, axis=(1, 2))
     shown = np.flatnonzero(areas)
+    images = context.source.clean
     chosen = {int(shown[0]), int(areas.argmax()), int(shown[-1])} if shown.size else {len(areas) // 2}
     return [
         hd.SourceImageForSegmentation(
-            referenced_sop_class_uid=source.clean[index].SOPClassUID,
-            referenced_sop_instance_uid=source.clean[index].SOPInstanceUID,
+            referenced_sop_class_uid=images[index].SOPClassUID,
+            referenced_sop_instance_uid=images[index].SOPInstanceUID,
         )
         for index in sorted(chosen)
     ]
@@ -222,12 +182,13 @@ def _comment(text: str) -> hd.TextContentItem:
     return hd.TextContentItem(name=concept(COMMENT), value=text, relationship_type=hd.RelationshipTypeValues.CONTAINS)
 
 
-def _predecessors(source: Source, job: Job) -> list[Dataset] | None:
+def _predecessors(context: Context) -> list[Dataset] | None:
+    job = context.job
     if job.predecessor is None:
         return None
     earlier = Dataset()
     earlier.SOPClassUID = COMPREHENSIVE_3D_SR
     earlier.SOPInstanceUID = job.predecessor.sr_sop_uid
     earlier.SeriesInstanceUID = job.predecessor.sr_series_uid
-    earlier.StudyInstanceUID = source.first.StudyInstanceUID
+    earlier.StudyInstanceUID = context.header.StudyInstanceUID
     return [earlier]

@@ -33,7 +33,8 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 
 PASSWORDS = {role: f"password of {role.value}" for role in Role}
 

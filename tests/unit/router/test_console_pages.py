@@ -16,7 +16,8 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
-from medai.router.settings.tables import RouteSettings, Settings
+from medai.router.settings.routes import RouteSettings
+from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
 

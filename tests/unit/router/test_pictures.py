@@ -9,14 +9,13 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from dicom_cases import PLANTED, to_bytes
+from dicom_cases import to_bytes
 from drawn_cases import SHAPE, block, ct_slices, seg
 from pydicom import Dataset, dcmread
 
 from medai.router.console.pictures import arrange, srgb
 from medai.router.console.viewer import INSTANCE, NAME, WITHIN_STUDY, Bits, Looks, folder
 from medai.router.errors import PermanentError
-from medai.router.hl7.oru_edit import HIDDEN, hidden
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import ConsoleSettings
 from medai.workers.results.seg import lab
@@ -92,17 +91,6 @@ def test_colours_come_back_as_the_model_gave_them(colour: tuple[int, int, int]) 
     stored = [round(lightness * 65535 / 100), round((a + 128) * 65535 / 255), round((b + 128) * 65535 / 255)]
     shown = [int(srgb(stored)[i : i + 2], 16) for i in (1, 3, 5)]
     assert np.abs(np.array(shown) - colour).max() <= 1
-
-
-def test_a_message_is_shown_without_its_patient() -> None:
-    text = hidden(ORU)
-    assert not [value for value in PLANTED.values() if value in text]
-    assert "OBX|1|NM|volume||4.2|mL" in text
-    assert f"PID|1||{HIDDEN}||{HIDDEN}||{HIDDEN}|O" in text
-
-
-def test_what_is_no_hl7_is_hidden_whole() -> None:
-    assert hidden('{"resourceType": "Bundle"}') == HIDDEN
 
 
 def bits_of(study: str, columns: int) -> tuple[Dataset, np.ndarray]:

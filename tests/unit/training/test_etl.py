@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 from judging_cases import block_case
 
+from medai.models.files import sha256_of
 from medai.training import config
 from medai.training.cli import main
 from medai.training.config import TrainingConfig
@@ -23,7 +24,7 @@ from medai.training.data.prepare import prepare
 from medai.training.data.splits import split
 from medai.training.errors import DataError, TrainingError
 from medai.training.etl import command
-from medai.training.etl.steps import STEPS, Order, sha256, take
+from medai.training.etl.steps import STEPS, Order, take
 
 CONFIG = """\
 name = "blocks"
@@ -128,7 +129,7 @@ def test_the_manifest_holds_every_files_hash(data: Path, settings: TrainingConfi
     assert manifest["cases"] == 12
     assert manifest["feed"]["intensity"]["kind"] == "zscore"
     assert len(manifest["sha256"]) == 24
-    assert all(sha256(exported / name) == digest for name, digest in manifest["sha256"].items())
+    assert all(sha256_of(exported / name) == digest for name, digest in manifest["sha256"].items())
 
 
 def test_the_same_data_gives_the_same_manifest(data: Path, settings: TrainingConfig, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
 
 def test_the_fault_harness_gets_the_development_tools_and_finds_the_tests(checkout: Checkout) -> None:
     done = checkout.run("chaos", "--only", "ris-ae", PATH=_everything_there(checkout))
-    assert done.stdout == f"chaos with --only ris-ae and {checkout.root}:{checkout.root}/tests\n"
+    assert done.stdout == f"chaos with --only ris-ae and {checkout.root}/.lint:{checkout.root}/tests\n"
     assert ",dev," in checkout.installs[0]
 
 

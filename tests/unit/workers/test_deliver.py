@@ -10,15 +10,16 @@ import pytest
 from dicom_cases import PLANTED, slice_of
 from pydicom.dataset import Dataset
 
-from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id
+from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id, orthanc_id
 from medai.router.errors import LeaseLost, OrthancUnreachable, PermanentError
 from medai.router.ledger import Claim, Ledger
 from medai.router.ledger.claims import Owed
-from medai.router.orthanc.client import Orthanc, orthanc_id
+from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RisSettings, Settings
 from medai.workers import deliver
 from medai.workers.deliver import kept, owed
-from medai.workers.results.encode import Results, ResultUids
+from medai.workers.results.encode import Results
+from medai.workers.results.identity import ResultUids
 
 JOB_ID = "c8ff5465-a266-5718-87a2-912969aac335"
 NUMBER = control_id(JOB_ID, "ris")

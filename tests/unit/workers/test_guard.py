@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from structlog.testing import capture_logs
 
 from medai.models.errors import ModelRefused, ModelUnavailable
-from medai.models.format.bundle import Guard
+from medai.models.format.metadata import Guard
 from medai.models.geometry import Geometry
 from medai.models.volume import Volume
 from medai.workers.guard import Watch

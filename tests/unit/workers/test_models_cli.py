@@ -11,7 +11,7 @@ from foreign_cases import torchscript_folder
 
 from medai.models.foreign import dry_run as trial
 from medai.models.foreign.dry_run import Trial
-from medai.models.format.bundle import faults_of
+from medai.models.format.metadata import faults_of
 from medai.workers.models_cli import EXAMPLE, main
 
 

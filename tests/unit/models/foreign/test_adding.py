@@ -32,7 +32,7 @@ from medai.models.foreign import dry_run as trial
 from medai.models.foreign.adding import Step, add, name_of
 from medai.models.foreign.dry_run import Trial
 from medai.models.foreign.phantom import phantom
-from medai.models.format.bundle import InputSpec
+from medai.models.format.metadata import InputSpec
 from medai.models.format.versions import previous
 from medai.models.registry import Registry
 

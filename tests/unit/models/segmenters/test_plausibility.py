@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from medai.models.errors import ModelRefused, ModelUnavailable
-from medai.models.format.bundle import Bundle, LeftOfCheck, PairCheck, Plausible, TotalCheck, read_bundle
+from medai.models.format.bundle import Bundle, read_bundle
+from medai.models.format.metadata import LeftOfCheck, PairCheck, Plausible, TotalCheck
 from medai.models.geometry import Geometry
 from medai.models.images.preprocess import reorient
 from medai.models.registry import SHIPPED

@@ -32,23 +32,6 @@ def test_a_row_that_does_not_fit_its_head_is_a_mistake() -> None:
         screens.table(["A", "B"], [["1", "2", "3"]])
 
 
-@pytest.mark.parametrize(
-    ("age_s", "text"),
-    [(0, "0 s"), (59, "59 s"), (60, "1 min"), (3600, "1 h"), (7200, "2 h"), (86400 * 3, "3 d"), (-5, "0 s")],
-)
-def test_an_age_is_told_in_its_largest_unit(age_s: float, text: str) -> None:
-    assert screens.ago(NOW - age_s, NOW) == text
-
-
-def test_what_never_happened_is_a_dash() -> None:
-    assert screens.ago(None, NOW) == screens.seconds(None) == "-"
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.0, "0.00 s"), (12.345, "12.35 s"), (99.9, "99.90 s"), (100, "100 s")])
-def test_a_duration_has_as_many_digits_as_a_person_needs(value: float, text: str) -> None:
-    assert screens.seconds(value) == text
-
-
 def bars(stages: dict[str, float]) -> list[tuple[int, int]]:
     """Start and length of each bar."""
     lines = [line[21:] for line in screens.waterfall(stages).splitlines()]

@@ -16,7 +16,8 @@ import pytest
 from medai.router.delivery.dicom_node import send
 from medai.router.errors import DestinationUnreachable, OrthancUnreachable, PermanentError
 from medai.router.orthanc.client import Orthanc
-from medai.router.settings.tables import DicomDestination, OrthancSettings
+from medai.router.settings.destinations import DicomDestination
+from medai.router.settings.tables import OrthancSettings
 
 SECRET = "Plantedname"
 STORE, COMMIT, REPORT = "/modalities/P/store", "/modalities/P/storage-commitment", "/storage-commitment/1.2"

@@ -18,7 +18,8 @@ import pytest
 from medai.router.cli import check
 from medai.router.delivery import fhir
 from medai.router.errors import FhirRefused, FhirUnreachable
-from medai.router.settings.tables import FhirDestination, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import Settings
 
 SECRET = "Plantedname"
 KINDS = ("ImagingStudy", "Device", "ImagingSelection", "Observation", "DiagnosticReport")

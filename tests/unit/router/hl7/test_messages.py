@@ -1,30 +1,17 @@
-"""Orders as RIS send them, and the acknowledgements they get."""
+"""Orders as RIS send them."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
-import hl7 as reader
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from medai.router.contract import Order, Priority
-from medai.router.hl7.messages import (
-    Action,
-    BadMessage,
-    Header,
-    OrderMessage,
-    PatientMessage,
-    acknowledge,
-    decode,
-    escape,
-    header,
-    moment,
-    parse,
-    unescape,
-)
+from medai.router.hl7.acknowledge import acknowledge
+from medai.router.hl7.messages import Action, BadMessage, Header, OrderMessage, PatientMessage, header, parse
+from medai.router.hl7.text import decode
 
 NOW = 1_700_000_000.0
 MSH = "MSH|^~\\&|RIS|HOSPITAL|MEDAI|AI|20240301101500+0100||ORM^O01^ORM_O01|MSG00001|P|2.5.1"
@@ -215,70 +202,6 @@ def test_a_patient_update_and_a_merge_are_recognised() -> None:
     )
     with pytest.raises(BadMessage, match="MRG-1"):
         parse(text(MSH.replace("ORM^O01^ORM_O01", "ADT^A40^ADT_A39"), PID))
-
-
-@pytest.mark.parametrize(
-    ("written", "seconds"),
-    [
-        ("20240301100000+0100", 1709283600.0),
-        ("20240301090000.25+0000", 1709283600.25),
-        ("202403010900-0000", 1709283600.0),
-        ("202403010400-0500", 1709283600.0),
-        ("", None),
-        ("2024", None),
-        ("20241399", None),
-        ("yesterday", None),
-    ],
-)
-def test_times_are_read_with_their_zone(written: str, seconds: float | None) -> None:
-    assert moment(written) == seconds
-
-
-# -- acknowledgements
-
-
-def fields(ack: bytes) -> Any:
-    return reader.parse(ack.decode())
-
-
-def test_an_acceptance_names_the_message_and_goes_back_to_its_sender() -> None:
-    ack = fields(acknowledge(header(orm()), "AA", now=NOW))
-    assert [str(ack[0][n]) for n in (3, 4, 5, 6, 9, 11, 12, 18)] == [
-        "MEDAI", "AI", "RIS", "HOSPITAL", "ACK^O01^ACK", "P", "2.5.1", "UNICODE UTF-8",
-    ]  # fmt: skip
-    assert 0 < len(str(ack[0][10])) <= 20
-    assert [str(part) for part in ack[1]] == ["MSA", "AA", "MSG00001"]
-    assert len(ack) == 2
-
-
-def test_a_refusal_says_where_the_error_is() -> None:
-    data = orm(orc="ORC|NW|", obr="OBR|1||FI1")
-    with pytest.raises(BadMessage) as caught:
-        parse(data)
-    ack = fields(acknowledge(header(data), caught.value.ack, now=NOW, error=caught.value))
-    assert str(ack[1][1]) == "AE"
-    assert str(ack[2][2]) == "ORC^1^2"
-    assert str(ack[2][3]) == "101^Required field missing^HL70357"
-    assert str(ack[2][8]) == "ORC-2 and OBR-2 (placer order number) are empty"
-
-
-def test_garbage_gets_an_acknowledgement_too() -> None:
-    ack = fields(acknowledge(header(b"garbage"), "AE", now=NOW, error=BadMessage("no | message", code="100")))
-    assert str(ack[1][1]) == "AE"
-    assert str(ack[2][8]) == "no \\F\\ message"
-
-
-def test_a_sender_that_wants_only_a_commit_acknowledgement_gets_one() -> None:
-    head = header(orm(msh=f"{MSH}|||AL|NE"))
-    assert str(fields(acknowledge(head, "AR", now=NOW))[1][1]) == "CR"
-    both = header(orm(msh=f"{MSH}|||AL|AL"))
-    assert str(fields(acknowledge(both, "AA", now=NOW))[1][1]) == "AA"
-
-
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])))
-def test_escaped_text_comes_back_unchanged(words: str) -> None:
-    assert unescape(escape(words)) == words
-    assert not set("|^~&") & set(escape(words))
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda junk: orm() + junk))

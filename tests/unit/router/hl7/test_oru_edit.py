@@ -16,8 +16,9 @@ from medai.hl7_mock.inbox import _contradictions
 from medai.hl7_mock.message import parse
 from medai.hl7_mock.results import readings
 from medai.router.contract import Order, short_id
-from medai.router.hl7.messages import PatientMessage, escape
+from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.oru_edit import WORDS, recode, withdrawn
+from medai.router.hl7.text import escape
 
 KEPT = (
     "MSH|^~\\&|MEDAI|AI|RIS|HOSPITAL|20260102030405+0000||ORU^R01^ORU_R01|CTRL1|P|2.5.1||||||UNICODE UTF-8",
@@ -182,22 +183,18 @@ def test_a_withdrawal_of_a_withdrawal_has_its_reason_once() -> None:
 
 @pytest.fixture(scope="module")
 def write() -> Any:
-    """``write(order, status, warnings)``: the message that workers/results/oru.py makes."""
-    folder = Path(__file__).parents[1] / "workers" / "results"
+    """``write(order, revision, warnings)``: the message that workers/results/oru.py makes."""
+    folder = Path(__file__).parents[2] / "workers" / "results"
     module = _module(folder / "conftest.py")
-    from medai.workers.results.encode import ResultUids
     from medai.workers.results.oru import encode_oru
 
     make = module.Factory()
     source = make.source(shape=(6, 24, 32))
     plain = make.segmentation(source)
-    numbers = make.measurements(source, plain)
 
-    def encode(order: Order | None, status: Any, warnings: tuple[str, ...]) -> bytes:
-        found = replace(plain, warnings=warnings)
-        job = make.job(source, order=order)
-        uids = ResultUids.of(job.job_id)
-        return encode_oru(job, numbers, found, source, uids, make.ris, "http://pacs/dicom-web", make.created_at, status)
+    def encode(order: Order | None, revision: int, warnings: tuple[str, ...]) -> bytes:
+        job = make.job(source, order=order, revision=revision)
+        return encode_oru(make.context(source, segmentation=replace(plain, warnings=warnings), job=job))
 
     return encode
 
@@ -255,13 +252,13 @@ MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 @given(
     order=st.none() | ORDERS,
     person=PEOPLE,
-    status=st.sampled_from("PCX"),
+    revision=st.sampled_from([1, 2]),
     warnings=st.lists(TEXT, max_size=2).map(tuple),
 )
 def test_what_our_encoder_writes_stays_valid_and_names_the_new_patient(
-    write: Any, order: Order | None, person: PatientMessage, status: str, warnings: tuple[str, ...]
+    write: Any, order: Order | None, person: PatientMessage, revision: int, warnings: tuple[str, ...]
 ) -> None:
-    told = write(order, status, warnings)
+    told = write(order, revision, warnings)
     was = parse(told).first("PID")
     assert was is not None
     assert faults(told) == []
@@ -276,11 +273,11 @@ def test_what_our_encoder_writes_stays_valid_and_names_the_new_patient(
 
 
 @MANY
-@given(order=st.none() | ORDERS, status=st.sampled_from("PC"), warnings=st.lists(TEXT, max_size=2).map(tuple))
+@given(order=st.none() | ORDERS, revision=st.sampled_from([1, 2]), warnings=st.lists(TEXT, max_size=2).map(tuple))
 def test_what_our_encoder_writes_can_be_taken_back(
-    write: Any, order: Order | None, status: str, warnings: tuple[str, ...]
+    write: Any, order: Order | None, revision: int, warnings: tuple[str, ...]
 ) -> None:
-    told = write(order, status, warnings)
+    told = write(order, revision, warnings)
     news = withdrawn(told, control_id=short_id("another"), now=1_800_000_000)
     assert faults(news) == []
     (before,), (after,) = readings(parse(told)), readings(parse(news))

@@ -11,12 +11,12 @@ import pytest
 from ledger_cases import T0, arrive, make, seen
 from structlog.testing import capture_logs
 
-from medai.router.contract import StudyFacts
+from medai.router.contract import StudyFacts, orthanc_id
 from medai.router.intake.changes import Subscription
 from medai.router.intake.facts import FactsReader, StudyView
 from medai.router.ledger import Ledger
 from medai.router.log import Pseudonyms
-from medai.router.orthanc.client import ChangesPage, Orthanc, orthanc_id
+from medai.router.orthanc.client import ChangesPage, Orthanc
 from medai.router.reports import readings as reports
 
 MANY = 4

@@ -11,7 +11,7 @@ import pytest
 from medai.router.errors import SettingsError
 from medai.router.onebox.site import DEFAULT_PORTS, Site, find_binary, pick_ports
 from medai.router.routing.rules import Rules
-from medai.router.settings import tables as settings
+from medai.router.settings import load as settings
 from medai.router.settings.tables import Settings
 
 ODD = 'a b 50% "q" ü'

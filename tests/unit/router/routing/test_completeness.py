@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medai.router.contract import Verdict
 from medai.router.routing.completeness import SeriesProgress, StudyProgress, decide
-from medai.router.settings.tables import CompletenessSettings
+from medai.router.settings.routes import CompletenessSettings
 
 T0 = 1_700_000_000.0
 STUDY_COUNT = "NumberOfStudyRelatedInstances"

@@ -10,7 +10,7 @@ import pytest
 from medai.router.contract import Order, OrthancId, Priority, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import SettingsError
 from medai.router.routing.rules import RouteVerdict, Rules
-from medai.router.settings.tables import RouteSettings
+from medai.router.settings.routes import RouteSettings
 
 CT = {"Modality": "CT", "ImageType": ("ORIGINAL", "PRIMARY", "AXIAL"), "Orientation": "axial", "SliceThickness": 1.25}
 

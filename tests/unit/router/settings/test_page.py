@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from medai.router.settings import tables as settings
+from medai.router.settings import load as settings
 from medai.router.settings.page import page, rows, sections
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "configuration.md"
 
 
 def test_the_page_is_what_the_settings_say() -> None:

@@ -18,7 +18,8 @@ from medai.training.config import parse
 from medai.training.data.datasets import write_pair
 from medai.training.data.kind_slices import PARTS, UNKNOWN, Slices, parts_by_lungs, read_slices, slices_of
 from medai.training.errors import DataError
-from medai.training.fitting.series_kind import KindSlices, KindTask, by_patient, made_up, report_of
+from medai.training.fitting.series_kind import KindSlices, KindTask, by_patient, made_up
+from medai.training.judging.series_kind import report_of
 
 CONFIG = {
     "name": "kinds",

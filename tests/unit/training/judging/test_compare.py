@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from medai.training import cli
-from medai.training.judging.compare import holm, paired_tests
-from medai.training.judging.judging import CaseResult
+from medai.training.judging.case import CaseResult
+from medai.training.judging.paired_tests import holm, paired_tests
 from medai.training.metrics import Measures
 
 SPLIT = {"train": ["a"], "validation": ["b"], "test": ["c", "d", "e", "f"]}

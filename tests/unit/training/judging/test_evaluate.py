@@ -17,7 +17,8 @@ from medai.training.data.datasets import read_pair, write_pair
 from medai.training.errors import DataError, LeakageError, TrainingError
 from medai.training.export.bundle import export
 from medai.training.export.description import read_description
-from medai.training.judging.judging import CaseResult, choose
+from medai.training.judging.case import CaseResult
+from medai.training.judging.choice import choose
 from medai.training.metrics import measure
 from medai.training.runs import KeptSplit
 

@@ -9,7 +9,7 @@ from typing import Any
 import judging_cases as cases
 import pytest
 
-from medai.models.format import versions as adopt
+from medai.models.format import versions
 from medai.training import cli
 from medai.training.export.bundle import export
 from medai.training.export.description import read_description
@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 def served(tmp_path: Path) -> Path:
     """A folder of models in which a good one serves as ``blocks``."""
     folder = tmp_path / "served"
-    adopt.install(bundle(tmp_path, "current", GOOD), folder, "blocks")
+    versions.install(bundle(tmp_path, "current", GOOD), folder, "blocks")
     return folder
 
 
@@ -62,7 +62,7 @@ def recorded(served: Path) -> list[dict[str, Any]]:
 
 
 def version(served: Path) -> str:
-    found = adopt.current(served, "blocks")
+    found = versions.current(served, "blocks")
     assert found is not None
     return found.version
 
@@ -73,7 +73,7 @@ def test_a_candidate_that_is_not_inferior_serves_and_the_former_is_kept(
     before = version(served)
     assert promote(bundle(tmp_path, "next", A_LITTLE_WORSE), data, served, "--margin", 0.05) == 0
     assert version(served) != before
-    assert [item.version for item in adopt.previous(served, "blocks")] == [before]
+    assert [item.version for item in versions.previous(served, "blocks")] == [before]
     (entry,) = recorded(served)
     assert (entry["action"], entry["by"], entry["margin"]) == ("promoted", "A. Tester", 0.05)
     assert entry["at"].endswith("+00:00")
@@ -244,6 +244,6 @@ def test_rollback_without_an_earlier_version_says_so(served: Path, capsys: pytes
 def test_rollback_to_a_version_that_never_was_names_those_that_were(
     tmp_path: Path, served: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    adopt.install(bundle(tmp_path, "next", GOOD + 0.5), served, "blocks")
+    versions.install(bundle(tmp_path, "next", GOOD + 0.5), served, "blocks")
     assert cli.main(["rollback", "blocks", "--into", str(served), "--to", "9.9", "--reason", "x"]) == 1
     assert "has no earlier version 9.9; there are 1.0.0+" in capsys.readouterr().err

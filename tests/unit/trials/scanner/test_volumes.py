@@ -31,7 +31,7 @@ from medai.trials.scanner.volumes import (
 from medai.trials.scenario import Case, Habits, ScenarioError
 from medai.trials.study import Patient, derive
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
 CHEST = DATA / "ct_abdomen_CRLM"
 
 

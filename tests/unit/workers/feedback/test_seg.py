@@ -15,8 +15,9 @@ from medai.models.errors import GeometryMismatch, UnreadableImage
 from medai.models.images.preprocess import series_to_volume
 from medai.models.volume import Code, ModelCard, Segment, Segmentation
 from medai.router.contract import Job, JobId, OrthancId, StudyUID
-from medai.router.settings.tables import ResultSettings
+from medai.router.settings.tables import Settings
 from medai.workers.feedback.seg import by_machine_alone, compare_segs, match, segments_of
+from medai.workers.results.context import Context
 from medai.workers.results.seg import encode_seg
 from medai.workers.results.source import Source
 
@@ -63,7 +64,10 @@ def ours(images: list[Dataset]) -> Dataset:
         series_orthanc_ids=(OrthancId("s"),), sources_hash="h", sources_count=16, route="r", model="m", model_version="1",
     )  # fmt: skip
     source = Source(headers=stack.datasets, volume=stack.volume)
-    return encode_seg(source, found, job, ResultSettings(), datetime(2026, 1, 1, tzinfo=UTC))
+    context = Context(
+        source=source, segmentation=found, measurements=(), job=job, settings=Settings(), created_at=datetime(2026, 1, 1, tzinfo=UTC)
+    )  # fmt: skip
+    return encode_seg(context)
 
 
 def test_an_identical_drawing_has_a_dice_of_one_and_no_distance(images: list[Dataset], ours: Dataset) -> None:

@@ -16,7 +16,8 @@ from pydicom.uid import generate_uid
 from medai.models.geometry import Geometry
 from medai.models.volume import Check, Code, ModelCard, Segment, Segmentation, Stack, Total, Volume
 from medai.router.contract import Job, JobId, Measurement, OrthancId, StudyUID, make_job_id
-from medai.router.settings.tables import ResultSettings, RisSettings, Settings
+from medai.router.settings.tables import OrthancSettings, ResultSettings, Settings
+from medai.workers.results.context import Context
 from medai.workers.results.encode import Results, encode_all
 from medai.workers.results.measure import measure
 from medai.workers.results.seg import encode_seg
@@ -171,8 +172,10 @@ class Factory:
     segmentation = staticmethod(make_segmentation)
     hippocampus = staticmethod(make_hippocampus)
     job = staticmethod(make_job)
-    settings = ResultSettings(institution="St. Elsewhere")
-    ris = RisSettings()
+    settings = Settings(
+        results=ResultSettings(institution="St. Elsewhere"),
+        orthanc=OrthancSettings(dicomweb_url="https://pacs.example/dicom-web/"),
+    )
 
     other_job_id = JobId("6d656461-0000-5275-b074-657220763032")
 
@@ -190,8 +193,19 @@ class Factory:
 
     def seg(self, source: Source, *, segmentation: Segmentation | None = None, job: Job | None = None) -> Dataset:
         """The SEG alone, which is quicker."""
+        return encode_seg(self.context(source, segmentation=segmentation, job=job))
+
+    def context(self, source: Source, *, segmentation: Segmentation | None = None, job: Job | None = None) -> Context:
+        """What an encoder gets."""
         mask = segmentation or make_segmentation(source)
-        return encode_seg(source, mask, job or make_job(source), self.settings, self.created_at)
+        return Context(
+            source=source,
+            segmentation=mask,
+            measurements=self.measurements(source, mask),
+            job=job or make_job(source),
+            settings=self.settings,
+            created_at=self.created_at,
+        )
 
     def results(
         self,
@@ -207,7 +221,7 @@ class Factory:
             Stack(volume=source.volume, datasets=source.headers),
             segmentation or make_segmentation(source, segments=segments, warnings=warnings),
             job or make_job(source),
-            Settings(results=self.settings),
+            self.settings,
             created_at=self.created_at,
         )
 

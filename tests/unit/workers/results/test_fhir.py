@@ -14,9 +14,10 @@ from fhir.resources.observation import Observation
 
 from medai.router.contract import Order
 from medai.router.delivery import fhir as courier
-from medai.router.settings.tables import FhirDestination, Settings
+from medai.router.settings.destinations import FhirDestination
+from medai.router.settings.tables import Settings
 from medai.workers.results import fhir_text
-from medai.workers.results.encode import ResultUids, encode_all
+from medai.workers.results.encode import encode_all
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.identity import device_uid, tracking_uid
 
@@ -37,17 +38,7 @@ def source(make: Any) -> Any:
 
 def encoded(make: Any, source: Any, *, found: Any = None, destination: FhirDestination = EHR, **job: Any) -> bytes:
     segmentation = found or make.segmentation(source)
-    the_job = make.job(source, **job)
-    return encode_fhir(
-        the_job,
-        make.measurements(source, segmentation),
-        segmentation,
-        source,
-        ResultUids.of(the_job.job_id),
-        destination,
-        "https://pacs.example/dicom-web/",
-        make.created_at,
-    )
+    return encode_fhir(make.context(source, segmentation=segmentation, job=make.job(source, **job)), destination)
 
 
 def resources(payload: bytes) -> dict[str, dict[str, Any]]:
@@ -278,7 +269,7 @@ def test_a_job_is_encoded_for_its_own_fhir_servers_and_for_no_other_destination(
         stack_of(source),
         make.segmentation(source),
         make.job(source, destinations=("archive", "ris", "pacs2", "ehr")),
-        Settings(results=make.settings, orthanc={"dicomweb_url": "https://pacs.example/dicom-web"}, destinations=destinations),
+        Settings(results=make.settings.results, orthanc=make.settings.orthanc, destinations=destinations),
         created_at=make.created_at,
     ).fhir  # fmt: skip
     assert found == {"ehr": encoded(make, source)}

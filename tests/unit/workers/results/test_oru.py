@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from medai.router.contract import Order, control_id
-from medai.workers.results.encode import ResultUids
-from medai.workers.results.oru import encode_oru, oru_control_id
+from medai.workers.results.identity import ResultUids
+from medai.workers.results.oru import encode_oru
 
 ORDER = Order(
     placer="ORD1^RIS",
@@ -31,22 +31,9 @@ def source(make: Any) -> Any:
     return make.source()
 
 
-def message(
-    make: Any, source: Any, *, status: str = "P", warnings: tuple[str, ...] = (), found: Any = None, **job: Any
-) -> bytes:
+def message(make: Any, source: Any, *, warnings: tuple[str, ...] = (), found: Any = None, **job: Any) -> bytes:
     segmentation = found or make.segmentation(source, warnings=warnings)
-    the_job = make.job(source, **job)
-    return encode_oru(
-        the_job,
-        make.measurements(source, segmentation),
-        segmentation,
-        source,
-        ResultUids.of(the_job.job_id),
-        make.ris,
-        "https://pacs.example/dicom-web/",
-        make.created_at,
-        status=status,  # type: ignore[arg-type]  # a test names only P, C and X
-    )
+    return encode_oru(make.context(source, segmentation=segmentation, job=make.job(source, **job)))
 
 
 def rows(data: bytes, name: str) -> list[list[str]]:
@@ -121,23 +108,12 @@ def test_an_accession_too_long_for_dicom_is_left_out(make: Any, source: Any) -> 
 
 def test_a_correction_keeps_the_filler_and_is_another_message(make: Any, source: Any) -> None:
     first = message(make, source)
-    second = message(make, source, status="C", revision=2, job_id=make.other_job_id)
+    assert {obx[11] for obx in rows(first, "OBX")} == {"P"}
+    second = message(make, source, revision=2, job_id=make.other_job_id)
     assert rows(first, "OBR")[0][3] == rows(second, "OBR")[0][3]
     assert rows(first, "MSH")[0][10] != rows(second, "MSH")[0][10]
     assert rows(second, "OBR")[0][25] == "C"
     assert {obx[11] for obx in rows(second, "OBX")} == {"C"}
-
-
-def test_a_revision_is_encoded_as_a_correction(make: Any, source: Any) -> None:
-    assert rows(make.results(source).oru, "OBR")[0][25] == "P"
-    assert rows(make.results(source, job=make.job(source, revision=2)).oru, "OBR")[0][25] == "C"
-
-
-def test_a_withdrawal_repeats_no_number_and_is_another_message(make: Any, source: Any) -> None:
-    data = message(make, source, status="X")
-    assert [obx[3] for obx in rows(data, "OBX")] == ["113014^DICOM Study^DCM"]
-    assert rows(data, "OBR")[0][25] == "X"
-    assert rows(data, "MSH")[0][10] == oru_control_id(make.job(source), "X") != oru_control_id(make.job(source))
 
 
 def test_the_study_is_named_by_its_uid(make: Any, source: Any) -> None:

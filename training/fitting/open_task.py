@@ -13,10 +13,10 @@ from medai.training.data.kind_slices import read_slices
 from medai.training.data.prepare import prepare_split
 from medai.training.data.splits import by_names, split
 from medai.training.errors import DataError
-from medai.training.fitting.fit import Task
 from medai.training.fitting.run_folder import RunFolder
 from medai.training.fitting.segmentation import SegmentationTask
 from medai.training.fitting.series_kind import KindTask
+from medai.training.fitting.task import Task
 
 
 def open_task(config: TrainingConfig, folder: RunFolder, *, resume: bool) -> Task:

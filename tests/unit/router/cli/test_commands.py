@@ -20,7 +20,7 @@ from medai.trials.scanner import command as scan_cli
 from medai.workers import cli as worker
 from medai.workers import models_cli
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 SERVES = {
     "medai router": "serves until it is stopped; its log is JSON lines on standard error",
     "medai worker": "serves until it is stopped; its log is JSON lines on standard error",

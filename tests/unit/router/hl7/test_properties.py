@@ -16,7 +16,9 @@ from medai.router.delivery.ris import parse_ack
 from medai.router.errors import RisUnreachable
 from medai.router.hl7 import messages as hl7
 from medai.router.hl7 import mllp
+from medai.router.hl7.acknowledge import acknowledge
 from medai.router.hl7.messages import BadMessage
+from medai.router.hl7.text import escape, unescape
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 ORDER = (
@@ -57,9 +59,9 @@ def answered(data: bytes) -> None:
     """It is taken or refused, and acknowledged either way."""
     try:
         header, _ = hl7.parse(data)
-        ack = hl7.acknowledge(header, "AA", now=1.7e9)
+        ack = acknowledge(header, "AA", now=1.7e9)
     except BadMessage as error:
-        ack = hl7.acknowledge(hl7.header(data), error.ack, now=1.7e9, error=error)
+        ack = acknowledge(hl7.header(data), error.ack, now=1.7e9, error=error)
     answer = mock.parse(ack)
     assert answer.segments[1].raw(1)[1] in "AER"
 
@@ -92,14 +94,14 @@ def test_eight_megabytes_of_marks_are_refused_at_once() -> None:
 @EXAMPLES
 @given(TEXT)
 def test_what_is_escaped_is_unescaped_to_the_same(text: str) -> None:
-    assert hl7.unescape(hl7.escape(text)) == text.replace("\r", "\n")
+    assert unescape(escape(text)) == text.replace("\r", "\n")
     assert mock.unescape(mock.escape(text)) == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @EXAMPLES
 @given(st.text(max_size=60), st.sampled_from(["|^~\\&", "!@#$%", "*+?.(", "|^~[]"]))
 def test_unescaping_never_fails_whatever_the_marks(text: str, marks: str) -> None:
-    hl7.unescape(text, marks)
+    unescape(text, marks)
 
 
 @EXAMPLES

@@ -16,7 +16,7 @@ from medai.router.intake.facts import NUMBERS, FactsReader, typed
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.routing.rules import Rules
-from medai.router.settings.tables import RouteSettings, SeriesSettings
+from medai.router.settings.routes import RouteSettings, SeriesSettings
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 KEYWORDS = st.one_of(

@@ -1,0 +1,83 @@
+"""The commands about people: surveys, and what readers made of our results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import edit_rows
+import pytest
+from ledger_cases import T0, arrive, make, seen, store
+
+from medai.router.cli import main as cli
+from medai.router.ledger import Ledger
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("what", ["summary", "export"])
+def test_each_survey_command_has_an_example_that_parses(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["survey", what, "--help"])
+    (example,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("example: medai ")]
+    assert cli.make_parser().parse_args(example.split()[2:]).what == what
+
+
+def answered(ledger: Ledger) -> str:
+    job_id = str(make(ledger, arrive(ledger, seen()))[0])
+    claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0)
+    assert claim is not None
+    store(ledger, claim)
+    ledger.answer_usefulness("ana", job_id, {"correct": 5, "time": 2}, "=1+1", T0)
+    ledger.answer_sus("ana", [5, 1] * 5, T0)
+    return job_id
+
+
+def test_a_survey_summary_is_text_or_json(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    answered(ledger)
+    assert cli.main(["survey", "summary"]) == 0
+    assert "mr_brain by brain: 1 readers, 1 readings" in capsys.readouterr().out
+    assert cli.main(["survey", "summary", "--json"]) == 0
+    found = printed(capsys)
+    assert (found["usefulness"][0]["questions"][1]["mean"], found["sus"]["mean"]) == (2.0, 100.0)
+
+
+def test_a_survey_export_is_printed_or_written_and_names_nobody_unasked(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = answered(ledger)
+    assert cli.main(["survey", "export", "usefulness"]) == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.startswith("reader,answered_on,job_id,")
+    assert (job_id in row, "'=1+1" in row, "ana" in row) == (True, True, False)
+    assert cli.main(["survey", "export", "sus", "--names", "--out", "sus.csv"]) == 0
+    assert Path("sus.csv").read_bytes().splitlines()[1].startswith(b"1,ana,2027-01-15,5,1,")
+    assert cli.main(["survey", "export", "sus", "--json"]) == 0
+    assert (printed(capsys)[0]["score"], ledger.actions()[1].detail) == (100.0, "sus, with names")
+    assert cli.main(["survey", "export", "sus", "--out", "nowhere/sus.csv"]) == 1
+    assert "can't write nowhere/sus.csv" in capsys.readouterr().err
+
+
+def test_edits_are_listed_by_structure(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["edits", "list"]) == 0
+    assert "no reader has stored" in capsys.readouterr().out
+    edit_rows.compared(ledger, edit_rows.read(ledger), [edit_rows.brain(0.87)])
+    assert cli.main(["edits", "list"]) == 0
+    assert "Brain" in (text := capsys.readouterr().out)
+    assert "0.870" in text
+    assert cli.main(["edits", "list", "--json", "--model", "other"]) == 0
+    assert printed(capsys) == {"edits": []}
+
+
+def test_an_export_of_edits_needs_a_folder_and_is_written_down(
+    ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["edits", "export"]) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    assert cli.main(["edits", "export", "--out", str(tmp_path / "edits"), "--since", "30d", "--json"]) == 0
+    assert printed(capsys)["cases"] == 0
+    assert json.loads((tmp_path / "edits" / "manifest.json").read_text())["edits"] == []
+    assert [row.action for row in ledger.actions()] == ["edits export"]

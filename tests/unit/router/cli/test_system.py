@@ -1,0 +1,33 @@
+"""Starting, stopping and checking: the exit codes, and what is said."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from medai.router.cli import main as cli
+from medai.router.cli.check import Finding
+from medai.router.ledger import Ledger
+
+
+@pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warning", 0), ("error", 1)])
+def test_check_is_1_when_a_finding_is_an_error(
+    level: str, code: int, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [Finding(what="redis", level="ok", text="answers"), Finding(what="ris", level=level, text="see there")]
+    monkeypatch.setattr("medai.router.cli.check.check", lambda _: found)
+    assert cli.main(["check"]) == code
+    assert "ris: see there" in capsys.readouterr().out
+    assert cli.main(["check", "--json"]) == code
+    assert printed(capsys)[1] == {"what": "ris", "level": level, "text": "see there"}
+
+
+def test_down_where_there_is_no_system_is_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["down", "--dir", "nowhere"]) == 2
+    assert "holds no Med-AI system" in capsys.readouterr().err
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)

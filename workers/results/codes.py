@@ -1,0 +1,36 @@
+"""The codes that several kinds of result use: what was imaged, what was measured, what the checks came to.
+
+SNOMED CT (SCT), LOINC (LN), DICOM (DCM, PS3.16) and our own (99MEDAI). Next: context.py.
+"""
+
+from __future__ import annotations
+
+from medai.models.volume import Code
+from medai.workers.results.measure import MEAN_ATTENUATION, VOLUME
+
+ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
+PROCEDURES = {
+    "CT": Code(value="25045-6", scheme="LN", meaning="CT unspecified body region"),
+    "MR": Code(value="25056-3", scheme="LN", meaning="MRI unspecified body region"),
+    "PT": Code(value="44136-0", scheme="LN", meaning="PET unspecified body region"),
+    "NM": Code(value="49118-3", scheme="LN", meaning="NM unspecified body region"),
+    "CR": Code(value="43468-8", scheme="LN", meaning="XR unspecified body region"),
+    "DX": Code(value="43468-8", scheme="LN", meaning="XR unspecified body region"),
+}
+"""Procedure reported (121058) by modality, of CID 100: the imaging, not the algorithm."""
+ANY_PROCEDURE = Code(value="363679005", scheme="SCT", meaning="Imaging procedure")
+QUANTITIES = {
+    VOLUME: Code(value="118565006", scheme="SCT", meaning="Volume"),
+    MEAN_ATTENUATION: Code(value="112031", scheme="DCM", meaning="Attenuation Coefficient"),
+}
+QUANTITY_WORDS = {VOLUME: "volume", MEAN_ATTENUATION: "mean attenuation"}
+"""As the last words of a measurement's name: "Right lung volume"."""
+LATERALITY = Code(value="272741003", scheme="SCT", meaning="Laterality")
+TOPOGRAPHY = Code(value="106233006", scheme="SCT", meaning="Topographical modifier")
+ASSESSMENT = Code(value="111005", scheme="DCM", meaning="Assessment Category")
+"""Assignment of an overall result to a general category (PS3.16 annex D)."""
+VERDICTS = {
+    "plausible": Code(value="PLAUSIBLE", scheme="99MEDAI", meaning="Plausible by automatic checks"),
+    "check": Code(value="CHECK", scheme="99MEDAI", meaning="To be checked by a person"),
+}
+"""Of the plausibility checks; no standard context group has such categories."""

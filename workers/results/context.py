@@ -1,0 +1,87 @@
+"""All that an encoder may look at, in one object; and what SEG, ORU and FHIR read of it in the same way.
+
+Identifiers come from the order where one is known, else from the images. Next: seg.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from pydicom import Dataset
+
+from medai.models.volume import ModelCard, Segmentation
+from medai.router.contract import Job, Measurement
+from medai.router.settings.tables import Settings
+from medai.workers.results.codes import ANY_PROCEDURE, PROCEDURES
+from medai.workers.results.hl7_text import issuer
+from medai.workers.results.identity import ResultUids
+from medai.workers.results.source import Source
+
+ACCESSION_MAX = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One job's images, mask, numbers and settings. ``created_at`` is when the job was made: a retry repeats it."""
+
+    source: Source
+    segmentation: Segmentation
+    measurements: tuple[Measurement, ...]
+    job: Job
+    settings: Settings
+    created_at: datetime
+
+    @cached_property
+    def uids(self) -> ResultUids:
+        """Of the three DICOM objects, known before they are made."""
+        return ResultUids.of(self.job.job_id)
+
+    @property
+    def model(self) -> ModelCard:
+        """Who drew the mask."""
+        return self.segmentation.model
+
+    @property
+    def header(self) -> Dataset:
+        """The header that speaks for the study."""
+        return self.source.first
+
+    @cached_property
+    def moment(self) -> datetime:
+        """``created_at`` on the clock that the images' dates are on."""
+        return self.source.moment(self.created_at)
+
+    @property
+    def patient(self) -> tuple[str, str]:
+        """The patient's number and who issued it (an HL7 HD); both may be empty."""
+        order = self.job.order
+        if order is not None and order.patient_id:
+            return order.patient_id, order.patient_id_authority
+        return str(self.header.get("PatientID") or "").strip(), issuer(self.header)
+
+    @property
+    def accession(self) -> str:
+        """At most 16 characters (DICOM SH); a longer one is no accession number and is left out."""
+        order = self.job.order
+        known = ((order.accession if order else ""), str(self.header.get("AccessionNumber") or "").strip())
+        return next((text for text in known if text and len(text) <= ACCESSION_MAX), "")
+
+    @property
+    def ordered_procedure(self) -> tuple[str, str, str] | None:
+        """What was ordered: value, meaning and scheme, as the RIS wrote them."""
+        order = self.job.order
+        return order.procedure if order is not None and any(order.procedure) else None
+
+    @property
+    def procedure(self) -> tuple[str, str, str]:
+        """Value, meaning, scheme of what was ordered; else what the images name; else the kind of imaging (CID 100)."""
+        if self.ordered_procedure:
+            return self.ordered_procedure
+        for keyword in ("RequestedProcedureCodeSequence", "ProcedureCodeSequence"):
+            for item in self.header.get(keyword) or []:
+                if item.get("CodeValue") and item.get("CodingSchemeDesignator"):
+                    return str(item.CodeValue), str(item.get("CodeMeaning") or ""), str(item.CodingSchemeDesignator)
+        code = PROCEDURES.get(self.source.volume.modality, ANY_PROCEDURE)
+        return code.value, code.meaning, code.scheme
