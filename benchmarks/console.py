@@ -3,6 +3,7 @@
     python benchmarks/console.py                     makes the ledger (some minutes), asks each page 60 times
     python benchmarks/console.py --studies 10000     a smaller one
     python benchmarks/console.py --url postgresql+psycopg://...   on a PostgreSQL that is empty
+    python benchmarks/console.py --smoke             seconds: whether it still runs, not a figure to quote
 
 Prints p50, p95 and p99 in milliseconds of the whole answer, over a real socket. The figures are in docs/performance.md.
 """
@@ -41,6 +42,8 @@ PASSWORD = "benchmark only"  # noqa: S105 - of a ledger that is thrown away
 STEPS = (S.FIRST_INSTANCE, S.LAST_INSTANCE, S.STUDY_COMPLETE, S.ENQUEUED, S.STARTED, S.FETCHED, S.PREPARED, S.INFERRED,
          S.ENCODED, S.STORED, S.ORU_ACKNOWLEDGED)  # fmt: skip
 DAYS = 60.0
+SMOKE = (600, 1)
+"""Studies, and how often each page is asked: more than a page holds, so that "after" is tried."""
 CHUNK = 2000
 Rows = dict[str, list[dict[str, Any]]]
 ROUTES = ("brain", "lungs", "neck")
@@ -158,7 +161,10 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=60)
     parser.add_argument("--url", help="ledger to fill (default: an SQLite of its own)")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="a small form of it that takes seconds")
     options = parser.parse_args()
+    if options.smoke:
+        options.studies, options.times = SMOKE
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(options.url or f"sqlite:///{folder}/ledger.sqlite")
         ledger.migrate()

@@ -1,6 +1,7 @@
-"""Moments and durations in the words that people read: how long ago, when, how long; the same on every screen.
+"""Moments, durations and counts in the words that people read: how long ago, when, how long, how many.
 
-Pure, and of the lowest floor, so that anything may say a time. Next: cli/text.py (the terminal), console/pages.py.
+Pure, and of the lowest floor, so that anything may say a time or a number; the same on every screen.
+Next: cli/text.py (the terminal), console/pages.py.
 """
 
 from __future__ import annotations
@@ -27,3 +28,8 @@ def clock(at: float) -> str:
 def seconds(value: float | None) -> str:
     """A duration, short."""
     return "-" if value is None else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 image", "2 images"; ``plural`` where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -33,10 +33,12 @@ def reading_commands(commands: Any) -> None:
     _dead_commands(commands)
     text = "queue depth, oldest waiting, workers, models"
     command(commands, "status", cmd_status, text, example="medai status --json")
-    text = "the same, live: queues, workers, turnaround, destinations, last studies (q leaves)"
+    text = "the same, live: queues, workers, turnaround, destinations, last studies (q quits)"
     top = command(commands, "top", cmd_top, text, example="medai top --every 5")
-    top.add_argument("--every", type=_interval, default=2.0, metavar="S", help="seconds between two looks (default 2)")
-    top.add_argument("--once", action="store_true", help="print once, as plain text; so it is without a terminal")
+    top.add_argument(
+        "--every", type=_interval, default=2.0, metavar="S", help="seconds between two updates (default 2)"
+    )
+    top.add_argument("--once", action="store_true", help="print once, as plain text (always so without a terminal)")
     turn = command(
         commands,
         "turnaround",
@@ -56,7 +58,7 @@ def _dead_commands(commands: Any) -> None:
     retry = command(commands, "retry", cmd_retry, text, example="medai retry --all")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("id", metavar="ID", nargs="?", help="as 'medai dead' prints it, or its first characters")
-    which.add_argument("--all", action="store_true", help="all but images that can't be read")
+    which.add_argument("--all", action="store_true", help="all of them, except images that can't be read")
     text = "settle a dead letter without a result"
     drop = command(commands, "drop", cmd_drop, text, example="medai drop 1f0c2a41/ris --reason entered-by-hand")
     drop.add_argument("id", metavar="ID", help="as 'medai dead' prints it, or its first characters")
@@ -89,7 +91,7 @@ def cmd_job(options: argparse.Namespace) -> int:
     ledger = open_ledger(options)
     rows = reports.jobs(ledger, job_id=options.job_id, limit=3)
     if len(rows) != 1:
-        what = "no job has" if not rows else "more than one job has"
+        what = "no reading has" if not rows else "more than one reading has"
         raise MedaiError(f"{what} an id that begins with {options.job_id!r}: see 'medai jobs'")
     story = {
         **rows[0],
@@ -136,19 +138,19 @@ def cmd_retry(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"retried": done, "left": left})
     else:
-        print(f"{len(done)} tried again" + (f"; {left} left (no retry helps them by itself)" if left else ""))
+        print(f"{len(done)} tried again" + (f"; {left} left (a retry alone would not help them)" if left else ""))
     return 0 if done or options.all else 1
 
 
 def cmd_drop(options: argparse.Namespace) -> int:
-    """Settle one; 1 when it is no dead letter any more."""
+    """Settle one; 1 when it is no longer a dead letter."""
     ledger = open_ledger(options)
     (letter,) = _one(ledger.dead_letters(prefix=options.id), options.id)
     done = ledger.drop(letter, options.reason, time.time(), by=person())
     if options.json:
         print_json({"dropped": [letter.id] if done else []})
     else:
-        print(f"{letter.id} dropped" if done else f"{letter.id} is no dead letter any more")
+        print(f"{letter.id} dropped" if done else f"{letter.id} is no longer a dead letter")
     return 0 if done else 1
 
 

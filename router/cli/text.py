@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medai.router.words import ago, clock, seconds
+from medai.router.words import ago, clock, counted, seconds
 
 BAR_WIDTH = 40
 
@@ -23,7 +23,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def edits(rows: Sequence[Mapping[str, Any]], now: float) -> str:
     """What readers made of our results, one line for each structure."""
     if not rows:
-        return "no reader has stored a SEG or SR on what was read"
+        return "no reader has stored a SEG or SR for anything that was read"
     lines = []
     for row in rows:
         head = (row["job_id"][:8], row["model"], row["kind"].upper(), row["state"], ago(row["seen_at"], now))
@@ -74,8 +74,9 @@ def job(story: Mapping[str, Any]) -> str:
     """One reading from order to acknowledgement."""
     parts = [
         f"job {story['job_id']}  {story['state']}",
-        f"  route {story['route']}, model {story['model']} {story['model_version']}, {story['images']} images, "
-        f"priority {story['priority']}, revision {story['revision']}, attempt {story['attempt']}",
+        f"  route {story['route']}, model {story['model']} {story['model_version']}, "
+        f"{counted(story['images'], 'image')}, priority {story['priority']}, "
+        f"revision {story['revision']}, attempt {story['attempt']}",
     ]
     if story["reason"]:
         parts.append(f"  reason: {story['reason']}")
@@ -94,7 +95,7 @@ def job(story: Mapping[str, Any]) -> str:
     parts += [f"  {kind.upper():<3} {item['orthanc_id']}" for kind, item in story["results"].items()] or ["  none"]
     for item in story["deliveries"]:
         text = item["receipt"] or item["error"] or "owed"
-        parts.append(f"  {item['destination']}: {item['state']} ({text}), {item['attempts']} attempts")
+        parts.append(f"  {item['destination']}: {item['state']} ({text}), {counted(item['attempts'], 'attempt')}")
     parts += ["", "attempts"]
     for item in story["attempts"]:
         took = seconds(item["ended_at"] - item["started_at"]) if item["ended_at"] else "running"
@@ -111,7 +112,7 @@ def plausibility(story: Mapping[str, Any]) -> list[str]:
     parts = ["", f"plausibility: {found['verdict']}, {found['summary']}"]
     for item in found["checks"]:
         if not item["passed"]:
-            parts.append(f"  {'not made' if item['passed'] is None else 'check'}: {item['text']}")
+            parts.append(f"  {'not checked' if item['passed'] is None else 'check'}: {item['text']}")
             notes = [text for text in notes if text != item["text"]]
     return parts + [f"  note: {text}" for text in notes]
 
@@ -131,9 +132,9 @@ def status(now_is: Mapping[str, Any], now: float) -> str:
     parts += _destinations(now_is, now)
     parts.append("workers" if now_is["workers"] else "workers  none: start one with 'medai worker'")
     for item in now_is["workers"]:
-        state = ("reading " + item["job_id"][:8] if item["job_id"] else "idle") if item["alive"] else "not heard of"
+        state = ("reading " + item["job_id"][:8] if item["job_id"] else "idle") if item["alive"] else "silent"
         where = f"{item['name']}  {item['device']}  {'+'.join(item['queues'])}"
-        parts.append(f"  {where}  {state}, seen {ago(item['seen_at'], now)} ago")
+        parts.append(f"  {where}  {state}, last seen {ago(item['seen_at'], now)} ago")
         parts += [f"    ALARM: {item['alarm']}"] if item["alarm"] else []
     parts.append("models" if now_is["models"] else "models   none announced")
     for item in now_is["models"]:
@@ -147,13 +148,19 @@ def _destinations(now_is: Mapping[str, Any], now: float) -> list[str]:
     parts = []
     for item in now_is["destinations"]:
         if item["away"]:
-            parts.append(f"  {item['name']} is away for {ago(item['since'], now)}: {item['reason']}")
+            parts.append(f"  {item['name']} has been unreachable for {ago(item['since'], now)}: {item['reason']}")
         if item["pending"]:
-            parts.append(f"  {item['name']}: {item['pending']} deliveries wait, oldest {seconds(item['oldest_s'])}")
+            parts.append(
+                f"  {item['name']}: {counted(item['pending'], 'delivery', 'deliveries')} waiting, "
+                f"oldest {seconds(item['oldest_s'])}"
+            )
     dead = now_is["dead_letters"]
     count = sum(dead.values())
     if count:
-        parts.append(f"  {count} dead letters ({dead['reading']} readings, {dead['delivery']} deliveries): medai dead")
+        parts.append(
+            f"  {counted(count, 'dead letter')} ({counted(dead['reading'], 'reading')}, "
+            f"{counted(dead['delivery'], 'delivery', 'deliveries')}): medai dead"
+        )
     return ["deliveries", *parts] if parts else []
 
 

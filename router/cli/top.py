@@ -219,10 +219,10 @@ def _destinations(content: Mapping[str, Any], now: float) -> list[Row]:
     parked = {d["destination"]: d["count"] for d in content["deliveries"] if d["state"] == "parked"}
     rows: list[Row] = []
     for item in sorted(content["destinations"], key=lambda d: (not d["away"], -d["pending"], d["name"])):
-        said = f"{parked[item['name']]} parked: medai dead" if item["name"] in parked else "takes results"
+        said = f"{parked[item['name']]} parked: medai dead" if item["name"] in parked else "accepts results"
         state: str | Text = Text(f"▲ {said}", style="bold red") if item["name"] in parked else said
         if item["away"]:
-            state = Text(f"▲ away for {ago(item['since'], now)}: {item['reason']}", style="bold red")
+            state = Text(f"▲ down for {ago(item['since'], now)}: {item['reason']}", style="bold red")
         oldest = lasted(item["oldest_s"]) if item["pending"] else "-"
         rows.append([item["name"], str(item["pending"]), oldest, state])
     return rows

@@ -32,7 +32,7 @@ def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
     except HTTPException as error:
         if error.status_code != 401:
             raise
-        raise HTTPException(403, "the old password is not that") from error
+        raise HTTPException(403, "the old password is wrong") from error
     ledger_of(request).set_password(who.name, body.password)
     ledger_of(request).note_action(who.name, "account password", now_of(request), detail=who.name)
 
@@ -96,7 +96,7 @@ def disable_account(name: AccountName, who: Admin, request: Request) -> None:
     """Let an account in no more; every session and token of it ends."""
     _require(request, name)
     if name == who.name:
-        raise ActionRefused("nobody disables their own account: somebody must be left who can undo it")
+        raise ActionRefused("you can't disable your own account: somebody must be left who can undo it")
     ledger_of(request).disable_account(name)
     ledger_of(request).note_action(who.name, "account disable", now_of(request), detail=name)
 

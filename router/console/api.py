@@ -50,9 +50,9 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The request can't be read."},
     401: {"model": Fault, "description": "No token, or one that is not valid."},
     403: {"model": Fault, "description": "The account may not do this."},
-    404: {"model": Fault, "description": "There is no such thing."},
-    409: {"model": Fault, "description": "It can't be done as things stand; the detail says why."},
-    422: {"model": Fault, "description": "A wrong question; the detail names what is wrong with which part of it."},
+    404: {"model": Fault, "description": "There is nothing at this address."},
+    409: {"model": Fault, "description": "It can't be done in the present state; the detail says why."},
+    422: {"model": Fault, "description": "A malformed request; the detail names each faulty part and its fault."},
     503: {"model": Fault, "description": "The ledger or the archive does not answer."},
 }
 TOO_MANY: dict[int | str, dict[str, Any]] = {
@@ -71,10 +71,10 @@ StudyNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="A study's num
 Moment = Annotated[float | None, Query(ge=0, le=1e11, description="Seconds since the epoch.")]
 Behind = Annotated[
     str | None,
-    Query(pattern=search.MARK.pattern, max_length=200, description="What the page before named as next."),
+    Query(pattern=search.MARK.pattern, max_length=200, description="The `next` of the previous page."),
 ]
 LettersBehind = Annotated[
-    str | None, Query(pattern=MARK.pattern, max_length=200, description="What the page before named as next.")
+    str | None, Query(pattern=MARK.pattern, max_length=200, description="The `next` of the previous page.")
 ]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
@@ -185,7 +185,12 @@ def turnaround(
 def studies(
     request: Request,
     text: Annotated[
-        str, Query(max_length=64, pattern=NO_NUL, description="Beginning of accession, Study UID or job id.")
+        str,
+        Query(
+            max_length=64,
+            pattern=NO_NUL,
+            description="Beginning of an accession number, a Study Instance UID or a job id.",
+        ),
     ] = "",
     route: Annotated[str, Query(max_length=40, pattern=NO_NUL)] = "",
     state: JobState | None = None,
@@ -321,7 +326,7 @@ def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
     """Try a dead letter again."""
     letter = _letter_named(request, letter_id)
     if not ledger_of(request).retry(letter, now_of(request), by=who.name):
-        raise HTTPException(409, "it is no dead letter any more")
+        raise HTTPException(409, "it is no longer a dead letter")
 
 
 @api.post("/dead/{letter_id:path}/drop", status_code=204, tags=["act"])
@@ -329,7 +334,7 @@ def drop(letter_id: LetterName, body: Reason, who: Operator, request: Request) -
     """Settle a dead letter without a result."""
     letter = _letter_named(request, letter_id)
     if not ledger_of(request).drop(letter, body.reason, now_of(request), by=who.name):
-        raise HTTPException(409, "it is no dead letter any more")
+        raise HTTPException(409, "it is no longer a dead letter")
 
 
 def _letter_named(request: Request, name: str) -> DeadLetter:

@@ -132,7 +132,7 @@ def _no_such(request: Request) -> Response:
     if not allowed:
         return JSONResponse({"detail": "there is no such path"}, status_code=404)
     allow = {"Allow": ", ".join(allowed)}
-    return JSONResponse({"detail": f"{request.method} is not for this path"}, status_code=405, headers=allow)
+    return JSONResponse({"detail": f"{request.method} is not allowed here"}, status_code=405, headers=allow)
 
 
 def _wrong(_request: Request, error: Exception) -> Response:

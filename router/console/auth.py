@@ -94,7 +94,7 @@ def require_own_page(request: Request) -> None:
     origin = request.headers.get("Origin", "")
     own = site == "same-origin" if site else origin.partition("://")[2] == request.headers.get("Host", "")
     if not own:
-        raise HTTPException(403, "this request comes from another page")
+        raise HTTPException(403, "this request comes from another site's page")
 
 
 Viewer = Annotated[Account, Depends(require(Role.VIEWER))]

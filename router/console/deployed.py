@@ -55,7 +55,7 @@ class OwnCard(BaseModel):
     version: str
     text: str = Field(description="The card, as Markdown.")
     figures: str = Field(description="The figures of its evaluation, as Markdown.")
-    has_reference: bool = Field(description="Whether it tells how its training set is distributed.")
+    has_reference: bool = Field(description="Whether it says how its training set is distributed.")
     missing: str = Field(description="Why it does not.")
 
 
@@ -92,7 +92,7 @@ class ModelDrift(BaseModel):
 def _model(request: Request, name: str) -> ModelRow:
     found = ledger_of(request).model(name)
     if found is None:
-        raise HTTPException(404, "no worker has told of such a model")
+        raise HTTPException(404, "no worker has announced such a model")
     return found
 
 

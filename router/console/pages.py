@@ -23,7 +23,7 @@ from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
 from medai.router.reports import readings as reports
 from medai.router.reports import search
-from medai.router.words import ago
+from medai.router.words import ago, counted
 
 FOLDER = Path(__file__).parent
 pages = APIRouter(include_in_schema=False)
@@ -86,7 +86,7 @@ def _moment(at: float | None) -> str:
     return "–" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-_templates.filters.update(lasted=_lasted, moment=_moment, ago=ago)
+_templates.filters.update(lasted=_lasted, moment=_moment, ago=ago, counted=counted)
 
 
 @pages.get("/login")

@@ -26,6 +26,7 @@ from medai.router.hl7.redaction import HIDDEN, hidden
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports import search
+from medai.router.words import counted
 
 pictures = APIRouter(prefix="/api", tags=["look"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
 SliceNumber = Annotated[int, Path(ge=0, le=100_000, description="From 0, in the order of the slices.")]
@@ -114,7 +115,7 @@ def slice_outlines(job_id: JobName, number: SliceNumber, request: Request) -> li
 
 def _frame(found: Pictures, number: int) -> Frame:
     if number >= len(found.frames):
-        raise HTTPException(404, f"there are {len(found.frames)} slices, counted from 0")
+        raise HTTPException(404, f"the series has {counted(len(found.frames), 'slice')}, counted from 0")
     return found.frames[number]
 
 
@@ -143,7 +144,7 @@ def _there(ask: Callable[[], T], what: str) -> T:
         return ask()
     except OrthancRefused as error:
         if error.status == 404:
-            raise HTTPException(404, f"{what} is not in the archive (any more)") from error
+            raise HTTPException(404, f"{what} is not in the archive, or no longer") from error
         raise
 
 
@@ -347,7 +348,7 @@ def messages(
     request: Request,
     who: Viewer,
     whole: Annotated[
-        bool, Query(description="With the patient's data; needs the role operator, and is written down.")
+        bool, Query(description="With the patient's data; needs the role operator, and is recorded.")
     ] = False,
 ) -> list[Message]:
     """What was sent to the RIS and to FHIR servers, as it went, and what they said to it."""

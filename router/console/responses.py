@@ -114,7 +114,7 @@ class ModelEntry(Answer):
 class HeldModel(ModelEntry):
     """The same, with who has it."""
 
-    held: list[str] = Field(description="The versions that living workers hold.")
+    held: list[str] = Field(description="The versions that live workers have.")
 
 
 class VerdictCount(Answer):
@@ -363,7 +363,7 @@ class DeadLetterEntry(Answer):
     parked_at: float
     attempts: int
     revision: int
-    retry_helps: bool = Field(description="Whether another try of the same may end otherwise.")
+    retry_helps: bool = Field(description="Whether trying the same again may end differently.")
 
 
 class DeadLetterPage(Answer):

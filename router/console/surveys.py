@@ -28,7 +28,7 @@ survey_api = APIRouter(
 survey_pages = APIRouter(include_in_schema=False)
 
 Likert = Annotated[int, Field(ge=1, le=5, strict=True)]
-Names = Annotated[bool, Query(description="Accounts beside the readers' numbers: for admins, and written down.")]
+Names = Annotated[bool, Query(description="Accounts beside the readers' numbers: for admins, and recorded.")]
 
 
 class Usefulness(Body):

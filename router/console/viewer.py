@@ -36,6 +36,7 @@ from medai.router.ledger.accounts import Account, Role
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports import search
 from medai.router.settings.tables import ConsoleSettings
+from medai.router.words import counted
 
 CONFIG = "app-config.js"
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Encoding", "Content-Location")
@@ -214,7 +215,7 @@ def _frames(bits: Packed, numbers: str) -> Response:
     """WADO-RS frames (PS3.18 10.4.1.1.6), each beginning with a byte of its own."""
     wanted = [int(number) for number in numbers.split(",")]
     if not all(1 <= number <= bits.frames for number in wanted):
-        raise HTTPException(404, f"there are {bits.frames} frames")
+        raise HTTPException(404, f"the segmentation has {counted(bits.frames, 'frame')}")
     head = f"--{BOUNDARY}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
     body = b"".join(head + bits.frame(number) + b"\r\n" for number in wanted) + f"--{BOUNDARY}--\r\n".encode()
     kind = f'multipart/related; type="application/octet-stream"; boundary={BOUNDARY}'

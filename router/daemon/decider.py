@@ -97,7 +97,7 @@ class Decider:
         try:
             self._consider(due)
         except Exception as error:  # noqa: BLE001 - one broken study must not stop the others, nor the router
-            reason = f"it could not be looked at, another try follows: {describe(error)}"
+            reason = f"it could not be examined; another try follows: {describe(error)}"
             log.warning("study_put_off", study=self._names.study(due.study_uid), reason=reason)
             decision = Decision(verdict=Verdict.WAIT, reason=reason)
             self._ledger.record(due.id, [decision], self._clock(), outcome=fingerprint([(reason,)]))

@@ -144,7 +144,7 @@ class Router:
         if step_s:
             self._ledger.shift_waits(step_s)
             self._steps.settled(step_s)
-            log.warning("clock_stepped", by_s=round(step_s, 1), reason="every wait was moved with it")
+            log.warning("clock_stepped", by_s=round(step_s, 1), reason="every waiting period was moved along with it")
 
     def _listen(self) -> bool:
         try:
@@ -175,7 +175,7 @@ class Router:
             self._next_version_check = now + LOOK_AGAIN_S
             self._replace_outdated()
             for job_id in self._ledger.settle_idle(self._clock()):
-                log.warning("job_settled", job=job_id, reason="nothing of it waited any more")
+                log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
         self._sweeper.tick(check_lost=check)
 
     def _replace_outdated(self) -> None:

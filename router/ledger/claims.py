@@ -241,7 +241,7 @@ def _is_kept(db: Connection, job_id: str) -> bool:
 
 def _require(held: bool) -> None:
     if not held:
-        raise LeaseLost("the job was taken back or superseded while this worker had it")
+        raise LeaseLost("the reading was taken back or superseded while this worker had it")
 
 
 def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:

@@ -1,7 +1,7 @@
 """The ledger's fifth part: dead letters. A job or delivery that can't go on is parked here with its whole history.
 
 Nothing is ever deleted: a person tries it again (``retry``) or says that it is settled (``drop``), and the ledger keeps
-who it was, why, and when. A dead letter blocks nothing. Next: cli/main.py (``medai dead``, ``retry``, ``drop``).
+who it was, why, and when. A dead letter blocks nothing. Next: cli/readings.py (``medai dead``, ``retry``, ``drop``).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DeadLetter:
 
     @property
     def retry_helps(self) -> bool:
-        """Whether another try of the same may end otherwise."""
+        """Whether trying the same again may end differently."""
         return self.failure not in HOPELESS
 
 
@@ -173,7 +173,7 @@ def _give_up_rest(db: Connection, letter: DeadLetter, now: float) -> None:
     if letter.destination == "archive":
         rest = t.deliveries.c.job_id == letter.job_id
         transitions.call_off(
-            db, rest, "its objects never came into the archive", since=(DeliveryState.PENDING,)
+            db, rest, "its objects never reached the archive", since=(DeliveryState.PENDING,)
         )  # fmt: skip
     transitions.settle(db, letter.job_id, now)
 

@@ -30,6 +30,7 @@ from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
 from medai.router.ledger.studies import Studies, find_order
 from medai.router.ledger.transitions import GONE, UNREAD
+from medai.router.words import counted
 
 REFUSED = "refused"
 """Verdict of a reading whose model gave no result; the others come from the worker ("plausible", "check")."""
@@ -94,13 +95,13 @@ class Jobs(Studies):
             last = _last_of_slot(db, new)
             salt = _salt(last, new)
             if last is not None and salt is None:
-                why = f"these {new.sources_count} images were read before (job {last.state}); nothing to do"
+                why = f"{counted(new.sources_count, 'image')}, read before ({last.state}): nothing to do"
                 return JobId(last.id), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             job_id = _id_of(new, salt or "")
             columns = (t.jobs.c.state, t.jobs.c.failure, t.jobs.c.storing_at)
             known = db.execute(select(*columns).where(t.jobs.c.id == job_id)).first()
             if known is not None and not _may_be_taken_up(known):
-                why = f"an earlier reading of exactly these {new.sources_count} images exists (job {known.state})"
+                why = f"an earlier reading of exactly these images exists ({known.state})"
                 return job_id, Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             revision, predecessor, verdict, note = self._supersede(db, last, now)
             if known is not None:  # its model's version, or just these images, were away and are back
@@ -133,14 +134,14 @@ class Jobs(Studies):
         if last.state in UNREAD and not begun:
             if transitions.supersede(db, last.id, now):
                 end_attempt(db, last.id, now, "superseded", "")
-                note = "; replaces a job that had stored nothing yet"
+                note = "; replaces a reading that had stored nothing yet"
                 return last.revision, last.predecessor, Verdict.SUPERSEDE, note
             begun = True
         if not begun:
             transitions.supersede_failed(db, last.id)
             return last.revision, last.predecessor, Verdict.ROUTE, ""
         revision = last.revision + 1
-        note = f"; revision {revision} supersedes the result that was stored from {last.sources_count} images"
+        note = f"; revision {revision} supersedes the result from {counted(last.sources_count, 'image')}"
         return revision, last.id, Verdict.SUPERSEDE, note
 
     def _first_stamps(self, db: Connection, job_id: str, study: StudyRow, new: NewJob, now: float) -> None:

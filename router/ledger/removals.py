@@ -21,6 +21,7 @@ from medai.router.ledger import transitions
 from medai.router.ledger.database import Database
 from medai.router.ledger.history import decide, end_attempt
 from medai.router.ledger.rows import StudyRow, first
+from medai.router.words import counted
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
 Withdrawn = Callable[[bytes, str], bytes]
@@ -67,7 +68,7 @@ class Removals(Database):
                 mine = t.series.c.orthanc_id == item["orthanc_id"]
                 db.execute(update(t.series).where(mine).values(orthanc_id=name))
             _rename_results(db, row.id, uid, patient_id, renamed)
-            reason = "the archive gave the study another patient; what was read of it stays"
+            reason = "the archive gave the study another patient; its results stay"
             decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), row.last_instance_at)
         return True
 
@@ -89,8 +90,8 @@ class Removals(Database):
             told = sum(self._withdraw(db, row.id, n, make, now - within_s, now) for n, make in withdrawn.items())
             mark = and_(t.jobs.c.study_id == row.id, t.jobs.c.failure == "")
             db.execute(update(t.jobs).where(mark).values(failure=Failure.DELETED.value))
-            words = [f"{cancelled} readings cancelled"] if cancelled else []
-            words += [f"{told} results withdrawn"] if told else []
+            words = [f"{counted(cancelled, 'reading')} cancelled"] if cancelled else []
+            words += [f"{counted(told, 'result')} withdrawn"] if told else []
             reason = "the study was deleted from Orthanc" + (": " + ", ".join(words) if words else "")
             decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), now)
         return Removed(cancelled=cancelled, withdrawn=told)

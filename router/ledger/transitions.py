@@ -43,7 +43,7 @@ WAITING = (DeliveryState.PENDING, DeliveryState.PARKED)
 """Deliveries of which something may still come."""
 GONE = {
     Failure.DELETED.value: "the study had been deleted and is back",
-    Failure.WITHDRAWN.value: "the result before was withdrawn by a person",
+    Failure.WITHDRAWN.value: "the previous result was withdrawn by a person",
 }
 """Failures of a job whose objects are gone from the archive, and why the next reading starts afresh."""
 NO_LEASE: Mapping[str, None] = {"lease_token": None, "lease_until": None}
@@ -114,7 +114,7 @@ def outdate(db: Connection, job_id: str, now: float) -> bool:
     """Set aside a job that waits for a version of its model that nobody holds any more."""
     values = {
         "failure": Failure.VERSION.value,
-        "reason": "no worker holds this version of the model any more: read by the newer one",
+        "reason": "no worker has this version of the model any more: read by the newer one",
         "finished_at": now,
     }
     unstored = and_(t.jobs.c.id == job_id, t.jobs.c.storing_at.is_(None))

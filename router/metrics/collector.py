@@ -103,7 +103,7 @@ class LedgerCollector(Collector):
 
 
 def _spans(counts: Mapping[str, int]) -> Metric:
-    text = "Spans of this router's traces by what became of them: sent, or lost because the collector was away."
+    text = "Spans of this router's traces by what became of them: sent, or lost because the collector was unreachable."
     family = CounterMetricFamily("medai_trace_spans", text, labels=["outcome"])
     for outcome, count in counts.items():
         family.add_metric([outcome], count)
@@ -130,16 +130,16 @@ def _queues(now: Mapping[str, Any]) -> Iterator[Metric]:
     labels = ["queue", "priority"]
     depth = [(key, found[key]["depth"] if key in found else 0) for key in keys]
     oldest = [(key, found[key]["oldest_s"] if key in found else 0.0) for key in keys]
-    yield _by("medai_queue_depth", "Jobs that wait for a worker.", labels, depth)
-    yield _by("medai_queue_oldest_seconds", "Age of the job that has waited longest.", labels, oldest)
+    yield _by("medai_queue_depth", "Readings that wait for a worker.", labels, depth)
+    yield _by("medai_queue_oldest_seconds", "Age of the reading that has waited longest.", labels, oldest)
 
 
 def _counts(now: Mapping[str, Any]) -> Iterator[Metric]:
-    yield _by("medai_jobs", "Jobs in the ledger by state.", ["state"], now["jobs"].items())
+    yield _by("medai_jobs", "Readings in the ledger by state.", ["state"], now["jobs"].items())
     yield _gauge("medai_studies", "Studies in the ledger.", now["studies"])
     yield _gauge("medai_studies_arriving", "Studies whose completeness is not decided yet.", now["studies_arriving"])
     labels = ["model", "verdict"]
-    text = "Readings in the ledger by what the model's checks came to."
+    text = "Readings in the ledger by the verdict of the model's checks."
     verdicts = CounterMetricFamily("medai_verdicts", text, labels=labels)
     for item in now["verdicts"]:
         verdicts.add_metric([item["model"], item["verdict"]], item["count"])
@@ -196,7 +196,7 @@ LOADS = {
 def _workers(now: Mapping[str, Any]) -> Iterator[Metric]:
     alive = [worker for worker in now["workers"] if worker["alive"]]
     alarms = sum(bool(worker["alarm"]) for worker in now["workers"])
-    yield _gauge("medai_workers_alive", "Workers heard of lately.", len(alive))
+    yield _gauge("medai_workers_alive", "Workers seen lately.", len(alive))
     yield _gauge("medai_workers_busy", "Workers that read a study now.", sum(bool(w["job_id"]) for w in alive))
     yield _gauge("medai_worker_alarms", "Workers that need a person (a full disk).", alarms)
     for key, (name, text) in LOADS.items():

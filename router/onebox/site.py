@@ -115,7 +115,7 @@ class Site:
             _write_private(self.config, self.medai_toml())
 
     def orthanc_config(self) -> dict[str, Any]:
-        """Orthanc's settings, each for a reason given in docs/decisions.md."""
+        """Orthanc's settings, each for a reason given in docs/orthanc.md, section 5."""
         return {
             "Name": "Med-AI",
             "StorageDirectory": str(self.folder / "orthanc-db"),

@@ -1,6 +1,6 @@
 """What is deployed: each model's card, what its readings came to, and how they look beside its training set. Read only.
 
-Next: drift.py (the measures), console/models.py (the page).
+Next: drift.py (the measures), console/deployed.py (the page).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def drift(ledger: Ledger, name: str, version: str, now: float, *, days: float = 
     if not reference:
         return {
             **answer,
-            "missing": (known or {}).get("missing") or "No worker has told of this version's training set.",
+            "missing": (known or {}).get("missing") or "No worker has announced this version's training set.",
         }
     rows = recent_figures(ledger, name, version, now - days * 86_400.0)
     return {

@@ -1,6 +1,6 @@
 """Read the ledger for people: jobs, a job's story, the state of the queue, turnaround. Nothing here writes.
 
-Durations are seconds between stamps (standards.md section 6). The headline is last instance -> ORU acknowledged.
+Durations are seconds between stamps (docs/standards.md, section 6). The headline is last instance -> ORU acknowledged.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _named(text: str) -> Narrowed:
 def _behind(after: str) -> Any:
     mark = MARK.match(after)
     if mark is None:
-        raise SearchFault("after: give what the page before named as its next")
+        raise SearchFault("after: give the previous page's next")
     at, study_id = float(mark[1]), int(mark[2])
     c = t.studies.c
     return or_(c.last_instance_at < at, and_(c.last_instance_at == at, c.id < study_id))

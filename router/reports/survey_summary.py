@@ -13,6 +13,7 @@ from typing import Any
 
 from medai.router.ledger import Ledger
 from medai.router.ledger.surveys import USEFULNESS
+from medai.router.words import counted
 
 LEVEL = 0.95
 Z = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2)
@@ -135,7 +136,10 @@ def screen(found: Mapping[str, Any]) -> str:
     """A summary for a terminal."""
     lines = []
     for group in found["usefulness"]:
-        lines.append(f"{group['model']} by {group['route']}: {group['readers']} readers, {group['readings']} readings")
+        lines.append(
+            f"{group['model']} by {group['route']}: {counted(group['readers'], 'reader')}, "
+            f"{counted(group['readings'], 'reading')}"
+        )
         lines.append(f"  {'':<48} {'n':>4} {'mean':>5} {'median':>6}  4 or 5 (95% interval)")
         lines += [_question_line(each) for each in group["questions"]]
     lines = lines or ["usefulness: nobody has answered yet"]
@@ -146,7 +150,9 @@ def screen(found: Mapping[str, Any]) -> str:
         f", SD {sus['deviation']:.1f}, 95% interval {sus['interval'][0]:.1f} to {sus['interval'][1]:.1f}"
     )  # fmt: skip
     word = f"nearest to “{sus['adjective']}” (Bangor 2009)"
-    return "\n".join([*lines, f"usability (SUS): mean {sus['mean']:.1f} of {sus['readers']} readers{spread}; {word}"])
+    return "\n".join(
+        [*lines, f"usability (SUS): mean {sus['mean']:.1f} of {counted(sus['readers'], 'reader')}{spread}; {word}"]
+    )
 
 
 def _question_line(each: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ def test_a_deleted_study_is_withdrawn_and_one_that_comes_back_is_read_again(hosp
     hospital.result("a", "P")
     hospital.delete("a")
     assert hospital.result("a", "X")["withdrawn"]
-    assert "1 results withdrawn" in reports.decisions(hospital.ledger, study_uid=study_uid("a"))[-1]["reason"]
+    assert "1 result withdrawn" in reports.decisions(hospital.ledger, study_uid=study_uid("a"))[-1]["reason"]
     hospital.send(study_files("a"))
     second = hospital.read("a", revision=2)
     assert second["results"]["seg"]["sop_uid"] != first["results"]["seg"]["sop_uid"]

@@ -32,6 +32,7 @@ from medai.training.data.prepare import prepare
 from medai.training.data.splits import split
 from medai.training.errors import ConfigError, DataError
 from medai.training.qa.command import survey, write
+from medai.training.words import counted
 
 STATE = "step.json"
 PICTURES = 24
@@ -80,7 +81,7 @@ def validate(order: Order) -> State:
     write(found, order.out / "qa", pictures=PICTURES)
     if found.errors:
         texts = [f"{one.case or 'whole set'}: {one.text}" for one in found.findings if one.level == "error"]
-        raise DataError(f"{found.errors} errors in the data: {'; '.join(texts[:5])}. See {order.out / 'qa'}")
+        raise DataError(f"{counted(found.errors, 'error')} in the data: {'; '.join(texts[:5])}. See {order.out / 'qa'}")
     return state
 
 

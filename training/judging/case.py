@@ -127,7 +127,7 @@ def require_known(
     if strange and not others_are_background:
         raise DataError(
             f"case {name} holds the label values {', '.join(map(str, strange))}, which no class of the model names "
-            f"({_mapping(classes)}): say --ignore-labels if they are background"
+            f"({_mapping(classes)}): use --ignore-labels if they are background"
         )
 
 

@@ -13,7 +13,7 @@ from medai.router.contract import StampName
 STAGE_ENDING_AT: Mapping[str, str] = {
     StampName.LAST_INSTANCE: "images arrive",
     StampName.STUDY_COMPLETE: "wait for completeness",
-    StampName.ENQUEUED: "make the job",
+    StampName.ENQUEUED: "create the reading",
     StampName.STARTED: "wait in the queue",
     StampName.FETCHED: "fetch images",
     StampName.PREPARED: "prepare volume",

@@ -7,17 +7,14 @@ purpose. Next: arm.py.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from medai.trials.box import Box
-
-_LINE = re.compile(r"^(medai_[a-z_]+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +57,13 @@ class Watcher:
 def parse(text: str) -> Look | None:
     """Prometheus text to a Look; None where the ledger did not answer the router either."""
     found: dict[tuple[str, str], float] = {}
-    for name, labels, value in _LINE.findall(text):
-        told = dict(_LABEL.findall(labels))
-        key = (name, told.get("priority") or told.get("state") or told.get("kind") or "")
-        if name == "medai_queue_oldest_seconds":
-            found[(name, "")] = max(found.get((name, ""), 0.0), float(value))
+    for each in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
+        told = each.labels
+        key = (each.name, told.get("priority") or told.get("state") or told.get("kind") or "")
+        if each.name == "medai_queue_oldest_seconds":
+            found[(each.name, "")] = max(found.get((each.name, ""), 0.0), each.value)
         else:
-            found[key] = found.get(key, 0.0) + float(value)
+            found[key] = found.get(key, 0.0) + each.value
     if not found.get(("medai_ledger_up", "")):
         return None
     return Look(

@@ -70,7 +70,7 @@ def test_the_page_shows_figures_and_leads_to_the_least_alike(ledger: Ledger, cli
 def test_the_page_says_when_there_is_nothing(ledger: Ledger, client: TestClient) -> None:
     assert "Nothing has been read yet" in client.get("/agreement").text
     read(ledger)
-    assert "No drawing of a reader has been compared" in client.get("/agreement").text
+    assert "No reader's drawing has been compared" in client.get("/agreement").text
     assert client.get("/agreement?days=7").status_code == client.get("/agreement?days=x").status_code == 200
 
 

@@ -83,8 +83,8 @@ def test_a_page_without_a_login_leads_to_the_login_and_back(ledger: Ledger, path
 def test_an_empty_system_has_every_page(ledger: Ledger) -> None:
     client = browser(ledger, Role.ADMIN)
     texts = {path: client.get(path).text for path in ("/", "/studies", "/rules", "/models", "/audit", "/login")}
-    assert "Nothing waits." in texts["/"]
-    assert "No worker has been heard of" in texts["/"]
+    assert "Nothing is waiting." in texts["/"]
+    assert "No worker has reported yet" in texts["/"]
     assert "No study has arrived yet" in texts["/studies"]
     assert "No worker has announced a model" in texts["/models"]
 
@@ -103,7 +103,7 @@ def test_the_first_page_shows_what_waits_who_works_and_what_is_away(ledger: Ledg
         "silent for 1 min",
         "the images are cut short",
         "Redis does not answer",
-        "need a person",
+        "needs a person",
     ):
         assert words in text, words
 
@@ -143,7 +143,7 @@ def test_studies_are_filtered_and_paged_by_links(ledger: Ledger) -> None:
     assert rest.count('href="/studies/') == 10
     assert "data-live" not in rest, "a page of the past stays as it is"
     assert client.get("/studies?state=lost").status_code == 422
-    assert "No study fits" in client.get("/studies?text=nothing").text
+    assert "No study matches" in client.get("/studies?text=nothing").text
 
 
 def test_what_the_ledger_holds_is_never_markup(ledger: Ledger) -> None:

@@ -163,7 +163,7 @@ def test_the_card_of_a_reading_leads_to_its_form_which_holds_what_was_said(ledge
     assert again.count(" checked") == 5
     assert 'name="contours" value="" required checked' in again
     assert "&lt;b&gt;fine" in again
-    assert "change it</a>" in client.get("/studies/1").text
+    assert "change your answer</a>" in client.get("/studies/1").text
 
 
 def test_a_reading_without_a_result_has_no_form(ledger: Ledger) -> None:

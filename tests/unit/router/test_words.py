@@ -1,4 +1,4 @@
-"""Moments and durations as a person reads them."""
+"""Counts, moments and durations as a person reads them."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ def test_what_never_happened_is_a_dash() -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0.00 s"), (12.345, "12.35 s"), (99.9, "99.90 s"), (100, "100 s")])
 def test_a_duration_has_as_many_digits_as_a_person_needs(value: float, text: str) -> None:
     assert words.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "nouns", "said"),
+    [
+        (0, ("image",), "0 images"),
+        (1, ("image",), "1 image"),
+        (2, ("image",), "2 images"),
+        (1, ("delivery", "deliveries"), "1 delivery"),
+        (3, ("delivery", "deliveries"), "3 deliveries"),
+    ],
+)
+def test_a_number_agrees_with_its_noun(number: int, nouns: tuple[str, ...], said: str) -> None:
+    assert words.counted(number, *nouns) == said

@@ -188,7 +188,7 @@ def test_what_stays_away_for_days_is_given_up_in_words(desk: Desk) -> None:
     desk.work = raises(TemporaryError("the series is not complete"))
     desk.now += 73 * 3600
     assert desk.runner.read(job_id) is JobState.FAILED
-    assert desk.row(job_id)["reason"] == "given up after 72 hours: the series is not complete"
+    assert desk.row(job_id)["reason"] == "given up after 72 h: the series is not complete"
 
 
 def test_images_that_can_not_be_read_end_the_job_with_the_reason(desk: Desk) -> None:

@@ -106,7 +106,7 @@ def test_a_story_tells_decisions_measurements_deliveries_and_attempts() -> None:
     text = screens.job(story)
     for part in (
         "reason: slice 3 is damaged", "takes series 4", "1234.6 ml", "note: slices are thick", "SR  abc",
-        "ris: pending (owed), 0 attempts", "pacs2: done (AA), 1 attempts", "1: crashed on w1, 2.00 s KeyError",
+        "ris: pending (owed), 0 attempts", "pacs2: done (AA), 1 attempt", "1: crashed on w1, 2.00 s KeyError",
         "2: running on w2, running",
     ):  # fmt: skip
         assert part in text
@@ -124,7 +124,7 @@ def test_a_story_tells_the_verdict_and_each_thing_to_check_once() -> None:
     lines = [line.strip() for line in text.splitlines()]
     assert "plausibility: check, 1 of 2 checks passed, 1 could not be made" in lines
     assert [line for line in lines if "cut off" in line] == ["check: a is cut off"]
-    assert "not made: b has no other side" in lines
+    assert "not checked: b has no other side" in lines
     assert "note: another patient" in lines
     assert "as large as expected" not in text
 
@@ -145,7 +145,7 @@ def test_a_story_without_results_says_so() -> None:
     assert "reason" not in screens.job(JOB)
 
 
-def test_workers_are_reading_idle_or_not_heard_of() -> None:
+def test_workers_are_reading_idle_or_silent() -> None:
     worker = {
         "name": "w",
         "device": "cpu",
@@ -158,7 +158,7 @@ def test_workers_are_reading_idle_or_not_heard_of() -> None:
     people = [worker, {**worker, "job_id": "1f0c2a44-0000"}, {**worker, "alive": False, "job_id": "1f0c2a44-0000"}]
     lines = screens.status({**EMPTY, "workers": people}, NOW).splitlines()
     told = [line.split("cpu  ")[-1] for line in lines if line.startswith("  w ")]
-    assert told == ["idle, seen 3 s ago", "reading 1f0c2a44, seen 3 s ago", "not heard of, seen 3 s ago"]
+    assert told == ["idle, last seen 3 s ago", "reading 1f0c2a44, last seen 3 s ago", "silent, last seen 3 s ago"]
 
 
 def test_a_model_that_cannot_read_says_why() -> None:

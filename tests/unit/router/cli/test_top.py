@@ -102,7 +102,7 @@ def test_everything_is_told_at_80_by_24(ledger: Ledger) -> None:
     assert "1.5 cores 2.1 GB GPU 50%" in text
     assert words["w-read"][2:6] == ["read", "urgent,", "11", "min"]
     assert "▲ silent for 2 min" in " ".join(words["w-gone"])
-    assert "▲ away for 2 min: the RIS at 10.0.0.1 does not answer" in text
+    assert "▲ down for 2 min: the RIS at 10.0.0.1 does not answer" in text
     assert "▲ parked failed" in text
     assert "arriving" in text
 

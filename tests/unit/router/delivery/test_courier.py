@@ -188,7 +188,7 @@ def test_a_message_that_is_refused_for_now_while_others_are_taken_is_parked_in_t
     office.wait(5)
     office.job()
     office.wait(60)
-    assert office.state(bad) == ("failed", "ris: the RIS answered AR, 5 times, while other messages were taken")
+    assert office.state(bad) == ("failed", "ris: the RIS answered AR, 5 times, while other messages were accepted")
     assert office.peer.sent.count(bad) == 5
 
 
@@ -223,7 +223,7 @@ def test_what_can_not_be_delivered_for_three_days_is_given_up(office: Office) ->
     office.wait(71 * HOUR, step_s=HOUR / 4)
     assert office.state(job_id)[0] == "delivering"
     office.wait(2 * HOUR, step_s=HOUR / 4)
-    assert office.state(job_id) == ("failed", "ris: given up after 72 hours: the RIS does not answer")
+    assert office.state(job_id) == ("failed", "ris: given up after 72 h: the RIS does not answer")
 
 
 def test_patience_begins_when_a_person_asks_for_another_try(office: Office) -> None:

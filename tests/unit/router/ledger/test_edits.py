@@ -76,7 +76,7 @@ def test_what_ends_its_workers_again_and_again_is_given_up(ledger: Ledger) -> No
         assert ledger.claim_edit(1, T0 + 2 * CLAIM_S * turn) is not None
     assert ledger.claim_edit(1, T0 + 2 * CLAIM_S * MAX_TRIES) is None
     (row,) = edits(ledger)
-    assert (row["state"], row["reason"]) == ("failed", f"begun {MAX_TRIES} times and never ended")
+    assert (row["state"], row["reason"]) == ("failed", f"begun {MAX_TRIES} times and never finished")
 
 
 def test_what_is_put_off_waits_and_does_not_use_its_tries_up(ledger: Ledger) -> None:

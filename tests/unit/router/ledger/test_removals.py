@@ -131,7 +131,7 @@ def test_the_decision_says_in_words_what_was_done(ledger: Ledger, row: KnownStud
     make(ledger, row, route="second")
     remove(ledger)
     last = reports.decisions(ledger, study_uid="1.2.3")[-1]
-    assert last["reason"] == "the study was deleted from Orthanc: 1 readings cancelled, 1 results withdrawn"
+    assert last["reason"] == "the study was deleted from Orthanc: 1 reading cancelled, 1 result withdrawn"
 
 
 # -- what the RIS knows

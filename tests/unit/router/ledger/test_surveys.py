@@ -258,7 +258,7 @@ def test_the_screen_says_how_sure_it_is(ledger: Ledger) -> None:
     ledger.answer_sus("ana", BEST, T0)
     text = screen(summary(ledger))
     assert "100% (21% to 100%)" in text
-    assert "mean 100.0 of 1 readers; nearest to “best imaginable” (Bangor 2009)" in text
+    assert "mean 100.0 of 1 reader; nearest to “best imaginable” (Bangor 2009)" in text
     ledger.answer_sus("bob", [3] * 10, T0)
     assert "95% interval 0.0 to 100.0" in screen(summary(ledger))
 

@@ -1,4 +1,4 @@
-"""The ORU's must-list (standards.md section 3), above all what no validator looks at."""
+"""The ORU's must-list (docs/standards.md, section 3), above all what no validator looks at."""
 
 from __future__ import annotations
 

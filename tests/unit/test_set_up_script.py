@@ -179,6 +179,23 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
     assert len(checkout.installs) == 2
 
 
+def test_alone_it_plays_the_quick_tests_and_with_all_every_test_once(checkout: Checkout) -> None:
+    path = _everything_there(checkout)
+    start = f"pytest in {checkout.root} with"
+    assert checkout.run("test", PATH=path).stdout == f"{start} -n auto -m not slow and not alone\n"
+    every = checkout.run("test", "--all", "--durations=5", PATH=path)
+    assert every.stdout.splitlines() == [
+        f"{start} -n auto -m not alone --durations=5",
+        f"{start} -m alone --durations=5",
+    ]
+
+
+@pytest.mark.parametrize("failing", ["not alone", "alone"])
+def test_all_tests_fail_where_one_half_of_them_fails(checkout: Checkout, failing: str) -> None:
+    checkout.python.write_text(FAKE_PYTHON.replace("*pytest*) ", f'*"-m {failing}") exit 3 ;;\n*pytest*) '))
+    assert checkout.run("test", "--all", PATH=_everything_there(checkout)).returncode == 3
+
+
 def test_the_fault_harness_gets_the_development_tools_and_finds_the_tests(checkout: Checkout) -> None:
     done = checkout.run("chaos", "--only", "ris-ae", PATH=_everything_there(checkout))
     assert done.stdout == f"chaos with --only ris-ae and {checkout.root}/.lint:{checkout.root}/tests\n"
