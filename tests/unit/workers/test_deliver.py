@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 
 from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id, orthanc_id
 from medai.router.errors import LeaseLost, OrthancUnreachable, PermanentError
-from medai.router.ledger import Claim, Ledger
-from medai.router.ledger.claims import Owed
+from medai.router.ledger import Claim
+from medai.router.ledger.claims import Claims, Owed
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RisSettings, Settings
 from medai.workers import deliver
@@ -72,9 +72,9 @@ def results() -> Results:
 
 
 def hand_over(ledger: FakeLedger, error: Exception | None = None) -> JobState:
-    objects = deliver.keep(CLAIM, results(), ledger=cast(Ledger, ledger), settings=SETTINGS, now=7.0)
+    objects = deliver.keep(CLAIM, results(), claims=cast(Claims, ledger), settings=SETTINGS, now=7.0)
     orthanc = cast(Orthanc, FakeOrthanc(ledger, error))
-    return deliver.hand_over(CLAIM, objects, orthanc=orthanc, ledger=cast(Ledger, ledger), clock=time.time)
+    return deliver.hand_over(CLAIM, objects, orthanc=orthanc, claims=cast(Claims, ledger), clock=time.time)
 
 
 def test_the_archive_comes_first_and_the_ris_last_with_the_message_and_its_number() -> None:

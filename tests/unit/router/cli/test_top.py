@@ -55,10 +55,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
             made.fail(jobs[name], claim.token, Failure.IMAGES, "no volume", T0 + 30)
     load = {"cores_used": 1.5, "memory_bytes": 2.1e9, "gpu_busy_ratio": 0.5}
     beat = {"device": "CPU (2 threads)", "started_at": T0}
-    made.worker_seen("w-read", queues=["gpu", "cpu"], job_id=jobs["read"], now=NOW - 2, load=load, **beat)  # type: ignore[arg-type]
-    made.worker_seen("w-gone", queues=["cpu"], job_id=None, now=NOW - 90, **beat)  # type: ignore[arg-type]
+    made.fleet.worker_seen("w-read", queues=["gpu", "cpu"], job_id=jobs["read"], now=NOW - 2, load=load, **beat)  # type: ignore[arg-type]
+    made.fleet.worker_seen("w-gone", queues=["cpu"], job_id=None, now=NOW - 90, **beat)  # type: ignore[arg-type]
     reason = "the RIS at 10.0.0.1 does not answer"
-    made.set_gate(Gate(name="ris", open=True, failures=5, since=NOW - 120, next_try_at=NOW, reason=reason))
+    made.deliveries.set_gate(Gate(name="ris", open=True, failures=5, since=NOW - 120, next_try_at=NOW, reason=reason))
     arrive(made, seen(uid="1.2.9"), NOW - 1)
     yield made
     made.close()
