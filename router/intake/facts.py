@@ -89,7 +89,7 @@ class FactsReader:
         instances = [str(name) for name in item["Instances"]]
         modality = str(item["MainDicomTags"].get("0008,0060", item["MainDicomTags"].get("Modality", "")))
         if modality in NOT_IMAGES:
-            ours = self._ledger.known_results(instances)
+            ours = self._ledger.deliveries.known_results(instances)
             instances = [name for name in instances if name not in ours]
         if not instances:
             return None
@@ -177,7 +177,7 @@ class FactsReader:
         )
 
     def _order(self, study_uid: str, accession: str) -> Order | None:
-        return self._ledger.order_for(study_uid=study_uid, accession=accession)
+        return self._ledger.studies.order_for(study_uid=study_uid, accession=accession)
 
 
 _STUDY_LEVEL = (

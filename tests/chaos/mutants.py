@@ -60,7 +60,7 @@ def _done_before_sent() -> None:
     real = Desk._deliver
 
     def early(self: Any, delivery: Any) -> bool:
-        self._ledger.delivered(delivery, "AA", self._clock())
+        self._ledger.deliveries.delivered(delivery, "AA", self._clock())
         return real(self, delivery)
 
     Desk._deliver = early  # type: ignore[method-assign] # that is the point
@@ -87,7 +87,7 @@ def _cursor_first() -> None:
     real = Subscription._take
 
     def take(self: Any, changes: Any, last: int, *, live: bool) -> Any:
-        self._ledger.write_cursor("orthanc", last, self._clock())
+        self._ledger.studies.write_cursor("orthanc", last, self._clock())
         self._cursor = last
         return real(self, changes, last, live=live)
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from medai.router.errors import LeaseLost, TemporaryError
-from medai.router.ledger import Ledger
+from medai.router.ledger.claims import Claims
 from medai.workers.lease import Lease
 
 LEASE_S = 0.04
@@ -34,7 +34,7 @@ class FakeLedger:
 
 
 def lease(ledger: FakeLedger, *, lease_s: float = LEASE_S) -> Lease:
-    return Lease(cast(Ledger, ledger), "job", "token", lease_s=lease_s, clock=lambda: 1000.0)
+    return Lease(cast(Claims, ledger), "job", "token", lease_s=lease_s, clock=lambda: 1000.0)
 
 
 def renewing() -> list[threading.Thread]:
