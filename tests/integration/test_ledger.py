@@ -128,9 +128,9 @@ def test_the_cursor_moves_only_with_what_was_seen(ledger: Ledger) -> None:
 
 
 def test_repeated_events_leave_the_clock_alone_and_new_images_restart_it(ledger: Ledger) -> None:
-    assert arrive(ledger, seen(images=50))["last_instance_at"] == T0
+    assert arrive(ledger, seen(images=50)).last_instance_at == T0
     ledger.studies.set_complete(ledger.studies.find("o-1.2.3").id, T0 + 3)  # type: ignore[union-attr]  # it was just made
-    assert arrive(ledger, seen(images=50), at=T0 + 9)["last_instance_at"] == T0
+    assert arrive(ledger, seen(images=50), at=T0 + 9).last_instance_at == T0
     row = arrive(ledger, seen(images=51), at=T0 + 10)
     assert (row.last_instance_at, row.instances, row.complete_at) == (T0 + 10, 51, None)
 
@@ -622,9 +622,9 @@ def test_one_account_that_answers_many_times_at_once_has_one_answer_and_one_numb
     scales = ledger.surveys.sus_answers(account="ana")
     assert (len(scales), sum(row.newest for row in scales), scales[0].answered_at) == (8, 1, T0 + 7)
     (counted,) = ledger.surveys.usefulness_counts()
-    assert (counted["readers"], counted["readings"], sum(counted["counts"]["correct"])) == (2, 1, 2)
-    assert counted["counts"]["contours"] == [0, 0, 0, 0, 1]
-    assert counted["counts"]["time"] == [0] * 5
+    assert (counted.readers, counted.readings, sum(counted.counts["correct"])) == (2, 1, 2)
+    assert counted.counts["contours"] == [0, 0, 0, 0, 1]
+    assert counted.counts["time"] == [0] * 5
 
 
 def test_what_a_reader_made_of_a_result_is_kept_and_summed(ledger: Ledger) -> None:

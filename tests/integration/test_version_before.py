@@ -20,7 +20,8 @@ from medai.router.ledger.accounts import Role
 from medai.router.ledger.schema import metadata
 from medai.router.onebox import supervisor
 from medai.router.onebox.site import DEFAULT_PORTS, Site
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
+from medai.router.reports.status import status
 from medai.router.settings.load import load
 
 
@@ -48,7 +49,7 @@ def ledger(file: Path) -> Iterator[Ledger]:
 
 
 def job_of(ledger: Ledger, state: JobState) -> str:
-    return str(reports.jobs(ledger, state=state.value)[0]["job_id"])
+    return str(readings.jobs(ledger, state=state.value)[0].job_id)
 
 
 def test_every_table_of_the_version_before_has_something_in_it(file: Path) -> None:
@@ -79,7 +80,7 @@ def test_what_was_seen_ordered_and_read_is_read_as_it_was(ledger: Ledger) -> Non
     assert (order.placer, order.patient_id) == ("P1", "MRN-2"), "under the identifier that it was merged into"
     done = job_of(ledger, JobState.DONE)
     assert [tried.outcome for tried in ledger.dead.history(done)] == ["retry", "done", "retry", "done"]
-    assert {state: number for state, number in reports.status(ledger, T0 + 100)["jobs"].items() if number} == {
+    assert {state: number for state, number in status(ledger, T0 + 100).jobs.items() if number} == {
         "done": 1, "pending": 1, "running": 1, "failed": 2, "delivering": 1, "cancelled": 1,
     }  # fmt: skip
 
@@ -124,7 +125,7 @@ def test_a_site_keeps_its_ports_its_password_and_its_configuration(tmp_path: Pat
     site = Site.create(folder, free_ports=True)
     assert (dict(site.ports), site.password) == (dict(DEFAULT_PORTS), "made-by-the-version-before")
     assert (folder / "medai.toml").read_text() == configuration, "it is the user's"
-    settings = load(site.config)
+    settings = load(str(site.config))
     assert settings.orthanc.url == "http://127.0.0.1:8042"
     assert settings.ledger.url == f"sqlite:///{folder}/ledger.sqlite"
     assert [route.model for route in settings.routes] == ["mr_hippocampus", "ct_lungs"]

@@ -37,7 +37,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """One reading is done, one is read, one waits too long, one is parked; the RIS is away; a worker is silent."""
     made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     made.migrate()
-    (tmp_path / "medai.toml").write_text(f'[ledger]\nurl = "{made.url}"\n')
+    (tmp_path / "medai.toml").write_text(f'[ledger]\nurl = "{made.database.url}"\n')
     jobs = {}
     for i, (name, priority) in enumerate(
         {"done": Priority.STAT, "read": Priority.URGENT, "waits": Priority.STAT, "parked": Priority.ROUTINE}.items()

@@ -57,7 +57,7 @@ def away(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
         raise LedgerUnreachable("the ledger does not answer")
 
     for name in ("lease", "renew_lease", "take_lease", "give_lease"):
-        monkeypatch.setattr(router.ledger, name, no_answer)
+        monkeypatch.setattr(router.ledger.fleet, name, no_answer)
 
 
 def test_the_second_stands_by_while_the_first_renews(routers: tuple[Router, Router]) -> None:

@@ -357,7 +357,7 @@ def test_the_archive_comes_before_the_ris(office: Office) -> None:
     first = Desk(
         "archive",
         lambda delivery: to_archive(delivery, office.ledger.deliveries, cast(Orthanc, archive)),
-        office.ledger,
+        office.ledger.deliveries,
         give_up_s=HOUR,
         clock=lambda: office.now,
     )
@@ -435,8 +435,8 @@ def test_a_courier_starts_while_the_ledger_is_away(office: Office, monkeypatch: 
     def away(*_arguments: object, **_more: object) -> None:
         raise LedgerUnreachable("away")
 
-    for name in ("owed_to", "due_deliveries", "gate"):
-        monkeypatch.setattr(office.ledger, name, away)
+    for name in ("owed_to", "due", "gate"):
+        monkeypatch.setattr(office.ledger.deliveries, name, away)
     courier = Courier(settings(), office.ledger.deliveries, cast(Orthanc, Archive()))
     courier.start()
     courier.stop()

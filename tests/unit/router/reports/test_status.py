@@ -34,7 +34,9 @@ def test_the_queue_is_counted_by_queue_and_urgency_with_the_oldest_of_each(ledge
 
 def test_a_worker_is_alive_while_it_was_heard_of_lately_for_pages_and_for_routing_alike(ledger: Ledger) -> None:
     for name, at in (("fresh", T0 - ALIVE_S + 1), ("silent", T0 - ALIVE_S), ("ahead", T0 + 5)):
-        ledger.fleet.worker_seen(name, queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=at, models={"m": name})
+        ledger.fleet.worker_seen(
+            name, queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=at, models={"m": name}
+        )
     alive = {worker.name: worker.alive for worker in status(ledger, T0).workers}
     assert alive == {"fresh": True, "silent": False, "ahead": True}
     assert ledger.fleet.held_models(T0) == {"m": {"fresh", "ahead"}}
