@@ -87,7 +87,9 @@ def work(hospital: Hospital, runner: JobRunner, stop: threading.Event) -> None:
         while not stop.wait(0.02):
             now = time.time()
             if now - seen_at > 1:
-                hospital.ledger.worker_seen("w", queues=("cpu",), device="cpu", started_at=began, job_id=None, now=now)
+                hospital.ledger.fleet.worker_seen(
+                    "w", queues=("cpu",), device="cpu", started_at=began, job_id=None, now=now
+                )
                 seen_at = now
             message = None if hospital.paused.is_set() else channel.basic_get("cpu", no_ack=True)
             if message is not None:
@@ -114,7 +116,7 @@ def hospital_in(
         )
         ledger = Ledger(settings.ledger.url)
         ledger.migrate()
-        ledger.announce_models([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
+        ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         models, stop, client = BallModels(), threading.Event(), Orthanc(settings.orthanc)
         runner = JobRunner(settings, orthanc=client, ledger=ledger, models=models, worker="w")
         hospital = Hospital(server, ris, ledger, models, settings)

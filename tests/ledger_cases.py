@@ -29,8 +29,8 @@ def seen(
 def arrive(ledger: Ledger, study: StudySeen, at: float = T0) -> KnownStudy:
     """Record a study and return its row."""
     with ledger.begin() as db:
-        ledger.see_study(study, at=at, due_at=at, db=db)
-    row = ledger.study_row(study.orthanc_id)
+        ledger.studies.see(study, at=at, due_at=at, db=db)
+    row = ledger.studies.find(study.orthanc_id)
     assert row is not None
     return row
 
@@ -47,13 +47,13 @@ def wanted(row: StudyRow, *, sources: str = "hash-1", count: int = 50, **changes
 
 def make(ledger: Ledger, row: StudyRow, at: float = T0, **changes: Any) -> tuple[JobId, Decision]:
     """Create the job of a reading."""
-    return ledger.create_job(wanted(row, **changes), study=row, reason="because", now=at)
+    return ledger.jobs.create(wanted(row, **changes), study=row, reason="because", now=at)
 
 
 def store(ledger: Ledger, claim: Claim, at: float = T0 + 1, *, verdict: str = "plausible") -> None:
     """Keep a claimed job's result, store it in the archive and leave its ORU to the courier."""
     keep(ledger, claim, at, verdict=verdict)
-    ledger.hand_over(claim.job.job_id, claim.token, at, archived=True)
+    ledger.claims.hand_over(claim.job.job_id, claim.token, at, archived=True)
 
 
 def keep(
@@ -63,7 +63,7 @@ def keep(
     job_id = claim.job.job_id
     item = ResultObject(kind="sr", sop_uid="9.1", series_uid="9", orthanc_id=f"sr-{job_id}", content=b"DICM" * 50)
     owed = [Owed(destination=name) for name in ("archive", *destinations)]
-    ledger.keep(
+    ledger.claims.keep(
         job_id, claim.token, objects=[item], measurements=[], warnings=[], now=at,
         deliveries=[*owed, Owed(destination="ris", control_id="C1", payload=b"MSH|")],
         plausibility={"verdict": verdict, "summary": "1 of 1 checks passed", "checks": []},
@@ -72,11 +72,11 @@ def keep(
 
 def due(ledger: Ledger, destination: str, at: float = T0 + 5) -> list[Delivery]:
     """What may go to a destination now."""
-    return ledger.due_deliveries(destination, at, longest_s=30.0)
+    return ledger.deliveries.due(destination, at, longest_s=30.0)
 
 
 def acknowledge(ledger: Ledger, claim: Claim, at: float) -> None:
     """The RIS took the job's ORU."""
     (owed,) = [item for item in due(ledger, "ris", at) if item.job_id == claim.job.job_id]
-    assert ledger.begin_try(owed, at)
-    ledger.delivered(owed, "AA", at)
+    assert ledger.deliveries.begin_try(owed, at)
+    ledger.deliveries.delivered(owed, "AA", at)

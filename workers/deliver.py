@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 
 from medai.router.contract import ARCHIVE, RIS, Job, JobState, control_id, orthanc_id
 from medai.router.errors import MedaiError
-from medai.router.ledger import Claim, Ledger
-from medai.router.ledger.claims import Owed, ResultObject
+from medai.router.ledger import Claim
+from medai.router.ledger.claims import Claims, Owed, ResultObject
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
@@ -41,10 +41,10 @@ def to_bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def keep(claim: Claim, results: Results, *, ledger: Ledger, settings: Settings, now: float) -> list[ResultObject]:
+def keep(claim: Claim, results: Results, *, claims: Claims, settings: Settings, now: float) -> list[ResultObject]:
     """Everything of a reading into the ledger; raises LeaseLost when the job is no longer this worker's."""
     objects = [kept(kind, dataset) for kind, dataset in results.objects.items()]
-    ledger.keep(
+    claims.keep(
         claim.job.job_id,
         claim.token,
         objects=objects,
@@ -69,7 +69,7 @@ def owed(job: Job, results: Results, settings: Settings) -> list[Owed]:
 
 
 def hand_over(
-    claim: Claim, objects: list[ResultObject], *, orthanc: Orthanc, ledger: Ledger, clock: Callable[[], float]
+    claim: Claim, objects: list[ResultObject], *, orthanc: Orthanc, claims: Claims, clock: Callable[[], float]
 ) -> JobState:
     """Store into the archive, and leave the rest to the courier, also where the archive fails now."""
     job_id = claim.job.job_id
@@ -78,5 +78,5 @@ def hand_over(
             orthanc.store_result(item.kind, item.content)
     except MedaiError as error:
         log.warning("archive_left_to_the_courier", job=job_id, reason=describe(error))
-        return ledger.hand_over(job_id, claim.token, clock())
-    return ledger.hand_over(job_id, claim.token, clock(), archived=True)
+        return claims.hand_over(job_id, claim.token, clock())
+    return claims.hand_over(job_id, claim.token, clock(), archived=True)

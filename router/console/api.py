@@ -114,8 +114,8 @@ def login(body: Login, request: Request, response: Response) -> Token:
     account = request.app.state.logins.check(body.name, body.password)
     lasts_s = settings_of(request).console.session_h * 3600.0
     now = now_of(request)
-    token = ledger_of(request).issue_token(account.name, now, kind="session", label="", lasts_s=lasts_s)
-    ledger_of(request).note_action(account.name, "login", now)
+    token = ledger_of(request).accounts.issue_token(account.name, now, kind="session", label="", lasts_s=lasts_s)
+    ledger_of(request).accounts.note_action(account.name, "login", now)
     secure = "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
     response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
     return Token(token=token, expires_at=now + lasts_s)
@@ -131,7 +131,7 @@ def description(request: Request) -> dict[str, Any]:
 @api.post("/logout", status_code=204, tags=["session"])
 def logout(request: Request, response: Response) -> None:
     """End this session."""
-    ledger_of(request).revoke_token(token_of(request))
+    ledger_of(request).accounts.revoke_token(token_of(request))
     response.delete_cookie(COOKIE)
 
 
@@ -228,7 +228,7 @@ def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
     row = search.study(ledger_of(request), study_id)
     if row is None:
         raise HTTPException(404, "there is no such study")
-    ledger_of(request).note_action(who.name, "patient", now_of(request), study_id=study_id)
+    ledger_of(request).accounts.note_action(who.name, "patient", now_of(request), study_id=study_id)
     tags = request.app.state.orthanc.study(row["orthanc_id"]).get("PatientMainDicomTags", {})
     named = {"name": "PatientName", "id": "PatientID", "birth_date": "PatientBirthDate", "sex": "PatientSex"}
     return Patient(**{key: str(tags.get(tag, "")) for key, tag in named.items()})
@@ -247,7 +247,7 @@ def key_image(job_id: JobName, request: Request) -> Response:
 @api.get("/dead", tags=["look"])
 def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> DeadLetterPage:
     """What needs a person, and why; newest first."""
-    found = ledger_of(request).dead_letters(limit=limit + 1, behind=mark_of(after) if after else None)
+    found = ledger_of(request).dead.letters(limit=limit + 1, behind=mark_of(after) if after else None)
     letters = [_letter(letter) for letter in found[:limit]]
     more = f"{found[limit - 1].parked_at!r}:{found[limit - 1].id}" if len(found) > limit else None
     return DeadLetterPage(letters=[DeadLetterEntry(**letter) for letter in letters], next=more)
@@ -257,7 +257,7 @@ def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> D
 def models(request: Request) -> list[dict[str, Any]]:
     """The models that workers announced, and the versions that living workers hold."""
     ledger = ledger_of(request)
-    held = ledger.held_models(now_of(request))
+    held = ledger.fleet.held_models(now_of(request))
     known = reports.known_models(ledger)
     return [{**model, "held": sorted(held.get(model["name"], set()))} for model in known]
 
@@ -267,7 +267,7 @@ def audit(
     request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
 ) -> ActionPage:
     """What people did, newest first."""
-    found = ledger_of(request).actions(before=after, limit=limit + 1)
+    found = ledger_of(request).accounts.actions(before=after, limit=limit + 1)
     more = found[limit - 1].id if len(found) > limit else None
     actions = [ActionEntry.model_validate(each, from_attributes=True) for each in found[:limit]]
     return ActionPage(actions=actions, next=more)
@@ -292,23 +292,23 @@ def test_rules(body: RuleTest, request: Request) -> list[dict[str, Any]]:
 @api.post("/readings/{job_id}/stat", status_code=204, tags=["act"])
 def hurry(job_id: JobName, who: Operator, request: Request) -> None:
     """Raise a reading that waits to STAT."""
-    ledger_of(request).hurry_reading(job_id, now_of(request), by=who.name)
+    ledger_of(request).actions.hurry(job_id, now_of(request), by=who.name)
 
 
 @api.post("/readings/{job_id}/cancel", status_code=204, tags=["act"])
 def cancel(job_id: JobName, body: Reason, who: Operator, request: Request) -> None:
     """Take a reading that has no result yet out of the queue, or out of a worker's hands."""
-    ledger_of(request).cancel_reading(job_id, body.reason, now_of(request), by=who.name)
+    ledger_of(request).actions.cancel(job_id, body.reason, now_of(request), by=who.name)
 
 
 @api.post("/readings/{job_id}/again", status_code=201, tags=["act"])
 def read_again(job_id: JobName, body: Again, who: Operator, request: Request) -> MadeReading:
     """Read the same images by another model, as a result of its own."""
     ledger = ledger_of(request)
-    known = ledger.model(body.model)
+    known = ledger.fleet.model(body.model)
     if known is None or not known.available:
         raise HTTPException(409, f"no worker can run a model named {body.model!r}")
-    made = ledger.read_again(job_id, body.model, known.version, now_of(request), by=who.name)
+    made = ledger.actions.read_again(job_id, body.model, known.version, now_of(request), by=who.name)
     return MadeReading(job_id=made)
 
 
@@ -317,7 +317,7 @@ def withdraw(job_id: JobName, body: Reason, who: Operator, request: Request) -> 
     """Take a result back: out of the archive, and told to the RIS (status X) and to FHIR servers."""
     words = f"The AI result was withdrawn: {body.reason} Do not use its values."
     makers = withdrawals(settings_of(request), time.time, words=words)
-    told = ledger_of(request).withdraw_reading(job_id, body.reason, now_of(request), withdrawn=makers, by=who.name)
+    told = ledger_of(request).actions.withdraw(job_id, body.reason, now_of(request), withdrawn=makers, by=who.name)
     return Told(told=told)
 
 
@@ -325,7 +325,7 @@ def withdraw(job_id: JobName, body: Reason, who: Operator, request: Request) -> 
 def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
     """Try a dead letter again."""
     letter = _letter_named(request, letter_id)
-    if not ledger_of(request).retry(letter, now_of(request), by=who.name):
+    if not ledger_of(request).dead.retry(letter, now_of(request), by=who.name):
         raise HTTPException(409, "it is no longer a dead letter")
 
 
@@ -333,12 +333,12 @@ def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
 def drop(letter_id: LetterName, body: Reason, who: Operator, request: Request) -> None:
     """Settle a dead letter without a result."""
     letter = _letter_named(request, letter_id)
-    if not ledger_of(request).drop(letter, body.reason, now_of(request), by=who.name):
+    if not ledger_of(request).dead.drop(letter, body.reason, now_of(request), by=who.name):
         raise HTTPException(409, "it is no longer a dead letter")
 
 
 def _letter_named(request: Request, name: str) -> DeadLetter:
-    found = [letter for letter in ledger_of(request).dead_letters(prefix=name) if letter.id == name]
+    found = [letter for letter in ledger_of(request).dead.letters(prefix=name) if letter.id == name]
     if not found:
         raise HTTPException(404, "there is no such dead letter")
     return found[0]

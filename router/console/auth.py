@@ -14,8 +14,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from medai.router.ledger import Ledger
-from medai.router.ledger.accounts import Account, Role
+from medai.router.ledger.accounts import Account, Accounts, Role
 
 COOKIE = "medai_session"
 FREE_TRIES = 5
@@ -27,8 +26,8 @@ _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The session o
 class Logins:
     """Checks passwords, and makes guessing slow: after five wrong ones a name waits for a minute."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
-        self._ledger = ledger
+    def __init__(self, accounts: Accounts, clock: Callable[[], float]) -> None:
+        self._accounts = accounts
         self._clock = clock
         self._wrong: dict[str, tuple[int, float]] = {}
         self._lock = threading.Lock()
@@ -44,7 +43,7 @@ class Logins:
                 self._wrong.clear()
             # Wrong until shown right: many may try at once.
             self._wrong[name] = (count + 1 if recent else 1, self._clock())
-        account = self._ledger.account_by_password(name, password)
+        account = self._accounts.by_password(name, password)
         if account is not None:
             with self._lock:
                 self._wrong.pop(name, None)
@@ -63,7 +62,7 @@ def account_of(request: Request) -> Account | None:
     """Who asks; None for nobody that is known."""
     token = token_of(request)
     state = request.app.state
-    found: Account | None = state.ledger.account_by_token(token, state.clock()) if token else None
+    found: Account | None = state.ledger.accounts.by_token(token, state.clock()) if token else None
     return found
 
 

@@ -90,7 +90,7 @@ class ModelDrift(BaseModel):
 
 
 def _model(request: Request, name: str) -> ModelRow:
-    found = ledger_of(request).model(name)
+    found = ledger_of(request).fleet.model(name)
     if found is None:
         raise HTTPException(404, "no worker has announced such a model")
     return found
@@ -124,7 +124,7 @@ def model_page(name: ModelName, request: Request, who: Someone, days: Days = dep
     took = deployed.reading_times(ledger, name, version, now - days * 86_400.0)
     return render(
         request, "model.html", who, model=model, text=html(own["text"]), figures=html(own["figures"]), took=took,
-        held=sorted(ledger.held_models(now).get(name, set())), versions=deployed.versions(ledger, name),
+        held=sorted(ledger.fleet.held_models(now).get(name, set())), versions=deployed.versions(ledger, name),
         verdicts=[row for row in counted if row["model"] == name],
         drift=deployed.drift(ledger, name, version, now, days=days), days=days,
     )  # fmt: skip

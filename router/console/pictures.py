@@ -357,6 +357,6 @@ def messages(
         if not who.role.may(Role.OPERATOR):
             raise HTTPException(403, f"this needs the role operator; yours is {who.role.value}")
         study_id = reading["study_id"]
-        ledger_of(request).note_action(who.name, "message", now_of(request), job_id=job_id, study_id=study_id)
+        ledger_of(request).accounts.note_action(who.name, "message", now_of(request), job_id=job_id, study_id=study_id)
     rows = search.messages(ledger_of(request), job_id)
     return [Message(**{**row, "text": row["text"] if whole else hidden(row["text"])}) for row in rows]

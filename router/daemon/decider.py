@@ -100,11 +100,11 @@ class Decider:
             reason = f"it could not be examined; another try follows: {describe(error)}"
             log.warning("study_put_off", study=self._names.study(due.study_uid), reason=reason)
             decision = Decision(verdict=Verdict.WAIT, reason=reason)
-            self._ledger.record(due.id, [decision], self._clock(), outcome=fingerprint([(reason,)]))
-            self._ledger.set_due(due.id, self._clock() + LOOK_AGAIN_S)
+            self._ledger.studies.record(due.id, [decision], self._clock(), outcome=fingerprint([(reason,)]))
+            self._ledger.studies.set_due(due.id, self._clock() + LOOK_AGAIN_S)
 
     def _consider(self, due: DueStudy) -> None:
-        study = self._ledger.study_row(due.orthanc_id)
+        study = self._ledger.studies.find(due.orthanc_id)
         if study is None:
             return
         progress = progress_of(study)
@@ -121,15 +121,15 @@ class Decider:
 
     def _gone(self, study: KnownStudy) -> None:
         if self._archive.exists("studies", study.orthanc_id):
-            self._ledger.set_due(study.id, None)
+            self._ledger.studies.set_due(study.id, None)
             self._farewell.images_gone(study.orthanc_id, study.study_uid)
         else:
-            self._ledger.set_due(study.id, self._clock() + LOOK_AGAIN_S)  # where it has only moved
+            self._ledger.studies.set_due(study.id, self._clock() + LOOK_AGAIN_S)  # where it has only moved
             self._farewell.study_gone(study.orthanc_id, study.study_uid)
 
     def _plan(self, study: KnownStudy, moments: Sequence[float | None]) -> None:
         known = [at for at in moments if at is not None]
-        self._ledger.set_due(study.id, min(known, default=None), if_seen_at=study.last_instance_at)
+        self._ledger.studies.set_due(study.id, min(known, default=None), if_seen_at=study.last_instance_at)
 
     def _route(self, study: KnownStudy, facts: StudyFacts, clocks: Mapping[str, Decision]) -> None:
         verdicts = self._rules.match(facts)
@@ -148,7 +148,7 @@ class Decider:
 
     def _record(self, study: KnownStudy, decisions: Sequence[Decision], decided_at: float) -> None:
         outcome = fingerprint([(d.verdict.value, d.route or "", d.reason) for d in decisions])
-        if not self._ledger.record(study.id, decisions, decided_at, outcome=outcome):
+        if not self._ledger.studies.record(study.id, decisions, decided_at, outcome=outcome):
             return  # as last time
         for decision in decisions:
             self._tracer.decided(study.id, decision, began=decided_at, ended=self._clock())
@@ -169,7 +169,7 @@ class Decider:
         clocks: Mapping[str, Decision],
     ) -> tuple[list[Decision], float | None]:
         """Decisions to record beside those that went with a job, and when to look again."""
-        complete = self._ledger.set_complete(study.id, self._clock())
+        complete = self._ledger.studies.set_complete(study.id, self._clock())
         if study.complete_at is None:
             self._tracer.arrived(study, complete)
         study = replace(study, complete_at=complete)
@@ -190,13 +190,13 @@ class Decider:
                 continue
             decisions += [d for d in self._make_jobs(study, facts, route, verdict) if d.verdict is Verdict.SKIP]
         if study.resent_at is not None and again is None:
-            self._ledger.resend_judged(study.id, study.resent_at)
+            self._ledger.studies.resend_judged(study.id, study.resent_at)
         return decisions, again
 
     def _model_absent(self, route: RouteSettings) -> Decision | None:
         if self._version(route):
             return None
-        model = self._ledger.model(route.model)
+        model = self._ledger.fleet.model(route.model)
         again = self._clock() + LOOK_AGAIN_S
         if model is None:
             reason = f"no worker has announced the model {route.model}: is one running?"
@@ -208,7 +208,7 @@ class Decider:
 
     def _version(self, route: RouteSettings) -> str:
         """The newest version of the route's model that a living worker holds; empty where none is known."""
-        held = self._ledger.held_models(self._clock()).get(route.model, set())
+        held = self._ledger.fleet.held_models(self._clock()).get(route.model, set())
         return newest_version(held) if held else ""
 
     def _announced_version(self, route: RouteSettings) -> str:
@@ -216,7 +216,7 @@ class Decider:
         held = self._version(route)
         if held:
             return held
-        model = self._ledger.model(route.model)
+        model = self._ledger.fleet.model(route.model)
         assert model is not None  # else _model_absent said so
         return model.version
 
@@ -231,7 +231,7 @@ class Decider:
             if new is None:
                 continue
             began = self._clock()
-            job_id, decision = self._ledger.create_job(new, study=study, reason=verdict.reason, now=began)
+            job_id, decision = self._ledger.jobs.create(new, study=study, reason=verdict.reason, now=began)
             if decision.verdict is not Verdict.SKIP:
                 self._tracer.decided(new.study_id, decision, began=began, ended=self._clock(), job_id=job_id)
                 log.info(

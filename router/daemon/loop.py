@@ -59,7 +59,7 @@ class Router:
         self._ledger = ledger
         self._sweeper = sweeper
         self._clock = clock
-        reader = FactsReader(orthanc, ledger)
+        reader = FactsReader(orthanc, ledger.studies, ledger.deliveries)
         self._subscription = Subscription(
             orthanc,
             ledger,
@@ -116,7 +116,7 @@ class Router:
 
     def _ledger_next_due(self) -> float | None:
         try:
-            return self._ledger.next_due()
+            return self._ledger.studies.next_due()
         except TemporaryError:
             return None
 
@@ -125,7 +125,7 @@ class Router:
         try:
             self._follow_clock()
             more = self._listen()
-            for due in self._ledger.due_studies(self._clock(), longest_s=self._longest_wait_s):
+            for due in self._ledger.studies.due(self._clock(), longest_s=self._longest_wait_s):
                 if self._stopping.is_set() or not self._leads():
                     return False  # the rest is due at the next start, or for the router that leads now
                 self._decider.consider(due)
@@ -142,7 +142,7 @@ class Router:
     def _follow_clock(self) -> None:
         step_s = self._steps.step_s()
         if step_s:
-            self._ledger.shift_waits(step_s)
+            self._ledger.studies.shift_waits(step_s)
             self._steps.settled(step_s)
             log.warning("clock_stepped", by_s=round(step_s, 1), reason="every waiting period was moved along with it")
 
@@ -174,14 +174,14 @@ class Router:
         if now >= self._next_version_check:
             self._next_version_check = now + LOOK_AGAIN_S
             self._replace_outdated()
-            for job_id in self._ledger.settle_idle(self._clock()):
+            for job_id in self._ledger.jobs.settle_idle(self._clock()):
                 log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
         self._sweeper.tick(check_lost=check)
 
     def _replace_outdated(self) -> None:
-        held = self._ledger.held_models(self._clock())
+        held = self._ledger.fleet.held_models(self._clock())
         for route in self._settings.routes:
             if route.model_version:  # asked for by name: it is waited for
                 held.setdefault(route.model, set()).add(route.model_version)
-        for job_id in self._ledger.replace_outdated(held, self._clock()):
+        for job_id in self._ledger.jobs.replace_outdated(held, self._clock()):
             log.info("job_outdated", job=job_id)

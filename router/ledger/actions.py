@@ -1,4 +1,4 @@
-"""The ledger's tenth part: what a person may do to a reading. Raise it, cancel it, read it anew, take it back.
+"""``ledger.actions``: what a person may do to a reading. Raise it, cancel it, read it anew, take it back.
 
 Each is one transaction that says what it expects, writes the decision with its reason, and who asked for it.
 Next: removals.py (a study that is gone), deadletters.py (what could not go on), console/api.py (who asks).
@@ -24,6 +24,7 @@ from medai.router.contract import (
 from medai.router.errors import MedaiError
 from medai.router.ledger import rows, transitions
 from medai.router.ledger import schema as t
+from medai.router.ledger.database import Database, Part
 from medai.router.ledger.history import decide, end_attempt, noted
 from medai.router.ledger.jobs import Jobs, NewJob
 from medai.router.ledger.removals import Withdrawn
@@ -37,12 +38,16 @@ class ActionRefused(MedaiError):
     """What was asked for can't be done now; the text says why."""
 
 
-class Actions(Jobs):
+class Actions(Part):
     """What people ask of readings."""
 
-    def hurry_reading(self, job_id: str, now: float, *, by: str) -> None:
+    def __init__(self, database: Database, jobs: Jobs) -> None:
+        super().__init__(database)
+        self._jobs = jobs
+
+    def hurry(self, job_id: str, now: float, *, by: str) -> None:
         """Raise a reading that waits to STAT. Raises ActionRefused where it does not wait, or is STAT already."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = _reading(db, job_id)
             waits = and_(
                 t.jobs.c.id == job_id,
@@ -54,9 +59,9 @@ class Actions(Jobs):
                 raise ActionRefused(f"only a waiting reading can be raised to STAT: this one is {_stands(row)}")
             _record(db, row, Verdict.ROUTE, "raised to STAT by a person", now, by=by, action="stat")
 
-    def cancel_reading(self, job_id: str, reason: str, now: float, *, by: str) -> None:
+    def cancel(self, job_id: str, reason: str, now: float, *, by: str) -> None:
         """Take a reading out of the queue, or out of a worker's hands. Raises ActionRefused once it has a result."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = _reading(db, job_id)
             text = f"cancelled by a person: {reason}"
             if not transitions.cancel(db, job_id, text, now):
@@ -69,7 +74,7 @@ class Actions(Jobs):
 
         Raises ActionRefused where that model has read, or reads, exactly these images.
         """
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = _reading(db, job_id)
             study = rows.study(db, row.study_id)
         if study.deleted_at is not None:
@@ -92,19 +97,19 @@ class Actions(Jobs):
             noted(db, by, "read_again", now, study_id=row.study_id, job_id=made, detail=f"by {model} {version}")
 
         reason = f"a person asked for a reading by {model}"
-        made, decision = self.create_job(new, study=study, reason=reason, now=now, also=also)
+        made, decision = self._jobs.create(new, study=study, reason=reason, now=now, also=also)
         if decision.verdict is Verdict.SKIP:
             raise ActionRefused(decision.reason)
         return made
 
-    def withdraw_reading(
+    def withdraw(
         self, job_id: str, reason: str, now: float, *, withdrawn: Mapping[str, Withdrawn], by: str
     ) -> list[str]:
         """Take a result back: its objects leave the archive, and whoever was told of it is told so.
 
         Returns the destinations that hear of it. Raises ActionRefused where there is no result, or no longer.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = _reading(db, job_id)
             if row.storing_at is None or row.failure in GONE or row.state == JobState.RUNNING.value:
                 raise ActionRefused(f"there is no result to withdraw: the reading is {_stands(row)}")

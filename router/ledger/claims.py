@@ -1,4 +1,4 @@
-"""The ledger's third part: a job in a worker's hands, from its claim to its result.
+"""``ledger.claims``: a job in a worker's hands, from its claim to its result.
 
 One UPDATE decides who has a job; each later one names the token of that claim. A worker that has read its images keeps
 the objects here (``keep``) before the first of them is sent: whatever dies after that, no model runs a second time.
@@ -34,7 +34,7 @@ from medai.router.contract import (
 from medai.router.errors import LeaseLost
 from medai.router.ledger import rows, transitions
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, due_by, upsert
+from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.identities import under_surviving
 from medai.router.ledger.jobs import CONTENT, REFUSED, predecessor_read
@@ -73,10 +73,10 @@ class Owed:
     payload: bytes | None = None
 
 
-class Claims(Database):
+class Claims(Part):
     """Jobs that workers hold."""
 
-    def claim(
+    def take(
         self,
         job_id: str,
         *,
@@ -107,7 +107,7 @@ class Claims(Database):
             "lease_until": now + lease_s,
             "lease_beat": 0,
         }
-        with self.begin() as db:
+        with self._database.begin() as db:
             if not transitions.take(db, free, lease):
                 return None
             row = rows.job(db, job_id)
@@ -126,17 +126,17 @@ class Claims(Database):
         """Hold the job longer; raises LeaseLost when another has it or it was superseded."""
         mine = transitions.in_hand(job_id, token)
         values = {"lease_until": now + lease_s, "lease_beat": t.jobs.c.lease_beat + 1}
-        with self.begin() as db:
+        with self._database.begin() as db:
             _require(db.execute(update(t.jobs).where(mine).values(**values)).rowcount == 1)
 
     def stamp(self, job_id: str, name: StampName, at: float) -> None:
         """Record a moment; a later attempt overwrites it."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             stamp(db, job_id, name, at, keep_first=False)
 
     def read_content(self, job_id: str, digest: str) -> None:
         """Record what was read (a hash over the images' bytes), to tell other content under the same UIDs."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(content_digest=digest))
 
     def keep(
@@ -168,7 +168,7 @@ class Claims(Database):
             "plausibility": dict(plausibility) if plausibility else None,
             "figures": dict(figures) if figures else None,
         }
-        with self.begin() as db:
+        with self._database.begin() as db:
             mine = transitions.in_hand(job_id, token)
             _require(db.execute(update(t.jobs).where(mine).values(**values)).rowcount == 1)
             for name, item in zip(names, objects, strict=True):
@@ -187,7 +187,7 @@ class Claims(Database):
 
         ``archived``: the archive has the objects, by the worker's own hand.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             _require(transitions.hand_over(db, transitions.in_hand(job_id, token)))
             end_attempt(db, job_id, now, "read", "")
             if archived:
@@ -204,7 +204,7 @@ class Claims(Database):
         What was kept already is read: it goes on to its destinations (DELIVERING), whatever went wrong after that.
         """
         mine = transitions.in_hand(job_id, token)
-        with self.begin() as db:
+        with self._database.begin() as db:
             if _is_kept(db, job_id):
                 _require(transitions.hand_over(db, mine))
                 end_attempt(db, job_id, now, "read", reason)
@@ -222,14 +222,14 @@ class Claims(Database):
         values: dict[str, Any] = {"reason": reason, "not_before": not_before}
         if crashed:
             values["crashes"] = t.jobs.c.crashes + 1
-        with self.begin() as db:
+        with self._database.begin() as db:
             to = JobState.DELIVERING if _is_kept(db, job_id) else JobState.PENDING
             _require(transitions.give_back(db, transitions.in_hand(job_id, token), to=to, **values))
             end_attempt(db, job_id, now, "retry", reason)
 
     def crashes(self, job_id: str) -> int:
         """How often this job ended in an unexpected way."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return int(db.execute(select(t.jobs.c.crashes).where(t.jobs.c.id == job_id)).scalar() or 0)
 
 

@@ -79,6 +79,13 @@ class Database:
         return self.setting("log_key", secrets.token_hex(16))
 
 
+class Part:
+    """A part of the ledger: what it does on the one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 def translated(error: DBAPIError | PoolExhausted) -> LedgerUnreachable | None:
     """A database that is away or full, as a temporary error; None for anything else, which is a fault of ours."""
     if isinstance(error, PoolExhausted):

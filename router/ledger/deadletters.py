@@ -1,4 +1,4 @@
-"""The ledger's fifth part: dead letters. A job or delivery that can't go on is parked here with its whole history.
+"""``ledger.dead``: dead letters. A job or delivery that can't go on is parked here with its whole history.
 
 Nothing is ever deleted: a person tries it again (``retry``) or says that it is settled (``drop``), and the ledger keeps
 who it was, why, and when. A dead letter blocks nothing. Next: cli/readings.py (``medai dead``, ``retry``, ``drop``).
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, f
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Part
 from medai.router.ledger.history import decide, noted
 from medai.router.ledger.rows import rows
 
@@ -82,10 +82,10 @@ class DeliveryTry:
     last_at: float
 
 
-class DeadLetters(Database):
+class DeadLetters(Part):
     """What is parked, and the two ways out."""
 
-    def dead_letters(
+    def letters(
         self, *, prefix: str = "", limit: int = 1000, behind: tuple[float, str] | None = None
     ) -> list[DeadLetter]:
         """Parked readings and deliveries, newest first.
@@ -96,7 +96,7 @@ class DeadLetters(Database):
         job_id, _, rest = prefix.partition("/")
         queries = [(_deliveries, _delivery)] if rest else [(_readings, _reading), (_deliveries, _delivery)]
         found: list[DeadLetter] = []
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             for query, letter in queries:
                 part = _part(query(job_id), self._bytewise, limit=None if rest else limit, behind=behind)
                 found += [letter(row) for row in db.execute(part)]
@@ -107,11 +107,11 @@ class DeadLetters(Database):
     @property
     def _bytewise(self) -> str:
         """The collation that orders ids as Python does."""
-        return "C" if self.engine.dialect.name == "postgresql" else "BINARY"
+        return "C" if self._database.engine.dialect.name == "postgresql" else "BINARY"
 
     def retry(self, letter: DeadLetter, now: float, *, by: str = "shell") -> bool:
         """Another try from the start of its patience; False when it is no longer a dead letter."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             done = self._retry_delivery(db, letter) if letter.destination else self._retry_job(db, letter, now)
             if done:
                 db.execute(update(t.jobs).where(t.jobs.c.id == letter.job_id).values(retried_at=now))
@@ -138,7 +138,7 @@ class DeadLetters(Database):
     def drop(self, letter: DeadLetter, reason: str, now: float, *, by: str = "shell") -> bool:
         """Settled by a person, for a reason; False when it is no longer a dead letter."""
         text = f"dropped: {reason}"
-        with self.begin() as db:
+        with self._database.begin() as db:
             done = (
                 self._drop_delivery(db, letter, text, now)
                 if letter.destination
@@ -164,7 +164,7 @@ class DeadLetters(Database):
         columns = [t.delivery_tries.c[name] for name in ("outcome", "text", "count", "first_at", "last_at")]
         query = select(t.deliveries.c.destination, t.deliveries.c.kind, *columns).join(t.deliveries)
         query = query.where(t.deliveries.c.job_id == job_id).order_by(t.delivery_tries.c.id)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return rows(db, query, DeliveryTry)
 
 

@@ -1,4 +1,4 @@
-"""The ledger's fourth part: what is owed to each destination, one row each, with attempts, next try and receipt.
+"""``ledger.deliveries``: what is owed to each destination, one row each, with attempts, next try and receipt.
 
 A delivery is tried by one courier at a time: ``begin_try`` is a compare-and-set on its count of attempts. The archive
 comes first; the others wait for it, and a revision's delivery waits for the one that it supersedes, destination by
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, sel
 from medai.router.contract import ARCHIVE, RIS, DeliveryState, JobState, StampName
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import Database, due_by, upsert
+from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.history import stamp
 
 RESULT = "result"
@@ -59,12 +59,14 @@ _ANYTHING_OWED = (
 )
 
 
-class Deliveries(Database):
+class Deliveries(Part):
     """Deliveries and their destinations."""
 
-    def due_deliveries(self, destination: str, now: float, *, longest_s: float, limit: int = 50) -> list[Delivery]:
+    def due(self, destination: str, now: float, *, longest_s: float, limit: int = 50) -> list[Delivery]:
         """What may go to a destination now, the most urgent first."""
-        with self.begin(reads_only=True) as db:  # ten times a second, mostly in vain: the long question costs 5 ms
+        with self._database.begin(
+            reads_only=True
+        ) as db:  # ten times a second, mostly in vain: the long question costs 5 ms
             if db.execute(_ANYTHING_OWED, {"name": destination}).first() is None:
                 return []
         d, j = t.deliveries, t.jobs
@@ -79,14 +81,14 @@ class Deliveries(Database):
         )
         since = case((j.c.retried_at > d.c.created_at, j.c.retried_at), else_=d.c.created_at).label("since")
         query = select(*columns, d.c.refusals, since).join(j, j.c.id == d.c.job_id).where(ready)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             rows = db.execute(query.order_by(j.c.priority, d.c.id).limit(limit)).mappings()
             return [Delivery(**row) for row in rows]
 
     def owed_to(self) -> list[str]:
         """The destinations that anything is owed to."""
         query = select(t.deliveries.c.destination).where(t.deliveries.c.state == PENDING).distinct()
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return [str(row[0]) for row in db.execute(query)]
 
     def begin_try(self, delivery: Delivery, now: float) -> bool:
@@ -97,7 +99,7 @@ class Deliveries(Database):
             t.deliveries.c.attempts == delivery.attempts,
         )
         values = {"attempts": delivery.attempts + 1, "first_try_at": func.coalesce(t.deliveries.c.first_try_at, now)}
-        with self.begin() as db:
+        with self._database.begin() as db:
             if db.execute(update(t.deliveries).where(mine).values(**values)).rowcount != 1:
                 return False
             if delivery.destination == RIS and delivery.kind == RESULT:
@@ -106,7 +108,7 @@ class Deliveries(Database):
 
     def delivered(self, delivery: Delivery, receipt: str, now: float) -> None:
         """It was received: keep the receipt, and end the job when it was the last."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             transitions.delivered(db, t.deliveries.c.id == delivery.id, now, receipt)
             _note(db, delivery.id, "done", receipt, now)
             if delivery.kind == RESULT:
@@ -126,7 +128,7 @@ class Deliveries(Database):
         values: dict[str, Any] = {"next_try_at": next_try_at, "error": reason}
         if refused:
             values["refusals"] = t.deliveries.c.refusals + 1
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.deliveries).where(_still(delivery)).values(**values))
             _note(db, delivery.id, "retry", reason, now)
 
@@ -137,7 +139,7 @@ class Deliveries(Database):
         of the old says nothing of the new.
         """
         same = and_(t.deliveries.c.id == delivery.id, t.deliveries.c.control_id == delivery.control_id)
-        with self.begin() as db:
+        with self._database.begin() as db:
             if not transitions.park(db, same, now, reason):
                 _note(db, delivery.id, "retry", reason, now)
                 return False
@@ -150,7 +152,7 @@ class Deliveries(Database):
         """A destination is back: what was put off for it is due now."""
         waits = and_(t.deliveries.c.state == PENDING, t.deliveries.c.destination == destination)
         late = and_(waits, t.deliveries.c.next_try_at > 0, t.deliveries.c.refusals == 0)
-        with self.begin() as db:
+        with self._database.begin() as db:
             return int(db.execute(update(t.deliveries).where(late).values(next_try_at=0.0)).rowcount)
 
     def kept_objects(self, job_id: str) -> list[tuple[str, bytes]]:
@@ -158,20 +160,20 @@ class Deliveries(Database):
         order = {"seg": 0, "sr": 1, "sc": 2}
         columns = (t.result_objects.c.kind, t.result_objects.c.content)
         query = select(*columns).where(t.result_objects.c.job_id == job_id, t.result_objects.c.content.is_not(None))
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             rows = sorted(db.execute(query), key=lambda row: order.get(row.kind, 9))
             return [(str(row.kind), zlib.decompress(row.content)) for row in rows]
 
     def result_ids(self, job_id: str) -> list[str]:
         """Orthanc ids of a job's objects."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             query = select(t.result_objects.c.orthanc_id).where(t.result_objects.c.job_id == job_id)
             return [str(row[0]) for row in db.execute(query)]
 
     def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
         """Which of these instances are results of ours."""
         out: set[str] = set()
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             for start in range(0, len(orthanc_ids), 500):
                 part = list(orthanc_ids[start : start + 500])
                 query = select(t.result_objects.c.orthanc_id).where(t.result_objects.c.orthanc_id.in_(part))
@@ -182,14 +184,14 @@ class Deliveries(Database):
 
     def gate(self, name: str) -> Gate | None:
         """How a destination's circuit breaker stood when it was last written."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.destinations).where(t.destinations.c.name == name)).mappings().first()
         return Gate(**row) if row else None
 
     def set_gate(self, gate: Gate) -> None:
         """Write how it stands now."""
         values = asdict(gate)
-        with self.begin() as db:
+        with self._database.begin() as db:
             statement = upsert(db, t.destinations).values(**values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 

@@ -1,4 +1,4 @@
-"""The ledger's twelfth part: what readers made of our results. Which object, of which reading, and how far from it.
+"""``ledger.edits``: what readers made of our results. Which object, of which reading, and how far from it.
 
 A row is a SEG or SR that somebody else stored on the images that we read; it is compared by a worker. A message and a
 claim may come twice: only the claim's token can write the outcome, and a comparison done twice says the same.
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
 from medai.router.contract import FINAL_STATES
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, due_by, upsert
+from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.jobs import CLOCK_SLACK_S
 from medai.router.ledger.rows import rows
 from medai.router.ledger.transitions import GONE
@@ -127,23 +127,23 @@ class EditClaim:
     readings: tuple[Candidate, ...]
 
 
-class Edits(Database):
+class Edits(Part):
     """Edits: seen by the router, compared by a worker, counted by everybody."""
 
     # -- seen
 
     def readings_with_results(self, orthanc_study: str) -> list[Reading]:
         """The readings of a study whose results stand, newest first."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return _readings(db, t.studies.c.orthanc_id == orthanc_study)
 
-    def edit_digests(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
+    def digests(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
         """Orthanc id -> MD5 of the edits among these instances that are known."""
         query = select(t.edits.c.orthanc_id, t.edits.c.digest).where(t.edits.c.orthanc_id.in_(list(orthanc_ids)))
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return {str(row[0]): str(row[1]) for row in db.execute(query)}
 
-    def see_edit(self, seen: EditSeen, now: float, db: Connection) -> bool:
+    def see(self, seen: EditSeen, now: float, db: Connection) -> bool:
         """Record an edit, once; other content under its UID makes it new. Whether there is something to compare."""
         study = select(t.studies.c.id).where(t.studies.c.orthanc_id == seen.study_orthanc_id)
         study_id = db.execute(study).scalar()
@@ -171,7 +171,7 @@ class Edits(Database):
 
     # -- sent
 
-    def unsent_edits(self, now: float, *, resend_before: float, limit: int = 500) -> list[UnsentEdit]:
+    def unsent(self, now: float, *, resend_before: float, limit: int = 500) -> list[UnsentEdit]:
         """Edits that wait, are in nobody's hands, and whose message never went or went before ``resend_before``."""
         c = t.edits.c
         ripe = and_(
@@ -181,25 +181,25 @@ class Edits(Database):
             or_(c.sent_at.is_(None), c.sent_at < resend_before, c.sent_at > now + CLOCK_SLACK_S),
         )
         query = select(c.id, t.jobs.c.queue).join(t.jobs, t.jobs.c.id == c.job_id).where(ripe)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return rows(db, query.order_by(c.seen_at, c.id).limit(limit), UnsentEdit)
 
-    def edits_sent(self, sent: Mapping[int, float]) -> None:
+    def mark_sent(self, sent: Mapping[int, float]) -> None:
         """The messages of these edits are with the broker since these moments."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             for edit_id, at in sent.items():
                 db.execute(update(t.edits).where(t.edits.c.id == edit_id).values(sent_at=at))
 
     # -- compared
 
-    def claim_edit(self, edit_id: int, now: float) -> EditClaim | None:
+    def claim(self, edit_id: int, now: float) -> EditClaim | None:
         """Take an edit; None where there is nothing to do, or somebody else does it.
 
         One that was begun MAX_TRIES times and never ended fails here: it may be what ends its workers.
         """
         token = str(uuid.uuid4())
         waits = and_(t.edits.c.id == edit_id, t.edits.c.state == EditState.PENDING.value, _free(now))
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = db.execute(select(t.edits).where(waits)).first()
             if row is None:
                 return None
@@ -217,12 +217,12 @@ class Edits(Database):
             named=bool(row.named), tries=int(row.tries) + 1, readings=tuple(readings),
         )  # fmt: skip
 
-    def edit_compared(
+    def compared(
         self, claim: EditClaim, job_id: str, rows: Sequence[Compared], now: float, *, verdict: str = ""
     ) -> bool:
         """Keep what came of it; False where the claim is no longer this worker's (the edit was stored anew)."""
         values = {"job_id": job_id, "verdict": verdict, "compared_at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             if not _ended(db, claim, EditState.COMPARED, "", values):
                 return False
             db.execute(delete(t.edit_comparisons).where(t.edit_comparisons.c.edit_id == claim.edit_id))
@@ -231,16 +231,16 @@ class Edits(Database):
                 db.execute(insert(t.edit_comparisons).values(edit_id=claim.edit_id, **content))
         return True
 
-    def edit_ended(self, claim: EditClaim, state: EditState, reason: str) -> bool:
+    def ended(self, claim: EditClaim, state: EditState, reason: str) -> bool:
         """It can't be compared, or is none: why."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             return _ended(db, claim, state, reason, {})
 
-    def edit_later(self, claim: EditClaim, reason: str, not_before: float) -> None:
+    def put_off(self, claim: EditClaim, reason: str, not_before: float) -> None:
         """Give it back: another try may help. It does not count as a try."""
         values = {"reason": reason, "not_before": not_before, "token": None, "claimed_at": None, "sent_at": None}
         mine = and_(t.edits.c.id == claim.edit_id, t.edits.c.token == claim.token)
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.edits).where(mine).values(**values, tries=claim.tries - 1))
 
 

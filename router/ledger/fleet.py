@@ -1,4 +1,4 @@
-"""The ledger's eighth part: who works here. Workers and their models, and which of several routers leads.
+"""``ledger.fleet``: who works here. Workers and their models, and which of several routers leads.
 
 Whether a holder still lives is never read off a clock: each renewal counts ``beat`` up, and whoever watches sees it
 stand still for long enough on a clock of its own. A stepped clock or two machines' different ones change nothing.
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, upsert
+from medai.router.ledger.database import Part, upsert
 from medai.router.ledger.rows import first
 
 FORGET_WORKER_S = 3600.0
@@ -68,7 +68,7 @@ class ModelRow:
     seen_at: float
 
 
-class Fleet(Database):
+class Fleet(Part):
     """Workers, models and leases."""
 
     # -- leases
@@ -76,7 +76,7 @@ class Fleet(Database):
     def lease(self, name: str) -> LeaseSeen | None:
         """Who holds a lease; None before anybody did."""
         columns = (t.leases.c.holder, t.leases.c.token, t.leases.c.beat)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(select(*columns).where(t.leases.c.name == name)).mappings().first()
         return LeaseSeen(**row) if row else None
 
@@ -84,7 +84,7 @@ class Fleet(Database):
         """Take a lease that stands exactly as ``seen``; the token, or None when another was faster."""
         token = str(uuid.uuid4())
         values = {"holder": holder, "token": token, "beat": 0, "at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             if seen is None:
                 db.execute(upsert(db, t.leases).values(name=name, **values).on_conflict_do_nothing())
                 held = db.execute(select(t.leases.c.token).where(t.leases.c.name == name)).scalar()
@@ -96,13 +96,13 @@ class Fleet(Database):
         """Hold it longer; False when another has taken it."""
         mine = and_(t.leases.c.name == name, t.leases.c.token == token)
         values = {"beat": t.leases.c.beat + 1, "at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             return db.execute(update(t.leases).where(mine).values(**values)).rowcount == 1
 
     def give_lease(self, name: str, token: str, now: float) -> None:
         """Let it go: the next one need not wait."""
         mine = and_(t.leases.c.name == name, t.leases.c.token == token)
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.leases).where(mine).values(holder="", beat=t.leases.c.beat + 1, at=now))
 
     # -- workers and models
@@ -125,19 +125,19 @@ class Fleet(Database):
             "alarm": alarm,
             "load": dict(load or {}),
         }
-        with self.begin() as db:
+        with self._database.begin() as db:
             statement = upsert(db, t.workers).values(name=name, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
             db.execute(t.workers.delete().where(t.workers.c.seen_at < now - FORGET_WORKER_S))  # the killed ones
 
     def worker_gone(self, name: str) -> None:
         """A worker stops in good order."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(t.workers.delete().where(t.workers.c.name == name))
 
-    def announce_models(self, cards: Sequence[Announced], now: float) -> None:
+    def announce(self, cards: Sequence[Announced], now: float) -> None:
         """A worker says which models it knows of, and why one cannot run; see ``held_models`` for who has which."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             for card in cards:
                 values = {"seen_at": now, "version": card.version, "available": card.available, "reason": card.reason}
                 statement = upsert(db, t.models).values(name=card.name, **values)
@@ -155,14 +155,14 @@ class Fleet(Database):
 
     def model(self, name: str) -> ModelRow | None:
         """What the workers said of a model."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return first(db, select(t.models).where(t.models.c.name == name), ModelRow)
 
     def held_models(self, now: float) -> dict[str, set[str]]:
         """Model -> the versions of it that living workers can run."""
         out: dict[str, set[str]] = {}
         recent = and_(t.workers.c.seen_at > now - ALIVE_S, t.workers.c.seen_at < now + ALIVE_S)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             for (models,) in db.execute(select(t.workers.c.models).where(recent)):
                 for name, version in (models or {}).items():
                     out.setdefault(str(name), set()).add(str(version))
@@ -173,7 +173,7 @@ class Fleet(Database):
     def fits(self) -> bool:
         """Whether the ledger has exactly the tables that this program knows: an older program must write nothing."""
         try:
-            with self.begin(reads_only=True) as db:
+            with self._database.begin(reads_only=True) as db:
                 return db.execute(text("SELECT version_num FROM alembic_version")).scalar() == newest_revision()
         except ProgrammingError:
             return False

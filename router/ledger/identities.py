@@ -1,4 +1,4 @@
-"""The ledger's seventh part: patients whose data or identifier the RIS has changed (ADT^A08, ADT^A40).
+"""``ledger.identities``: patients whose data or identifier the RIS has changed (ADT^A08, ADT^A40).
 
 What is kept here follows: orders, and results that the RIS has not acknowledged. Those that it has acknowledged it
 moves itself, and what a worker reads later is told under the surviving identifier. Next: hl7/patients.py (who is who),
@@ -19,7 +19,7 @@ from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.patients import Aliases, Patient, apply_to_order
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import Database, upsert
+from medai.router.ledger.database import Part, upsert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,12 @@ class _Renamed:
     sex: str = ""
 
 
-class Identities(Database):
+class Identities(Part):
     """Merges and updates of patients."""
 
     def aliases(self) -> Aliases:
         """Every merge that the RIS told of."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return _aliases(db)
 
     def patient_changed(self, message: PatientMessage, now: float, *, unstated: str = "") -> Changed | None:
@@ -54,7 +54,7 @@ class Identities(Database):
 
         ``unstated``: the authority that our results name where neither order nor images name one.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             if message.kind == "merge" and not _merge(db, message, now):
                 return None
             orders = _orders(db, message)

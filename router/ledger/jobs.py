@@ -1,4 +1,4 @@
-"""The ledger's second part: readings as the router wants them, sends them, takes them back and ends them.
+"""``ledger.jobs``: readings as the router wants them, sends them, takes them back and ends them.
 
 Two rules make doing things twice harmless: a job's id derives from what it reads, and every change of a job's state is
 one UPDATE that names the state (and lease) it expects. Next: claims.py (a job in a worker's hands).
@@ -25,10 +25,10 @@ from medai.router.contract import (
 )
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import due_by
+from medai.router.ledger.database import Part, due_by
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
-from medai.router.ledger.studies import Studies, find_order
+from medai.router.ledger.studies import find_order
 from medai.router.ledger.transitions import GONE, UNREAD
 from medai.router.words import counted
 
@@ -77,12 +77,12 @@ class UnsentJob:
     priority: int
 
 
-class Jobs(Studies):
+class Jobs(Part):
     """Jobs: made by the router, held by a worker, ended once."""
 
     # -- made by the router
 
-    def create_job(
+    def create(
         self, new: NewJob, *, study: StudyRow, reason: str, now: float,
         also: Callable[[Connection, JobId], None] | None = None,
     ) -> tuple[JobId, Decision]:  # fmt: skip
@@ -91,7 +91,7 @@ class Jobs(Studies):
         A reading of other images than the last one supersedes it: what had not begun to store is dropped, what had
         becomes the predecessor of a new revision. ``also`` is written in the same transaction.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             last = _last_of_slot(db, new)
             salt = _salt(last, new)
             if last is not None and salt is None:
@@ -156,7 +156,7 @@ class Jobs(Studies):
         rows = [{"job_id": job_id, "name": n.value, "at": at} for n, at in moments.items() if at is not None]
         db.execute(insert(t.stamps), rows)
 
-    def unsent_jobs(
+    def unsent(
         self, now: float, *, resend_before: float, longest_s: float = 3600.0, limit: int = 500
     ) -> list[UnsentJob]:
         """Pending jobs that may run and whose message never went or went before ``resend_before``, in their order.
@@ -172,21 +172,21 @@ class Jobs(Studies):
             predecessor_read(),
         )
         query = select(*columns).where(ripe).order_by(t.jobs.c.priority, t.jobs.c.created_at).limit(limit)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return rows(db, query, UnsentJob)
 
     def mark_sent(self, sent: Mapping[str, float]) -> None:
         """The messages of these jobs are with the broker since these moments."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             for job_id, at in sent.items():
                 db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(sent_at=at))
                 stamp(db, job_id, StampName.ENQUEUED, at, keep_first=True)
 
-    def held_jobs(self) -> list[Held]:
+    def held(self) -> list[Held]:
         """The jobs that workers hold now."""
         columns = (t.jobs.c.id, t.jobs.c.lease_token, t.jobs.c.lease_beat, t.jobs.c.lease_process)
         query = select(*columns).where(t.jobs.c.state == JobState.RUNNING.value)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return [
                 Held(job_id=str(r.id), token=str(r.lease_token), beat=int(r.lease_beat), process=str(r.lease_process))
                 for r in db.execute(query)
@@ -198,7 +198,7 @@ class Jobs(Studies):
         What was kept already goes on to its destinations; what kills its workers again and again fails.
         """
         mine = and_(transitions.in_hand(held.job_id, held.token), t.jobs.c.lease_beat == held.beat)
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = first(db, select(t.jobs).where(mine), JobRow)
             if row is None:
                 return None
@@ -215,7 +215,7 @@ class Jobs(Studies):
         """End jobs that wait for deliveries and have none that waits: a safety net, which should find nothing."""
         waits = and_(t.deliveries.c.job_id == t.jobs.c.id, t.deliveries.c.state == DeliveryState.PENDING.value)
         idle = and_(t.jobs.c.state == JobState.DELIVERING.value, ~select(t.deliveries.c.id).where(waits).exists())
-        with self.begin() as db:
+        with self._database.begin() as db:
             return [
                 str(row.id)
                 for row in db.execute(select(t.jobs.c.id).where(idle)).all()
@@ -231,7 +231,7 @@ class Jobs(Studies):
         """
         waits = and_(t.jobs.c.state == JobState.PENDING.value, t.jobs.c.storing_at.is_(None))
         out = []
-        with self.begin() as db:
+        with self._database.begin() as db:
             columns = (t.jobs.c.id, t.jobs.c.study_id, t.jobs.c.model, t.jobs.c.model_version)
             for row in db.execute(select(*columns).where(waits)).all():
                 versions = held.get(row.model, set())

@@ -1,4 +1,4 @@
-"""The ledger's sixth part: a study is gone from the archive, or lies under another patient there.
+"""``ledger.removals``: a study is gone from the archive, or lies under another patient there.
 
 What was read of a study that is gone is taken back.
 Readings that have not begun or not ended are cancelled; a result that the RIS acknowledged lately is withdrawn there
@@ -18,7 +18,7 @@ from medai.router.contract import Decision, DeliveryState, Failure, JobState, Ve
 from medai.router.contract import orthanc_id as orthanc_id_of
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Part
 from medai.router.ledger.history import decide, end_attempt
 from medai.router.ledger.rows import StudyRow, first
 from medai.router.words import counted
@@ -36,18 +36,18 @@ class Removed:
     withdrawn: int
 
 
-class Removals(Database):
+class Removals(Part):
     """Studies that were deleted from the archive."""
 
     def living_studies(self) -> dict[str, str]:
         """Orthanc id -> Study Instance UID of every study that is not known to be deleted."""
         query = select(t.studies.c.orthanc_id, t.studies.c.study_uid).where(t.studies.c.deleted_at.is_(None))
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return {str(row[0]): str(row[1]) for row in db.execute(query)}
 
     def other_ids(self, orthanc_id: str, study_uid: str) -> list[str]:
         """Under which other Orthanc ids this study is known; none where it is known under this one."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             if db.execute(select(t.studies.c.id).where(t.studies.c.orthanc_id == orthanc_id)).first():
                 return []
             living = and_(t.studies.c.study_uid == study_uid, t.studies.c.deleted_at.is_(None))
@@ -55,7 +55,7 @@ class Removals(Database):
 
     def study_moved(self, old: str, new: str, patient_id: str) -> bool:
         """The archive gave a study another patient: the same images and results under other Orthanc ids."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = first(db, select(t.studies).where(t.studies.c.orthanc_id == old), StudyRow)
             if row is None:
                 return False
@@ -79,7 +79,7 @@ class Removals(Database):
 
         ``withdrawn``: destination -> how its message is made; others are told nothing.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             mine = and_(t.studies.c.orthanc_id == orthanc_id, t.studies.c.deleted_at.is_(None))
             row = first(db, select(t.studies).where(mine), StudyRow)
             if row is None:
@@ -123,7 +123,7 @@ class Removals(Database):
         """Which of these objects of ours belong to a study that is gone: a worker stored them a moment too late."""
         gone = and_(t.jobs.c.failure == Failure.DELETED.value, t.result_objects.c.orthanc_id.in_(orthanc_ids))
         query = select(t.result_objects.c.orthanc_id).join(t.jobs, t.jobs.c.id == t.result_objects.c.job_id)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return [str(row[0]) for row in db.execute(query.where(gone))]
 
 

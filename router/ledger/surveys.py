@@ -1,4 +1,4 @@
-"""The ledger's eleventh part: what people say of a reading's usefulness, and of the system's usability.
+"""``ledger.surveys``: what people say of a reading's usefulness, and of the system's usability.
 
 Two forms. Five questions about one reading: an account's later answer replaces its earlier one. The System Usability
 Scale about the whole: every answer is kept, the newest of each account counts. Answers carry a reader's number; the
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, insert, select
 from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
 from medai.router.ledger.actions import ActionRefused
-from medai.router.ledger.database import Database, upsert
+from medai.router.ledger.database import Part, upsert
 from medai.router.ledger.history import noted
 from medai.router.ledger.rows import first, rows
 
@@ -172,7 +172,7 @@ class SusAnswer:
     newest: bool
 
 
-class Surveys(Database):
+class Surveys(Part):
     """What people said."""
 
     def _reader_number(self, db: Connection, account: str) -> int:
@@ -197,7 +197,7 @@ class Surveys(Database):
         values: dict[str, Any] = {question.key: answers.get(question.key) for question in USEFULNESS}
         _require_answers(answers, comment)
         values |= {"comment": comment.strip(), "answered_at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             _require_result(db, job_id)
             row = {"reader_id": self._reader_number(db, account), "job_id": job_id, **values}
             statement = upsert(db, t.usefulness_answers).values(**row)
@@ -209,7 +209,7 @@ class Surveys(Database):
         """What somebody said of a reading; None for nothing."""
         query = select(*ANSWERED, t.usefulness_answers.c.comment).join(t.survey_readers)
         query = query.where(t.survey_readers.c.account == account, t.usefulness_answers.c.job_id == job_id)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return first(db, query, OwnUsefulness)
 
     def usefulness_by(self, account: str, *, study_id: int | None = None, limit: int = 50) -> list[Judged]:
@@ -220,7 +220,7 @@ class Surveys(Database):
         if study_id is not None:
             query = query.where(t.jobs.c.study_id == study_id)
         query = query.order_by(t.usefulness_answers.c.answered_at.desc(), t.usefulness_answers.c.id.desc())
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return rows(db, query.limit(limit), Judged)
 
     def reading_to_judge(self, job_id: str) -> ToJudge | None:
@@ -229,7 +229,7 @@ class Surveys(Database):
         query = select(
             *(t.jobs.c[name] for name in names), t.studies.c.accession, t.jobs.c.storing_at.is_not(None).label("result")
         ).join(t.studies)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return first(db, query.where(t.jobs.c.id == job_id), ToJudge)
 
     def usefulness_answers(self, *, after: int = 0, limit: int = 500) -> list[UsefulnessAnswer]:
@@ -237,7 +237,7 @@ class Surveys(Database):
         a, about = t.usefulness_answers, ("route", "model", "model_version", "modality")
         query = select(a, t.survey_readers.c.account, *(t.jobs.c[name] for name in about))
         query = query.join(t.survey_readers).join(t.jobs, t.jobs.c.id == a.c.job_id)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return rows(db, query.where(a.c.id > after).order_by(a.c.id).limit(limit), UsefulnessAnswer)
 
     def usefulness_counts(self) -> list[UsefulnessCounts]:
@@ -247,7 +247,7 @@ class Surveys(Database):
         counts: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(
             lambda: {question.key: [0] * len(SCALE) for question in USEFULNESS}
         )
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             groups = db.execute(select(*group, *whole).join(t.jobs).group_by(*group)).all()
             for question in USEFULNESS:
                 value = a.c[question.key]
@@ -267,7 +267,7 @@ class Surveys(Database):
         """Keep ten answers beside the earlier ones; returns their score. Raises SurveyFault."""
         score = sus_score(answers)
         row = {question.key: answer for question, answer in zip(SUS, answers, strict=True)}
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(insert(t.sus_answers).values(reader_id=self._reader_number(db, account), answered_at=now, **row))
             noted(db, account, "survey usability", now)
         return score
@@ -278,7 +278,7 @@ class Surveys(Database):
         if account is not None:
             query = query.where(t.survey_readers.c.account == account)
         query = query.order_by(t.sus_answers.c.answered_at.desc(), t.sus_answers.c.id.desc())
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             found = db.execute(query).mappings().all()
         newest = {row["account"]: row["id"] for row in reversed(found)}
         return [

@@ -111,8 +111,8 @@ class Sweeper:
 
     def _reclaim(self) -> list[JobState]:
         taken = []
-        for held, reason in self._watch.silent(self._ledger.held_jobs()):
-            state = self._ledger.reclaim(held, reason, max_crashes=self._max_crashes, now=self._clock())
+        for held, reason in self._watch.silent(self._ledger.jobs.held()):
+            state = self._ledger.jobs.reclaim(held, reason, max_crashes=self._max_crashes, now=self._clock())
             if state is not None:
                 log.warning("job_taken_back", job=held.job_id, now=state.value, reason=reason)
                 self._tracer.attempted(held.job_id)
@@ -120,7 +120,7 @@ class Sweeper:
         return taken
 
     def _send(self) -> int:
-        jobs = self._ledger.unsent_jobs(self._clock(), resend_before=0.0, longest_s=self._longest_s)
+        jobs = self._ledger.jobs.unsent(self._clock(), resend_before=0.0, longest_s=self._longest_s)
         return self._hand(jobs)
 
     def _hand(self, jobs: Sequence[UnsentJob]) -> int:
@@ -132,12 +132,12 @@ class Sweeper:
                 sent[job.id] = at
         finally:
             if sent:
-                self._ledger.mark_sent(sent)
+                self._ledger.jobs.mark_sent(sent)
         return len(sent)
 
     def _resend(self) -> int:
         """Send again what should be queued and is not; what a worker has just taken is too young to be missed."""
-        old = self._ledger.unsent_jobs(
+        old = self._ledger.jobs.unsent(
             self._clock(),
             resend_before=self._clock() - self._resend_after_s,
             longest_s=self._longest_s,
@@ -155,7 +155,7 @@ class Sweeper:
     def _send_edits(self, *, check_lost: bool) -> None:
         """Ask for the comparisons that wait, and again for those whose message is gone."""
         old = self._clock() - self._resend_after_s if check_lost else 0.0
-        waiting = self._ledger.unsent_edits(self._clock(), resend_before=old)
+        waiting = self._ledger.edits.unsent(self._clock(), resend_before=old)
         if not waiting:
             return
         queued = {queue: self._dispatcher.queued(queue) for queue in {edit.queue for edit in waiting}}
@@ -168,4 +168,4 @@ class Sweeper:
                 sent[edit.id] = at
         finally:
             if sent:
-                self._ledger.edits_sent(sent)
+                self._ledger.edits.mark_sent(sent)

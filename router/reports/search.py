@@ -205,11 +205,11 @@ def story(ledger: Ledger, study_id: int) -> dict[str, Any] | None:
     readings = reports.jobs(ledger, study_id=study_id, limit=200)
     for reading in readings:
         reading["attempts"] = reports.attempts(ledger, reading["job_id"])
-        reading["delivery_tries"] = [asdict(tried) for tried in ledger.history(reading["job_id"])]
+        reading["delivery_tries"] = [asdict(tried) for tried in ledger.dead.history(reading["job_id"])]
         reading["edits"] = agreement.edits(ledger, job_id=reading["job_id"])
     return {
         **known,
         "decisions": reports.decisions(ledger, study_id=study_id),
         "readings": readings,
-        "actions": [asdict(action) for action in ledger.actions(study_id=study_id)],
+        "actions": [asdict(action) for action in ledger.accounts.actions(study_id=study_id)],
     }

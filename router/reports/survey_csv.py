@@ -24,14 +24,14 @@ FORMULA = tuple("=+-@\t\r＝＋－＠")
 def usefulness_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
     """Everybody's answers about readings, in parts."""
     after = 0
-    while part := ledger.usefulness_answers(after=after, limit=PART):
+    while part := ledger.surveys.usefulness_answers(after=after, limit=PART):
         yield [_row(each, USEFULNESS_CELLS, names=names) for each in part]
         after = part[-1].id
 
 
 def sus_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
     """Everybody's System Usability Scales, in the order in which they were given."""
-    rows = [_row(each, SUS_CELLS, names=names) for each in reversed(ledger.sus_answers())]
+    rows = [_row(each, SUS_CELLS, names=names) for each in reversed(ledger.surveys.sus_answers())]
     for start in range(0, len(rows), PART):
         yield rows[start : start + PART]
 

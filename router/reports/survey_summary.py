@@ -29,7 +29,7 @@ mean: adding an adjective rating scale. J Usability Stud 2009;4(3):114-123."""
 
 def summary(ledger: Ledger) -> dict[str, Any]:
     """What both surveys came to: ``usefulness`` by model and route, ``sus`` of each account's newest answer."""
-    scores = [row.score for row in ledger.sus_answers() if row.newest]
+    scores = [row.score for row in ledger.surveys.sus_answers() if row.newest]
     return {
         "usefulness": [
             {
@@ -41,7 +41,7 @@ def summary(ledger: Ledger) -> dict[str, Any]:
                     {"key": each.key, "text": each.text, **of_counts(found.counts[each.key])} for each in USEFULNESS
                 ],
             }
-            for found in ledger.usefulness_counts()
+            for found in ledger.surveys.usefulness_counts()
         ],
         "sus": of_scores(scores),
     }

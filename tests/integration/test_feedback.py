@@ -73,7 +73,7 @@ class Site:
         self.ledger = Ledger(self.settings.ledger.url)
         self.ledger.migrate()
         model = Announced(name="mr_brain", version="1", available=True, reason="")
-        self.ledger.announce_models([model], self.clock())
+        self.ledger.fleet.announce([model], self.clock())
         self.client, self.dispatcher = Orthanc(self.settings.orthanc), Dispatcher(self.settings.broker)
         self.runner = JobRunner(
             self.settings, orthanc=self.client, ledger=self.ledger, models=BallModels(), worker="test", clock=self.clock
@@ -205,7 +205,7 @@ def test_what_the_change_log_never_told_is_found_by_the_sweep(site: Site) -> Non
     site.store(site.brain(site.truth))
     subscription = site.router._subscription
     skipped = site.client.last_change()
-    site.ledger.write_cursor("orthanc", skipped, site.clock())
+    site.ledger.studies.write_cursor("orthanc", skipped, site.clock())
     subscription.start()
     site.turn(1)
     assert site.rows() == []

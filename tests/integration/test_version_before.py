@@ -21,7 +21,7 @@ from medai.router.ledger.schema import metadata
 from medai.router.onebox import supervisor
 from medai.router.onebox.site import DEFAULT_PORTS, Site
 from medai.router.reports import readings as reports
-from medai.router.settings.tables import load
+from medai.router.settings.load import load
 
 
 def counts(path: Path) -> dict[str, int]:
@@ -63,56 +63,56 @@ def test_the_ledger_is_brought_up_to_date_and_loses_nothing(file: Path) -> None:
     ledger.migrate()
     with ledger.begin() as db:
         assert compare_metadata(MigrationContext.configure(db), metadata) == []
-    assert ledger.fits()
+    assert ledger.fleet.fits()
     ledger.close()
     after = counts(file)
     assert {name: after[name] for name in before} == before
 
 
 def test_what_was_seen_ordered_and_read_is_read_as_it_was(ledger: Ledger) -> None:
-    assert ledger.read_cursor("orthanc") == 77
-    study = ledger.study_row("o-1.2.3")
+    assert ledger.studies.read_cursor("orthanc") == 77
+    study = ledger.studies.find("o-1.2.3")
     assert study is not None
     assert (study.study_uid, study.instances, [item.instances for item in study.series]) == ("1.2.3", 50, [50])
-    order = ledger.order_for(study_uid="1.2.3", accession="A1.2.3")
+    order = ledger.studies.order_for(study_uid="1.2.3", accession="A1.2.3")
     assert order is not None
     assert (order.placer, order.patient_id) == ("P1", "MRN-2"), "under the identifier that it was merged into"
     done = job_of(ledger, JobState.DONE)
-    assert [tried.outcome for tried in ledger.history(done)] == ["retry", "done", "retry", "done"]
+    assert [tried.outcome for tried in ledger.dead.history(done)] == ["retry", "done", "retry", "done"]
     assert {state: number for state, number in reports.status(ledger, T0 + 100)["jobs"].items() if number} == {
         "done": 1, "pending": 1, "running": 1, "failed": 2, "delivering": 1, "cancelled": 1,
     }  # fmt: skip
 
 
 def test_people_come_in_with_the_passwords_that_they_have(ledger: Ledger) -> None:
-    ana = ledger.account_by_password("ana", version_before.PASSWORD)
+    ana = ledger.accounts.by_password("ana", version_before.PASSWORD)
     assert ana is not None
     assert ana.role is Role.ADMIN
-    assert [token.label for token in ledger.tokens(T0)] == ["script"]
-    assert [action.action for action in ledger.actions()] == ["survey usability", "survey usefulness", "login"]
-    (answer,) = ledger.usefulness_answers()
+    assert [token.label for token in ledger.accounts.tokens(T0)] == ["script"]
+    assert [action.action for action in ledger.accounts.actions()] == ["survey usability", "survey usefulness", "login"]
+    (answer,) = ledger.surveys.usefulness_answers()
     assert (answer.account, answer.correct, answer.comment) == ("ana", 5, "fine")
-    assert [answer.score for answer in ledger.sus_answers()] == [50.0]
+    assert [answer.score for answer in ledger.surveys.sus_answers()] == [50.0]
 
 
 def test_what_waited_goes_on_where_it_stood(ledger: Ledger) -> None:
     waits = job_of(ledger, JobState.PENDING)
-    claim = ledger.claim(waits, worker="w2", lease_s=20, now=T0 + 200, versions={"mr_brain": "1"})
+    claim = ledger.claims.take(waits, worker="w2", lease_s=20, now=T0 + 200, versions={"mr_brain": "1"})
     assert claim is not None
-    ledger.release(waits, claim.token, reason="put off", not_before=0.0, crashed=False, now=T0 + 201)
-    (held,) = ledger.held_jobs()
-    assert ledger.reclaim(held, "its worker was stopped", max_crashes=3, now=T0 + 202) is JobState.PENDING
-    (archive,) = ledger.due_deliveries("archive", T0 + 203, longest_s=30.0)
-    assert ledger.begin_try(archive, T0 + 203)
-    ledger.delivered(archive, "stored", T0 + 204)
-    (message,) = ledger.due_deliveries("ris", T0 + 205, longest_s=30.0)
+    ledger.claims.release(waits, claim.token, reason="put off", not_before=0.0, crashed=False, now=T0 + 201)
+    (held,) = ledger.jobs.held()
+    assert ledger.jobs.reclaim(held, "its worker was stopped", max_crashes=3, now=T0 + 202) is JobState.PENDING
+    (archive,) = ledger.deliveries.due("archive", T0 + 203, longest_s=30.0)
+    assert ledger.deliveries.begin_try(archive, T0 + 203)
+    ledger.deliveries.delivered(archive, "stored", T0 + 204)
+    (message,) = ledger.deliveries.due("ris", T0 + 205, longest_s=30.0)
     assert message.payload is not None
     assert b"MRN-2" in message.payload
-    letters = ledger.dead_letters()
+    letters = ledger.dead.letters()
     assert sorted(letter.kind for letter in letters) == ["reading", "result"]
-    assert all(ledger.retry(letter, T0 + 206) for letter in letters)
-    (edit,) = ledger.unsent_edits(T0 + 300, resend_before=0.0)
-    claimed = ledger.claim_edit(edit.id, T0 + 301)
+    assert all(ledger.dead.retry(letter, T0 + 206) for letter in letters)
+    (edit,) = ledger.edits.unsent(T0 + 300, resend_before=0.0)
+    claimed = ledger.edits.claim(edit.id, T0 + 301)
     assert claimed is not None
     assert [reading.stored for reading in claimed.readings] == [True]
 
@@ -124,7 +124,7 @@ def test_a_site_keeps_its_ports_its_password_and_its_configuration(tmp_path: Pat
     site = Site.create(folder, free_ports=True)
     assert (dict(site.ports), site.password) == (dict(DEFAULT_PORTS), "made-by-the-version-before")
     assert (folder / "medai.toml").read_text() == configuration, "it is the user's"
-    settings = load(site.config)
+    settings = load(str(site.config))
     assert settings.orthanc.url == "http://127.0.0.1:8042"
     assert settings.ledger.url == f"sqlite:///{folder}/ledger.sqlite"
     assert [route.model for route in settings.routes] == ["mr_hippocampus", "ct_lungs"]

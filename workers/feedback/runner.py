@@ -51,9 +51,9 @@ class EditRunner:
 
     def compare(self, edit_id: int) -> EditState | None:
         """Compare an edit; None when there was nothing to claim, or it is put off."""
-        if self._stopping.is_set() or not self._ledger.fits():
+        if self._stopping.is_set() or not self._ledger.fleet.fits():
             return None
-        claim = self._ledger.claim_edit(edit_id, self._clock())
+        claim = self._ledger.edits.claim(edit_id, self._clock())
         if claim is None:
             log.info("no_edit_to_claim", edit=edit_id)
             return None
@@ -66,21 +66,21 @@ class EditRunner:
         except TemporaryError as error:
             log.warning("edit_retries", edit=edit_id, reason=str(error))
             wait_s = error.retry_after_s or self._settings.worker.retry_max_s
-            self._ledger.edit_later(claim, str(error), self._clock() + wait_s)
+            self._ledger.edits.put_off(claim, str(error), self._clock() + wait_s)
             return None
         except (PermanentError, ModelsError) as error:
             return self._end(claim, EditState.FAILED, str(error))
         except Exception as error:  # what a foreign object does to a library must not end the worker
             log.error("unexpected_error", edit=edit_id, exc_info=error)
             return self._end(claim, EditState.FAILED, f"an unexpected error stopped the comparison ({describe(error)})")
-        if not self._ledger.edit_compared(claim, job_id, rows, self._clock(), verdict=verdict):
+        if not self._ledger.edits.compared(claim, job_id, rows, self._clock(), verdict=verdict):
             log.info("edit_lost", edit=edit_id)
             return None
         log.info("edit_compared", edit=edit_id, job=job_id, kind=claim.kind, rows=len(rows))
         return EditState.COMPARED
 
     def _end(self, claim: EditClaim, state: EditState, reason: str) -> EditState:
-        self._ledger.edit_ended(claim, state, reason)
+        self._ledger.edits.ended(claim, state, reason)
         log.info("edit_ended", edit=claim.edit_id, now=state.value, reason=reason)
         return state
 

@@ -75,7 +75,7 @@ class World:
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     ledger.migrate()
-    ledger.announce_models([Announced(name="mr_brain", version="1", available=True, reason="")], T0)
+    ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], T0)
     yield ledger
     ledger.close()
 
@@ -87,7 +87,7 @@ def consider(ledger: Ledger, world: World, at: float, routes: tuple[dict[str, An
         names=Pseudonyms("key"), tracer=NoTracer(), clock=lambda: at,
     )  # fmt: skip
     decider.consider(DueStudy(id=1, orthanc_id="o-1.2.3", study_uid="1.2.3"))
-    after = ledger.study_row("o-1.2.3")
+    after = ledger.studies.find("o-1.2.3")
     assert after is not None
     return after
 
@@ -131,7 +131,7 @@ def test_without_its_model_a_study_waits_and_says_for_what(
 ) -> None:  # fmt: skip
     route = {**ROUTE, "model": "mr_other"}
     if announced:
-        ledger.announce_models([Announced(name="mr_other", version="1", available=False, reason=announced)], T0)
+        ledger.fleet.announce([Announced(name="mr_other", version="1", available=False, reason=announced)], T0)
     arrive(ledger, seen())
     assert consider(ledger, World(), T0 + 4, (route,)).due_at == T0 + 4 + LOOK_AGAIN_S
     assert jobs(ledger) == []
@@ -177,7 +177,7 @@ def test_the_files_are_compared_only_where_images_were_sent_again(ledger: Ledger
     consider(ledger, world, T0 + 4)
     assert world.asked == []
     with ledger.begin() as db:
-        ledger.see_study(seen(), at=T0 + 10, due_at=T0 + 10, db=db, heard=True)
+        ledger.studies.see(seen(), at=T0 + 10, due_at=T0 + 10, db=db, heard=True)
     after = consider(ledger, world, T0 + 20)
     assert len(world.asked) == 50
     assert after.resent_at is None, "judged"

@@ -30,11 +30,11 @@ def row(ledger: Ledger) -> KnownStudy:
 
 def remove(ledger: Ledger, at: float = T0 + 100, *destinations: str) -> Removed | None:
     told = dict.fromkeys(destinations or ("ris",), taken_back)
-    return ledger.study_removed("o-1.2.3", at, within_s=WITHIN_S, withdrawn=told)
+    return ledger.removals.study_removed("o-1.2.3", at, within_s=WITHIN_S, withdrawn=told)
 
 
 def claim(ledger: Ledger, job_id: str, at: float = T0) -> Claim:
-    held = ledger.claim(job_id, worker="w", lease_s=20, now=at)
+    held = ledger.claims.take(job_id, worker="w", lease_s=20, now=at)
     assert held is not None
     return held
 
@@ -66,15 +66,15 @@ def owed(ledger: Ledger, at: float = T0 + 200, destination: str = "ris") -> list
 def send(ledger: Ledger, at: float = T0 + 200, destination: str = "ris") -> tuple[str, str]:
     """What goes first."""
     first = cases.due(ledger, destination, at)[0]
-    assert ledger.begin_try(first, at)
-    ledger.delivered(first, "AA", at)
+    assert ledger.deliveries.begin_try(first, at)
+    ledger.deliveries.delivered(first, "AA", at)
     return first.job_id, first.kind
 
 
 def try_in_vain(ledger: Ledger, at: float, destination: str = "ris") -> None:
     (first,) = cases.due(ledger, destination, at)
-    assert ledger.begin_try(first, at)
-    ledger.put_off(first, "no answer", next_try_at=0.0, refused=False, now=at)
+    assert ledger.deliveries.begin_try(first, at)
+    ledger.deliveries.put_off(first, "no answer", next_try_at=0.0, refused=False, now=at)
 
 
 # -- what had not ended
@@ -84,8 +84,8 @@ def test_a_reading_that_waits_is_cancelled(ledger: Ledger, row: KnownStudy) -> N
     job_id, _ = make(ledger, row)
     assert remove(ledger) == Removed(cancelled=1, withdrawn=0)
     assert state(ledger, job_id) == "cancelled"
-    assert ledger.unsent_jobs(T0 + 200, resend_before=T0 + 200) == []
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 200) is None
+    assert ledger.jobs.unsent(T0 + 200, resend_before=T0 + 200) == []
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 200) is None
 
 
 def test_the_worker_of_a_reading_that_runs_can_write_nothing_more(ledger: Ledger, row: KnownStudy) -> None:
@@ -93,9 +93,9 @@ def test_the_worker_of_a_reading_that_runs_can_write_nothing_more(ledger: Ledger
     held = claim(ledger, job_id)
     assert remove(ledger) == Removed(cancelled=1, withdrawn=0)
     for write in (
-        lambda: ledger.renew(job_id, held.token, lease_s=20, now=T0 + 101),
+        lambda: ledger.claims.renew(job_id, held.token, lease_s=20, now=T0 + 101),
         lambda: cases.keep(ledger, held, T0 + 101),
-        lambda: ledger.hand_over(job_id, held.token, T0 + 101, archived=True),
+        lambda: ledger.claims.hand_over(job_id, held.token, T0 + 101, archived=True),
     ):
         with pytest.raises(LeaseLost):
             write()
@@ -113,17 +113,17 @@ def test_a_result_that_nobody_was_told_of_is_not_sent(ledger: Ledger, row: Known
 def test_a_dead_letter_of_a_deleted_study_needs_nobody_any_more(ledger: Ledger, row: KnownStudy) -> None:
     job_id, _ = read(ledger, row)
     (delivery,) = cases.due(ledger, "ris")
-    ledger.park(delivery, "AE", T0 + 5)
+    ledger.deliveries.park(delivery, "AE", T0 + 5)
     remove(ledger)
-    assert (state(ledger, job_id), ledger.dead_letters()) == ("cancelled", [])
+    assert (state(ledger, job_id), ledger.dead.letters()) == ("cancelled", [])
 
 
 def test_it_is_done_once(ledger: Ledger, row: KnownStudy) -> None:
     told(ledger, row)
     assert remove(ledger) == Removed(cancelled=0, withdrawn=1)
     assert remove(ledger) is None
-    assert ledger.study_removed("o-unknown", T0, within_s=WITHIN_S, withdrawn={}) is None
-    assert ledger.living_studies() == {}
+    assert ledger.removals.study_removed("o-unknown", T0, within_s=WITHIN_S, withdrawn={}) is None
+    assert ledger.removals.living_studies() == {}
 
 
 def test_the_decision_says_in_words_what_was_done(ledger: Ledger, row: KnownStudy) -> None:
@@ -184,7 +184,7 @@ def test_a_fhir_server_that_may_have_received_a_result_is_told_too(ledger: Ledge
     cases.keep(ledger, held, destinations=("fhir", "pacs2"))
     with ledger.begin() as db:
         db.exec_driver_sql("UPDATE delivery SET payload = x'7b7d' WHERE destination = 'fhir'")
-    ledger.hand_over(job_id, held.token, T0 + 1, archived=True)
+    ledger.claims.hand_over(job_id, held.token, T0 + 1, archived=True)
     for destination in ("fhir", "pacs2"):
         try_in_vain(ledger, T0 + 5, destination)
     assert remove(ledger, T0 + 100, "ris", "fhir") == Removed(cancelled=0, withdrawn=1)
@@ -239,7 +239,7 @@ def test_a_withdrawal_that_can_not_be_delivered_holds_up_no_new_result(ledger: L
     told(ledger, row)
     remove(ledger)
     (message,) = cases.due(ledger, "ris", T0 + 150)
-    ledger.park(message, "AE", T0 + 150)
+    ledger.deliveries.park(message, "AE", T0 + 150)
     second, _ = read(ledger, arrive(ledger, seen(), at=T0 + 300), at=T0 + 301)
     assert owed(ledger, T0 + 400) == [(second, "result")]
 
@@ -252,16 +252,16 @@ def test_an_object_that_comes_after_its_study_was_deleted_is_unwanted(ledger: Le
     held = claim(ledger, job_id)
     cases.keep(ledger, held)
     name = f"sr-{job_id}"
-    assert ledger.unwanted_results({name}) == []
+    assert ledger.removals.unwanted_results({name}) == []
     remove(ledger)
-    assert ledger.unwanted_results({name, "foreign"}) == [name]
-    assert ledger.known_results([name]) == {name}, "and is ours all the same"
-    assert ledger.kept_objects(job_id) == []
+    assert ledger.removals.unwanted_results({name, "foreign"}) == [name]
+    assert ledger.deliveries.known_results([name]) == {name}, "and is ours all the same"
+    assert ledger.deliveries.kept_objects(job_id) == []
 
 
 def test_the_objects_of_a_study_that_came_back_are_wanted(ledger: Ledger, row: KnownStudy) -> None:
     told(ledger, row)
     remove(ledger)
     second, _ = read(ledger, arrive(ledger, seen(), at=T0 + 300), at=T0 + 301)
-    assert ledger.unwanted_results({f"sr-{second}"}) == []
+    assert ledger.removals.unwanted_results({f"sr-{second}"}) == []
     assert state(ledger, second) == JobState.DELIVERING

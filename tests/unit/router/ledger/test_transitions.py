@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ledger, str
 @pytest.fixture
 def db(made: tuple[Ledger, str]) -> Iterator[Connection]:
     """A transaction that is undone after the test."""
-    with made[0].engine.connect() as connection, connection.begin() as transaction:
+    with made[0].database.engine.connect() as connection, connection.begin() as transaction:
         yield connection
         transaction.rollback()
 

@@ -16,13 +16,13 @@ from medai.router.reports import readings as reports
 
 def read(ledger: Ledger, job_id: JobId, state: JobState, *, at: float) -> None:
     """Claim a job and end it; a job that is done also stores its results."""
-    claim = ledger.claim(job_id, worker="w", lease_s=100, now=at)
+    claim = ledger.claims.take(job_id, worker="w", lease_s=100, now=at)
     assert claim is not None
     if state is JobState.DONE:
         store(ledger, claim, at + 1)
         acknowledge(ledger, claim, at + 2)
     else:
-        ledger.fail(job_id, claim.token, Failure.IMAGES, "because", at + 3)
+        ledger.claims.fail(job_id, claim.token, Failure.IMAGES, "because", at + 3)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_queue_is_counted_by_queue_and_urgency_with_the_oldest_of_each(ledge
 
 def test_a_worker_is_alive_while_it_was_heard_of_lately(ledger: Ledger) -> None:
     for name, at in (("fresh", T0), ("silent", T0 - reports.ALIVE_S)):
-        ledger.worker_seen(name, queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=at)
+        ledger.fleet.worker_seen(name, queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=at)
     assert {w["name"]: w["alive"] for w in reports.status(ledger, T0)["workers"]} == {"fresh": True, "silent": False}
 
 
@@ -155,13 +155,13 @@ def test_every_grouping_that_is_offered_works(ledger: Ledger, by: str) -> None:
 def test_a_verdict_is_kept_with_its_checks_and_counted_by_model(ledger: Ledger) -> None:
     for uid, verdict in (("1.1", "plausible"), ("1.2", "check"), ("1.3", "check")):
         job_id, _ = make(ledger, arrive(ledger, seen(uid=uid)))
-        claim = ledger.claim(job_id, worker="w", lease_s=100, now=T0)
+        claim = ledger.claims.take(job_id, worker="w", lease_s=100, now=T0)
         assert claim is not None
         store(ledger, claim, verdict=verdict)
     refused, _ = make(ledger, arrive(ledger, seen(uid="1.4")))
-    claim = ledger.claim(refused, worker="w", lease_s=100, now=T0)
+    claim = ledger.claims.take(refused, worker="w", lease_s=100, now=T0)
     assert claim is not None
-    ledger.fail(refused, claim.token, Failure.IMAGES, "no brain", T0 + 1, refused=True)
+    ledger.claims.fail(refused, claim.token, Failure.IMAGES, "no brain", T0 + 1, refused=True)
     (first,) = reports.jobs(ledger, study_uid="1.1")
     assert (first["verdict"], first["plausibility"]["summary"]) == ("plausible", "1 of 1 checks passed")
     (last,) = reports.jobs(ledger, study_uid="1.4")

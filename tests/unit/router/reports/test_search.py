@@ -40,9 +40,9 @@ def test_they_are_found_by_accession_study_job_route_state_priority_and_time(
 ) -> None:
     monkeypatch.setattr(search, "FEW", few)
     jobs = several(ledger)
-    claim = ledger.claim(jobs[1], worker="w", lease_s=20, now=T0 + 5)
+    claim = ledger.claims.take(jobs[1], worker="w", lease_s=20, now=T0 + 5)
     assert claim is not None
-    ledger.fail(jobs[1], claim.token, Failure.IMAGES, "no", T0 + 6)
+    ledger.claims.fail(jobs[1], claim.token, Failure.IMAGES, "no", T0 + 6)
     assert uids(ledger, text="A1.1") == ["1.1"]
     assert uids(ledger, text=" 1.2 ") == ["1.2"]
     assert uids(ledger, text=jobs[0][:8].upper()) == ["1.0"]
@@ -79,8 +79,8 @@ def test_a_page_that_does_not_exist_is_refused(ledger: Ledger, after: str) -> No
 
 def test_the_story_of_a_study_holds_decisions_readings_tries_and_actions(ledger: Ledger) -> None:
     jobs = several(ledger)
-    ledger.claim(jobs[0], worker="w", lease_s=20, now=T0 + 5)
-    ledger.cancel_reading(jobs[0], "no need", T0 + 6, by="ana")
+    ledger.claims.take(jobs[0], worker="w", lease_s=20, now=T0 + 5)
+    ledger.actions.cancel(jobs[0], "no need", T0 + 6, by="ana")
     study_id = search.find(ledger, Search(text="1.0")).studies[0]["id"]
     story = search.story(ledger, study_id)
     assert story is not None
