@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from medai.models.registry import SHIPPED, Registry
 from medai.router.errors import SettingsError, failed
 from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
+from medai.router.words import clock
 
 EXAMPLE = """\
 {
@@ -282,8 +282,7 @@ def _page(content: dict[str, Any]) -> str:
         code = " ".join((*segment["type"][:2], *segment.get("modifier", ())[:2]))
         lines.append(f"  segment {segment['number']}     {segment['name']} ({code})")
     for entry in content["history"]:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["at"]))
-        lines.append(f"  {entry['action']:<13} {when} {entry['version'] or entry['replaced']}")
+        lines.append(f"  {entry['action']:<13} {clock(entry['at'])} {entry['version'] or entry['replaced']}")
     if content["earlier_versions"]:
         lines.append("  earlier       " + ", ".join(one["version"] for one in content["earlier_versions"]))
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
-from medai.router.reports import readings as reports
+from medai.router.reports.status import status
 from medai.router.routing.rules import Rules
 from medai.router.settings.destinations import DicomDestination, FhirDestination
 from medai.router.settings.tables import Settings
@@ -187,23 +187,20 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
 
 
 def _ledger_content(settings: Settings, ledger: Ledger, where: str) -> Iterator[Finding]:
-    now = reports.status(ledger, time.time())
-    yield _ok("ledger", f"answers at {where}: {counted(now['studies'], 'study', 'studies')}")
-    alive = [worker for worker in now["workers"] if worker["alive"]]
-    yield (
-        _ok("workers", f"{len(alive)} alive")
-        if alive
-        else _warn("workers", "none is alive: start one with 'medai worker'")
-    )
-    held = {model["name"]: model for model in now["models"]}
+    now = status(ledger, time.time())
+    yield _ok("ledger", f"answers at {where}: {counted(now.studies, 'study', 'studies')}")
+    alive = [worker for worker in now.workers if worker.alive]
+    none = "none is alive: start one with 'medai worker'"
+    yield _ok("workers", f"{len(alive)} alive") if alive else _warn("workers", none)
+    held = {model.name: model for model in now.models}
     for route in settings.routes:
         model = held.get(route.model)
         if model is None:
             yield _warn("models", f"route {route.name}: no worker has announced the model {route.model!r}")
-        elif not model["available"]:
-            yield _bad("models", f"route {route.name}: {route.model} is not available: {model['reason']}")
+        elif not model.available:
+            yield _bad("models", f"route {route.name}: {route.model} is not available: {model.reason}")
         else:
-            yield _ok("models", f"route {route.name}: {route.model} {model['version']}")
+            yield _ok("models", f"route {route.name}: {route.model} {model.version}")
 
 
 def _ris(settings: Settings) -> Iterator[Finding]:

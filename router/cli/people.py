@@ -12,11 +12,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medai.router.cli.options import command, load_settings, open_ledger, parse_duration_s, person, print_json
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.words import counted
+
+if TYPE_CHECKING:
+    from medai.router.ledger import Ledger
 
 SHOWN = 1_000
 """Edits that 'medai edits list' tells, the newest."""
@@ -133,21 +136,21 @@ def _write(parts: Iterable[str], out: Path | None) -> None:
 
 def cmd_edits(options: argparse.Namespace) -> int:
     """The list, or the folder for ``medai-train edits``."""
-    from medai.router.cli import text as screens
+    from medai.router.cli import text
     from medai.router.reports import agreement
 
     ledger = open_ledger(options)
     since = time.time() - parse_duration_s(options.since) if options.since else None
     if options.what == "list":
-        rows = agreement.edits(ledger, model=options.model, since=since, limit=SHOWN)
-        print_json({"edits": rows}) if options.json else print(screens.edits(rows, time.time()))
+        found = agreement.edits(ledger, model=options.model, since=since, limit=SHOWN)
+        print_json({"edits": found}) if options.json else print(text.edits(found, time.time()))
         return 0
     if options.out is None:
         raise SettingsError("name the folder: medai edits export --out DIR")
     return _export_edits(options, ledger, since)
 
 
-def _export_edits(options: argparse.Namespace, ledger: Any, since: float | None) -> int:
+def _export_edits(options: argparse.Namespace, ledger: Ledger, since: float | None) -> int:
     from medai.router.orthanc.client import Orthanc
     from medai.router.reports import edit_export
 

@@ -5,7 +5,7 @@ Next: ledger/accounts.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
@@ -74,13 +74,13 @@ def accounts(request: Request) -> list[AccountEntry]:
     return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts.listed()]
 
 
-@account_api.post("/accounts", status_code=201, tags=["accounts"], response_model=AccountEntry)
-def add_account(body: NewAccount, who: Admin, request: Request) -> dict[str, Any]:
+@account_api.post("/accounts", status_code=201, tags=["accounts"])
+def add_account(body: NewAccount, who: Admin, request: Request) -> AccountEntry:
     """Make an account."""
     now = now_of(request)
     ledger_of(request).accounts.add(body.name, body.password, body.role, now)
     ledger_of(request).accounts.note_action(who.name, "account", now, detail=f"{body.name}, {body.role.value}")
-    return {"name": body.name, "role": body.role, "created_at": now, "disabled": False}
+    return AccountEntry(name=body.name, role=body.role, created_at=now, disabled=False)
 
 
 @account_api.post("/accounts/{name}/password", status_code=204, tags=["accounts"])

@@ -7,20 +7,21 @@ reports/survey_summary.py, reports/survey_csv.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
 from medai.router.console.auth import Operator, Viewer, require
 from medai.router.console.pages import Someone, render
 from medai.router.console.requests import Body
-from medai.router.console.survey_responses import OwnSus, OwnUsefulness, SurveySummary
+from medai.router.console.survey_responses import OwnSus, OwnUsefulness, Score
 from medai.router.ledger.accounts import Account, Role
 from medai.router.ledger.surveys import COMMENT_MAX, SUS, USEFULNESS
 from medai.router.reports import survey_csv, survey_summary
+from medai.router.reports.survey_summary import SurveySummary
 
 survey_api = APIRouter(
     prefix="/api/surveys", tags=["surveys"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))]
@@ -55,12 +56,6 @@ class Usability(Body):
     q8: Likert = Field(description=SUS[7].text)
     q9: Likert = Field(description=SUS[8].text)
     q10: Likert = Field(description=SUS[9].text)
-
-
-class Score(BaseModel):
-    """What an answer to the System Usability Scale came to."""
-
-    score: float = Field(description="0 (worst) to 100.")
 
 
 # -- answer
@@ -99,8 +94,8 @@ def my_sus(who: Viewer, request: Request) -> list[OwnSus]:
 # -- what they came to
 
 
-@survey_api.get("/summary", response_model=SurveySummary)
-def summary(_who: Operator, request: Request) -> dict[str, Any]:
+@survey_api.get("/summary")
+def summary(_who: Operator, request: Request) -> SurveySummary:
     """Both surveys: usefulness by model and route, usability of each account's newest answer, with 95% intervals."""
     return survey_summary.summary(ledger_of(request))
 

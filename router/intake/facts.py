@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from cachetools import LRUCache
 
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
@@ -78,8 +80,7 @@ class FactsReader:
         self._orthanc = orthanc
         self._orders = orders
         self._results = results
-        self._remember = remember
-        self._attributes: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._attributes: LRUCache[str, dict[str, Any]] = LRUCache(remember)
         self._breaks: Counter[str] = Counter()
 
     def read(self, orthanc_study: str, series: Sequence[Mapping[str, Any]] | None = None) -> StudyView | None:
@@ -123,7 +124,6 @@ class FactsReader:
 
     def _tags(self, series: str, instance: str) -> dict[str, Any] | None:
         if series in self._attributes:
-            self._attributes.move_to_end(series)
             return self._attributes[series]
         try:
             attributes = self._header(instance)
@@ -132,8 +132,6 @@ class FactsReader:
                 return None
             raise
         self._attributes[series] = attributes
-        while len(self._attributes) > self._remember:
-            self._attributes.popitem(last=False)
         return attributes
 
     def _header(self, instance: str) -> dict[str, Any]:

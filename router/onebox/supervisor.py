@@ -22,7 +22,7 @@ import urllib3
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
-from medai.router.reports import readings as reports
+from medai.router.reports.status import status
 from medai.router.settings import load as settings
 
 READY_S = 180.0
@@ -282,12 +282,12 @@ def _worker_ok(url: str) -> bool:
     """A worker has announced itself in the ledger lately: its models are loaded."""
     ledger = Ledger(url)
     try:
-        now = reports.status(ledger, time.time())
+        workers = status(ledger, time.time()).workers
     except MedaiError:
         return False
     finally:
         ledger.close()
-    return any(item["alive"] for item in now["workers"])
+    return any(worker.alive for worker in workers)
 
 
 def down(site: Site, *, report: Report, wait_s: float = 60.0) -> bool:

@@ -18,8 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from servers import wait_for
 
-from medai.router.reports import models as deployed
-from medai.router.reports import search
+from medai.router.reports import models, story
 
 SHAPE = (12, 59, 43)
 """Slices, rows, columns: rows that are no whole bytes, so that each frame of the SEG begins elsewhere in its byte."""
@@ -39,7 +38,7 @@ class Place:
 
     def study(self, name: str) -> int:
         """The study's number in the ledger."""
-        return int(wait_for(lambda: search.study_number(self.hospital.ledger, study_uid(name)), what="the study"))
+        return int(wait_for(lambda: story.study_number(self.hospital.ledger, study_uid(name)), what="the study"))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +118,7 @@ def test_a_study_s_journey_appears_by_itself_up_to_the_acknowledgement(place: Pl
 
 def test_a_reading_keeps_the_figures_that_are_compared_with_the_training_set(place: Place) -> None:
     reading = place.hospital.read("first")
-    (kept,) = deployed.recent_figures(place.hospital.ledger, "mr_brain", reading["model_version"], since=0.0)
+    (kept,) = models.recent_figures(place.hospital.ledger, "mr_brain", reading["model_version"], since=0.0)
     assert kept["output.1.volume_ml"] == pytest.approx(mask().sum() * SPACING_MM**3 / 1000, rel=1e-4)
     assert (kept["input.slices"], kept["input.spacing_x_mm"], kept["input.manufacturer"]) == (12.0, SPACING_MM, "Test")
     assert not [value for value in PLANTED.values() if value in str(kept)]

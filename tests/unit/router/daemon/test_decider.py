@@ -19,7 +19,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.fleet import Announced
 from medai.router.ledger.studies import DueStudy, KnownStudy
 from medai.router.log import Pseudonyms
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer
 
@@ -93,11 +93,11 @@ def consider(ledger: Ledger, world: World, at: float, routes: tuple[dict[str, An
 
 
 def reasons(ledger: Ledger) -> list[tuple[str, str]]:
-    return [(row["verdict"], row["reason"]) for row in reports.decisions(ledger, study_id=1)]
+    return [(row.verdict, row.reason) for row in readings.decisions(ledger, study_id=1)]
 
 
-def jobs(ledger: Ledger) -> list[dict[str, Any]]:
-    return reports.jobs(ledger)
+def jobs(ledger: Ledger) -> list[readings.Reading]:
+    return readings.jobs(ledger)
 
 
 def test_a_study_that_still_grows_is_looked_at_when_its_quiet_time_is_over(ledger: Ledger) -> None:
@@ -110,7 +110,7 @@ def test_a_complete_study_makes_its_job_and_is_not_looked_at_again(ledger: Ledge
     arrive(ledger, seen())
     after = consider(ledger, World(), T0 + 4)
     (job,) = jobs(ledger)
-    assert (job["route"], job["model"], job["model_version"], job["state"]) == ("brain", "mr_brain", "1", "pending")
+    assert (job.route, job.model, job.model_version, job.state) == ("brain", "mr_brain", "1", "pending")
     assert (after.due_at, after.complete_at) == (None, T0 + 4)
 
 

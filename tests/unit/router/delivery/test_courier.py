@@ -19,7 +19,7 @@ from medai.router.errors import FhirUnreachable, LedgerUnreachable, PermanentErr
 from medai.router.ledger import Ledger
 from medai.router.ledger.deliveries import Delivery
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 
 HOUR = 3600.0
@@ -75,11 +75,11 @@ class Office:
         return received
 
     def state(self, job_id: str) -> tuple[str, str]:
-        (row,) = reports.jobs(self.ledger, job_id=job_id)
-        return row["state"], row["reason"]
+        (row,) = readings.jobs(self.ledger, job_id=job_id)
+        return row.state, row.reason
 
     def story(self, job_id: str) -> list[tuple[str, str, int]]:
-        return [(item.outcome, item.text, item.count) for item in self.ledger.dead.history(job_id)]
+        return [(item.outcome, item.text, item.count) for item in readings.delivery_tries(self.ledger, job_id)]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.actions import ActionRefused
 from medai.router.ledger.surveys import SUS, USEFULNESS, SurveyFault, UsefulnessAnswer, sus_score
 from medai.router.reports import survey_csv
+from medai.router.reports.story import actions
 from medai.router.reports.survey_summary import adjective, of_counts, of_scores, screen, student_t, summary, wilson
 
 ALL_FIVE: dict[str, int | None] = {question.key: 5 for question in USEFULNESS}
@@ -85,8 +86,8 @@ def test_every_scale_is_kept_and_the_newest_of_each_account_counts(ledger: Ledge
         (100.0, True),
         (50.0, False),
     ]
-    found = summary(ledger)["sus"]
-    assert (found["readers"], found["mean"]) == (2, 50.0)
+    found = summary(ledger).sus
+    assert (found.readers, found.mean) == (2, 50.0)
     assert ledger.surveys.sus_answers(account="eve") == []
 
 
@@ -145,7 +146,7 @@ def test_only_a_reading_with_a_result_can_be_judged(ledger: Ledger) -> None:
         ledger.surveys.answer_usefulness("ana", job_id, ALL_FIVE, "", T0)
     with pytest.raises(ActionRefused, match="no such reading"):
         ledger.surveys.answer_usefulness("ana", "x", ALL_FIVE, "", T0)
-    assert ledger.accounts.actions() == []
+    assert actions(ledger) == []
 
 
 def test_a_withdrawn_result_can_be_judged_too(ledger: Ledger) -> None:
@@ -158,7 +159,7 @@ def test_a_withdrawn_result_can_be_judged_too(ledger: Ledger) -> None:
 def test_the_audit_log_says_that_somebody_answered_and_not_what_or_about_which_study(ledger: Ledger) -> None:
     ledger.surveys.answer_usefulness("ana", read(ledger), {"correct": 1}, "secret", T0)
     ledger.surveys.answer_sus("ana", BEST, T0)
-    rows = ledger.accounts.actions()
+    rows = actions(ledger)
     assert [(row.account, row.action) for row in rows] == [
         ("ana", "survey usability"),
         ("ana", "survey usefulness"),
@@ -214,21 +215,21 @@ def test_students_t_is_that_of_the_tables(freedom: int, width: float) -> None:
 def test_a_question_has_mean_median_and_the_share_that_agrees(
     counts: list[int], mean: float, median: float, agree: float
 ) -> None:
-    found = of_counts(counts)
-    assert (found["number"], found["mean"], found["median"], found["agree"]) == (sum(counts), mean, median, agree)
+    found = of_counts(USEFULNESS[0], counts)
+    assert (found.number, found.mean, found.median, found.agree) == (sum(counts), mean, median, agree)
 
 
 def test_a_question_that_nobody_answered_has_no_figures() -> None:
-    found = of_counts([0] * 5)
-    assert (found["number"], found["mean"], found["median"], found["agree_interval"]) == (0, None, None, None)
+    found = of_counts(USEFULNESS[0], [0] * 5)
+    assert (found.number, found.mean, found.median, found.agree_interval) == (0, None, None, None)
 
 
 def test_scores_have_an_interval_from_two_on_that_stays_on_the_scale() -> None:
-    assert of_scores([])["mean"] is None
-    assert of_scores([80.0])["interval"] is None
+    assert of_scores([]).mean is None
+    assert of_scores([80.0]).interval is None
     found = of_scores([70.0, 80.0, 90.0])
-    assert (found["mean"], found["deviation"]) == (80.0, 10.0)
-    assert found["interval"] == pytest.approx((55.159, 100.0), abs=1e-3)  # 80 +- 4.3027 * 10 / sqrt(3), cut at 100
+    assert (found.mean, found.deviation) == (80.0, 10.0)
+    assert found.interval == pytest.approx((55.159, 100.0), abs=1e-3)  # 80 +- 4.3027 * 10 / sqrt(3), cut at 100
 
 
 @pytest.mark.parametrize(
@@ -244,12 +245,12 @@ def test_usefulness_is_summed_for_each_model_and_route(ledger: Ledger) -> None:
     ledger.surveys.answer_usefulness("ana", brain, {"correct": 5, "time": 2}, "", T0)
     ledger.surveys.answer_usefulness("bob", brain, {"correct": 4}, "", T0)
     ledger.surveys.answer_usefulness("ana", other, {"correct": 1}, "", T0)
-    first, second = summary(ledger)["usefulness"]
-    assert (first["model"], first["route"], first["readers"], first["readings"]) == ("mr_brain", "brain", 2, 1)
-    assert (second["model"], second["route"], second["readers"]) == ("other", "head", 1)
-    correct, time = first["questions"][:2]
-    assert (correct["number"], correct["mean"], correct["agree"], correct["counts"]) == (2, 4.5, 1.0, [0, 0, 0, 1, 1])
-    assert (time["number"], time["mean"], time["agree"]) == (1, 2.0, 0.0)
+    first, second = summary(ledger).usefulness
+    assert (first.model, first.route, first.readers, first.readings) == ("mr_brain", "brain", 2, 1)
+    assert (second.model, second.route, second.readers) == ("other", "head", 1)
+    correct, time = first.questions[:2]
+    assert (correct.number, correct.mean, correct.agree, correct.counts) == (2, 4.5, 1.0, (0, 0, 0, 1, 1))
+    assert (time.number, time.mean, time.agree) == (1, 2.0, 0.0)
 
 
 def test_the_screen_says_how_sure_it_is(ledger: Ledger) -> None:

@@ -69,6 +69,7 @@ def test_the_routers_own_metrics_are_understood() -> None:
     assert (look.waiting["stat"], look.waiting["routine"], look.waiting["urgent"]) == (3, 7, 0)
     assert (look.oldest_s, look.running, look.delivering, look.parked, look.arriving) == (9.5, 2, 4, 3, 5)
     assert watch.parse(text.replace("medai_ledger_up 1.0", "medai_ledger_up 0.0")) is None
+    assert watch.parse(text + 'medai_jobs{state="do') is None, "a page that is cut off is a gap"
 
 
 def test_the_cores_share_is_between_none_and_all() -> None:

@@ -57,7 +57,7 @@ def test_slices_lie_in_order_and_each_knows_its_masks() -> None:
     assert [frame.instance for frame in found.frames] == [f"i{n + 1}" for n in range(SHAPE[0])]
     on = [[number for number in (1, 2) if (frame.origin, number) in found.masks] for frame in found.frames]
     assert on == [[]] * 4 + [[1], [1], [1, 2], [1, 2], [2], [2]] + [[]] * 6
-    assert [each["name"] for each in found.segments] == ["left", "right"]
+    assert [each.name for each in found.segments] == ["left", "right"]
     assert found.letters == ("R", "L", "A", "P")
     assert found.spacing_mm == (3.0, 3.0)
 

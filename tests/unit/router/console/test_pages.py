@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,6 +16,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
+from medai.router.reports.status import DestinationEntry
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
 
@@ -160,7 +161,10 @@ def test_the_key_image_comes_from_the_archive(ledger: Ledger) -> None:
     job_id = done(ledger)
     assert browser(ledger).get(f"/readings/{job_id}/key-image").status_code == 404, "this one has none"
     with ledger.begin() as db:
-        db.exec_driver_sql("UPDATE job SET results = ?", ('{"sc": {"orthanc_id": "abc"}}',))
+        db.exec_driver_sql(
+            "UPDATE job SET results = ?",
+            ('{"sc": {"kind": "sc", "sop_uid": "1", "series_uid": "2", "orthanc_id": "abc"}}',),
+        )
     answer = browser(ledger).get(f"/readings/{job_id}/key-image")
     assert (answer.headers["Content-Type"], answer.content) == ("image/png", b"\x89PNGabc")
 
@@ -169,10 +173,10 @@ def test_peers_are_asked_once_in_a_while_however_many_look() -> None:
     asked: list[float] = []
     now = [0.0]
     peers = Peers({"Redis": lambda: asked.append(now[0])}, lambda: now[0])
-    status: dict[str, Any] = {"destinations": [{"name": "ris", "away": True, "reason": "AR"}]}
+    ris = DestinationEntry(name="ris", pending=0, oldest_s=0.0, away=True, since=0.0, reason="AR")
     for at in (0.0, 1.0, 2.9, 3.1):
         now[0] = at
-        seen_ = [(peer.name, peer.up, peer.reason) for peer in peers.look(status)]
+        seen_ = [(peer.name, peer.up, peer.reason) for peer in peers.look([ris])]
     assert asked == [0.0, 3.1]
     assert seen_ == [("Redis", True, ""), ("to ris", False, "AR")]
 
@@ -207,11 +211,11 @@ def test_one_part_that_hangs_holds_up_one_who_looks() -> None:
 
     now = [0.0]
     peers = Peers({"Orthanc": lambda: None if now[0] == 0 else hangs()}, lambda: now[0])
-    assert [peer.up for peer in peers.look({"destinations": []})] == [True]
+    assert [peer.up for peer in peers.look([])] == [True]
     now[0] = 10.0
-    slow = threading.Thread(target=peers.look, args=({"destinations": []},))
+    slow = threading.Thread(target=peers.look, args=([],))
     slow.start()
     assert inside.wait(10)
-    assert [peer.name for peer in peers.look({"destinations": []})] == ["Orthanc"], "seen before, at once"
+    assert [peer.name for peer in peers.look([])] == ["Orthanc"], "seen before, at once"
     on.set()
     slow.join()

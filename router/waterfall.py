@@ -1,18 +1,24 @@
-"""Where a reading's time went: its stages as bars on one axis of time. Pure. Next: reports/readings.py (the stages)."""
+"""Where a reading's time went: its stages as bars on one axis of time, for pages and for terminals. Pure.
+
+Next: stages.py (the stages), console/pages.py and cli/text.py (who draws them).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from medai.router.contract import StampName
-from medai.router.reports.readings import STAGES, stages_of
+from medai.router.stages import STAGES, stages_of
+from medai.router.words import lasted
 
 WIDTH = 1000.0
 """Of the axis, in the drawing's own units."""
 NOT_OURS = ("order_to_acquisition", "acquisition_to_received")
 """What passed before the first image came is told in words: it would dwarf the rest."""
 KINDS = {"receiving": "wait", "completeness_wait": "wait", "routing": "wait", "queue_wait": "queue"}
+COLUMNS = 40
+"""Of the axis in a terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,3 +68,13 @@ def _growing(stamps: Mapping[str, float]) -> str | None:
         if name not in NOT_OURS and start in stamps and end not in stamps:
             return name
     return None
+
+
+def lines(drawn: Sequence[Bar], *, block: str = "█") -> Iterator[str]:
+    """The bars as lines of a terminal, each with its length; a stage that goes on ends with an ellipsis."""
+    for bar in drawn:
+        left = min(round(bar.x / WIDTH * COLUMNS), COLUMNS - 1)
+        width = min(max(1, round(bar.width / WIDTH * COLUMNS)), COLUMNS - left)
+        shape = " " * left + block * width
+        length = lasted(bar.length_s) + (" …" if bar.open else "")
+        yield f"{bar.stage.replace('_', ' '):<18} {shape:<{COLUMNS}} {length:>9}"
