@@ -81,16 +81,3 @@ def test_contributing_names_every_folder_and_every_room(folders: dict[str, int])
 def test_decisions_say_why_a_room_is_large(folders: dict[str, int]) -> None:
     large = {name for name, count in folders.items() if name.split("/")[0] in PACKAGES and count > LARGE}
     assert {name.rstrip("/") for name in named_in("docs/decisions.md", r"^  - `([^`]+/)`(?: itself)?:")} == large
-
-
-def test_the_floors_of_the_page_are_those_of_the_rule() -> None:
-    rule = re.search(
-        r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert rule is not None
-    floors = [set(re.findall(r"\w+", floor)) for floor in re.findall(r'"(.+)"', rule[1])]
-    said = re.search(
-        r"^(`cli` › .*?)\n\n", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert said is not None
-    assert [set(re.findall(r"`(\w+)`", floor)) for floor in said[1].split("›")] == floors
