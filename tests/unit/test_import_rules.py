@@ -18,11 +18,17 @@ from importlinter.contracts.layers import LayersContract
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = {kind.type_name: kind for kind in (AllowedContract, LayersContract, AcyclicSiblingsContract, ForbiddenContract)}
 TOPS = ("router", "workers", "models", "hl7_mock", "trials", "training")
-FLOORS, CIRCLES, IMAGING = "layers", "acyclic_siblings", "forbidden"
+FLOORS, CIRCLES, IMAGING = "medai.router as a house", "acyclic_siblings", "medai.router to outside"
 ROUTER, WORKERS, MODELS, RIS, TRIALS, TRAINING = (
     f"medai.{top}" for top in ("router", "workers", "models", "hl7_mock", "trials", "training")
 )
-"""A rule by its type, and one of type "allowed" by the package that it is for."""
+
+
+def keys(options: Mapping[str, Any]) -> set[str]:
+    """What a rule is found by: what it is for, not how it is worded."""
+    containers = {f"{name} as a house" for name in options.get("containers", ())}
+    outside = {f"{name} to outside" for name in options.get("source_modules", ())}
+    return {options["type"], options.get("source", ""), *containers, *outside}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def broken_by(configured: dict[str, Any]) -> Callable[[str, grimp.ImportGraph], 
     """``broken_by(rule, graph)``: whether a graph breaks a rule."""
 
     def check(rule: str, graph: grimp.ImportGraph) -> bool:
-        (options,) = [each for each in configured["contracts_options"] if rule in (each["type"], each.get("source"))]
+        (options,) = [each for each in configured["contracts_options"] if rule in keys(each)]
         given = {key: value for key, value in options.items() if key not in ("name", "type", "id")}
         contract = KINDS[options["type"]](rule, configured["session_options"], given)
         return not contract.check(deepcopy(graph), verbose=False).kept  # it takes ignored imports out
