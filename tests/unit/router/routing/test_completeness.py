@@ -57,7 +57,7 @@ CASES = [
     (study(5, expected={STUDY_COUNT: 0}), 3, POLICY, "complete", None, "no new image"),
     (study(5, expected={STUDY_COUNT: -4}), 1, POLICY, "wait", 3, "5 images here"),
     (study(5, series=(series(5, ImagesInAcquisition=9),)), 3, POLICY, "complete", None, "no new image"),
-    (study(1, expected={STUDY_COUNT: 1}), 0, POLICY, "complete", None, "the only image that the study announces is here"),
+    (study(1, expected={STUDY_COUNT: 1}), 0, POLICY, "complete", None, "the one announced image is here"),
     (study(1, expected={STUDY_COUNT: 2}), 3, POLICY, "wait", 60, "1 of 2"),
     (study(0), 1, POLICY, "wait", 55, "no image of this study is here yet"),
     (study(0), 55, POLICY, "skip", None, "no image of this study came"),
