@@ -24,7 +24,7 @@ from medai.trials.scenario import Habits
         (["--archive", "h:1", "--aet", "A_TITLE_THAT_IS_TOO_LONG"], "1 to 16 characters"),
         (["--archive", "h:1", "--habit", "sleeping"], "sleeping"),
         (["--archive", "h:1", "--count", "0"], "--count must be at least 1"),
-        (["--archive", "h:1", "--pace", "-1"], "--pace must not be negative"),
+        (["--archive", "h:1", "--pace", "-1"], "--pace must be finite and not negative"),
         (["--archive", "h:1", "--pace", "nan"], "--pace must be finite and not negative"),
         (["--archive", "h:1", "--give-up", "inf"], "--give-up must be finite and not negative"),
         (["--archive", "h:1", "--source", "/nowhere"], "is not a folder"),
