@@ -49,8 +49,9 @@ def decide(study: StudyProgress, now: float, policy: CompletenessSettings) -> De
         return _complete("the clock went back since the last image: the wait cannot be measured")
     announced = _trusted(study.expected, policy)
     if announced and study.instances >= announced:
-        every = f"all {announced} images" if announced > 1 else "the only image"
-        return _complete(f"{every} that the study announces {'are' if announced > 1 else 'is'} here")
+        return _complete(
+            f"all {announced} announced images are here" if announced > 1 else "the one announced image is here"
+        )
     short = f"{study.instances} of {announced} announced images" if announced else _short_series(study.series, policy)
     if short:
         return _short(study, short, now, policy)

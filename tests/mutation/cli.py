@@ -1,4 +1,4 @@
-"""``python -m mutation [MODULE …]``: try the mutants of the modules, tell which no test noticed, and sum up."""
+"""``python tests/mutation [MODULE …]``: try the mutants of the modules, tell which no test noticed, and sum up."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests/mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the survivors, by module")
     parser.add_argument("--again", type=Path, metavar="FILE", help="only the survivors that such a file names")

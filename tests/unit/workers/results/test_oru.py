@@ -1,4 +1,4 @@
-"""The ORU's must-list (standards.md section 3), above all what no validator looks at."""
+"""The ORU's must-list (docs/standards.md, section 3), above all what no validator looks at."""
 
 from __future__ import annotations
 
@@ -341,7 +341,8 @@ def test_each_finding_and_each_total_has_its_own_number(make: Any, source: Any) 
     found = rows(message(make, source, found=twice), "OBX")
     assert [obx[4] for obx in found if obx[4][:1] in "TW" and obx[4]] == ["T1", "T1", "T2", "T2", "W1", "W2"]
     assert [(obx[2], obx[3], obx[5], obx[8]) for obx in found[-2:]] == [
-        ("CWE", "PLAUSIBILITY^Plausibility of the AI result^99MEDAI", f"CHECK^{text}^99MEDAI", "A") for text in ("a", "b")
+        ("CWE", "PLAUSIBILITY^Plausibility of the AI result^99MEDAI", f"CHECK^{text}^99MEDAI", "A")
+        for text in ("a", "b")
     ]
 
 
