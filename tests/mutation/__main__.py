@@ -11,4 +11,5 @@ for _library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when numpy 
 
 from mutation.cli import main  # noqa: E402  # after path and environment are set
 
-sys.exit(main())
+if __name__ == "__main__":  # each module is tried by a process that imports this one
+    sys.exit(main())
