@@ -1,6 +1,6 @@
 """The router: hears of studies, decides who reads them, keeps the ledger, delivers what comes of it.
 
-Its rooms lie on floors; an upper one may import a lower one (held by import-linter, listed in pyproject.toml):
+Its rooms lie on floors; an upper one may import a lower one (import-linter holds it):
 
     cli                                             the commands
     console   daemon                                what people look at; what runs

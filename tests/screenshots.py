@@ -87,7 +87,7 @@ def take(browser: Browser, base: str, study: int, job: str, out: Path) -> None:
         ("study", f"/studies/{study}", None, {}),
         ("slices", f"/studies/{study}", opened("Slices with outlines"), {}),
         ("report", f"/studies/{study}", opened("Structured report"), {}),
-        ("messages", f"/studies/{study}", opened("Messages and their answers"), {}),
+        ("messages", f"/studies/{study}", opened("Messages and replies"), {}),
         ("rules", "/rules", tried, {}),
         ("models", "/models", None, {}),
         ("model", "/models/mr_hippocampus", None, {}),

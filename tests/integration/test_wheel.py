@@ -128,6 +128,7 @@ for name in {names}:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "module", "names"),
     [("medai", "medai.router.cli.main", OWN), ("medai-train", "medai.training.cli", tuple(TRAINING))],
@@ -153,6 +154,7 @@ def models(installed: Path, elsewhere: Path) -> Path:
     return elsewhere / "light"
 
 
+@pytest.mark.slow
 def test_a_study_is_read_from_files(installed: Path, elsewhere: Path, models: Path) -> None:
     (elsewhere / "study").mkdir()
     for number, data in enumerate(study_files("wheel")):
@@ -164,6 +166,7 @@ def test_a_study_is_read_from_files(installed: Path, elsewhere: Path, models: Pa
     assert {"seg.dcm", "sr.dcm", "sc.dcm", "oru.hl7"} <= made
 
 
+@pytest.mark.slow
 def test_a_model_is_tried_in_a_process_of_its_own_and_added(installed: Path, elsewhere: Path, models: Path) -> None:
     (elsewhere / "own.toml").write_text("")
     run(installed, elsewhere, "medai", "models", "add", "light/trial_mr", "--config", "own.toml")
@@ -176,6 +179,7 @@ def broker(tmp_path: Path) -> Iterator[int]:
         yield server.port
 
 
+@pytest.mark.slow
 def test_a_worker_and_its_child_import_nothing_of_the_users(
     installed: Path, elsewhere: Path, models: Path, broker: int
 ) -> None:

@@ -29,6 +29,8 @@ TARGETS: Mapping[str, Tests] = {
     "router/routing/condition_values.py": _unit("router/routing", "conditions"),
     "models/geometry.py": _unit("models", "geometry"),
     "workers/results/measure.py": _unit("workers/results", "measure"),
+    "workers/results/context.py": _unit("workers/results", "context"),
+    "workers/results/hl7_text.py": _unit("workers/results", "hl7_text"),
     "workers/results/oru.py": _unit("workers/results", "oru"),
 }
 """Module -> its own tests; what only tests from far away notice counts as a survivor."""

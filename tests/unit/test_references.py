@@ -21,7 +21,6 @@ from medai.workers.models_cli import make_parser as models
 
 ROOT = Path(__file__).resolve().parents[2]
 HISTORY = "CHANGELOG.md"
-PACKAGES = ("router", "workers", "models", "training", "hl7_mock", "trials")
 SCRIPTS = ("medai", "pyproject.toml", ".ci/run")
 MADE = frozenset({
     "medai.toml", "site.json",  # of a site
@@ -114,11 +113,10 @@ def comments(name: str, pattern: str) -> list[Passage]:
 def found_at(file: str, name: str) -> str:
     """The place that ``name`` means where ``file`` names it; empty where there is none.
 
-    A bare name is a file of the same folder, else of the top folder; a name with a folder begins in the same folder, in
-    the same top folder, or at the root. Outside the packages so does a bare one.
+    A name begins in the same folder, in the same top folder, or at the root.
     """
     here, top = Path(file).parent, Path(file).parts[0]
-    bases = [here, Path(top), Path()] if "/" in name or top not in PACKAGES else [here, Path(top)]
+    bases = [here, Path(top), Path()]
     candidates = (_normal(str(base / name)) for base in bases)
     return next((each for each in candidates if each in places()), "")
 

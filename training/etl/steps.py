@@ -2,9 +2,8 @@
 
 ``load`` fetches cases from wherever they are, ``validate`` stops at what ``qa`` calls an error, ``resample`` makes what
 a network reads (models/segmenters/feed.py), ``augment`` adds copies of training cases (data/augment.py), ``export``
-writes a folder
-data set with a manifest that ``fit`` reads. A step leaves ``step.json``, which tells the next one where the cases are.
-Next: mage_project/utils/step.py (who starts them), command.py.
+writes a folder data set with a manifest that ``fit`` reads. A step leaves ``step.json``, which tells the next one where
+the cases are. Next: mage_project/utils/step.py (who starts them), command.py.
 """
 
 from __future__ import annotations

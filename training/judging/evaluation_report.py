@@ -16,7 +16,7 @@ from medai.training.judging.case import CaseResult
 from medai.training.judging.choice import Chosen
 from medai.training.judging.model import Model
 from medai.training.metrics import FEW, summary
-from medai.training.output import portable
+from medai.training.output import aligned, markdown_table, portable
 from medai.training.runs import SIDES
 from medai.training.words import counted
 
@@ -183,14 +183,7 @@ def table(figures: Mapping[str, Any], tolerance_mm: float, *, markdown: bool = F
         [name, str(entry["counted"]), *(_cell(entry[key], digits) for key, _, digits in COLUMNS)]
         for name, entry in figures.items()
     ]
-    if markdown:
-        lines = [titles, ["---"] * len(titles), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    widths = [max(len(line[column]) for line in [titles, *rows]) for column in range(len(titles))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in [titles, *rows]
-    )
+    return markdown_table(titles, rows) if markdown else aligned([titles, *rows])
 
 
 def _cell(figure: Mapping[str, Any], digits: int) -> str:

@@ -1,7 +1,7 @@
 """Looks at a running site about once a second: queue, workers, deliveries by ``/metrics``, cores by the kernel.
 
-A part that does not answer is a gap in the curve, not an error: in a trial parts are away on
-purpose. Next: arm.py.
+A part that does not answer is a gap in the curve, not an error: in a trial parts are down on purpose.
+Next: arm.py.
 """
 
 from __future__ import annotations

@@ -76,6 +76,25 @@ def test_a_spacing_that_differs_a_little_shows_at_the_far_corner(axis: int, size
         GRID.require_same(replace(GRID, spacing_mm=tuple(spacing)), what="mask")  # type: ignore[arg-type]  # three
 
 
+@pytest.mark.parametrize("end", ["first", "last"])
+@pytest.mark.parametrize(("axis", "size"), [(0, 48), (1, 40), (2, 12)])
+def test_the_outermost_voxel_decides_not_the_one_before_it(axis: int, size: int, end: str) -> None:
+    """Off by 0.0102 mm there, 0.0098 mm one step further in, and less beyond."""
+    steps = 0 if end == "first" else size - 1
+    slope_mm = -0.0004 if end == "first" else 0.0004
+    spacing = [*GRID.spacing_mm]
+    spacing[axis] += slope_mm
+    along = np.asarray(GRID.direction).reshape(3, 3)[:, axis]
+    origin = np.asarray(GRID.origin_mm) + along * (0.0102 - slope_mm * steps)
+    with pytest.raises(GeometryMismatch, match=r"0\.010 mm apart$"):
+        GRID.require_same(replace(GRID, origin_mm=tuple(origin), spacing_mm=tuple(spacing)), what="mask")  # type: ignore[arg-type]  # three
+
+
+def test_two_grids_that_name_no_frame_of_reference_are_in_the_same() -> None:
+    unnamed = Geometry(origin_mm=GRID.origin_mm, direction=GRID.direction, spacing_mm=GRID.spacing_mm, shape=GRID.shape)
+    unnamed.require_same(replace(GRID, frame_of_reference_uid=""), what="mask")
+
+
 def test_a_grid_that_is_turned_about_its_last_corner_shows_at_the_first() -> None:
     flat = replace(GRID, origin_mm=(0.0, 0.0, 0.0), direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
     angle = 0.05

@@ -90,7 +90,7 @@ def test_either_moment_far_in_the_future_tells_of_a_clock_that_went_back(name: s
 @pytest.mark.parametrize(
     ("progress", "after_s", "reason"),
     [
-        (study(275, expected={STUDY_COUNT: 275}), 0, "all 275 images that the study announces are here"),
+        (study(275, expected={STUDY_COUNT: 275}), 0, "all 275 announced images are here"),
         (study(250, expected={STUDY_COUNT: 275}), 1, "250 of 275 announced images are here"),
         (study(50, series=TWO), 1, "40 of 60 announced images of 1 of 2 series are here"),
         (study(40, series=TWO[:1]), 60, "only 40 of 60 announced images of the only series came, and no new image for 60.0 s: going on with what is here"),
