@@ -75,7 +75,7 @@ class Engine:
     def environment(self) -> dict[str, str]:
         """For podman and for what asks it."""
         return {
-            **os.environ,
+            **_with_sbin(os.environ),
             "CONTAINERS_CONF": str(self.state / "containers.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(self.state / "registries.conf"),
             "DOCKER_HOST": f"unix://{self.socket}",
@@ -192,8 +192,16 @@ def opened(cache: Path) -> Iterator[Engine]:
         try:
             yield engine
         finally:
+            _unmount(cache)
             shutil.rmtree(engine.work, ignore_errors=True)
             shutil.rmtree(state, ignore_errors=True)
+
+
+def _unmount(place: Path) -> None:
+    """The store mounts its own folder; nothing of it shall be busy."""
+    points = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    for point in sorted((point for point in points if point.is_relative_to(place)), reverse=True):
+        subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
 
 
 def _driver(cache: Path, state: Path) -> str:
@@ -202,6 +210,7 @@ def _driver(cache: Path, state: Path) -> str:
     if not chosen.exists():
         probe = Engine(cache=cache / "probe", state=state / "probe", driver="overlay")
         done = subprocess.run(probe.command("info"), capture_output=True, check=False)
+        _unmount(probe.cache)
         shutil.rmtree(probe.cache, ignore_errors=True)
         shutil.rmtree(probe.state, ignore_errors=True)
         chosen.write_text("vfs" if done.returncode else "overlay", encoding="utf-8")
