@@ -3,6 +3,7 @@
     python benchmarks/console.py                     makes the ledger (some minutes), asks each page 60 times
     python benchmarks/console.py --studies 10000     a smaller one
     python benchmarks/console.py --url postgresql+psycopg://...   on a PostgreSQL that is empty
+    python benchmarks/console.py --smoke             seconds: whether it still runs, not a figure to quote
 
 Prints p50, p95 and p99 in milliseconds of the whole answer, over a real socket. The figures are in docs/performance.md.
 """
@@ -19,6 +20,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,14 +35,16 @@ from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports.readings import percentiles
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
+from medai.router.stages import percentiles
 
 PASSWORD = "benchmark only"  # noqa: S105 - of a ledger that is thrown away
 STEPS = (S.FIRST_INSTANCE, S.LAST_INSTANCE, S.STUDY_COMPLETE, S.ENQUEUED, S.STARTED, S.FETCHED, S.PREPARED, S.INFERRED,
          S.ENCODED, S.STORED, S.ORU_ACKNOWLEDGED)  # fmt: skip
 DAYS = 60.0
+SMOKE = (600, 1)
+"""Studies, and how often each page is asked: more than a page holds, so that "after" is tried."""
 CHUNK = 2000
 Rows = dict[str, list[dict[str, Any]]]
 ROUTES = ("brain", "lungs", "neck")
@@ -148,7 +152,7 @@ def ask(base: str, studies: int, times: int) -> dict[str, dict[str, Any]]:
                 raise SystemExit(f"{path}: {answer.status} {answer.data[:200]!r}")
             if count:
                 taken.append(time.perf_counter() - began)
-        out[path] = percentiles(taken)
+        out[path] = asdict(percentiles(taken))
     return out
 
 
@@ -158,7 +162,10 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=60)
     parser.add_argument("--url", help="ledger to fill (default: an SQLite of its own)")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="a small form of it that takes seconds")
     options = parser.parse_args()
+    if options.smoke:
+        options.studies, options.times = SMOKE
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(options.url or f"sqlite:///{folder}/ledger.sqlite")
         ledger.migrate()

@@ -1,6 +1,7 @@
 """How soon after each stage of a reading the study's page shows it, in a real Chromium.
 
-  PYTHONPATH=tests .venv/bin/python benchmarks/journey.py --studies 5
+  .venv/bin/python benchmarks/journey.py --studies 5
+  .venv/bin/python benchmarks/journey.py --smoke        one study: whether it still runs, not a figure to quote
 
 Real Orthanc, Redis and RIS; router and worker in this process, a threshold that takes two seconds as model. The page is
 left alone, as somebody would who watches it. Prints, for each stage, the delay between the moment that the ledger holds
@@ -18,12 +19,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))  # real servers are started as the tests do
+
 from browser import Person, add_people, chromium, console_of
 from dicom_cases import study_files, study_uid
 from hospital import Hospital, hospital_in
 from servers import wait_for
 
-from medai.router.reports import search
+from medai.router.reports.story import study_number
 
 ENDS = {
     "completeness wait": "study_complete", "queue wait": "started", "fetch": "fetched", "prepare": "prepared",
@@ -44,7 +47,7 @@ WATCH = """() => {
 def delays(person: Person, hospital: Hospital, name: str) -> dict[str, float]:
     """Send a study, watch its page until it is done; stage -> seconds until the page showed its end."""
     hospital.send(study_files(name))
-    number = wait_for(lambda: search.study_number(hospital.ledger, study_uid(name)), what="the study")
+    number = wait_for(lambda: study_number(hospital.ledger, study_uid(name)), what="the study")
     person.go(f"/studies/{number}")
     person.page.evaluate(WATCH)
     job = hospital.read(name)
@@ -59,10 +62,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--smoke", action="store_true", help="one study and a quick model")
     options = parser.parse_args()
+    if options.smoke:
+        options.studies = 1
     found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder, hospital_in(Path(folder)) as hospital, chromium() as browser:
-        hospital.models.model.seconds = 2.0
+        hospital.models.model.seconds = 0.2 if options.smoke else 2.0
         add_people(hospital.ledger, time.time())
         with console_of(hospital.settings, hospital.ledger) as base:
             person = Person.at(browser, base, "viewer")

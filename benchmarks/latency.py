@@ -1,6 +1,7 @@
 """How fast a study gets from its last image to a worker, and what the router costs Orthanc.
 
     .venv/bin/python benchmarks/latency.py [--studies 40] [--slices 50] [--senders 4] [--json FILE]
+    .venv/bin/python benchmarks/latency.py --smoke      seconds: whether it still runs, not a figure to quote
 
 Everything is real (Orthanc, Redis, router, Celery workers, DCMTK's storescu as the scanners) but the model, a
 threshold. Two figures are compared within one run, since machines are noisy:
@@ -22,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,12 @@ from dicom_cases import study_files, study_uid
 from servers import OrthancServer, free_port, make_orthanc, make_redis, running, wait_for
 
 from medai.router.ledger import Ledger
-from medai.router.reports import readings as reports
+from medai.router.reports.readings import jobs as readings
+from medai.router.reports.status import status
+from medai.router.stages import percentiles
 
 QUIET_S = 3.0
+SMOKE = {"studies": 2, "slices": 6, "size": 32, "senders": 1, "pace_s": 0.2, "rounds": 1, "quiet_s": 0.3}
 CONFIG = """\
 [orthanc]
 url = "{orthanc}"
@@ -69,8 +74,12 @@ def main() -> int:
     parser.add_argument("--senders", type=int, default=4)
     parser.add_argument("--pace-s", type=float, default=8.0, help="one study every so many seconds from each sender")
     parser.add_argument("--rounds", type=int, default=4, help="of the ingest comparison")
+    parser.add_argument("--quiet-s", type=float, default=QUIET_S, help="of the route")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="a small form of it that takes seconds")
     options = parser.parse_args()
+    if options.smoke:
+        vars(options).update(SMOKE)
     with tempfile.TemporaryDirectory(prefix="medai-bench-") as name:
         folder = Path(name)
         result = {"ingest": ingest(folder, options), "latency": latency(folder, options)}
@@ -123,14 +132,14 @@ def send_all(orthanc: OrthancServer, studies: list[Path], senders: int, pace_s: 
 
 
 @contextmanager
-def system(folder: Path, orthanc: OrthancServer, *, workers: int) -> Iterator[Ledger]:
+def system(folder: Path, orthanc: OrthancServer, *, workers: int, quiet_s: float) -> Iterator[Ledger]:
     """Redis, a router and some quick workers around an Orthanc that runs already."""
     folder.mkdir(parents=True)
     redis = make_redis(folder / "redis")
     metrics = free_port()
     config = folder / "medai.toml"
     config.write_text(
-        CONFIG.format(orthanc=orthanc.url, folder=folder, redis=redis.port, metrics=metrics, quiet=QUIET_S)
+        CONFIG.format(orthanc=orthanc.url, folder=folder, redis=redis.port, metrics=metrics, quiet=quiet_s)
     )
     worker = str(Path(__file__).with_name("quick_worker.py"))
     commands = [[sys.executable, "-m", "medai.router.cli", "router", "--config", str(config)]]
@@ -158,7 +167,7 @@ def ready(metrics: int, ledger: Ledger, workers: int) -> bool:
         answer = urllib3.request("GET", f"http://127.0.0.1:{metrics}/ready", retries=False, timeout=1.0)
     except urllib3.exceptions.HTTPError:
         return False
-    return answer.status == 200 and len(reports.status(ledger, time.time())["workers"]) == workers
+    return answer.status == 200 and len(status(ledger, time.time()).workers) == workers
 
 
 def ingest(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -171,7 +180,7 @@ def ingest(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
                 names = [f"i{turn}{with_router}{n}" for n in range(options.senders * 2)]
                 studies = [make_files(folder, name, options) for name in names]
                 if with_router:
-                    with system(folder / f"router{turn}", orthanc, workers=0):
+                    with system(folder / f"router{turn}", orthanc, workers=0, quiet_s=options.quiet_s):
                         rates.append(rate(orthanc, studies, options))
                 else:
                     rates.append(rate(orthanc, studies, options))
@@ -194,23 +203,26 @@ def latency(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """From the last C-STORE response to the job's start, beyond the quiet period."""
     orthanc = make_orthanc(folder / "latency")
     studies = [make_files(folder, f"l{n}", options) for n in range(options.studies)]
-    with running(orthanc), system(folder / "system", orthanc, workers=options.senders) as ledger:
+    with (
+        running(orthanc),
+        system(folder / "system", orthanc, workers=options.senders, quiet_s=options.quiet_s) as ledger,
+    ):
         sent = send_all(orthanc, studies, options.senders, options.pace_s)
         wait_for(
-            lambda: reports.status(ledger, time.time())["jobs"]["done"] >= options.studies,
+            lambda: status(ledger, time.time()).jobs["done"] >= options.studies,
             within_s=300,
             what="all jobs",
         )
-        jobs = reports.jobs(ledger, limit=options.studies * 2)
-    started = {job["study_uid"]: job["stamps"]["started"] for job in jobs}
-    beyond = [started[study_uid(name)] - at - QUIET_S for name, at in sent.items()]
+        jobs = readings(ledger, limit=options.studies * 2)
+    started = {job.study_uid: job.stamps["started"] for job in jobs}
+    beyond = [started[study_uid(name)] - at - options.quiet_s for name, at in sent.items()]
     return {
         "studies": len(jobs),
         "jobs_per_study": len(jobs) / options.studies,
-        "beyond_quiet": reports.percentiles(beyond),
-        "queue_wait": reports.percentiles([job["stages"]["queue_wait"] for job in jobs]),
-        "routing": reports.percentiles([job["stages"]["routing"] for job in jobs]),
-        "whole_reading": reports.percentiles([job["turnaround_s"] for job in jobs]),
+        "beyond_quiet": asdict(percentiles(beyond)),
+        "queue_wait": asdict(percentiles([job.stages["queue_wait"] for job in jobs])),
+        "routing": asdict(percentiles([job.stages["routing"] for job in jobs])),
+        "whole_reading": asdict(percentiles([job.turnaround_s for job in jobs if job.turnaround_s is not None])),
     }
 
 

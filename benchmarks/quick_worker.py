@@ -35,6 +35,10 @@ class QuickRegistry(BallModels):
             ),
         )  # fmt: skip
 
+    def folder(self, name: str) -> Path:
+        """A folder that holds no bundle: the model has neither a card nor a reference."""
+        return Path(__file__).parent / "no-bundle"
+
 
 if __name__ == "__main__":
     medai.models.registry.Registry = QuickRegistry  # type: ignore[assignment,misc]  # the benchmark's one substitution

@@ -1,14 +1,30 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and how tests are played side by side. Next: dealing.py."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import dealing
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads a library that reads them
+    os.environ.update(ONE_THREAD)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``."""
+    return dealing.processes()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Ours, unless another is asked for by ``--dist``."""
+    return dealing.Dealer(config, log) if config.getoption("dist") == "load" else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -19,6 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if bracket and item.id.params is None:
             item._id = item.id.with_params(operation.removesuffix("]"))
     assert len({item.nodeid for item in items}) == len(items), "two tests have one id"
+    dealing.longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_lines import commands, words_after
 
-from medai.hl7_mock import cli as ris
 from medai.router.cli import main as medai
 from medai.training import cli as train
-from medai.trials import trial_cli
-from medai.trials.demo import command as demo
-from medai.trials.scanner import command as scan_cli
-from medai.workers import cli as worker
-from medai.workers import models_cli
 
 ROOT = Path(__file__).resolve().parents[4]
 SERVES = {
@@ -28,43 +20,7 @@ SERVES = {
     "medai ris": "serves until it is stopped; its page and its JSON are on --http-port",
 }
 """Commands without --json, and why."""
-Parser = argparse.ArgumentParser
-
-
-def commands() -> Iterator[tuple[str, Parser, Parser]]:
-    """Each command that can be run: its whole name, its parser, and the parser that takes the words after ``medai``."""
-    own = medai.make_parser()
-    yield from leaves("medai", own, own, leave_out=tuple(medai.ELSEWHERE))
-    yield from leaves("medai", worker.make_parser(), worker.make_parser())
-    yield from leaves("medai models", models_cli.make_parser(), models_cli.make_parser())
-    yield "medai demo", demo.make_parser(), demo.make_parser()
-    yield "medai scan", scan_cli.make_parser(), scan_cli.make_parser()
-    yield from leaves("medai trial", trial_cli.make_parser(), trial_cli.make_parser())
-    yield "medai ris", ris.parser({}), ris.parser({})
-    every = train.make_parser(train.ALL)
-    yield from leaves("medai-train", every, every)
-
-
-def leaves(
-    name: str, parser: Parser, whole: Parser, leave_out: tuple[str, ...] = ()
-) -> Iterator[tuple[str, Parser, Parser]]:
-    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not groups:
-        yield name, parser, whole
-    for group in groups:
-        for word, inner in group.choices.items():
-            if word not in leave_out:
-                yield from leaves(f"{name} {word}", inner, whole)
-
-
 COMMANDS = {name: (parser, whole) for name, parser, whole in commands()}
-
-
-def words_after(line: str, name: str) -> list[str]:
-    """The arguments of an example, as its parser takes them: without a remark, a redirection or what leads to it."""
-    words = shlex.split(line.split("   ")[0].split(" > ")[0])
-    leading = {"medai models": 2, "medai demo": 2, "medai ris": 2, "medai scan": 2, "medai trial": 2}
-    return words[next((count for start, count in leading.items() if name.startswith(start)), 1) :]
 
 
 def test_the_walk_finds_the_commands_of_every_package() -> None:

@@ -1,0 +1,71 @@
+"""How tests are dealt out to the processes that play them side by side (pytest-xdist).
+
+A module's tests share its servers and what it trained, so whole modules are dealt out, the longest first: what begins last is
+then short, and the processes end together. Modules whose tests share nothing that costs are dealt out test by test.
+Next: conftest.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+SPREAD = frozenset(
+    {
+        "chaos/test_mutants.py",
+        "integration/test_bad_input.py",
+        "unit/models/foreign/test_adding.py",
+        "unit/trials/test_set_up_script.py",
+    }
+)
+"""Their tests share nothing: each may be played anywhere."""
+TOGETHER = {"acceptance/test_prometheus.py": "acceptance/test_system.py"}
+"""One system serves both."""
+LONGEST_FIRST: tuple[str, ...] = ()
+"""Modules and tests that take longest, in that order; all others follow in the order of their names."""
+
+
+def processes() -> int:
+    """One more than there are processors, since many tests wait for a server; fewer where memory is short."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return max(1, min(len(os.sched_getaffinity(0)) + 1, int(memory_gb / 2.5)))
+
+
+def module_of(nodeid: str) -> str:
+    """A test's module below tests/, from its id."""
+    return nodeid.partition("::")[0].removeprefix("tests/")
+
+
+def scope_of(nodeid: str) -> str:
+    """Tests of one scope are played by one process, one after another."""
+    module = module_of(nodeid)
+    return nodeid if module in SPREAD else TOGETHER.get(module, module)
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Sort tests as they are to be dealt out; within a module they keep their order."""
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+
+    def place(item: pytest.Item) -> int:
+        return places.get(scope_of(item.nodeid), len(places))
+
+    items.sort(key=place)
+
+
+class Dealer(LoadScopeScheduling):
+    """Deals out scopes in the order in which they were collected."""
+
+    def __init__(self, config: pytest.Config, log: object = None) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+def exists(name: str) -> bool:
+    """Whether a name in these tables is a module of the tests."""
+    return (Path(__file__).parent / name.partition("::")[0]).is_file()

@@ -1,0 +1,22 @@
+"""How tests are dealt out: whole modules, the longest first."""
+
+from __future__ import annotations
+
+import dealing
+import pytest
+
+
+@pytest.mark.parametrize(
+    "name", [*dealing.SPREAD, *dealing.TOGETHER, *dealing.TOGETHER.values(), *dealing.LONGEST_FIRST]
+)
+def test_a_module_that_is_dealt_out_in_its_own_way_exists(name: str) -> None:
+    assert dealing.exists(name)
+
+
+def test_a_modules_tests_go_to_one_process_unless_they_share_nothing() -> None:
+    one, other = "tests/unit/a/test_b.py::test_c", "tests/unit/a/test_b.py::test_d[x::y]"
+    assert dealing.scope_of(one) == dealing.scope_of(other) == "unit/a/test_b.py"
+    spread = next(iter(dealing.SPREAD))
+    assert dealing.scope_of(f"tests/{spread}::test_e") != dealing.scope_of(f"tests/{spread}::test_f")
+    for follower, leader in dealing.TOGETHER.items():
+        assert dealing.scope_of(f"tests/{follower}::test_g") == dealing.scope_of(f"tests/{leader}::test_h")
