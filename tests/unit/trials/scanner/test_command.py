@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from medai.trials.scanner import command as scan_cli
+from medai.trials.scanner import command
 from medai.trials.scanner.command import HABITS, Patience, main
 from medai.trials.scenario import Habits
 
@@ -51,7 +51,7 @@ def test_a_folder_of_ct_gives_radiographs_too(tmp_path: Path) -> None:
         slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
         slice_.ImagePositionPatient = [0, 0, 5 * number]
         slice_.save_as(tmp_path / f"{number}.dcm")
-    template = scan_cli._of_folder(tmp_path, "CR")
+    template = command._of_folder(tmp_path, "CR")
     assert (template.modality, len(template.headers)) == ("CR", 1)
     assert template.source.startswith("projection of")
 
