@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,9 +35,9 @@ from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports.readings import percentiles
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
+from medai.router.stages import percentiles
 
 PASSWORD = "benchmark only"  # noqa: S105 - of a ledger that is thrown away
 STEPS = (S.FIRST_INSTANCE, S.LAST_INSTANCE, S.STUDY_COMPLETE, S.ENQUEUED, S.STARTED, S.FETCHED, S.PREPARED, S.INFERRED,
@@ -151,7 +152,7 @@ def ask(base: str, studies: int, times: int) -> dict[str, dict[str, Any]]:
                 raise SystemExit(f"{path}: {answer.status} {answer.data[:200]!r}")
             if count:
                 taken.append(time.perf_counter() - began)
-        out[path] = percentiles(taken)
+        out[path] = asdict(percentiles(taken))
     return out
 
 

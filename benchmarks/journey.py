@@ -26,7 +26,7 @@ from dicom_cases import study_files, study_uid
 from hospital import Hospital, hospital_in
 from servers import wait_for
 
-from medai.router.reports import search
+from medai.router.reports.story import study_number
 
 ENDS = {
     "completeness wait": "study_complete", "queue wait": "started", "fetch": "fetched", "prepare": "prepared",
@@ -47,7 +47,7 @@ WATCH = """() => {
 def delays(person: Person, hospital: Hospital, name: str) -> dict[str, float]:
     """Send a study, watch its page until it is done; stage -> seconds until the page showed its end."""
     hospital.send(study_files(name))
-    number = wait_for(lambda: search.study_number(hospital.ledger, study_uid(name)), what="the study")
+    number = wait_for(lambda: study_number(hospital.ledger, study_uid(name)), what="the study")
     person.go(f"/studies/{number}")
     person.page.evaluate(WATCH)
     job = hospital.read(name)

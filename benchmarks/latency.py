@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from dicom_cases import study_files, study_uid
 from servers import OrthancServer, free_port, make_orthanc, make_redis, running, wait_for
 
 from medai.router.ledger import Ledger
-from medai.router.reports import readings as reports
+from medai.router.reports.readings import jobs as readings
+from medai.router.reports.status import status
+from medai.router.stages import percentiles
 
 QUIET_S = 3.0
 SMOKE = {"studies": 2, "slices": 6, "size": 32, "senders": 1, "pace_s": 0.2, "rounds": 1, "quiet_s": 0.3}
@@ -164,7 +167,7 @@ def ready(metrics: int, ledger: Ledger, workers: int) -> bool:
         answer = urllib3.request("GET", f"http://127.0.0.1:{metrics}/ready", retries=False, timeout=1.0)
     except urllib3.exceptions.HTTPError:
         return False
-    return answer.status == 200 and len(reports.status(ledger, time.time())["workers"]) == workers
+    return answer.status == 200 and len(status(ledger, time.time()).workers) == workers
 
 
 def ingest(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -206,20 +209,20 @@ def latency(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     ):
         sent = send_all(orthanc, studies, options.senders, options.pace_s)
         wait_for(
-            lambda: reports.status(ledger, time.time())["jobs"]["done"] >= options.studies,
+            lambda: status(ledger, time.time()).jobs["done"] >= options.studies,
             within_s=300,
             what="all jobs",
         )
-        jobs = reports.jobs(ledger, limit=options.studies * 2)
-    started = {job["study_uid"]: job["stamps"]["started"] for job in jobs}
+        jobs = readings(ledger, limit=options.studies * 2)
+    started = {job.study_uid: job.stamps["started"] for job in jobs}
     beyond = [started[study_uid(name)] - at - options.quiet_s for name, at in sent.items()]
     return {
         "studies": len(jobs),
         "jobs_per_study": len(jobs) / options.studies,
-        "beyond_quiet": reports.percentiles(beyond),
-        "queue_wait": reports.percentiles([job["stages"]["queue_wait"] for job in jobs]),
-        "routing": reports.percentiles([job["stages"]["routing"] for job in jobs]),
-        "whole_reading": reports.percentiles([job["turnaround_s"] for job in jobs]),
+        "beyond_quiet": asdict(percentiles(beyond)),
+        "queue_wait": asdict(percentiles([job.stages["queue_wait"] for job in jobs])),
+        "routing": asdict(percentiles([job.stages["routing"] for job in jobs])),
+        "whole_reading": asdict(percentiles([job.turnaround_s for job in jobs if job.turnaround_s is not None])),
     }
 
 

@@ -42,13 +42,13 @@ def check_header(message: Message) -> Objection | None:
     msh = message.header
     kind, event = msh.value(9, 1), msh.value(9, 2)
     if kind != "ORU":
-        return Objection(code="200", text="MSH-9: only ORU^R01 is taken here", segment="MSH", field=9)
+        return Objection(code="200", text="MSH-9: only ORU^R01 is accepted here", segment="MSH", field=9)
     if event != "R01":
-        return Objection(code="201", text="MSH-9: only event R01 is taken here", segment="MSH", field=9)
+        return Objection(code="201", text="MSH-9: only event R01 is accepted here", segment="MSH", field=9)
     if msh.value(11) not in tables.PROCESSING_IDS:
         return Objection(code="202", text="MSH-11 must be P, T or D", segment="MSH", field=11)
     if msh.value(12) != "2.5.1":
-        return Objection(code="203", text="MSH-12: only version 2.5.1 is taken here", segment="MSH", field=12)
+        return Objection(code="203", text="MSH-12: only version 2.5.1 is accepted here", segment="MSH", field=12)
     return None
 
 
@@ -112,7 +112,7 @@ def _characters(message: Message) -> Iterator[Objection]:
 def _order_of_segments(message: Message) -> Iterator[Objection]:
     names = "".join(f"{segment.name} " for segment in message.segments if not segment.name.startswith("Z"))
     if not _GRAMMAR.match(names):
-        yield Objection(code="100", text="the segments do not come in the order of ORU^R01 (PID, PV1, ORC, OBR, OBX)")
+        yield Objection(code="100", text="the segments are not in the order of ORU^R01 (PID, PV1, ORC, OBR, OBX)")
 
 
 def _structure(message: Message) -> Iterator[Objection]:

@@ -33,8 +33,8 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
     made = argparse.ArgumentParser(
         prog="medai ris",
-        description="A mock RIS: places orders (ORM^O01), updates and merges patients (ADT), takes and checks results "
-        "(ORU^R01), shows all on a page.",
+        description="A mock RIS: places orders (ORM^O01), updates and merges patients (ADT), accepts and checks "
+        "results (ORU^R01), and shows everything on a page.",
         epilog="Each option is an environment variable too: --mllp-port is MEDAI_RIS_MLLP_PORT. See docs/ris.md.\n"
         "example: medai ris --router-port 2575 --data ris-data",
         formatter_class=argparse.RawDescriptionHelpFormatter,

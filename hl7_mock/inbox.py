@@ -80,7 +80,7 @@ class Inbox:
         for number, reading in enumerate(readings(message), start=1):
             known = self._results.get(reading.filler)
             if reading.filler in fillers:
-                found.append(_objection("205", 3, number, "(filler number) comes twice in this message"))
+                found.append(_objection("205", 3, number, "(filler number) appears twice in this message"))
             elif known is None and reading.status == "X":
                 found.append(_objection("204", 3, number, "(filler number) has no result here that could be withdrawn"))
             elif known is not None:

@@ -93,7 +93,7 @@ class StepBook:
         if missing:
             raise RefusedError(MISSING_ATTRIBUTE, f"{missing[0]} is missing")
         if said.PerformedProcedureStepStatus != IN_PROGRESS:
-            raise RefusedError(INVALID_VALUE, "a step begins IN PROGRESS")
+            raise RefusedError(INVALID_VALUE, "a step must begin IN PROGRESS")
         scheduled = said.ScheduledStepAttributesSequence[0]
         step = Step(
             uid=uid,
@@ -107,7 +107,7 @@ class StepBook:
         )
         with self._lock:
             if uid in self._steps:
-                raise RefusedError(DUPLICATE, "this step has begun before")
+                raise RefusedError(DUPLICATE, "this step has already begun")
             self._keep(step)
 
     def change(self, uid: str, said: Dataset) -> None:
@@ -120,10 +120,10 @@ class StepBook:
                 raise RefusedError(PROCESSING_FAILURE, "the step has ended: it may no longer be updated")
             status = str(said.get("PerformedProcedureStepStatus", "") or step.status)
             if status not in (IN_PROGRESS, *ENDED):
-                raise RefusedError(INVALID_VALUE, "the state is none of PS3.3 C.4.14")
+                raise RefusedError(INVALID_VALUE, "the state is not one of those of PS3.3 C.4.14")
             series = said.get("PerformedSeriesSequence")
             if status == "COMPLETED" and not series:
-                raise RefusedError(MISSING_ATTRIBUTE, "a completed step names its series")
+                raise RefusedError(MISSING_ATTRIBUTE, "a completed step must name its series")
             if series is not None:
                 step = replace(step, series=len(series), images=sum(_images(each) for each in series))
             self._keep(replace(step, status=status, ended_at=self._clock() if status in ENDED else None))

@@ -92,7 +92,7 @@ class ResultReceiver:
     def refuse_too_long(self, head: bytes) -> Reply:
         """AR for a message beyond the size limit, then the connection is closed."""
         self.counts.rejected += 1
-        objection = Objection(code="207", text="the message is longer than this receiver takes")
+        objection = Objection(code="207", text="the message is longer than this receiver accepts")
         return Reply(wire=frame(self._ack(head, Verdict(ack="AR", objections=(objection,)))), close=True)
 
     async def _take(self, raw: bytes) -> Verdict:

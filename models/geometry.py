@@ -1,7 +1,7 @@
 """Where voxels lie in the patient. Made once, when a series is read, and checked at every hand-over.
 
-Axis order: arrays are [slice, row, column] (z, y, x); points and vectors are DICOM patient
-coordinates (LPS, mm) with x, y, z components. Next: volume.py.
+Axis order: arrays are [slice, row, column] (z, y, x); points and vectors are DICOM patient coordinates (LPS, mm) with
+x, y, z components. Next: volume.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,15 @@
+"""The router: hears of studies, decides who reads them, keeps the ledger, delivers what comes of it.
+
+Its rooms lie on floors; an upper one may import a lower one (import-linter holds it):
+
+    cli                                             the commands
+    console   daemon                                what people look at; what runs
+    metrics   onebox   delivery   queue             what leaves: figures, processes, results, job ids
+    reports   intake   tracing                      what is read from the ledger; what comes into it
+    ledger                                          the truth
+    orthanc   routing   hl7                         the archive; which route takes a study; the RIS's language
+    settings  files   log   stages                  what is configured, unpacked, written down, measured
+    contract  errors   words   version  processes   what everybody knows
+
+Next: contract.py (what flows), daemon/service.py (how it all hangs together).
+"""

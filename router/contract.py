@@ -115,7 +115,7 @@ class DeliveryState(StrEnum):
 
 
 class StampName(StrEnum):
-    """Moments of a study's journey, in their order (standards.md section 6)."""
+    """Moments of a study's journey, in their order (docs/standards.md, section 6)."""
 
     ORDERED = "ordered"
     ACQUIRED = "acquired"

@@ -1,29 +1,38 @@
-"""Moments and durations in the words that people read: how long ago, when, how long; the same on every screen.
+"""Moments, durations and counts in the words that people read, the same on every screen and page.
 
-Pure, and of the lowest floor, so that anything may say a time. Next: cli/text.py (the terminal), console/pages.py.
+Pure, and of the lowest floor, so that anything may say a time or a number. The mock RIS says its own: it is an
+independent check and imports nothing of ours. Next: waterfall.py (stages as bars), cli/text.py (the terminal),
+console/pages.py.
 """
 
 from __future__ import annotations
 
 import time
 
+NOTHING = "–"
+"""What stands where there is no moment and no duration."""
+UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"))
+
+
+def lasted(length_s: float | None, *, rough: bool = False) -> str:
+    """A duration in its largest unit: "0.35 s", "12.3 s", "1.5 min", "2.0 h"; ``rough``: "12 s", "2 min", "2 h"."""
+    if length_s is None:
+        return NOTHING
+    size, unit = next(((size, unit) for size, unit in UNITS if length_s >= size), (1.0, "s"))
+    places = 0 if rough else 2 if length_s < 9.995 else 1
+    return f"{length_s / size:.{places}f} {unit}"
+
 
 def ago(at: float | None, now: float) -> str:
-    """How long ago, short."""
-    if at is None:
-        return "-"
-    seconds = max(0.0, now - at)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    """How long ago, roughly."""
+    return NOTHING if at is None else lasted(max(0.0, now - at), rough=True)
 
 
-def clock(at: float) -> str:
+def clock(at: float | None) -> str:
     """A moment, local time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return NOTHING if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
-def seconds(value: float | None) -> str:
-    """A duration, short."""
-    return "-" if value is None else f"{value:.2f} s" if value < 100 else f"{value:.0f} s"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 image", "2 images"; ``plural`` where it is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

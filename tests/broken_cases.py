@@ -351,16 +351,16 @@ def misnamed() -> bytes:
 
 
 ZIPS: tuple[tuple[str, Callable[[], bytes], str], ...] = (
-    ("ratio", ratio, "times smaller"),
+    ("ratio", ratio, "times its size"),
     ("overlapping", overlapping, "overlap"),
-    ("crowded", crowded, "at most 200000 are taken"),
+    ("crowded", crowded, "at most 200000 are accepted"),
     ("lying", lying, "it is damaged in the zip"),
     ("encrypted", encrypted, "it is encrypted"),
     ("linked", linked, "it is a link"),
     ("misnamed", misnamed, "damaged or not finished"),
     ("cut", lambda: packed({"a.dcm": b"x" * 5000})[:3000], "damaged or not finished"),
     ("in_a_zip", lambda: packed({"in.zip": packed({"a.dcm": b"x"})}), "zip"),
-    ("bzip2", lambda: packed({"a.dcm": bytes(20 * MIB)}, zipfile.ZIP_BZIP2), "packed in a way that is not opened"),
+    ("bzip2", lambda: packed({"a.dcm": bytes(20 * MIB)}, zipfile.ZIP_BZIP2), "compression method is not supported"),
     ("lzma_bomb", lambda: packed({"a.dcm": bytes(110 * MIB)}, zipfile.ZIP_LZMA), "larger than"),
     ("nothing", lambda: packed({}), "no file"),
 )

@@ -18,13 +18,14 @@ from typing import Any
 import urllib3
 from ball_model import BallModels
 from dicom_cases import study_uid
+from reading_cases import told
 from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis, make_ris, running, wait_for
 
 from medai.router.daemon.service import build
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 from medai.workers.tasks import JobRunner
 
@@ -48,7 +49,7 @@ class Hospital:
             assert self.orthanc.post(data)["Status"] in ("Success", "AlreadyStored")
 
     def jobs(self, name: str) -> list[dict[str, Any]]:
-        return reports.jobs(self.ledger, study_uid=study_uid(name))
+        return [told(job) for job in readings.jobs(self.ledger, study_uid=study_uid(name))]
 
     def read(self, name: str, *, revision: int = 1) -> dict[str, Any]:
         """The job of a revision, once it is done."""

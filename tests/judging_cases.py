@@ -17,6 +17,8 @@ from medai.models.volume import Volume
 from medai.training.cases import Example
 from medai.training.config import TrainingConfig, parse
 from medai.training.data.datasets import write_pair
+from medai.training.export.bundle import export
+from medai.training.export.description import read_description
 
 CORE, SHELL, NOTHING = 4.0, 2.0, 0.0
 """Voxel values that the network draws as core, as shell, and not at all."""
@@ -169,3 +171,13 @@ def write_blocks(folder: Path, shifts: Mapping[str, int], *, spacing_mm: float =
     for number, (name, shift) in enumerate(shifts.items()):
         write_pair(block_case(shift=shift, spacing_mm=spacing_mm, noise=number), name, folder)
     return folder
+
+
+def exported(tmp_path: Path, name: str = "blocks", **options: object) -> Path:
+    run = tmp_path / "run"
+    if not run.exists():
+        make_run(run)
+    bundle = tmp_path / "bundles" / name
+    description = read_description(write_description(tmp_path))
+    export([run], bundle, description, **options)  # type: ignore[arg-type]
+    return bundle

@@ -87,7 +87,7 @@ def take(browser: Browser, base: str, study: int, job: str, out: Path) -> None:
         ("study", f"/studies/{study}", None, {}),
         ("slices", f"/studies/{study}", opened("Slices with outlines"), {}),
         ("report", f"/studies/{study}", opened("Structured report"), {}),
-        ("messages", f"/studies/{study}", opened("Messages and their answers"), {}),
+        ("messages", f"/studies/{study}", opened("Messages and replies"), {}),
         ("rules", "/rules", tried, {}),
         ("models", "/models", None, {}),
         ("model", "/models/mr_hippocampus", None, {}),
@@ -122,7 +122,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     site = Site.load(options.dir)
     ledger = Ledger(load(str(site.config)).ledger.url)
-    studies = [s for s in search.find(ledger, search.Search(), limit=50).studies if s["readings"]]
+    studies = [s for s in search.find(ledger, search.Search(), limit=50).studies if s.readings]
     if not studies:
         sys.exit(f"nothing was read in {options.dir} yet: send it a study first")
     if not any(account["name"] == ACCOUNT for account in ledger.accounts()):
@@ -130,7 +130,7 @@ def main() -> None:
     ledger.disable_account(ACCOUNT, disabled=False)
     try:
         with chromium() as browser:
-            take(browser, site.console_url, studies[0]["id"], studies[0]["readings"][0]["job_id"], options.out)
+            take(browser, site.console_url, studies[0].id, studies[0].readings[0].job_id, options.out)
     finally:
         ledger.disable_account(ACCOUNT)
         ledger.close()

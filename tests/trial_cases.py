@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from typing import Any, cast
 
+from medai.trials.box import Box
 from medai.trials.hospital.record import WITH_AI, WITHOUT_AI, EventRow, FaultRow, SampleRow, StudyRow, TrialRun
 from medai.trials.scenario import Scenario, parse
 
@@ -122,3 +124,20 @@ def _sample(arm: str, second: int) -> SampleRow:
 
 
 __all__ = ["WITHOUT_AI", "WITH_AI", "scenario", "trial"]
+
+
+class Ris:
+    """A RIS that keeps what it is asked and answers what it was given."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.asked: list[tuple[str, str, dict[str, Any] | None]] = []
+        self.answer = answer
+
+    def ask_ris(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        self.asked.append((method, path, body))
+        return self.answer
+
+    @property
+    def box(self) -> Box:
+        """A site that has no other part."""
+        return cast(Box, self)

@@ -179,13 +179,17 @@ class TrainingConfig(_Section):
 
 def read(path: Path) -> TrainingConfig:
     """A configuration from a TOML file. Raises ConfigError with every fault in it."""
+    return parse(read_toml(path), where=path.name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    return parse(table, where=path.name)
 
 
 def parse(table: dict[str, Any], *, where: str) -> TrainingConfig:

@@ -16,15 +16,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from medai.router.words import counted
 from medai.trials.box import BoxError, Teller
 from medai.trials.hospital import faults
 from medai.trials.hospital.arm import Options
 from medai.trials.hospital.record import ARMS, WITH_AI, TrialRun
 from medai.trials.hospital.trial import run_trial
-from medai.trials.report import command as report_cli
+from medai.trials.report.command import report, summary
 from medai.trials.report.page import write_report
 from medai.trials.scenario import Scenario, ScenarioError, beside, load, shipped
-from medai.trials.simulation import command as simulate_cli
+from medai.trials.simulation.command import COMMANDS as MODEL_COMMANDS
 
 EXAMPLES = """\
 examples:
@@ -70,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
     for add in (_add_run, _add_list, _add_show, _add_faults, _add_report, _add_summary):
         add(commands)
-    for add_model in simulate_cli.COMMANDS:
+    for add_model in MODEL_COMMANDS:
         add_model(commands, subcommand)
     return made
 
@@ -91,7 +92,7 @@ def _add_run(commands: Any) -> None:
     add = run.add_argument
     add("scenario", help=f"{', '.join(shipped())}, all, or a .toml file")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for record and report; must be new or empty")
-    add("--arms", default=WITH_AI, help=f"{' and '.join(ARMS)}, with a comma (default {WITH_AI})")
+    add("--arms", default=WITH_AI, help=f"{' and '.join(ARMS)}, separated by a comma (default {WITH_AI})")
     add("--accelerate", type=_positive, metavar="X", help="hospital seconds in a real second (default: the scenario's)")
     add("--seed", type=int, help="another seed: other arrivals (default: the scenario's)")
     add("--short", action="store_true", help="the scenario's short form")
@@ -100,11 +101,11 @@ def _add_run(commands: Any) -> None:
 
 
 def _add_list(commands: Any) -> None:
-    subcommand(commands, "list", _list, "the scenarios that come with it", "medai trial list --json")
+    subcommand(commands, "list", _list, "the shipped scenarios", "medai trial list --json")
 
 
 def _add_show(commands: Any) -> None:
-    made = subcommand(commands, "show", _show, "one scenario, whole", "medai trial show monday-morning")
+    made = subcommand(commands, "show", _show, "one scenario in full", "medai trial show monday-morning")
     made.add_argument("scenario")
 
 
@@ -114,13 +115,13 @@ def _add_faults(commands: Any) -> None:
 
 def _add_report(commands: Any) -> None:
     about = "write the report of a trial again"
-    made = subcommand(commands, "report", report_cli.report, about, "medai trial report monday")
+    made = subcommand(commands, "report", report, about, "medai trial report monday")
     made.add_argument("folder", type=Path, metavar="DIR", help="the --out of a run")
 
 
 def _add_summary(commands: Any) -> None:
     about = "several trials in one table"
-    made = subcommand(commands, "summary", report_cli.summary, about, "medai trial summary nightly/*")
+    made = subcommand(commands, "summary", summary, about, "medai trial summary nightly/*")
     made.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="the --out of runs")
 
 
@@ -154,7 +155,9 @@ def _run_one(name: str, arms: Sequence[str], options: argparse.Namespace, out: P
     teller.say("writing the report ...")
     write_report(out)
     outcome = told(run, out)
-    said = f"{outcome['studies']} studies, {outcome['lost']} lost, {outcome['twice']} answered twice"
+    said = (
+        f"{counted(outcome['studies'], 'study', 'studies')}, {outcome['lost']} lost, {outcome['twice']} answered twice"
+    )
     teller.say(f"{said}: {out / 'report.html'}")
     return outcome
 
@@ -185,7 +188,7 @@ def _chosen(name: str, options: argparse.Namespace) -> Scenario:
 def _arms(text: str) -> tuple[str, ...]:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     if not found or len(set(found)) != len(found) or not set(found) <= set(ARMS):
-        raise ScenarioError(f"--arms {text!r}: name {' or '.join(ARMS)}, or both with a comma")
+        raise ScenarioError(f"--arms {text!r}: name {' or '.join(ARMS)}, or both, separated by a comma")
     return found
 
 

@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     process.add_argument("path", type=Path, help="DICOM folder, zip or file, or a NIfTI volume")
-    process.add_argument("--out", type=Path, required=True, help="folder for the results; made when absent")
+    process.add_argument("--out", type=Path, required=True, help="folder for the results; created if absent")
     process.add_argument("--model", help="which model reads it (default: the usual one for its modality)")
     process.add_argument("--series", type=int, help="Series Number (default: the series with the most images)")
     process.add_argument("--config", help="medai.toml (default: built-in settings)")

@@ -1,6 +1,7 @@
 """Get a job's series out of Orthanc: the images that the router decided on, and only those.
 
-Measured (orthanc.md): ``/file`` over a few kept-alive connections is the fastest way to pixels. Next: pipeline.py.
+Measured (docs/orthanc.md, section 3): ``/file`` over a few kept-alive connections is the fastest way to
+pixels. Next: pipeline.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from medai.router.contract import Job, content_hash, sources_hash
 from medai.router.errors import OrthancRefused, PermanentError, TemporaryError
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import WorkerSettings
+from medai.router.words import counted
 from medai.workers.dicom_file import Unreadable, read_image
 
 DEFAULTS = WorkerSettings()
@@ -38,11 +40,9 @@ def fetch(
     _require_small(list(wanted.values()), worker)
     with ThreadPoolExecutor(max_workers=worker.fetch_threads, thread_name_prefix="fetch") as pool:
         read = list(pool.map(lambda name: _read(orthanc, name, worker.max_image_bytes), wanted))
-    digest = content_hash(sums := [md5 for _, md5 in read])
+    digest = content_hash([md5 for _, md5 in read])
     if job.content_hash not in ("", digest):
-        raise TemporaryError(
-            f"the {len(sums)} images were sent again meanwhile: waiting for the router to decide again"
-        )
+        raise TemporaryError("the images were sent again meanwhile: waiting for the router to decide again")
     tell(digest)
     return [image for image, _ in read]
 
@@ -64,7 +64,7 @@ def _wanted(job: Job, orthanc: Orthanc) -> dict[str, int]:
         raise
     if sources_hash(found) != job.sources_hash:
         raise TemporaryError(
-            f"the series holds {len(found)} images now, {job.sources_count} when it was chosen: "
+            f"the series holds {counted(len(found), 'image')} now, {job.sources_count} when it was chosen: "
             "waiting for the router to decide again"
         )
     return {name: sizes[name] for name in found.values()}
@@ -79,7 +79,7 @@ def _require_small(sizes: Sequence[int], worker: WorkerSettings) -> None:
         )
     if total > worker.max_series_bytes:
         raise PermanentError(
-            f"the series has {total / 2**30:.2f} GiB in {len(sizes)} images: "
+            f"the series has {total / 2**30:.2f} GiB in {counted(len(sizes), 'image')}: "
             f"the limit is {worker.max_series_gb:g} GiB (worker.max_series_gb); nothing was fetched"
         )
 

@@ -56,4 +56,4 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost when the job is no longer ours; called between stages, before anything is written."""
         if self._lost.is_set():
-            raise LeaseLost("the job was taken back or superseded while this worker had it")
+            raise LeaseLost("the reading was taken back or superseded while this worker had it")

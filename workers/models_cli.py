@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from medai.models.registry import SHIPPED, Registry
 from medai.router.errors import SettingsError, failed
 from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
+from medai.router.words import clock
 
 EXAMPLE = """\
 {
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """All five commands."""
-    parser = argparse.ArgumentParser(prog="medai models", description="Models: those that ship and your own.")
+    parser = argparse.ArgumentParser(prog="medai models", description="Models: those that ship, and your own.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add = _command(
         commands,
@@ -89,9 +89,9 @@ def make_parser() -> argparse.ArgumentParser:
     add.add_argument("--name", help="what routes call it (default: from the path)")
     add.add_argument("--to", type=Path, metavar="FOLDER", help="folder of models (default: the configured one)")
     add.add_argument("--codes", type=Path, metavar="FILE", help="JSON with the medai section, for a folder without one")
-    add.add_argument("--replace", action="store_true", help="where the name is taken; the former version is kept")
+    add.add_argument("--replace", action="store_true", help="if the name is taken; the previous version is kept")
     add.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="longest dry run (default 600)")
-    add.add_argument("--example", action="store_true", help="print a whole metadata.json and stop")
+    add.add_argument("--example", action="store_true", help="print a complete metadata.json and stop")
     text, example = "all models, and whether they can run here", "example: medai models list --json"
     _command(commands, "list", cmd_list, text, example)
     text, example = "what a model reads, draws and is made of", "example: medai models show mr_hippocampus"
@@ -103,7 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     text, example = "use an earlier version of an added model again", "example: medai models rollback my_lungs"
     back = _command(commands, "rollback", cmd_rollback, text, example)
     back.add_argument("name")
-    back.add_argument("--version", help="which (default: the one before)")
+    back.add_argument("--version", help="which version (default: the previous one)")
     return parser
 
 
@@ -282,8 +282,7 @@ def _page(content: dict[str, Any]) -> str:
         code = " ".join((*segment["type"][:2], *segment.get("modifier", ())[:2]))
         lines.append(f"  segment {segment['number']}     {segment['name']} ({code})")
     for entry in content["history"]:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["at"]))
-        lines.append(f"  {entry['action']:<13} {when} {entry['version'] or entry['replaced']}")
+        lines.append(f"  {entry['action']:<13} {clock(entry['at'])} {entry['version'] or entry['replaced']}")
     if content["earlier_versions"]:
         lines.append("  earlier       " + ", ".join(one["version"] for one in content["earlier_versions"]))
     return "\n".join(lines)
@@ -307,7 +306,7 @@ def cmd_remove(options: argparse.Namespace) -> int:
     if options.json:
         _print({"ok": True, **_installed(gone)})
     else:
-        print(f"{gone.name} {gone.version} is used no longer; medai models rollback {gone.name} brings it back")
+        print(f"{gone.name} {gone.version} is no longer used; medai models rollback {gone.name} brings it back")
     return 0
 
 

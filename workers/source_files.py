@@ -20,6 +20,7 @@ from medai.models.images.header import text
 from medai.router.errors import PermanentError
 from medai.router.files import zips
 from medai.router.settings.tables import WorkerSettings
+from medai.router.words import counted
 from medai.workers.dicom_file import Unreadable, read_image
 
 NOT_READ = frozenset({"SEG", "SR", "PR", "KO", "DOC", "OT", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
@@ -63,7 +64,8 @@ class _Found:
         """In words."""
         told = {NO_DICOM: self.passed_over[NO_DICOM], **self.passed_over}
         return ", ".join(
-            f"{count} files that are {why}" if why == NO_DICOM else f"{count} that {why}" for why, count in told.items()
+            f"{counted(count, 'file')} {why}" if why == NO_DICOM else f"{count} that {why}"
+            for why, count in told.items()
         )
 
 
@@ -81,7 +83,7 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
         raise PermanentError(f"{path} holds no image series ({others} other DICOM objects, {found.others})")
     uid = _pick(images, number)
     _require_small([size for _, _, size in images[uid]], worker)
-    why = f"series {_number(images[uid][0][1])}: {len(images[uid])} images"
+    why = f"series {_number(images[uid][0][1])}: {counted(len(images[uid]), 'image')}"
     if len(images) > 1:
         why += f", the most of {len(images)} series" if number is None else f", as asked, of {len(images)} series"
     return Chosen(images=list(_full(path, [source for source, _, _ in images[uid]], worker)), reason=why)
@@ -90,7 +92,7 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
 def _require_small(sizes: Sequence[int], worker: WorkerSettings) -> None:
     if sum(sizes) > worker.max_series_bytes:
         raise PermanentError(
-            f"the series has {sum(sizes) / 2**30:.2f} GiB in {len(sizes)} images: "
+            f"the series has {sum(sizes) / 2**30:.2f} GiB in {counted(len(sizes), 'image')}: "
             f"the limit is {worker.max_series_gb:g} GiB (worker.max_series_gb)"
         )
 

@@ -228,7 +228,7 @@ class JobRunner:
             log.error("disk_full", job=claim.job.job_id, reason=str(error))
         self._archive_away = self._archive_away or isinstance(error, OrthancUnreachable)
         if now - claim.give_up_from > policy.give_up_h * 3600:
-            reason = f"given up after {policy.give_up_h:g} hours: {error}"
+            reason = f"given up after {policy.give_up_h:g} h: {error}"
             return self.ledger.fail(claim.job.job_id, claim.token, Failure.GAVE_UP, reason, now)
         wait_s = error.retry_after_s or policy.retry_s * 2 ** min(claim.job.attempt - 1, 16)
         wait_s = min(wait_s, policy.retry_max_s)  # a moment further ahead counts as past (jobs.unsent_jobs)

@@ -37,7 +37,7 @@ HINTS = {
     "segments": "one entry for each class of the network but the background",
     "category": 'coded category: ["91723000", "SCT", "Anatomical Structure"]',
     "type": 'coded structure: ["39607008", "SCT", "Lung"]',
-    "plausible": 'volumes that may be, ml: {"ml": [1500, 9000], "refuse_below_ml": 50}',
+    "plausible": 'plausible volumes, ml: {"ml": [1500, 9000], "refuse_below_ml": 50}',
     "ml": "the least and the most that is expected, ml: [1500, 9000]",
     "name": 'what reports call it: "Lungs"',
     "number": "its value in the labels: 1, 2, ...",
@@ -143,7 +143,7 @@ def _walk(root: Path) -> Iterator[Path]:
 def _require_no_pickle(file: Path) -> None:
     """TorchScript, or tensors and plain values; anything else with such a name is refused."""
     if file.suffix.lower() in (".pkl", ".pickle", ".joblib"):
-        raise ModelUnavailable(f"{file.name} is a pickle: it may hold code, which is never run; take it out")
+        raise ModelUnavailable(f"{file.name} is a pickle: it may hold code, which is never run; remove it")
     if is_torchscript(file):
         require_torchscript(file)
     else:
@@ -175,7 +175,7 @@ def _description(section: Mapping[str, Any]) -> str:
         faults.append(f"segments: {HINTS['segments']}")
     if faults:
         raise ModelUnavailable(
-            "the medai section of metadata.json lacks something ('medai models add --example' prints a whole one; "
+            "the medai section of metadata.json lacks something ('medai models add --example' prints a complete one; "
             "--codes FILE gives it for a folder that cannot be changed):\n" + "\n".join(f"  medai.{f}" for f in faults)
         )
     names = ", ".join(f"{item['number']} {item['name']}" for item in segments)
@@ -264,7 +264,7 @@ def _require_free(name: str, there: Installed | None, *, replace: bool) -> None:
 def _dry_run(bundle: Path, limit_s: float) -> str:
     found = dry_run.run(bundle, limit_s=limit_s)
     size = " x ".join(str(side) for side in reversed(found.voxels))
-    drew = f"drew segments {', '.join(map(str, found.found))}" if found.found else "drew nothing, as it may"
+    drew = f"drew segments {', '.join(map(str, found.found))}" if found.found else "drew nothing, which is allowed"
     text = (
         f"a generated volume of {size} voxels in {found.seconds:.1f} s on the CPU "
         f"(loaded in {found.load_seconds:.1f} s, {found.memory_mb} MB); {drew}"

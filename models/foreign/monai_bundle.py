@@ -85,7 +85,7 @@ def network_def(config: Mapping[str, Any]) -> dict[str, Any]:
 def looked_up(value: Any, config: Mapping[str, Any], where: str, depth: int = 0) -> Any:
     """A value whose ``@`` references are replaced by what they name; expressions are refused."""
     if depth > 20:
-        raise ModelUnavailable(f"{where}: its references go round in a circle")
+        raise ModelUnavailable(f"{where}: its references form a circle")
     if isinstance(value, Mapping):
         return {key: looked_up(item, config, f"{where}.{key}", depth) for key, item in value.items()}
     if isinstance(value, list):

@@ -121,7 +121,7 @@ def _before_2_5(configuration: Mapping[str, Any], dims: int) -> tuple[str, dict[
 def _axes(stored: str, forward: Sequence[int]) -> str:
     """Where column, row and slice grow after nnU-Net's transposition; ``stored`` says it of the files' x, y, z."""
     if sorted(forward) != [0, 1, 2]:
-        raise ModelUnavailable(f"plans.json: transpose_forward {list(forward)} is no order of three axes")
+        raise ModelUnavailable(f"plans.json: transpose_forward {list(forward)} is not an order of three axes")
     array = stored[::-1]  # nnU-Net reads [z, y, x]
     return "".join(array[axis] for axis in reversed(forward))
 

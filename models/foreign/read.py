@@ -8,13 +8,13 @@ tells them apart and gives a Candidate; adding.py checks it, runs it once and pu
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medai.models.errors import ModelUnavailable
+from medai.models.files import json_object
 from medai.models.foreign import monai_bundle, nnunet_plans
 from medai.models.format.archives import is_torchscript, read_checkpoint
 
@@ -60,19 +60,20 @@ def read(path: Path, codes: Path | None = None) -> Candidate:
     found = sorted(item for item in path.iterdir() if item.is_file() and item.suffix in WEIGHTS)
     if len(found) != 1:
         raise ModelUnavailable(
-            f"{path.name} is no model that is known: neither configs/metadata.json (MONAI bundle), nor plans.json with "
-            f"dataset.json (nnU-Net v2), nor one weight file beside metadata.json (there are {len(found)})"
+            f"{path.name} is not a known kind of model: neither configs/metadata.json (MONAI bundle), nor plans.json "
+            f"with dataset.json (nnU-Net v2), nor one weight file beside metadata.json (there are {len(found)})"
         )
     return _single(found[0], path / "metadata.json", said)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object (or YAML, by its safe loader). Raises ModelUnavailable."""
+    if path.suffix not in (".yaml", ".yml"):
+        return json_object(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        found = _yaml(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+        found = _yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path.name} is missing or cannot be read as {path.suffix[1:].upper()}") from error
+        raise ModelUnavailable(f"{path.name} is missing or cannot be read as YAML") from error
     if not isinstance(found, dict):
         raise ModelUnavailable(f"{path.name} must hold an object")
     return found
@@ -299,7 +300,7 @@ def _input(modality: str) -> dict[str, Any]:
 def _single(path: Path, beside: Path, said: Mapping[str, Any]) -> Candidate:
     """One file: a graph, or weights of a network that the metadata defines."""
     if path.suffix not in WEIGHTS:
-        raise ModelUnavailable(f"{path.name} is no weight file that is known: {', '.join(WEIGHTS)}")
+        raise ModelUnavailable(f"{path.name} is not a known kind of weight file: {', '.join(WEIGHTS)}")
     if not beside.is_file() and not said:
         raise ModelUnavailable(
             f"beside {path.name} there is no metadata.json that says what it reads and draws; "
@@ -345,7 +346,7 @@ def _nnunet(path: Path, said: Mapping[str, Any]) -> Candidate:
         folds,
         path,
         others={"configs/plans.json": path / "plans.json", "configs/dataset.json": path / "dataset.json"},
-        remarks=[f"training images are taken to lie as {axes} (medai.feed.axes says otherwise)"],
+        remarks=[f"training images are assumed to lie as {axes} (medai.feed.axes says otherwise)"],
     )
 
 

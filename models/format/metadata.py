@@ -39,7 +39,9 @@ class InputSpec(_Strict):
         if min(shape) < self.min_slices:
             raise ModelRefused(f"the volume has {shape} voxels; at least {self.min_slices} along each axis are needed")
         if max(spacing_mm) > self.max_spacing_mm:
-            raise ModelRefused(f"voxels are {max(spacing_mm):.3g} mm wide; the model reads {self.max_spacing_mm:g} mm")
+            raise ModelRefused(
+                f"voxels are {max(spacing_mm):.3g} mm wide; the model reads at most {self.max_spacing_mm:g} mm"
+            )
         names = ("from right to left", "from front to back", "from feet to head")
         for name, count, step_mm, least_mm in zip(names, shape, spacing_mm, self.min_extent_mm, strict=True):
             if count * step_mm < least_mm:

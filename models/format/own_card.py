@@ -64,7 +64,7 @@ def _reference(path: Path, fingerprint: str) -> tuple[dict[str, Any] | None, str
     except (OSError, ValueError):
         return None, f"{path.name} can't be read as JSON: {make}."
     if not isinstance(content, dict) or content.get("form") != 1:
-        return None, f"{path.name} is of a form that this version does not know: {make}."
+        return None, f"{path.name} is in a form that this version does not know: {make}."
     if content.get("outputs") != "labels" and content.get("fingerprint") != fingerprint:
         return None, f"{path.name} was made with other weights than these: {make}."
     return content, ""

@@ -70,7 +70,7 @@ class _Onnx:
         self._session = _session(path, device)
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
-            raise ModelUnavailable(f"{path.name} wants {len(inputs)} inputs; a model here reads one image")
+            raise ModelUnavailable(f"{path.name} expects {len(inputs)} inputs; a model here reads one image")
         self._input = inputs[0].name
         self._kind = {"tensor(float16)": "float16", "tensor(double)": "float64"}.get(inputs[0].type, "float32")
 
@@ -80,7 +80,7 @@ class _Onnx:
             outputs = self._session.run(None, {self._input: values})
         except Exception as error:
             # onnxruntime's errors share no public class of their own.
-            raise ModelUnavailable(f"{self._name}: the ONNX graph does not take {tuple(values.shape)}") from error
+            raise ModelUnavailable(f"{self._name}: the ONNX graph does not accept {tuple(values.shape)}") from error
         return answer(torch.from_numpy(outputs[0]).to(batch.device), batch, self._name)
 
 

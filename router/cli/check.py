@@ -20,10 +20,11 @@ from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
-from medai.router.reports import readings as reports
+from medai.router.reports.status import status
 from medai.router.routing.rules import Rules
 from medai.router.settings.destinations import DicomDestination, FhirDestination
 from medai.router.settings.tables import Settings
+from medai.router.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def _warn(what: str, text: str) -> Finding:
 
 def _routes(settings: Settings) -> Iterator[Finding]:
     if not settings.routes:
-        yield _warn("routes", "no route is configured: studies are recorded and none is read; see docs/routes.md")
+        yield _warn("routes", "no route is configured: studies are recorded but none is read; see docs/routes.md")
     try:
         Rules(settings.routes, settings.routing)
     except SettingsError as error:
@@ -74,7 +75,7 @@ def _routes(settings: Settings) -> Iterator[Finding]:
         if "ris" in route.destinations and not settings.ris.host:
             yield _warn("routes", f"route {route.name} sends to the RIS, but [ris] host is empty: no ORU is sent")
     if settings.routes:
-        yield _ok("routes", f"{len(settings.routes)} routes, {settings.routing} match: " + _names(settings))
+        yield _ok("routes", f"{counted(len(settings.routes), 'route')}, {settings.routing} match: " + _names(settings))
 
 
 def _names(settings: Settings) -> str:
@@ -126,9 +127,9 @@ def _fhir_server(name: str, destination: FhirDestination) -> Iterator[Finding]:
     if not version.startswith("5."):
         yield _bad(what, f"speaks FHIR {version or 'of an unknown version'}, and the results are R5")
     elif not _takes_transactions(found):
-        yield _warn(what, f"FHIR {version} answers, but does not say that it takes transactions")
+        yield _warn(what, f"FHIR {version} answers, but does not say that it accepts transactions")
     else:
-        yield _ok(what, f"FHIR {version} answers and takes transactions")
+        yield _ok(what, f"FHIR {version} answers and accepts transactions")
 
 
 def _takes_transactions(capability: Mapping[str, Any]) -> bool:
@@ -186,19 +187,20 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
 
 
 def _ledger_content(settings: Settings, ledger: Ledger, where: str) -> Iterator[Finding]:
-    now = reports.status(ledger, time.time())
-    yield _ok("ledger", f"answers at {where}: {now['studies']} studies")
-    alive = [worker for worker in now["workers"] if worker["alive"]]
-    yield _ok("workers", f"{len(alive)} alive") if alive else _warn("workers", "none is alive: start 'medai worker'")
-    held = {model["name"]: model for model in now["models"]}
+    now = status(ledger, time.time())
+    yield _ok("ledger", f"answers at {where}: {counted(now.studies, 'study', 'studies')}")
+    alive = [worker for worker in now.workers if worker.alive]
+    none = "none is alive: start one with 'medai worker'"
+    yield _ok("workers", f"{len(alive)} alive") if alive else _warn("workers", none)
+    held = {model.name: model for model in now.models}
     for route in settings.routes:
         model = held.get(route.model)
         if model is None:
             yield _warn("models", f"route {route.name}: no worker has announced the model {route.model!r}")
-        elif not model["available"]:
-            yield _bad("models", f"route {route.name}: {route.model} is not available: {model['reason']}")
+        elif not model.available:
+            yield _bad("models", f"route {route.name}: {route.model} is not available: {model.reason}")
         else:
-            yield _ok("models", f"route {route.name}: {route.model} {model['version']}")
+            yield _ok("models", f"route {route.name}: {route.model} {model.version}")
 
 
 def _ris(settings: Settings) -> Iterator[Finding]:
@@ -207,7 +209,7 @@ def _ris(settings: Settings) -> Iterator[Finding]:
     where = f"{settings.ris.host}:{settings.ris.port}"
     try:
         with socket.create_connection((settings.ris.host, settings.ris.port), timeout=5.0):
-            yield _ok("ris", f"takes MLLP connections at {where}")
+            yield _ok("ris", f"accepts MLLP connections at {where}")
     except OSError as error:
         yield _bad("ris", f"no connection to {where} ({type(error).__name__}): is [ris] host and port right?")
 
@@ -221,7 +223,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         with socket.create_connection((settings.hl7_in.host, settings.hl7_in.port), timeout=2.0):
             yield _ok("orders", f"the router listens for orders at {where}")
     except OSError:
-        yield _warn("orders", f"nothing listens for orders at {where}: the router does not run")
+        yield _warn("orders", f"nothing listens for orders at {where}: the router is not running")
 
 
 def _watch_folder(settings: Settings) -> Iterator[Finding]:

@@ -8,11 +8,14 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medai.router.errors import SettingsError
 from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
+
+if TYPE_CHECKING:
+    from medai.router.ledger import Ledger
 
 
 def command(
@@ -53,7 +56,7 @@ def load_settings(options: argparse.Namespace) -> Settings:
     return configuration.load(None)
 
 
-def open_ledger(options: argparse.Namespace) -> Any:
+def open_ledger(options: argparse.Namespace) -> Ledger:
     """The ledger of the system that a command means, migrated."""
     from medai.router.ledger import Ledger
 
@@ -67,9 +70,11 @@ def person() -> str:
     return f"{getpass.getuser()} (shell)"
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+def print_json(value: object) -> None:
+    """One JSON document on standard output; reports (reports/report.py) may be anywhere in it."""
+    from pydantic_core import to_jsonable_python
+
+    print(json.dumps(to_jsonable_python(value), indent=2, ensure_ascii=False))
 
 
 def parse_duration_s(text: str) -> float:

@@ -12,10 +12,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medai.router.cli.options import command, load_settings, open_ledger, parse_duration_s, person, print_json
 from medai.router.errors import MedaiError, SettingsError
+from medai.router.words import counted
+
+if TYPE_CHECKING:
+    from medai.router.ledger import Ledger
 
 SHOWN = 1_000
 """Edits that 'medai edits list' tells, the newest."""
@@ -34,7 +38,7 @@ def account_commands(commands: Any) -> None:
 
 def survey_commands(commands: Any) -> None:
     """``medai survey``."""
-    text = "what people say of readings and of the system: summary, export"
+    text = "what people say about readings and about the system: summary, export"
     survey = commands.add_parser(
         "survey",
         help=text,
@@ -48,7 +52,7 @@ def survey_commands(commands: Any) -> None:
     export = command(what, "export", cmd_survey_export, text, example="medai survey export sus --out sus.csv")
     export.add_argument("survey", choices=["usefulness", "sus"])
     export.add_argument("--out", type=Path, metavar="FILE", help="write there (default: print)")
-    export.add_argument("--names", action="store_true", help="accounts beside the numbers; written down")
+    export.add_argument("--names", action="store_true", help="account names beside the numbers; this is recorded")
 
 
 def edit_commands(commands: Any) -> None:
@@ -56,7 +60,9 @@ def edit_commands(commands: Any) -> None:
     text = "what readers made of our results: list it, or export it for medai-train"
     edits = command(commands, "edits", cmd_edits, text, example="medai edits export --out edits/ --model ct_lungs")
     edits.add_argument("what", choices=["list", "export"])
-    edits.add_argument("--out", type=Path, metavar="DIR", help="a new folder for the export; its files name patients")
+    edits.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder for the export; its files identify patients"
+    )
     edits.add_argument("--model", help="only readings by this model")
     edits.add_argument("--since", help="how far back: 24h, 30d (default: all)")
 
@@ -69,7 +75,7 @@ def cmd_account(options: argparse.Namespace) -> int:
     if options.what == "list":
         rows = ledger.accounts()
         text = "\n".join(f"{r['name']:<24} {r['role']:<9} {'disabled' if r['disabled'] else ''}".rstrip() for r in rows)
-        print_json(rows) if options.json else print(text or "nobody yet: medai account add NAME --role admin")
+        print_json(rows) if options.json else print(text or "no accounts yet: medai account add NAME --role admin")
         return 0
     if not options.name:
         raise SettingsError(f"name the account: medai account {options.what} NAME")
@@ -129,32 +135,32 @@ def _write(parts: Iterable[str], out: Path | None) -> None:
 
 def cmd_edits(options: argparse.Namespace) -> int:
     """The list, or the folder for ``medai-train edits``."""
-    from medai.router.cli import text as screens
+    from medai.router.cli import text
     from medai.router.reports import agreement
 
     ledger = open_ledger(options)
     since = time.time() - parse_duration_s(options.since) if options.since else None
     if options.what == "list":
-        rows = agreement.edits(ledger, model=options.model, since=since, limit=SHOWN)
-        print_json({"edits": rows}) if options.json else print(screens.edits(rows, time.time()))
+        found = agreement.edits(ledger, model=options.model, since=since, limit=SHOWN)
+        print_json({"edits": found}) if options.json else print(text.edits(found, time.time()))
         return 0
     if options.out is None:
         raise SettingsError("name the folder: medai edits export --out DIR")
     return _export_edits(options, ledger, since)
 
 
-def _export_edits(options: argparse.Namespace, ledger: Any, since: float | None) -> int:
+def _export_edits(options: argparse.Namespace, ledger: Ledger, since: float | None) -> int:
     from medai.router.orthanc.client import Orthanc
     from medai.router.reports import edit_export
 
     orthanc = Orthanc(load_settings(options).orthanc)
     made = edit_export.export(ledger, orthanc, options.out, model=options.model, since=since)
     orthanc.close()
-    ledger.note_action(person(), "edits export", time.time(), detail=f"{made.cases} readings with their images")
+    ledger.note_action(person(), "edits export", time.time(), detail=f"{counted(made.cases, 'reading')} with images")
     if options.json:
         print_json({"out": str(options.out), **asdict(made)})
         return 0
     print("\n".join(["left out:", *made.left_out]) if made.left_out else "", end="\n" if made.left_out else "")
-    print(f"{made.cases} edited readings in {options.out}; the files name patients: keep them as you keep images")
+    print(f"{counted(made.cases, 'edited reading')} in {options.out}; they identify patients: guard them like images")
     print(f"next: medai-train edits {options.out} --out DATA")
     return 0

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medai.router.cli.options import command, load_settings, open_ledger, parse_duration_s, person, print_json
 from medai.router.errors import MedaiError, SettingsError
 
 if TYPE_CHECKING:
+    from medai.router.cli.top import TopPage
     from medai.router.ledger.deadletters import DeadLetter
+    from medai.router.reports.letters import LetterEntry
 
 EVERY = 1_000_000
 """As many dead letters as there may be."""
@@ -33,10 +35,12 @@ def reading_commands(commands: Any) -> None:
     _dead_commands(commands)
     text = "queue depth, oldest waiting, workers, models"
     command(commands, "status", cmd_status, text, example="medai status --json")
-    text = "the same, live: queues, workers, turnaround, destinations, last studies (q leaves)"
+    text = "the same, live: queues, workers, turnaround, destinations, last studies (q quits)"
     top = command(commands, "top", cmd_top, text, example="medai top --every 5")
-    top.add_argument("--every", type=_interval, default=2.0, metavar="S", help="seconds between two looks (default 2)")
-    top.add_argument("--once", action="store_true", help="print once, as plain text; so it is without a terminal")
+    top.add_argument(
+        "--every", type=_interval, default=2.0, metavar="S", help="seconds between two updates (default 2)"
+    )
+    top.add_argument("--once", action="store_true", help="print once, as plain text (always so without a terminal)")
     turn = command(
         commands,
         "turnaround",
@@ -56,7 +60,7 @@ def _dead_commands(commands: Any) -> None:
     retry = command(commands, "retry", cmd_retry, text, example="medai retry --all")
     which = retry.add_mutually_exclusive_group(required=True)
     which.add_argument("id", metavar="ID", nargs="?", help="as 'medai dead' prints it, or its first characters")
-    which.add_argument("--all", action="store_true", help="all but images that can't be read")
+    which.add_argument("--all", action="store_true", help="all of them, except images that can't be read")
     text = "settle a dead letter without a result"
     drop = command(commands, "drop", cmd_drop, text, example="medai drop 1f0c2a41/ris --reason entered-by-hand")
     drop.add_argument("id", metavar="ID", help="as 'medai dead' prints it, or its first characters")
@@ -65,63 +69,53 @@ def _dead_commands(commands: Any) -> None:
 
 def cmd_jobs(options: argparse.Namespace) -> int:
     """The list."""
-    from medai.router.cli import text as screens
-    from medai.router.reports import readings as reports
+    from medai.router.cli import text
+    from medai.router.reports import readings
 
     ledger = open_ledger(options)
-    rows = reports.jobs(ledger, study_uid=options.study_uid, state=options.state, limit=options.limit)
-    if options.json:
-        content: dict[str, Any] = {"jobs": rows}
-        if options.study_uid:
-            content["study"] = reports.study(ledger, options.study_uid)
-            content["decisions"] = reports.decisions(ledger, study_uid=options.study_uid)
-        print_json(content)
+    found = readings.jobs(ledger, study_uid=options.study_uid, state=options.state, limit=options.limit)
+    if not options.json:
+        print(text.jobs(found, time.time()))
+    elif options.study_uid:
+        study = readings.study(ledger, options.study_uid)
+        print_json(
+            {"jobs": found, "study": study, "decisions": readings.decisions(ledger, study_uid=options.study_uid)}
+        )
     else:
-        print(screens.jobs(rows, time.time()))
+        print_json({"jobs": found})
     return 0
 
 
 def cmd_job(options: argparse.Namespace) -> int:
     """One job; 1 when there is none of that id."""
-    from medai.router.cli import text as screens
-    from medai.router.reports import readings as reports
+    from medai.router.cli import text
+    from medai.router.reports import readings
+    from medai.router.reports.story import job_story
 
     ledger = open_ledger(options)
-    rows = reports.jobs(ledger, job_id=options.job_id, limit=3)
-    if len(rows) != 1:
-        what = "no job has" if not rows else "more than one job has"
+    found = readings.jobs(ledger, job_id=options.job_id, limit=3)
+    if len(found) != 1:
+        what = "no reading has" if not found else "more than one reading has"
         raise MedaiError(f"{what} an id that begins with {options.job_id!r}: see 'medai jobs'")
-    story = {
-        **rows[0],
-        "decisions": reports.decisions(ledger, job_id=rows[0]["job_id"]),
-        "attempts": reports.attempts(ledger, rows[0]["job_id"]),
-    }
-    if options.json:
-        print_json(story)
-    else:
-        print(screens.job(story))
+    story = job_story(ledger, found[0])
+    print_json(story) if options.json else print(text.job(story, time.time()))
     return 0
 
 
 def cmd_dead(options: argparse.Namespace) -> int:
     """The list; one with its history."""
-    from medai.router.cli import text as screens
-    from medai.router.reports import readings as reports
+    from medai.router.cli import text
+    from medai.router.reports import letters
 
     ledger = open_ledger(options)
-    letters = ledger.dead_letters(prefix=options.id)
-    rows: list[dict[str, Any]] = [{**asdict(letter), "retry_helps": letter.retry_helps} for letter in letters]
-    if options.id:
-        for row in rows:
-            row["attempts_made"] = reports.attempts(ledger, row["job_id"])
-            row["deliveries_tried"] = ledger.history(row["job_id"])
+    found = ledger.dead_letters(prefix=options.id)
+    stories = [letters.story(ledger, letter) for letter in found] if options.id else []
+    entries: Sequence[LetterEntry] = stories or [letters.shell_entry(letter) for letter in found]
     if options.json:
-        print_json({"dead_letters": rows})
+        print_json({"dead_letters": entries})
     else:
-        print(screens.dead_letters(rows, time.time()))
-        for row in rows if options.id else ():
-            print(screens.history(row))
-    if options.id and not rows:
+        print("\n".join([text.dead_letters(entries, time.time()), *map(text.history, stories)]))
+    if options.id and not found:
         raise MedaiError(f"no dead letter has an id that begins with {options.id!r}: see 'medai dead'")
     return 0
 
@@ -136,19 +130,19 @@ def cmd_retry(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"retried": done, "left": left})
     else:
-        print(f"{len(done)} tried again" + (f"; {left} left (no retry helps them by itself)" if left else ""))
+        print(f"{len(done)} tried again" + (f"; {left} left (a retry alone would not help them)" if left else ""))
     return 0 if done or options.all else 1
 
 
 def cmd_drop(options: argparse.Namespace) -> int:
-    """Settle one; 1 when it is no dead letter any more."""
+    """Settle one; 1 when it is no longer a dead letter."""
     ledger = open_ledger(options)
     (letter,) = _one(ledger.dead_letters(prefix=options.id), options.id)
     done = ledger.drop(letter, options.reason, time.time(), by=person())
     if options.json:
         print_json({"dropped": [letter.id] if done else []})
     else:
-        print(f"{letter.id} dropped" if done else f"{letter.id} is no dead letter any more")
+        print(f"{letter.id} dropped" if done else f"{letter.id} is no longer a dead letter")
     return 0 if done else 1
 
 
@@ -171,15 +165,12 @@ def _ids(letters: list[DeadLetter]) -> str:
 
 def cmd_status(options: argparse.Namespace) -> int:
     """The queue and who works on it."""
-    from medai.router.cli import text as screens
-    from medai.router.reports import readings as reports
+    from medai.router.cli import text
+    from medai.router.reports.status import status
 
     now = time.time()
-    status = reports.status(open_ledger(options), now)
-    if options.json:
-        print_json(status)
-    else:
-        print(screens.status(status, now))
+    found = status(open_ledger(options), now)
+    print_json(found) if options.json else print(text.status(found, now))
     return 0
 
 
@@ -197,7 +188,7 @@ def cmd_top(options: argparse.Namespace) -> int:
     ledger = Ledger(settings.ledger.url)
     migrated: list[bool] = []
 
-    def ask() -> dict[str, Any]:
+    def ask() -> TopPage:
         if not migrated:  # not at the start: a ledger that is away is waited for on the screen
             ledger.migrate()
             migrated.append(True)
@@ -226,13 +217,13 @@ def _interval(text: str) -> float:
 
 def cmd_turnaround(options: argparse.Namespace) -> int:
     """Percentiles."""
-    from medai.router.cli import text as screens
-    from medai.router.reports import readings as reports
+    from medai.router.cli import text
+    from medai.router.reports.turnaround import turnaround
 
     since = time.time() - parse_duration_s(options.since)
-    groups = reports.turnaround(open_ledger(options), since=since, by=options.by)
+    groups = turnaround(open_ledger(options), since=since, by=options.by)
     if options.json:
         print_json({"since": since, "by": options.by, "groups": groups})
     else:
-        print(screens.turnaround(groups, options.since, options.by))
+        print(text.turnaround(groups, options.since, options.by))
     return 0

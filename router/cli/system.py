@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 def system_commands(commands: Any) -> None:
     """``medai up``, ``down``, ``router``, ``console``, ``check``."""
     up = command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
-    up.add_argument("--free-ports", action="store_true", help="make the directory with free ports, not the usual ones")
-    text = "how many workers read at the same time (default: as before, at first 1)"
+    up.add_argument(
+        "--free-ports", action="store_true", help="when making the directory, take free ports instead of the usual ones"
+    )
+    text = "how many workers read at the same time (default: as last time, 1 at first)"
     up.add_argument("--workers", type=_workers, metavar="N", help=text)
-    up.add_argument("--prepare", action="store_true", help="write the configuration to be edited, and start nothing")
-    up.add_argument("--part", metavar="PART", help="only start this again, after 'medai down --part'")
+    up.add_argument("--prepare", action="store_true", help="write the configuration for you to edit, and start nothing")
+    up.add_argument("--part", metavar="PART", help="start only this part again, after 'medai down --part'")
     down = command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
-    down.add_argument("--part", metavar="PART", help="only this: orthanc, redis, ris, router, console, worker")
+    down.add_argument("--part", metavar="PART", help="only this part: orthanc, redis, ris, router, console, worker")
     command(
         commands,
         "router",
@@ -41,7 +43,7 @@ def system_commands(commands: Any) -> None:
     )
     text = "serve the web console and the REST API"
     command(commands, "console", cmd_console, text, example="medai console --config medai.toml", answers=False)
-    text = "check the configuration and reach every peer"
+    text = "check the configuration, and that every peer answers"
     command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
 
 
@@ -92,7 +94,7 @@ def _part_started(site: Site, part: str, *, as_json: bool) -> int:
     if as_json:
         print_json(site.describe())
     else:
-        print(f"{part} runs")
+        print(f"{part} is running")
     return 0
 
 

@@ -12,12 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
-from medai.router.cli.top import Trouble, draw
+from medai.router.cli.top import TopPage, Trouble, draw
 from medai.router.errors import MedaiError
 
 LISTEN_S = 0.1
@@ -27,12 +26,12 @@ LISTEN_S = 0.1
 class Watcher:
     """Asks again and again, in a thread of its own, so that a ledger that hangs does not hold the keys up."""
 
-    def __init__(self, ask: Callable[[], dict[str, Any]], every_s: float) -> None:
+    def __init__(self, ask: Callable[[], TopPage], every_s: float) -> None:
         self._ask = ask
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="top", daemon=True)
-        self.content: dict[str, Any] | None = None
+        self.content: TopPage | None = None
         self.trouble: Trouble | None = None
         self.broken: BaseException | None = None
         self.round = 0
@@ -64,7 +63,7 @@ class Watcher:
         self.round += 1
 
 
-def run(ask: Callable[[], dict[str, Any]], *, every_s: float, console: Console | None = None) -> int:
+def run(ask: Callable[[], TopPage], *, every_s: float, console: Console | None = None) -> int:
     """Until q, Ctrl-C or the end of the terminal; 0."""
     console = console or Console()
     watcher = Watcher(ask, every_s)

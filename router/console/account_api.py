@@ -5,7 +5,7 @@ Next: ledger/accounts.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
@@ -32,7 +32,7 @@ def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
     except HTTPException as error:
         if error.status_code != 401:
             raise
-        raise HTTPException(403, "the old password is not that") from error
+        raise HTTPException(403, "the old password is wrong") from error
     ledger_of(request).set_password(who.name, body.password)
     ledger_of(request).note_action(who.name, "account password", now_of(request), detail=who.name)
 
@@ -46,10 +46,11 @@ def make_token(body: NewToken, who: Viewer, request: Request) -> Token:
     return Token(token=token, expires_at=now + lasts_s)
 
 
-@account_api.get("/tokens", tags=["session"], response_model=list[TokenEntry])
-def tokens(who: Viewer, request: Request) -> list[dict[str, Any]]:
+@account_api.get("/tokens", tags=["session"])
+def tokens(who: Viewer, request: Request) -> list[TokenEntry]:
     """The tokens and sessions that hold: one's own, an admin's everybody's; newest first."""
-    return ledger_of(request).tokens(now_of(request), account=_whose(who))
+    held = ledger_of(request).tokens(now_of(request), account=_whose(who))
+    return [TokenEntry.model_validate(row, from_attributes=True) for row in held]
 
 
 @account_api.delete("/tokens/{token_id}", status_code=204, tags=["session"])
@@ -67,19 +68,19 @@ def _whose(who: Viewer) -> str | None:
 # -- everybody's
 
 
-@account_api.get("/accounts", tags=["accounts"], dependencies=[admin], response_model=list[AccountEntry])
-def accounts(request: Request) -> list[dict[str, Any]]:
+@account_api.get("/accounts", tags=["accounts"], dependencies=[admin])
+def accounts(request: Request) -> list[AccountEntry]:
     """Every account."""
-    return ledger_of(request).accounts()
+    return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts()]
 
 
-@account_api.post("/accounts", status_code=201, tags=["accounts"], response_model=AccountEntry)
-def add_account(body: NewAccount, who: Admin, request: Request) -> dict[str, Any]:
+@account_api.post("/accounts", status_code=201, tags=["accounts"])
+def add_account(body: NewAccount, who: Admin, request: Request) -> AccountEntry:
     """Make an account."""
     now = now_of(request)
     ledger_of(request).add_account(body.name, body.password, body.role, now)
     ledger_of(request).note_action(who.name, "account", now, detail=f"{body.name}, {body.role.value}")
-    return {"name": body.name, "role": body.role, "created_at": now, "disabled": False}
+    return AccountEntry(name=body.name, role=body.role, created_at=now, disabled=False)
 
 
 @account_api.post("/accounts/{name}/password", status_code=204, tags=["accounts"])
@@ -95,7 +96,7 @@ def disable_account(name: AccountName, who: Admin, request: Request) -> None:
     """Let an account in no more; every session and token of it ends."""
     _require(request, name)
     if name == who.name:
-        raise ActionRefused("nobody disables their own account: somebody must be left who can undo it")
+        raise ActionRefused("you can't disable your own account: somebody must be left who can undo it")
     ledger_of(request).disable_account(name)
     ledger_of(request).note_action(who.name, "account disable", now_of(request), detail=name)
 

@@ -7,8 +7,7 @@ Next: auth.py, reports/search.py, ledger/actions.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
@@ -17,42 +16,40 @@ from medai.router.console import rule_test
 from medai.router.console.auth import COOKIE, Operator, Viewer, require, require_own_page, token_of
 from medai.router.console.requests import NO_NUL, Again, Login, Reason, RuleTest
 from medai.router.console.responses import (
-    ActionEntry,
     ActionPage,
-    DeadLetterEntry,
     DeadLetterPage,
     Fault,
-    FoundStudy,
     Health,
     HeldModel,
     MadeReading,
     Me,
-    Patient,
     RouteEntry,
     RouteVerdict,
-    Status,
-    Story,
-    StudyPage,
+    StatusPage,
     Token,
     Told,
-    TurnaroundGroup,
 )
+from medai.router.console.study_responses import Patient
 from medai.router.contract import JobState, Priority
 from medai.router.delivery.withdrawals import withdrawals
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.deadletters import MARK, DeadLetter, mark_of
-from medai.router.reports import readings as reports
-from medai.router.reports import search
-from medai.router.settings.tables import ObjectivesSettings, Settings
+from medai.router.reports import letters, search, story
+from medai.router.reports.search import StudyPage
+from medai.router.reports.status import NowPage, Tally, known_model, known_models, now_page
+from medai.router.reports.story import Story
+from medai.router.reports.turnaround import Group, TurnaroundGroup
+from medai.router.reports.turnaround import turnaround as turnaround_of
+from medai.router.settings.tables import Settings
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Fault, "description": "The request can't be read."},
     401: {"model": Fault, "description": "No token, or one that is not valid."},
     403: {"model": Fault, "description": "The account may not do this."},
-    404: {"model": Fault, "description": "There is no such thing."},
-    409: {"model": Fault, "description": "It can't be done as things stand; the detail says why."},
-    422: {"model": Fault, "description": "A wrong question; the detail names what is wrong with which part of it."},
+    404: {"model": Fault, "description": "There is nothing at this address."},
+    409: {"model": Fault, "description": "It can't be done in the present state; the detail says why."},
+    422: {"model": Fault, "description": "A malformed request; the detail names each faulty part and its fault."},
     503: {"model": Fault, "description": "The ledger or the archive does not answer."},
 }
 TOO_MANY: dict[int | str, dict[str, Any]] = {
@@ -71,10 +68,10 @@ StudyNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="A study's num
 Moment = Annotated[float | None, Query(ge=0, le=1e11, description="Seconds since the epoch.")]
 Behind = Annotated[
     str | None,
-    Query(pattern=search.MARK.pattern, max_length=200, description="What the page before named as next."),
+    Query(pattern=search.MARK.pattern, max_length=200, description="The `next` of the previous page."),
 ]
 LettersBehind = Annotated[
-    str | None, Query(pattern=MARK.pattern, max_length=200, description="What the page before named as next.")
+    str | None, Query(pattern=MARK.pattern, max_length=200, description="The `next` of the previous page.")
 ]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
@@ -95,6 +92,12 @@ def now_of(request: Request) -> float:
     """The moment by the application's clock."""
     clock: Callable[[], float] = request.app.state.clock
     return clock()
+
+
+def tally_of(request: Request) -> Tally:
+    """Counts over the whole ledger, some moments old."""
+    tally: Tally = request.app.state.tally.look()
+    return tally
 
 
 # -- session
@@ -144,48 +147,37 @@ def me(who: Viewer) -> Me:
 # -- look
 
 
-@api.get("/status", tags=["look"], response_model=Status)
-def status(request: Request) -> dict[str, Any]:
+@api.get("/status", tags=["look"])
+def status(request: Request) -> StatusPage:
     """What waits, who works, what is away, what needs a person, how long readings took in the last day."""
     found = now_page_of(request)
-    return {**found, "parts": [asdict(part) for part in request.app.state.peers.look(found)]}
+    return StatusPage(**dict(found), parts=request.app.state.peers.look(found.destinations))
 
 
-def now_page(
-    ledger: Ledger, now: float, objectives: ObjectivesSettings, *, counted: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What /api/status answers, and the first page and ``medai top`` show; ``counted``: see reports.status."""
-    return {
-        "at": now,
-        **reports.status(ledger, now, counted=counted),
-        "overdue": reports.overdue(ledger, now, objectives.limit_s),
-        "arrivals": reports.arrivals(ledger, now),
-        "turnaround": reports.recent_turnaround(ledger, since=now - 86_400.0),
-        "objectives": {p.name.lower(): objectives.limit_s(p.name.lower()) for p in Priority},
-    }
+def now_page_of(request: Request) -> NowPage:
+    """What is now, for whoever asks over the network: with counts that are some moments old."""
+    objectives = settings_of(request).objectives
+    return now_page(ledger_of(request), now_of(request), objectives, counted=tally_of(request))
 
 
-def now_page_of(request: Request) -> dict[str, Any]:
-    """The same for whoever asks over the network, with counts that are some moments old."""
-    counted = request.app.state.tally.look()
-    return now_page(ledger_of(request), now_of(request), settings_of(request).objectives, counted=counted)
-
-
-@api.get("/turnaround", tags=["look"], response_model=list[TurnaroundGroup])
+@api.get("/turnaround", tags=["look"])
 def turnaround(
-    request: Request,
-    hours: Annotated[float, Query(gt=0, le=24 * 90)] = 24.0,
-    by: Annotated[str | None, Query(pattern="^(route|modality|priority)$")] = None,
-) -> list[dict[str, Any]]:
+    request: Request, hours: Annotated[float, Query(gt=0, le=24 * 90)] = 24.0, by: Group | None = None
+) -> list[TurnaroundGroup]:
     """p50, p95 and p99 of the whole and of each stage, for each group."""
-    return reports.turnaround(ledger_of(request), since=now_of(request) - hours * 3600.0, by=by)
+    return turnaround_of(ledger_of(request), since=now_of(request) - hours * 3600.0, by=by)
 
 
 @api.get("/studies", tags=["look"])
 def studies(
     request: Request,
     text: Annotated[
-        str, Query(max_length=64, pattern=NO_NUL, description="Beginning of accession, Study UID or job id.")
+        str,
+        Query(
+            max_length=64,
+            pattern=NO_NUL,
+            description="Beginning of an accession number, a Study Instance UID or a job id.",
+        ),
     ] = "",
     route: Annotated[str, Query(max_length=40, pattern=NO_NUL)] = "",
     state: JobState | None = None,
@@ -204,14 +196,13 @@ def studies(
         since=since,
         until=until,
     )
-    page = search.find(ledger_of(request), wanted, limit=limit, after=after)
-    return StudyPage(studies=[FoundStudy(**each) for each in page.studies], next=page.next)
+    return search.find(ledger_of(request), wanted, limit=limit, after=after)
 
 
-@api.get("/studies/{study_id}", tags=["look"], response_model=Story)
-def study(study_id: StudyNumber, request: Request) -> dict[str, Any]:
+@api.get("/studies/{study_id}", tags=["look"])
+def study(study_id: StudyNumber, request: Request) -> Story:
     """All that is known of one study: decisions, readings with stages and tries, deliveries, what people did."""
-    found = search.story(ledger_of(request), study_id)
+    found = story.story(ledger_of(request), study_id)
     if found is None:
         raise HTTPException(404, "there is no such study")
     return found
@@ -220,11 +211,11 @@ def study(study_id: StudyNumber, request: Request) -> dict[str, Any]:
 @api.get("/studies/{study_id}/patient", tags=["look"])
 def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
     """Whose study it is, as the archive says. Asking is written down."""
-    row = search.study(ledger_of(request), study_id)
-    if row is None:
+    known = story.study(ledger_of(request), study_id)
+    if known is None:
         raise HTTPException(404, "there is no such study")
     ledger_of(request).note_action(who.name, "patient", now_of(request), study_id=study_id)
-    tags = request.app.state.orthanc.study(row["orthanc_id"]).get("PatientMainDicomTags", {})
+    tags = request.app.state.orthanc.study(known.orthanc_id).get("PatientMainDicomTags", {})
     named = {"name": "PatientName", "id": "PatientID", "birth_date": "PatientBirthDate", "sex": "PatientSex"}
     return Patient(**{key: str(tags.get(tag, "")) for key, tag in named.items()})
 
@@ -232,29 +223,28 @@ def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
 @api.get("/readings/{job_id}/key-image", tags=["look"], response_class=Response, responses=PNG)
 def key_image(job_id: JobName, request: Request) -> Response:
     """The key image, as the archive draws it."""
-    rows = reports.jobs(ledger_of(request), job_id=job_id, limit=1)
-    name = rows[0]["results"].get("sc", {}).get("orthanc_id") if rows else None
-    if not name:
+    found = story.read_objects(ledger_of(request), job_id)
+    picture = found.results.get("sc") if found else None
+    if picture is None:
         raise HTTPException(404, "there is no key image")
-    return Response(request.app.state.orthanc.rendered(str(name)), media_type="image/png")
+    return Response(request.app.state.orthanc.rendered(picture.orthanc_id), media_type="image/png")
 
 
 @api.get("/dead", tags=["look"])
 def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> DeadLetterPage:
     """What needs a person, and why; newest first."""
     found = ledger_of(request).dead_letters(limit=limit + 1, behind=mark_of(after) if after else None)
-    letters = [_letter(letter) for letter in found[:limit]]
     more = f"{found[limit - 1].parked_at!r}:{found[limit - 1].id}" if len(found) > limit else None
-    return DeadLetterPage(letters=[DeadLetterEntry(**letter) for letter in letters], next=more)
+    return DeadLetterPage(letters=tuple(letters.entry(letter) for letter in found[:limit]), next=more)
 
 
-@api.get("/models", tags=["look"], response_model=list[HeldModel])
-def models(request: Request) -> list[dict[str, Any]]:
+@api.get("/models", tags=["look"])
+def models(request: Request) -> list[HeldModel]:
     """The models that workers announced, and the versions that living workers hold."""
     ledger = ledger_of(request)
     held = ledger.held_models(now_of(request))
-    known = reports.known_models(ledger)
-    return [{**model, "held": sorted(held.get(model["name"], set()))} for model in known]
+    known = known_models(ledger)
+    return [HeldModel(**dict(model), held=tuple(sorted(held.get(model.name, ())))) for model in known]
 
 
 @api.get("/audit", tags=["look"], dependencies=[admin])
@@ -262,9 +252,8 @@ def audit(
     request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
 ) -> ActionPage:
     """What people did, newest first."""
-    found = ledger_of(request).actions(before=after, limit=limit + 1)
-    more = found[limit - 1]["id"] if len(found) > limit else None
-    return ActionPage(actions=[ActionEntry(**each) for each in found[:limit]], next=more)
+    found = story.actions(ledger_of(request), before=after, limit=limit + 1)
+    return ActionPage(actions=tuple(found[:limit]), next=found[limit - 1].id if len(found) > limit else None)
 
 
 @api.get("/routes", tags=["look"])
@@ -274,8 +263,8 @@ def routes(request: Request) -> list[RouteEntry]:
     return [RouteEntry(**each.model_dump(include=set(names))) for each in settings_of(request).routes]
 
 
-@api.post("/rules/test", tags=["look"], response_model=list[RouteVerdict])
-def test_rules(body: RuleTest, request: Request) -> list[dict[str, Any]]:
+@api.post("/rules/test", tags=["look"])
+def test_rules(body: RuleTest, request: Request) -> list[RouteVerdict]:
     """Which routes would read a study, series by series, and why."""
     return rule_test.run(body, settings_of(request), ledger_of(request), request.app.state.orthanc)
 
@@ -299,10 +288,10 @@ def cancel(job_id: JobName, body: Reason, who: Operator, request: Request) -> No
 def read_again(job_id: JobName, body: Again, who: Operator, request: Request) -> MadeReading:
     """Read the same images by another model, as a result of its own."""
     ledger = ledger_of(request)
-    known = ledger.model(body.model)
-    if known is None or not known["available"]:
+    known = known_model(ledger, body.model)
+    if known is None or not known.available:
         raise HTTPException(409, f"no worker can run a model named {body.model!r}")
-    made = ledger.read_again(job_id, body.model, str(known["version"]), now_of(request), by=who.name)
+    made = ledger.read_again(job_id, body.model, known.version, now_of(request), by=who.name)
     return MadeReading(job_id=made)
 
 
@@ -312,7 +301,7 @@ def withdraw(job_id: JobName, body: Reason, who: Operator, request: Request) -> 
     words = f"The AI result was withdrawn: {body.reason} Do not use its values."
     makers = withdrawals(settings_of(request), time.time, words=words)
     told = ledger_of(request).withdraw_reading(job_id, body.reason, now_of(request), withdrawn=makers, by=who.name)
-    return Told(told=told)
+    return Told(told=tuple(told))
 
 
 @api.post("/dead/{letter_id:path}/retry", status_code=204, tags=["act"])
@@ -320,7 +309,7 @@ def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
     """Try a dead letter again."""
     letter = _letter_named(request, letter_id)
     if not ledger_of(request).retry(letter, now_of(request), by=who.name):
-        raise HTTPException(409, "it is no dead letter any more")
+        raise HTTPException(409, "it is no longer a dead letter")
 
 
 @api.post("/dead/{letter_id:path}/drop", status_code=204, tags=["act"])
@@ -328,7 +317,7 @@ def drop(letter_id: LetterName, body: Reason, who: Operator, request: Request) -
     """Settle a dead letter without a result."""
     letter = _letter_named(request, letter_id)
     if not ledger_of(request).drop(letter, body.reason, now_of(request), by=who.name):
-        raise HTTPException(409, "it is no dead letter any more")
+        raise HTTPException(409, "it is no longer a dead letter")
 
 
 def _letter_named(request: Request, name: str) -> DeadLetter:
@@ -336,11 +325,3 @@ def _letter_named(request: Request, name: str) -> DeadLetter:
     if not found:
         raise HTTPException(404, "there is no such dead letter")
     return found[0]
-
-
-def _letter(letter: DeadLetter) -> dict[str, Any]:
-    names = (
-        "id", "job_id", "destination", "kind", "route", "model", "failure", "reason", "parked_at", "attempts",
-        "revision",
-    )  # fmt: skip
-    return {name: getattr(letter, name) for name in names} | {"retry_helps": letter.retry_helps}

@@ -24,14 +24,13 @@ from medai.router.console import pictures, viewer
 from medai.router.console.account_api import account_api
 from medai.router.console.api import api, open_api
 from medai.router.console.auth import Logins
-from medai.router.console.caches import Shelf
+from medai.router.console.caches import Fresh, Shelf
 from medai.router.console.deployed import deployed_api, deployed_pages
 from medai.router.console.feedback import feedback_api, feedback_pages
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
 from medai.router.console.rule_test import RuleTestFault
 from medai.router.console.surveys import survey_api, survey_pages
-from medai.router.console.tally import Tally
 from medai.router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import AccountExists, AccountFault, Role
@@ -40,6 +39,7 @@ from medai.router.ledger.surveys import SurveyFault
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports.search import SearchFault
+from medai.router.reports.status import tally
 from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
@@ -53,6 +53,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+TALLY_S = 5.0
+"""Counts over the whole ledger are so old at most, however many look."""
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
 log = structlog.get_logger(__name__)
 Next = Callable[[Request], Awaitable[Response]]
@@ -66,19 +68,23 @@ def make_app(
     probes: Mapping[str, Callable[[], object]],
     version: str,
     clock: Callable[[], float] = time.time,
+    timer: Callable[[], float] = time.monotonic,
 ) -> FastAPI:
-    """The ASGI application on a ledger that has been migrated; ``probes``: see peers.py."""
+    """The ASGI application on a ledger that has been migrated; ``probes``: see peers.py.
+
+    ``clock`` says what the time is, ``timer`` how old something kept is: a clock may be set back.
+    """
     app = FastAPI(
         title="Med-AI", version=version, docs_url=None, redoc_url=None, openapi_url=None,
         description="What waits, what was read, why, and what a person may do about it.",
     )  # fmt: skip
     app.state.settings, app.state.ledger, app.state.orthanc, app.state.clock = settings, ledger, orthanc, clock
-    app.state.peers = Peers(probes, clock)
-    app.state.tally = Tally(ledger, clock)
-    app.state.logins = Logins(ledger, clock)
+    app.state.peers = Peers(probes, timer)
+    app.state.tally = Fresh(lambda: tally(ledger), fresh_s=TALLY_S, timer=timer)
+    app.state.logins = Logins(ledger, timer)
     app.state.shelf = Shelf(pictures.KEPT)
     app.state.bits = viewer.Bits()
-    app.state.looks = viewer.Looks(clock)
+    app.state.looks = viewer.Looks(timer)
     app.state.viewer = viewer.folder(settings.console)
     app.include_router(open_api)
     app.include_router(feedback_api)
@@ -132,7 +138,7 @@ def _no_such(request: Request) -> Response:
     if not allowed:
         return JSONResponse({"detail": "there is no such path"}, status_code=404)
     allow = {"Allow": ", ".join(allowed)}
-    return JSONResponse({"detail": f"{request.method} is not for this path"}, status_code=405, headers=allow)
+    return JSONResponse({"detail": f"{request.method} is not allowed here"}, status_code=405, headers=allow)
 
 
 def _wrong(_request: Request, error: Exception) -> Response:

@@ -8,9 +8,11 @@ api.py.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Annotated
 
+from cachetools import TTLCache
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
@@ -20,6 +22,8 @@ from medai.router.ledger.accounts import Account, Role
 COOKIE = "medai_session"
 FREE_TRIES = 5
 LOCK_S = 60.0
+MOST_NAMES = 10_000
+"""Names that are remembered; of more, the first are forgotten."""
 _bearer = HTTPBearer(auto_error=False, description="A token from POST /api/login or POST /api/tokens.")
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The session of a browser.")
 
@@ -27,23 +31,18 @@ _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The session o
 class Logins:
     """Checks passwords, and makes guessing slow: after five wrong ones a name waits for a minute."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, timer: Callable[[], float] = time.monotonic) -> None:
         self._ledger = ledger
-        self._clock = clock
-        self._wrong: dict[str, tuple[int, float]] = {}
+        self._wrong: TTLCache[str, int] = TTLCache(MOST_NAMES, LOCK_S, timer)
         self._lock = threading.Lock()
 
     def check(self, name: str, password: str) -> Account:
         """Raises 401 for a wrong password, 429 after too many."""
         with self._lock:
-            count, since = self._wrong.get(name, (0, 0.0))
-            recent = self._clock() - since < LOCK_S
-            if count >= FREE_TRIES and recent:
+            count = self._wrong.get(name, 0)
+            if count >= FREE_TRIES:
                 raise HTTPException(429, "too many wrong passwords: try again in a minute", {"Retry-After": "60"})
-            if len(self._wrong) > 10_000:
-                self._wrong.clear()
-            # Wrong until shown right: many may try at once.
-            self._wrong[name] = (count + 1 if recent else 1, self._clock())
+            self._wrong[name] = count + 1  # wrong until shown right: many may try at once
         account = self._ledger.account_by_password(name, password)
         if account is not None:
             with self._lock:
@@ -94,7 +93,7 @@ def require_own_page(request: Request) -> None:
     origin = request.headers.get("Origin", "")
     own = site == "same-origin" if site else origin.partition("://")[2] == request.headers.get("Host", "")
     if not own:
-        raise HTTPException(403, "this request comes from another page")
+        raise HTTPException(403, "this request comes from another site's page")
 
 
 Viewer = Annotated[Account, Depends(require(Role.VIEWER))]

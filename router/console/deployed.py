@@ -6,7 +6,7 @@ Next: router/reports/models.py (what is shown), router/reports/drift.py (the mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse
@@ -15,13 +15,16 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from markupsafe import Markup, escape
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from medai.router.console.api import REFUSALS, ledger_of, now_of
+from medai.router.console.api import REFUSALS, ledger_of, now_of, tally_of
 from medai.router.console.auth import require
 from medai.router.console.pages import Someone, render
 from medai.router.ledger.accounts import Role
-from medai.router.reports import models as deployed
+from medai.router.reports import models
+from medai.router.reports.models import ModelDrift
+from medai.router.reports.report import Report
+from medai.router.reports.status import ModelEntry, known_model
 
 deployed_api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))], tags=["look"])
 deployed_pages = APIRouter(include_in_schema=False)
@@ -47,85 +50,55 @@ _markdown.add_render_rule("image", _words_of_picture)
 _markdown.add_render_rule("link_open", _link)
 
 
-class OwnCard(BaseModel):
+class OwnCard(Report):
     """What the version that is deployed says of itself."""
 
     name: str
     version: str
     text: str = Field(description="The card, as Markdown.")
     figures: str = Field(description="The figures of its evaluation, as Markdown.")
-    has_reference: bool = Field(description="Whether it tells how its training set is distributed.")
+    has_reference: bool = Field(description="Whether it says how its training set is distributed.")
     missing: str = Field(description="Why it does not.")
 
 
-class Quantity(BaseModel):
-    """One quantity of recent readings beside the training set."""
-
-    quantity: str
-    title: str
-    unit: str
-    n: int = Field(description="Recent readings that have it.")
-    trained_on: int
-    psi: float | None = Field(description="Population stability index; below 0.1 steady, from 0.25 large.")
-    ks: float | None = Field(description="Largest gap between the cumulative distributions.")
-    level: str = Field(description="steady, moderate, large, or too few.")
-    bins: list[tuple[str, float, float]] = Field(description="Bin, share of the training set, share of readings.")
-    median: float | None
-    trained_median: float | None
-
-
-class ModelDrift(BaseModel):
-    """How a model's readings look beside its training set."""
-
-    model: str
-    version: str
-    days: float
-    readings: int
-    quantities: list[Quantity]
-    notes: list[str]
-    missing: str = Field(description="Why nothing can be compared; empty where it can.")
-    dataset: str = ""
-    cases: int = 0
-
-
-def _model(request: Request, name: str) -> dict[str, Any]:
-    found = ledger_of(request).model(name)
+def _model(request: Request, name: str) -> ModelEntry:
+    found = known_model(ledger_of(request), name)
     if found is None:
-        raise HTTPException(404, "no worker has told of such a model")
+        raise HTTPException(404, "no worker has announced such a model")
     return found
 
 
 @deployed_api.get("/models/{name}/card")
 def model_card(name: ModelName, request: Request) -> OwnCard:
     """What a model says of itself: its card and the figures of its evaluation."""
-    version = str(_model(request, name)["version"])
-    own = deployed.card(ledger_of(request), name, version) or {}
+    version = _model(request, name).version
+    own = models.card(ledger_of(request), name, version) or models.ModelCard()
     return OwnCard(
-        name=name, version=version, text=own.get("text", ""), figures=own.get("figures", ""),
-        has_reference=bool(own.get("reference")), missing=own.get("missing", ""),
+        name=name, version=version, text=own.text, figures=own.figures, has_reference=own.reference is not None,
+        missing=own.missing,
     )  # fmt: skip
 
 
 @deployed_api.get("/models/{name}/drift")
-def model_drift(name: ModelName, request: Request, days: Days = deployed.DAYS) -> ModelDrift:
+def model_drift(name: ModelName, request: Request, days: Days = models.DAYS) -> ModelDrift:
     """How what a model was shown, and what it made of it, looks beside its training set."""
-    version = str(_model(request, name)["version"])
-    return ModelDrift(**deployed.drift(ledger_of(request), name, version, now_of(request), days=days))
+    version = _model(request, name).version
+    return models.drift(ledger_of(request), name, version, now_of(request), days=days)
 
 
 @deployed_pages.get("/models/{name}")
-def model_page(name: ModelName, request: Request, who: Someone, days: Days = deployed.DAYS) -> HTMLResponse:
+def model_page(name: ModelName, request: Request, who: Someone, days: Days = models.DAYS) -> HTMLResponse:
     """One model."""
     ledger, now, model = ledger_of(request), now_of(request), _model(request, name)
-    version = str(model["version"])
-    own = deployed.card(ledger, name, version) or {"text": "", "figures": ""}
-    counted = request.app.state.tally.look()["verdicts"]
-    took = deployed.reading_times(ledger, name, version, now - days * 86_400.0)
+    version = model.version
+    own = models.card(ledger, name, version) or models.ModelCard()
+    counted = tally_of(request).verdicts
+    took = models.reading_times(ledger, name, version, now - days * 86_400.0)
     return render(
-        request, "model.html", who, model=model, text=html(own["text"]), figures=html(own["figures"]), took=took,
-        held=sorted(ledger.held_models(now).get(name, set())), versions=deployed.versions(ledger, name),
-        verdicts=[row for row in counted if row["model"] == name],
-        drift=deployed.drift(ledger, name, version, now, days=days), days=days,
+        request, "model.html", who, model=model, text=html(own.text), figures=html(own.figures), took=took,
+        held=sorted(ledger.held_models(now).get(name, set())), versions=models.versions(ledger, name),
+        verdicts=[row for row in counted if row.model == name],
+        drift=models.drift(ledger, name, version, now, days=days), days=days,
     )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ Next: router/reports/agreement.py.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from medai.router.console.api import REFUSALS, Moment, ledger_of, now_of
 from medai.router.console.auth import require
@@ -17,6 +17,8 @@ from medai.router.console.pages import Someone, render
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.edits import EditState
 from medai.router.reports import agreement
+from medai.router.reports.agreement import EditEntry, ModelAgreement
+from medai.router.reports.report import Report
 
 feedback_api = APIRouter(
     prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))], tags=["feedback"]
@@ -25,10 +27,10 @@ feedback_pages = APIRouter(include_in_schema=False)
 DAYS = {"7": "last week", "30": "last 30 days", "365": "last year", "": "any time"}
 
 
-class EditPage(BaseModel):
+class EditPage(Report):
     """Edits, newest first."""
 
-    edits: list[dict[str, Any]]
+    edits: tuple[EditEntry, ...]
     next: int | None = Field(description="Give this as after for the next page; null: this is the last one.")
 
 
@@ -42,14 +44,14 @@ def edits(
     after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> EditPage:
     """The SEG and SR that readers stored on what was read, newest first, each with its comparisons with ours."""
-    rows = agreement.edits(
+    found = agreement.edits(
         ledger_of(request), state=state, model=model or None, since=since, after=after, limit=limit + 1
     )
-    return EditPage(edits=rows[:limit], next=rows[limit - 1]["id"] if len(rows) > limit else None)
+    return EditPage(edits=tuple(found[:limit]), next=found[limit - 1].id if len(found) > limit else None)
 
 
 @feedback_api.get("/models/agreement")
-def models_agreement(request: Request, since: Moment = None) -> list[dict[str, Any]]:
+def models_agreement(request: Request, since: Moment = None) -> list[ModelAgreement]:
     """For each model how often readers edited its results, and for each structure how far from ours they are."""
     return agreement.agreement(ledger_of(request), since)
 

@@ -1,11 +1,10 @@
 """The console's pages: made here from the ledger, kept fresh and acted on by static/console.js through the API.
 
-No page holds a patient's name: it is asked for, and the asking is written down. Next: api.py, waterfall.py.
+No page holds a patient's name: it is asked for, and the asking is written down. Next: api.py, router/waterfall.py.
 """
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -14,16 +13,26 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from medai.router.console.api import Behind, JobName, StudyNumber, ledger_of, now_of, now_page_of, settings_of
+from medai.router.console.api import (
+    Behind,
+    JobName,
+    StudyNumber,
+    ledger_of,
+    now_of,
+    now_page_of,
+    settings_of,
+    tally_of,
+)
 from medai.router.console.api import key_image as key_image_of
 from medai.router.console.auth import account_of
 from medai.router.console.requests import NO_NUL
-from medai.router.console.waterfall import bars
 from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
-from medai.router.reports import readings as reports
 from medai.router.reports import search
-from medai.router.words import ago
+from medai.router.reports.status import known_models
+from medai.router.reports.story import actions, story
+from medai.router.waterfall import bars
+from medai.router.words import ago, clock, counted, lasted
 
 FOLDER = Path(__file__).parent
 pages = APIRouter(include_in_schema=False)
@@ -73,20 +82,7 @@ def fault_page(request: Request, status: int, detail: str) -> str:
     )  # fmt: skip
 
 
-def _lasted(value: float | None) -> str:
-    """Seconds as people say them."""
-    if value is None:
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    return f"{value / 60:.1f} min" if value < 3600 else f"{value / 3600:.1f} h"
-
-
-def _moment(at: float | None) -> str:
-    return "–" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
-_templates.filters.update(lasted=_lasted, moment=_moment, ago=ago)
+_templates.filters.update(lasted=lasted, moment=clock, ago=ago, counted=counted)
 
 
 @pages.get("/login")
@@ -100,10 +96,10 @@ def now(request: Request, who: Someone) -> HTMLResponse:
     """What waits, who works, what is away."""
     content = now_page_of(request)
     letters = ledger_of(request).dead_letters(limit=20)
-    peak = max([hour["studies"] for hour in content["arrivals"]] + [1])
+    peak = max([hour.studies for hour in content.arrivals] + [1])
     return render(
         request, "now.html", who, status=content, letters=letters, peak=peak, priorities=list(Priority),
-        parts_up=request.app.state.peers.look(content),
+        parts_up=request.app.state.peers.look(content.destinations),
     )  # fmt: skip
 
 
@@ -142,15 +138,15 @@ def studies(
 @pages.get("/studies/{study_id}")
 def study(request: Request, study_id: StudyNumber, who: Someone) -> HTMLResponse:
     """One study's journey."""
-    found = search.story(ledger_of(request), study_id)
+    found = story(ledger_of(request), study_id)
     if found is None:
         raise HTTPException(404, "there is no such study")
-    models = [each for each in reports.known_models(ledger_of(request)) if each["available"]]
+    models = [each for each in known_models(ledger_of(request)) if each.available]
     letters = [
-        letter for reading in found["readings"] for letter in ledger_of(request).dead_letters(prefix=reading["job_id"])
+        letter for reading in found.readings for letter in ledger_of(request).dead_letters(prefix=reading.job_id)
     ]
     now = now_of(request)
-    drawn = {each["job_id"]: bars(each["stamps"], each["finished_at"] or now) for each in found["readings"]}
+    drawn = {each.job_id: bars(each.stamps, each.finished_at or now) for each in found.readings}
     judged = {row["job_id"] for row in ledger_of(request).usefulness_by(who.name, study_id=study_id, limit=200)}
     return render(
         request, "study.html", who, study=found, models=models, letters=letters, drawn=drawn, judged=judged,
@@ -176,10 +172,8 @@ def models(request: Request, who: Someone) -> HTMLResponse:
     """What is deployed, and what its readings came to."""
     ledger = ledger_of(request)
     held = ledger.held_models(now_of(request))
-    counted = request.app.state.tally.look()["verdicts"]
-    return render(
-        request, "models.html", who, models=reports.known_models(ledger), held=held, verdicts=counted,
-    )  # fmt: skip
+    counted = tally_of(request).verdicts
+    return render(request, "models.html", who, models=known_models(ledger), held=held, verdicts=counted)
 
 
 @pages.get("/audit")
@@ -189,5 +183,4 @@ def audit(
     """Who did what."""
     if not who.role.may(Role.ADMIN):
         raise HTTPException(403, "this needs the role admin")
-    rows = ledger_of(request).actions(before=before, limit=100)
-    return render(request, "audit.html", who, rows=rows)
+    return render(request, "audit.html", who, rows=actions(ledger_of(request), before=before))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from cachetools import TTLCache
 
 from medai.router.errors import MedaiError
+from medai.router.reports.status import DestinationEntry
 
 FRESH_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One part, and why it is away."""
+    """One part that the system needs, and why it is away."""
 
     name: str
     up: bool
@@ -24,28 +27,25 @@ class Peer:
 class Peers:
     """``probes``: name -> what raises a MedaiError while that part is away."""
 
-    def __init__(self, probes: Mapping[str, Callable[[], object]], clock: Callable[[], float]) -> None:
+    def __init__(self, probes: Mapping[str, Callable[[], object]], timer: Callable[[], float] = time.monotonic) -> None:
         self._probes = probes
-        self._clock = clock
         self._lock = threading.Lock()
-        self._seen: list[Peer] = []
-        self._at = float("-inf")
+        self._fresh: TTLCache[str, bool] = TTLCache(1, FRESH_S, timer)
+        self._seen: tuple[Peer, ...] = ()
 
-    def look(self, status: Mapping[str, Any]) -> list[Peer]:
-        """Every part; the destinations as the courier found them (``status``: reports.status).
+    def look(self, destinations: Sequence[DestinationEntry]) -> tuple[Peer, ...]:
+        """Every part; the destinations as the courier found them.
 
         One caller asks; the others are shown what was seen before, as a part that hangs may take half a minute.
         """
         if self._lock.acquire(blocking=not self._seen):
             try:
-                if not 0 <= self._clock() - self._at < FRESH_S:
-                    self._seen = [_asked(name, probe) for name, probe in self._probes.items()]
-                    self._at = self._clock()
+                if "seen" not in self._fresh:
+                    self._seen = tuple(_asked(name, probe) for name, probe in self._probes.items())
+                    self._fresh["seen"] = True
             finally:
                 self._lock.release()
-        seen = list(self._seen)
-        where = status["destinations"]
-        return [*seen, *(Peer(name=f"to {d['name']}", up=not d["away"], reason=d["reason"]) for d in where)]
+        return (*self._seen, *(Peer(name=f"to {d.name}", up=not d.away, reason=d.reason) for d in destinations))
 
 
 def _asked(name: str, probe: Callable[[], object]) -> Peer:

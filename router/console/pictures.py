@@ -20,12 +20,14 @@ from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
 from medai.router.console.auth import Viewer, require
 from medai.router.console.caches import Shelf
 from medai.router.console.outlines import frame_bits, outline, rows_of
-from medai.router.console.responses import Message, Outline, ReportItem, Slices
+from medai.router.console.study_responses import Outline, ReportItem, SegmentEntry, Slices
 from medai.router.errors import OrthancRefused, PermanentError
 from medai.router.hl7.redaction import HIDDEN, hidden
 from medai.router.ledger.accounts import Role
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports import search
+from medai.router.reports import story
+from medai.router.reports.story import ReadObjects, SentMessage
+from medai.router.words import counted
 
 pictures = APIRouter(prefix="/api", tags=["look"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
 SliceNumber = Annotated[int, Path(ge=0, le=100_000, description="From 0, in the order of the slices.")]
@@ -61,7 +63,7 @@ class Pictures:
     """Of the patient's directions at the left, right, top and bottom edge; empty where unknown."""
     windowed: bool
     """Whether the source says how bright it is to be shown."""
-    segments: tuple[dict[str, Any], ...]
+    segments: tuple[SegmentEntry, ...]
     packed: bytes = field(repr=False)
     masks: Mapping[tuple[Origin, int], int] = field(repr=False)
     """(source slice, segment number) -> frame of the segmentation, from 0."""
@@ -82,8 +84,8 @@ def slices(job_id: JobName, request: Request) -> Slices:
         columns=found.columns,
         spacing_mm=found.spacing_mm,
         letters=found.letters,
-        segments=list(found.segments),
-        slices=[on.get(frame.origin, []) for frame in found.frames],
+        segments=found.segments,
+        slices=tuple(tuple(on.get(frame.origin, ())) for frame in found.frames),
     )
 
 
@@ -103,18 +105,18 @@ def slice_outlines(job_id: JobName, number: SliceNumber, request: Request) -> li
     origin = _frame(found, number).origin
     drawn = []
     for segment in found.segments:
-        mask = found.masks.get((origin, segment["number"]))
+        mask = found.masks.get((origin, segment.number))
         if mask is None:
             continue
         path = outline(rows_of(found.packed, mask, found.rows, found.columns))
         if path:
-            drawn.append(Outline(segment=segment["number"], path=path))
+            drawn.append(Outline(segment=segment.number, path=path))
     return drawn
 
 
 def _frame(found: Pictures, number: int) -> Frame:
     if number >= len(found.frames):
-        raise HTTPException(404, f"there are {len(found.frames)} slices, counted from 0")
+        raise HTTPException(404, f"the series has {counted(len(found.frames), 'slice')}, counted from 0")
     return found.frames[number]
 
 
@@ -123,8 +125,8 @@ def _orthanc(request: Request) -> Orthanc:
     return orthanc
 
 
-def _reading(request: Request, job_id: str) -> dict[str, Any]:
-    found = search.reading(ledger_of(request), job_id)
+def _reading(request: Request, job_id: str) -> ReadObjects:
+    found = story.read_objects(ledger_of(request), job_id)
     if found is None:
         raise HTTPException(404, "there is no such reading")
     return found
@@ -132,10 +134,10 @@ def _reading(request: Request, job_id: str) -> dict[str, Any]:
 
 def _object(request: Request, job_id: str, kind: str) -> Dataset:
     """A result object as the archive holds it."""
-    name = _reading(request, job_id)["results"].get(kind, {}).get("orthanc_id")
-    if not name:
+    made = _reading(request, job_id).results.get(kind)
+    if made is None:
         raise HTTPException(404, f"this reading has no {kind.upper()}")
-    return dcmread(BytesIO(_there(lambda: _orthanc(request).file(str(name)), f"its {kind.upper()}")))
+    return dcmread(BytesIO(_there(lambda: _orthanc(request).file(made.orthanc_id), f"its {kind.upper()}")))
 
 
 def _there(ask: Callable[[], T], what: str) -> T:
@@ -143,7 +145,7 @@ def _there(ask: Callable[[], T], what: str) -> T:
         return ask()
     except OrthancRefused as error:
         if error.status == 404:
-            raise HTTPException(404, f"{what} is not in the archive (any more)") from error
+            raise HTTPException(404, f"{what} is not in the archive, or no longer") from error
         raise
 
 
@@ -151,7 +153,7 @@ def _pictures(request: Request, job_id: str) -> Pictures:
     shelf: Shelf[Pictures] = request.app.state.shelf
 
     def make() -> Pictures:
-        orthanc, series = _orthanc(request), _reading(request, job_id)["series"]
+        orthanc, series = _orthanc(request), _reading(request, job_id).series
         found = _there(lambda: [item for each in series for item in orthanc.instances(each)], "a series that was read")
         return arrange(_object(request, job_id, "seg"), found, orthanc)
 
@@ -266,13 +268,13 @@ def _letter(vector: Sequence[float]) -> str:
     return ("LPH" if vector[axis] > 0 else "RAF")[axis]
 
 
-def _segment(item: Dataset) -> dict[str, Any]:
+def _segment(item: Dataset) -> SegmentEntry:
     lab = item.get("RecommendedDisplayCIELabValue")
-    return {
-        "number": int(item.SegmentNumber),
-        "name": str(item.SegmentLabel),
-        "colour": srgb([int(v) for v in lab]) if lab else "#ffcc00",
-    }
+    return SegmentEntry(
+        number=int(item.SegmentNumber),
+        name=str(item.SegmentLabel),
+        colour=srgb([int(v) for v in lab]) if lab else "#ffcc00",
+    )
 
 
 def srgb(stored: Sequence[int]) -> str:
@@ -307,7 +309,7 @@ def _item(item: Dataset) -> ReportItem:
     return ReportItem(
         name=str(name[0].CodeMeaning) if name else "",
         value=_value(item),
-        items=[_item(child) for child in item.get("ContentSequence") or []],
+        items=tuple(_item(child) for child in item.get("ContentSequence") or []),
     )
 
 
@@ -347,15 +349,15 @@ def messages(
     request: Request,
     who: Viewer,
     whole: Annotated[
-        bool, Query(description="With the patient's data; needs the role operator, and is written down.")
+        bool, Query(description="With the patient's data; needs the role operator, and is recorded.")
     ] = False,
-) -> list[Message]:
+) -> list[SentMessage]:
     """What was sent to the RIS and to FHIR servers, as it went, and what they said to it."""
     reading = _reading(request, job_id)
     if whole:
         if not who.role.may(Role.OPERATOR):
             raise HTTPException(403, f"this needs the role operator; yours is {who.role.value}")
-        study_id = reading["study_id"]
+        study_id = reading.study_id
         ledger_of(request).note_action(who.name, "message", now_of(request), job_id=job_id, study_id=study_id)
-    rows = search.messages(ledger_of(request), job_id)
-    return [Message(**{**row, "text": row["text"] if whole else hidden(row["text"])}) for row in rows]
+    sent = story.messages(ledger_of(request), job_id)
+    return sent if whole else [each.model_copy(update={"text": hidden(each.text)}) for each in sent]

@@ -11,12 +11,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from medai.router.console.requests import MadeUp, RuleTest
+from medai.router.console.responses import RouteVerdict, SeriesVerdict
 from medai.router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.intake.facts import FactsReader
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports.search import study
+from medai.router.reports.story import study
 from medai.router.routing.rules import Rules
 from medai.router.settings.tables import Settings
 
@@ -25,21 +26,21 @@ class RuleTestFault(MedaiError):
     """A test that can't be made; the text says why."""
 
 
-def run(test: RuleTest, settings: Settings, ledger: Ledger, orthanc: Orthanc) -> list[dict[str, Any]]:
+def run(test: RuleTest, settings: Settings, ledger: Ledger, orthanc: Orthanc) -> list[RouteVerdict]:
     """A verdict for each route considered, in their order. Raises RuleTestFault, or SettingsError for a wrong route."""
     tried = settings if test.routes is None else _with_routes(settings, test.routes)
     facts = _study(test, ledger, orthanc)
     rules = Rules(tried.routes, tried.routing)
     return [
-        {
-            "route": verdict.route,
-            "matched": verdict.matched,
-            "reason": verdict.reason,
-            "series": [
-                {"series": each.label, "qualifies": each.qualifies, "taken": each.taken, "reason": each.reason}
+        RouteVerdict(
+            route=verdict.route,
+            matched=verdict.matched,
+            reason=verdict.reason,
+            series=tuple(
+                SeriesVerdict(series=each.label, qualifies=each.qualifies, taken=each.taken, reason=each.reason)
                 for each in verdict.considered
-            ],
-        }
+            ),
+        )
         for verdict in rules.match(facts)
     ]
 
@@ -66,10 +67,10 @@ def _study(test: RuleTest, ledger: Ledger, orthanc: Orthanc) -> StudyFacts:
         raise RuleTestFault("give either study_id or study")
     if test.study is not None:
         return _made_up(test.study)
-    row = study(ledger, int(test.study_id or 0))
-    if row is None:
+    known = study(ledger, int(test.study_id or 0))
+    if known is None:
         raise RuleTestFault("there is no such study")
-    view = FactsReader(orthanc, ledger).read(row["orthanc_id"])
+    view = FactsReader(orthanc, ledger).read(known.orthanc_id)
     if view is None:
         raise RuleTestFault("the study is no longer in the archive")
     return view.facts

@@ -1,13 +1,13 @@
-"""What the survey part of the API answers, field by field. Next: surveys.py."""
+"""What the survey part of the API answers of oneself; figures of all are a report. Next: surveys.py."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from medai.router.console.responses import Answer
+from medai.router.reports.report import Report
 
 
-class OwnUsefulness(Answer):
+class OwnUsefulness(Report):
     """What this account said of a reading; null: can't say."""
 
     job_id: str
@@ -20,7 +20,7 @@ class OwnUsefulness(Answer):
     comment: str
 
 
-class OwnSus(Answer):
+class OwnSus(Report):
     """One of this account's answers to the System Usability Scale."""
 
     answered_at: float = Field(description="Seconds since the epoch.")
@@ -38,41 +38,7 @@ class OwnSus(Answer):
     newest: bool = Field(description="It is the one that counts.")
 
 
-class QuestionFigures(Answer):
-    """What one question got; figures are null where nobody answered it."""
+class Score(Report):
+    """What an answer to the System Usability Scale came to."""
 
-    key: str
-    text: str
-    counts: list[int] = Field(description="How often 1, 2, 3, 4 and 5 were given.")
-    number: int
-    mean: float | None
-    median: float | None
-    agree: float | None = Field(description="Share of 4 and 5.")
-    agree_interval: tuple[float, float] | None = Field(description="95 %, Wilson.")
-
-
-class GroupFigures(Answer):
-    """Usefulness of one model on one route."""
-
-    model: str
-    route: str
-    readers: int
-    readings: int
-    questions: list[QuestionFigures]
-
-
-class SusFigures(Answer):
-    """The System Usability Scale over each account's newest answer."""
-
-    readers: int
-    mean: float | None
-    deviation: float | None
-    interval: tuple[float, float] | None = Field(description="95 %, Student; null for fewer than two.")
-    adjective: str | None = Field(description="The word whose mean score is nearest (Bangor 2009).")
-
-
-class SurveySummary(Answer):
-    """Both surveys."""
-
-    usefulness: list[GroupFigures]
-    sus: SusFigures
+    score: float = Field(description="0 (worst) to 100.")

@@ -7,21 +7,21 @@ reports/survey_summary.py, reports/survey_csv.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
 from medai.router.console.auth import Operator, Viewer, require
 from medai.router.console.pages import Someone, render
 from medai.router.console.requests import Body
-from medai.router.console.survey_responses import OwnSus, OwnUsefulness, SurveySummary
+from medai.router.console.survey_responses import OwnSus, OwnUsefulness, Score
 from medai.router.ledger.accounts import Account, Role
 from medai.router.ledger.surveys import COMMENT_MAX, SUS, USEFULNESS
 from medai.router.reports import survey_csv, survey_summary
+from medai.router.reports.survey_summary import SurveySummary
 
 survey_api = APIRouter(
     prefix="/api/surveys", tags=["surveys"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))]
@@ -29,7 +29,7 @@ survey_api = APIRouter(
 survey_pages = APIRouter(include_in_schema=False)
 
 Likert = Annotated[int, Field(ge=1, le=5, strict=True)]
-Names = Annotated[bool, Query(description="Accounts beside the readers' numbers: for admins, and written down.")]
+Names = Annotated[bool, Query(description="Accounts beside the readers' numbers: for admins, and recorded.")]
 
 
 class Usefulness(Body):
@@ -58,12 +58,6 @@ class Usability(Body):
     q10: Likert = Field(description=SUS[9].text)
 
 
-class Score(BaseModel):
-    """What an answer to the System Usability Scale came to."""
-
-    score: float = Field(description="0 (worst) to 100.")
-
-
 # -- answer
 
 
@@ -74,13 +68,13 @@ def answer_usefulness(job_id: JobName, body: Usefulness, who: Viewer, request: R
     ledger_of(request).answer_usefulness(who.name, job_id, answers, body.comment, now_of(request))
 
 
-@survey_api.get("/usefulness/{job_id}", response_model=OwnUsefulness)
-def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> dict[str, Any]:
+@survey_api.get("/usefulness/{job_id}")
+def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> OwnUsefulness:
     """What this account said of a reading; 404 where it said nothing."""
     found = ledger_of(request).usefulness_of(who.name, job_id)
     if found is None:
         raise HTTPException(404, "you have not answered for this reading")
-    return found
+    return OwnUsefulness.model_validate(found, from_attributes=True)
 
 
 @survey_api.post("/sus", status_code=201)
@@ -90,21 +84,18 @@ def answer_sus(body: Usability, who: Viewer, request: Request) -> Score:
     return Score(score=ledger_of(request).answer_sus(who.name, answers, now_of(request)))
 
 
-@survey_api.get("/sus", response_model=list[OwnSus])
-def my_sus(who: Viewer, request: Request) -> list[dict[str, Any]]:
+@survey_api.get("/sus")
+def my_sus(who: Viewer, request: Request) -> list[OwnSus]:
     """This account's answers to the System Usability Scale, newest first."""
-    return [_own(row) for row in ledger_of(request).sus_answers(account=who.name)]
-
-
-def _own(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("answered_at", *(question.key for question in SUS), "score", "newest")}
+    answers = ledger_of(request).sus_answers(account=who.name)
+    return [OwnSus(**{name: row[name] for name in OwnSus.model_fields}) for row in answers]
 
 
 # -- what they came to
 
 
-@survey_api.get("/summary", response_model=SurveySummary)
-def summary(_who: Operator, request: Request) -> dict[str, Any]:
+@survey_api.get("/summary")
+def summary(_who: Operator, request: Request) -> SurveySummary:
     """Both surveys: usefulness by model and route, usability of each account's newest answer, with 95% intervals."""
     return survey_summary.summary(ledger_of(request))
 

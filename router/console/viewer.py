@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -21,6 +22,7 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import urllib3
+from cachetools import TTLCache
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from pydicom import dcmread
@@ -34,14 +36,18 @@ from medai.router.console.responses import Fault
 from medai.router.errors import OrthancUnreachable
 from medai.router.ledger.accounts import Account, Role
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports import search
+from medai.router.reports import story
+from medai.router.reports.readings import ResultObject
 from medai.router.settings.tables import ConsoleSettings
+from medai.router.words import counted
 
 CONFIG = "app-config.js"
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Encoding", "Content-Location")
 CHUNK_BYTES = 256 * 1024
 LOOKED_S = 900.0
 """Looking at a study again within this time is the same look."""
+MOST_LOOKS = 100_000
+"""So many looks are remembered; of more, the first are written down again."""
 UID = r"[0-9]+(?:\.[0-9]+)*"
 WITHIN_STUDY = re.compile(
     rf"{UID}(?:/(?:series|instances|metadata|frames|bulk|rendered|thumbnail|{UID}|[0-9A-Fa-f,]+))*"
@@ -127,19 +133,16 @@ def _fetched(instance: str, orthanc: Orthanc) -> Packed:
 class Looks:
     """Who looked at which study lately, so that a thousand requests for images are one line of the audit log."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._at: dict[tuple[str, int], float] = {}
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self._lately: TTLCache[tuple[str, int], bool] = TTLCache(MOST_LOOKS, LOOKED_S, timer)
         self._lock = threading.Lock()
 
     def is_new(self, account: str, study_id: int) -> bool:
         """Whether this look is to be written down."""
-        now = self._clock()
         with self._lock:
-            new = not 0 <= now - self._at.get((account, study_id), float("-inf")) < LOOKED_S
+            new = (account, study_id) not in self._lately
             if new:
-                self._at = {key: at for key, at in self._at.items() if 0 <= now - at < LOOKED_S}
-                self._at[(account, study_id)] = now
+                self._lately[(account, study_id)] = True
         return new
 
 
@@ -179,7 +182,7 @@ def find_studies(
     if not patient:
         raise HTTPException(422, "name a study (StudyInstanceUID) or a patient (00100020)")
     found = request.app.state.orthanc.get(f"{_root(request)}studies?{request.url.query}")
-    known = [each for each in found if search.study_number(ledger_of(request), _study_uid(each)) is not None]
+    known = [each for each in found if story.study_number(ledger_of(request), _study_uid(each)) is not None]
     return Response(json.dumps(known), media_type="application/dicom+json")
 
 
@@ -214,7 +217,7 @@ def _frames(bits: Packed, numbers: str) -> Response:
     """WADO-RS frames (PS3.18 10.4.1.1.6), each beginning with a byte of its own."""
     wanted = [int(number) for number in numbers.split(",")]
     if not all(1 <= number <= bits.frames for number in wanted):
-        raise HTTPException(404, f"there are {bits.frames} frames")
+        raise HTTPException(404, f"the segmentation has {counted(bits.frames, 'frame')}")
     head = f"--{BOUNDARY}\r\nContent-Type: application/octet-stream\r\n\r\n".encode()
     body = b"".join(head + bits.frame(number) + b"\r\n" for number in wanted) + f"--{BOUNDARY}--\r\n".encode()
     kind = f'multipart/related; type="application/octet-stream"; boundary={BOUNDARY}'
@@ -222,7 +225,7 @@ def _frames(bits: Packed, numbers: str) -> Response:
 
 
 def _look(request: Request, who: Account, study_uid: str) -> None:
-    study_id = search.study_number(ledger_of(request), study_uid)
+    study_id = story.study_number(ledger_of(request), study_uid)
     if study_id is None:
         raise HTTPException(404, "the router knows no such study")
     if request.app.state.looks.is_new(who.name, study_id):
@@ -261,27 +264,27 @@ def _chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 @viewer_pages.get("/studies/{study_id}/viewer", dependencies=[Depends(installed)])
 def open_study(study_id: StudyNumber, request: Request, who: Someone) -> Response:
     """To the viewer, with this study; what the AI drew lies over its images at once."""
-    row = search.study(ledger_of(request), study_id)
-    if row is None:
+    study = story.study(ledger_of(request), study_id)
+    if study is None:
         raise HTTPException(404, "there is no such study")
-    return _to_viewer(who, row["study_uid"], None)
+    return _to_viewer(who, study.study_uid, None)
 
 
 @viewer_pages.get("/readings/{job_id}/viewer", dependencies=[Depends(installed)])
 def open_reading(job_id: JobName, request: Request, who: Someone) -> Response:
     """To the viewer, with this reading's segmentation."""
-    found = search.reading(ledger_of(request), job_id)
+    found = story.read_objects(ledger_of(request), job_id)
     if found is None:
         raise HTTPException(404, "there is no such reading")
-    return _to_viewer(who, found["study_uid"], found["results"].get("seg"))
+    return _to_viewer(who, found.study_uid, found.results.get("seg"))
 
 
-def _to_viewer(who: Account, study_uid: str, seg: dict[str, Any] | None) -> Response:
+def _to_viewer(who: Account, study_uid: str, seg: ResultObject | None) -> Response:
     if not who.role.may(Role.OPERATOR):
         raise HTTPException(403, "the viewer shows patients' names: it needs the role operator")
     query = {"StudyInstanceUIDs": study_uid}
-    if seg and seg.get("series_uid"):
-        query["initialSeriesInstanceUID"] = seg["series_uid"]
+    if seg is not None and seg.series_uid:
+        query["initialSeriesInstanceUID"] = seg.series_uid
     return RedirectResponse("/viewer?" + urlencode(query, quote_via=quote), status_code=303)
 
 

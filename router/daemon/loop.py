@@ -146,7 +146,7 @@ class Router:
         if step_s:
             self._ledger.shift_waits(step_s)
             self._steps.settled(step_s)
-            log.warning("clock_stepped", by_s=round(step_s, 1), reason="every wait was moved with it")
+            log.warning("clock_stepped", by_s=round(step_s, 1), reason="every waiting period was moved along with it")
 
     def _listen(self) -> bool:
         try:
@@ -177,7 +177,7 @@ class Router:
             self._next_version_check = now + LOOK_AGAIN_S
             self._replace_outdated()
             for job_id in self._ledger.settle_idle(self._clock()):
-                log.warning("job_settled", job=job_id, reason="nothing of it waited any more")
+                log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
         self._sweeper.tick(check_lost=check)
 
     def _replace_outdated(self) -> None:
@@ -195,7 +195,7 @@ class Router:
         try:
             self._consider(row)
         except Exception as error:  # noqa: BLE001 - one broken study must not stop the others, nor the router
-            reason = f"it could not be looked at, another try follows: {describe(error)}"
+            reason = f"it could not be examined; another try follows: {describe(error)}"
             log.warning("study_put_off", study=self._names.study(str(row["study_uid"])), reason=reason)
             decision = Decision(verdict=Verdict.WAIT, reason=reason)
             self._ledger.record(int(row["id"]), [decision], self._clock(), outcome=fingerprint([(reason,)]))

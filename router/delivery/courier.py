@@ -156,7 +156,7 @@ class Desk:
         log.warning("delivery_refused", job=delivery.job_id, destination=self.name, reason=str(error))
         first_at = self._refused_at.setdefault(delivery.id, now)
         if delivery.refusals + 1 >= REFUSALS and self._taken_at > first_at:
-            self._park(delivery, f"{error}, {delivery.refusals + 1} times, while other messages were taken")
+            self._park(delivery, f"{error}, {delivery.refusals + 1} times, while other messages were accepted")
         elif not self._gave_up(delivery, str(error)):
             wait_s = error.retry_after_s or back_off_s(delivery.refusals)
             self._ledger.put_off(delivery, str(error), next_try_at=now + wait_s, refused=True, now=now)
@@ -165,7 +165,7 @@ class Desk:
         waited_s = self._clock() - delivery.since
         if waited_s < self._give_up_s:
             return False
-        self._park(delivery, f"given up after {waited_s / 3600:.0f} hours: {reason}")
+        self._park(delivery, f"given up after {waited_s / 3600:.0f} h: {reason}")
         return True
 
     def _park(self, delivery: Delivery, reason: str) -> None:

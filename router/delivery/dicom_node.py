@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from medai.router.errors import DestinationUnreachable, OrthancRefused, OrthancUnreachable, PermanentError
 from medai.router.orthanc.client import NETWORK_ERRORS, UNKNOWN_RESOURCE, Commitment, Orthanc
 from medai.router.settings.destinations import DicomDestination
+from medai.router.words import counted
 
 AGAIN_S = 1.0
 """How long a node that did not report last time is waited for, where its report is not required."""
@@ -26,7 +27,7 @@ SAID = (
     ("presentation context", "accepts no objects of this kind (SEG, SR or SC): allow them there"),
     ("timeout", "did not answer in time"),
     ("Unable to read", "did not answer in time"),
-    ("Abort", "broke the association off"),
+    ("Abort", "broke off the association"),
 )
 """What Orthanc's words (1.10.1) hold, and ours for it."""
 STATUSES = {0xA7: "out of resources", 0xA9: "data set does not match its class", 0xC0: "cannot understand"}
@@ -92,10 +93,10 @@ def send(
 def _receipt(destination: DicomDestination, commitment: Commitment, asked: int) -> str:
     name, required = f"DICOM destination {destination.modality}", destination.commitment == "required"
     if commitment.outcome == "committed":
-        return f"C-STORE success, storage committed for {asked} objects"
+        return f"C-STORE success, storage committed for {counted(asked, 'object')}"
     if commitment.outcome == "failed":
         counts = ", ".join(f"{count} {_reason(code)}" for code, count in sorted(commitment.failures.items()))
-        text = f"{name} commits {commitment.committed} of {asked} objects"
+        text = f"{name} commits {commitment.committed} of {counted(asked, 'object')}"
         raise DestinationUnreachable(f"{text} ({counts})" if counts else text)
     if commitment.outcome == "no answer":
         text = f"no report on storage commitment within {destination.commitment_timeout_s:g} s"
@@ -116,7 +117,7 @@ def _refused(modality: str, error: OrthancRefused) -> PermanentError:
         return PermanentError(f"{error} while results were sent to {modality}")
     if error.code == UNKNOWN_RESOURCE:
         return PermanentError(f"the results are no longer in the archive, and cannot be sent to {modality}")
-    return PermanentError(f"Orthanc knows no modality {modality!r}: add it to DicomModalities")
+    return PermanentError(f"Orthanc has no modality {modality!r}: add it to DicomModalities")
 
 
 def _unreachable(modality: str, error: OrthancUnreachable) -> OrthancUnreachable | DestinationUnreachable:
@@ -132,4 +133,4 @@ def _said(text: str) -> str:
         code = int(status.group(1), 16)
         meaning = STATUSES.get(0xC0 if code >> 12 == 0xC else code >> 8)
         return f"refused an object with status 0x{code:04X}" + (f" ({meaning})" if meaning else "")
-    return next((ours for theirs, ours in SAID if theirs in text), "did not take the results")
+    return next((ours for theirs, ours in SAID if theirs in text), "did not accept the results")

@@ -19,6 +19,7 @@ import urllib3
 
 from medai.router.errors import FhirRefused, FhirUnreachable
 from medai.router.settings.destinations import FhirDestination
+from medai.router.words import counted
 
 MEDIA_TYPE = "application/fhir+json"
 WITHDRAWN = "entered-in-error"
@@ -28,7 +29,7 @@ MISCONFIGURED = {
     401: "check its username and password, or token",
     403: "its login may not write: check its username and password, or token",
     404: "is fhir_url right?",
-    405: "is fhir_url right? It takes no transaction there",
+    405: "is fhir_url right? It accepts no transactions there",
     410: "is fhir_url right?",
 }
 """Answers that say that the configuration is wrong and not the result: they wait for a person without losing it."""
@@ -48,7 +49,7 @@ def send(payload: bytes, destination: FhirDestination, *, name: str) -> str:
     answer = _request("POST", destination, peer, body=payload)
     if not 200 <= answer.status < 300:
         raise _failure(peer, answer)
-    return f"{answer.status}, {_taken(peer, answer.data, len(json.loads(payload)['entry']))} resources"
+    return f"{answer.status}, {counted(_taken(peer, answer.data, len(json.loads(payload)['entry'])), 'resource')}"
 
 
 def capability(destination: FhirDestination, *, name: str) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def _request(
                 redirect=False,
             )
     except urllib3.exceptions.SSLError as error:
-        hint = "does it speak https, and is ca_file there and its authority's?"
+        hint = "does it speak https, and does ca_file exist and hold its certificate authority?"
         raise FhirUnreachable(f"{peer} cannot be trusted (TLS failed): {hint}") from error
     except urllib3.exceptions.HTTPError as error:
         raise FhirUnreachable(f"{peer} does not answer ({type(error).__name__})") from error
@@ -147,7 +148,7 @@ def _taken(peer: str, data: bytes, sent: int) -> int:
     statuses = [str((entry.get("response") or {}).get("status", "")) for entry in entries if isinstance(entry, dict)]
     taken = sum(status.startswith("2") for status in statuses)
     if taken != sent or len(entries) != sent:
-        raise FhirUnreachable(f"{peer} took {taken} of {sent} resources")
+        raise FhirUnreachable(f"{peer} accepted {taken} of {counted(sent, 'resource')}")
     return taken
 
 

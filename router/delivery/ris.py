@@ -39,7 +39,7 @@ def send_oru(payload: bytes, control_id: str, ris: RisSettings) -> str:
     text = f"the RIS answered {ack.code}" + (f" (error {ack.error_code})" if ack.error_code else "")
     if ack.code in ("AR", "CR") and ack.error_code not in UNSUPPORTED:
         raise RisBusy(text)
-    raise RisRefused(f"{text}: the result is in the archive, the RIS needs a person")
+    raise RisRefused(f"{text}: the result is in the archive, but a person must deal with the RIS")
 
 
 def tls_context(ris: RisSettings) -> ssl.SSLContext | None:

@@ -62,7 +62,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, max_bytes:
     if stat.S_ISLNK(member.external_attr >> 16):
         raise BadZip("it is a link, and links are not followed")
     if member.compress_type not in _CHUNKS:
-        raise BadZip("it is packed in a way that is not opened here: pack it as usual zips are")
+        raise BadZip("its compression method is not supported here: use a zip's usual one")
     if member.file_size > max_bytes:
         raise BadZip(f"it is larger than {max_bytes / 2**30:.3g} GiB")
     content = bytearray()
@@ -101,7 +101,7 @@ def _require_small_directory(file: BinaryIO) -> None:
     entries = file.read(size).count(_ENTRY)
     file.seek(0)
     if entries > MEMBER_LIMIT:
-        raise BadZip(f"the zip holds {entries} files, at most {MEMBER_LIMIT} are taken")
+        raise BadZip(f"the zip holds {entries} files, at most {MEMBER_LIMIT} are accepted")
 
 
 def _directory(file: BinaryIO) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def _require_apart(archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo])
     ends = [member.header_offset + _LOCAL_HEADER + member.compress_size for member in ordered]
     begins = [*(member.header_offset for member in ordered[1:]), archive.start_dir]
     if any(end > begin for end, begin in zip(ends, begins, strict=False)):
-        raise BadZip("the files in the zip overlap, as those of a bomb do")
+        raise BadZip("the files in the zip overlap, as in a zip bomb")
 
 
 def _require_small(members: Sequence[zipfile.ZipInfo], max_bytes: int, limit_name: str) -> None:
@@ -137,4 +137,4 @@ def _require_small(members: Sequence[zipfile.ZipInfo], max_bytes: int, limit_nam
     if size > max_bytes:
         raise BadZip(f"the zip unpacks to {size / 1024**3:.1f} GiB; the limit is {limit_name}")
     if size > RATIO_FROM and size > RATIO_LIMIT * packed:
-        raise BadZip(f"the zip is packed more than {RATIO_LIMIT} times smaller, as images never are")
+        raise BadZip(f"the zip unpacks to more than {RATIO_LIMIT} times its size, which images never do")

@@ -178,7 +178,9 @@ class OrderListener:
         except BadMessage as error:
             return self._refusal(data, error)
         except TemporaryError:
-            return self._refusal(data, BadMessage("the order cannot be kept now: send it again", ack="AR", code="207"))
+            return self._refusal(
+                data, BadMessage("the order cannot be stored now: send it again", ack="AR", code="207")
+            )
         except PermanentError as error:
             return self._refusal(data, BadMessage(str(error), code="207"))
         except Exception:  # whatever a message brings about, the RIS gets an answer and the listener goes on
@@ -192,7 +194,7 @@ class OrderListener:
             for order in content:
                 self._on_order(order)
         elif self._on_patient is None:
-            raise BadMessage("patient updates are not kept here", ack="AR", code="200", location="MSH^1^9")
+            raise BadMessage("patient updates are not processed here", ack="AR", code="200", location="MSH^1^9")
         else:
             self._on_patient(content)
 

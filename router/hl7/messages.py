@@ -103,7 +103,7 @@ def parse(data: bytes) -> tuple[Header, tuple[OrderMessage, ...] | PatientMessag
         return head, _patient(message, head, digest)
     known = {kind for kind, _ in ORDER_TYPES | PATIENT_TYPES}
     code = "201" if head.kind[0] in known else "200"
-    text = "this listener takes ORM^O01, OMI^O23, ADT^A08 and ADT^A40"
+    text = "this listener accepts ORM^O01, OMI^O23, ADT^A08 and ADT^A40"
     raise BadMessage(text, ack="AR", code=code, location="MSH^1^9")
 
 
@@ -128,7 +128,7 @@ def _read(data: bytes, *, header_only: bool = False) -> Any:
     try:
         return hl7.parse(text)
     except (hl7.HL7Exception, ValueError, IndexError, KeyError, AssertionError) as error:
-        raise BadMessage("the message cannot be taken apart into segments", code="100") from error
+        raise BadMessage("the message cannot be split into segments", code="100") from error
 
 
 def _header(message: Any, *, strict: bool = True) -> Header:

@@ -2,7 +2,8 @@
 
 ``Subscription.poll`` takes one page of ``/changes`` in and moves the cursor in the same transaction, so a crash
 repeats a page and never skips one. ``Subscription.sweep`` compares Orthanc's studies with the ledger (Orthanc forgets
-events: orthanc.md, pitfall 2). Next: daemon/loop.py (who calls this), routing/completeness.py (when a study is whole).
+events: docs/orthanc.md, section 1). Next: daemon/loop.py (who calls this), routing/completeness.py (when a study is
+whole).
 """
 
 from __future__ import annotations

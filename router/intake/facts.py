@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import LRUCache
 
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
@@ -62,8 +64,7 @@ class FactsReader:
     def __init__(self, orthanc: Orthanc, ledger: Ledger, *, remember: int = 2000) -> None:
         self._orthanc = orthanc
         self._ledger = ledger
-        self._remember = remember
-        self._attributes: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._attributes: LRUCache[str, dict[str, Any]] = LRUCache(remember)
         self._breaks: Counter[str] = Counter()
 
     def read(self, orthanc_study: str, series: Sequence[Mapping[str, Any]] | None = None) -> StudyView | None:
@@ -107,7 +108,6 @@ class FactsReader:
 
     def _tags(self, series: str, instance: str) -> dict[str, Any] | None:
         if series in self._attributes:
-            self._attributes.move_to_end(series)
             return self._attributes[series]
         try:
             attributes = self._header(instance)
@@ -116,8 +116,6 @@ class FactsReader:
                 return None
             raise
         self._attributes[series] = attributes
-        while len(self._attributes) > self._remember:
-            self._attributes.popitem(last=False)
         return attributes
 
     def _header(self, instance: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from watchdog.observers.api import BaseObserver
 from medai.router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, TemporaryError
 from medai.router.files import dicom_scan, zips
 from medai.router.settings.tables import WatchFolderSettings
+from medai.router.words import counted
 
 REJECTED = "rejected"
 RESCAN_S = 5.0
@@ -192,7 +193,7 @@ class WatchFolder:
             seen.taken_before = self._taken
         seen.breaks += 1
         if seen.breaks >= BREAKS_LIMIT and self._taken > seen.taken_before:
-            self._reject(path, f"Orthanc failed {seen.breaks} times on this file and took others meanwhile")
+            self._reject(path, f"Orthanc failed {seen.breaks} times on this file and accepted others meanwhile")
             return
         self._retry_at = self._clock() + RETRY_S
         seen.retry_at = self._clock() + RETRY_S * 2 ** min(seen.breaks - 1, 6)
@@ -208,7 +209,7 @@ class WatchFolder:
             if not start:
                 raise _Unreadable("the file is empty")
             if path.name.lower() in JUNK:
-                raise _Unreadable("this file is an index or a helper of a medium, not an image")
+                raise _Unreadable("this file is an index or a helper file of a medium, not an image")
             self._check_size(seen.signature[0], start)
             data = file.read(self._file_limit + 1)
             self._check_size(len(data), start)  # it may have grown
@@ -224,14 +225,14 @@ class WatchFolder:
         """Send the bytes of one file; a refusal that speaks of our configuration keeps the file."""
         reason = dicom_scan.refusal(data, unpacked_limit=self._file_limit)
         if reason:
-            raise _Unreadable(f"it {reason}, which Orthanc is spared")
+            raise _Unreadable(f"it {reason}, so it was not sent to Orthanc")
         try:
             self._upload(data)
             self._taken += 1
         except OrthancRefused as error:
             if error.status in UNREADABLE or error.code in FILE_FAULTS:
                 raise _Unreadable(f"Orthanc cannot read it as DICOM ({error.status})") from error
-            raise TemporaryError(f"Orthanc takes no images from the watch folder ({error.status})") from error
+            raise TemporaryError(f"Orthanc accepts no images from the watch folder ({error.status})") from error
 
     def _finish(self, path: Path, seen: _Seen) -> None:
         if _signature(path.lstat()) != seen.signature:
@@ -272,7 +273,7 @@ class WatchFolder:
             bad, good = len(seen.bad_members), len(members) - len(seen.bad_members)
             more = [f"and {bad - LISTED} more"] if bad > LISTED else []
             raise _Unreadable(
-                f"{bad} of {len(members)} files in the zip were refused; {good} were sent:\n"
+                f"refused {bad} of the {counted(len(members), 'file')} in the zip, sent {good}:\n"
                 + "\n".join([*seen.bad_members[:LISTED], *more])
             )
 

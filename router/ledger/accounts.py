@@ -65,7 +65,9 @@ class Accounts(Database):
     def add_account(self, name: str, password: str, role: Role, now: float) -> None:
         """Raises AccountExists where the name is taken, AccountFault where name or password will not do."""
         if not NAME.fullmatch(name):
-            raise AccountFault("a name has letters, digits and . _ @ - (64 at most), and begins with a letter or digit")
+            raise AccountFault(
+                "a name consists of letters, digits and . _ @ - (64 at most), and begins with a letter or digit"
+            )
         values = {"name": name, "password": _hash(password), "role": role.value, "created_at": now, "disabled": False}
         try:
             with self.begin() as db:
@@ -185,7 +187,7 @@ def _digest(token: str) -> str:
 
 def _hash(password: str) -> str:
     if len(password) < PASSWORD_MIN:
-        raise AccountFault(f"a password has {PASSWORD_MIN} characters or more")
+        raise AccountFault(f"a password needs {PASSWORD_MIN} characters or more")
     salt = secrets.token_bytes(16)
     return f"scrypt${b64encode(salt).decode()}${b64encode(_scrypt(password, salt)).decode()}"
 

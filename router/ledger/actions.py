@@ -50,7 +50,7 @@ class Actions(Jobs):
             )
             values = {"priority": int(Priority.STAT), "sent_at": None}  # its message goes again, to the front
             if db.execute(update(t.jobs).where(waits).values(**values)).rowcount != 1:
-                raise ActionRefused(f"only a reading that waits can be raised to STAT: this one is {_stands(row)}")
+                raise ActionRefused(f"only a waiting reading can be raised to STAT: this one is {_stands(row)}")
             _record(db, row, Verdict.ROUTE, "raised to STAT by a person", now, by=by, action="stat")
 
     def cancel_reading(self, job_id: str, reason: str, now: float, *, by: str) -> None:
@@ -79,7 +79,7 @@ class Actions(Jobs):
         if study["deleted_at"] is not None:
             raise ActionRefused("the study was deleted from the archive: there is nothing to read")
         if (model, version) == (row["model"], row["model_version"]):
-            raise ActionRefused("this model has read these images: it would say the same again")
+            raise ActionRefused("this model has read these images already: it would say the same again")
         same = ("study_id", "route", "modality", "sources_hash", "sources_count", "queue", "quiet_s")
         new = NewJob(
             **{name: row[name] for name in same},
@@ -111,7 +111,7 @@ class Actions(Jobs):
         with self.begin() as db:
             row = _reading(db, job_id)
             if row["storing_at"] is None or row["failure"] in GONE or row["state"] == JobState.RUNNING.value:
-                raise ActionRefused(f"there is no result to take back: the reading is {_stands(row)}")
+                raise ActionRefused(f"there is no result to withdraw: the reading is {_stands(row)}")
             self._require_newest(db, row)
             told = [name for name in (ARCHIVE, *withdrawn) if self._owe_withdrawal(db, job_id, name, withdrawn, now)]
             text = f"withdrawn by a person: {reason}"

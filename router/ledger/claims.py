@@ -112,7 +112,7 @@ class Claims(Database):
                 return self._while_held(job_id, token, values, own)
         held = and_(t.jobs.c.id == job_id, t.jobs.c.lease_token == token, t.jobs.c.state == JobState.RUNNING.value)
         if db.execute(update(t.jobs).where(held).values(**values)).rowcount != 1:
-            raise LeaseLost("the job was taken back or superseded while this worker had it")
+            raise LeaseLost("the reading was taken back or superseded while this worker had it")
         return None
 
     def stamp(self, job_id: str, name: StampName, at: float) -> None:

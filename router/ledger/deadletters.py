@@ -1,7 +1,7 @@
 """The ledger's fifth part: dead letters. A job or delivery that can't go on is parked here with its whole history.
 
 Nothing is ever deleted: a person tries it again (``retry``) or says that it is settled (``drop``), and the ledger keeps
-who it was, why, and when. A dead letter blocks nothing. Next: cli/main.py (``medai dead``, ``retry``, ``drop``).
+who it was, why, and when. A dead letter blocks nothing. Next: cli/readings.py (``medai dead``, ``retry``, ``drop``).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class DeadLetter:
 
     @property
     def retry_helps(self) -> bool:
-        """Whether another try of the same may end otherwise."""
+        """Whether trying the same again may end differently."""
         return self.failure not in HOPELESS
 
 
@@ -169,7 +169,7 @@ def _give_up_rest(db: Connection, letter: DeadLetter, now: float) -> None:
     """Without the archive's copy nothing else may go: what waited for it ends with it."""
     if letter.destination == "archive":
         waits = and_(t.deliveries.c.job_id == letter.job_id, t.deliveries.c.state == DeliveryState.PENDING.value)
-        cancelled = {"state": DeliveryState.CANCELLED.value, "error": "its objects never came into the archive"}
+        cancelled = {"state": DeliveryState.CANCELLED.value, "error": "its objects never reached the archive"}
         db.execute(update(t.deliveries).where(waits).values(**cancelled))
     settle(db, letter.job_id, now)
 

@@ -180,7 +180,7 @@ class Edits(Database):
             if row is None:
                 return None
             if row["tries"] >= MAX_TRIES:
-                reason = f"begun {row['tries']} times and never ended"
+                reason = f"begun {row['tries']} times and never finished"
                 values = {"state": EditState.FAILED.value, "reason": reason, "token": None}
                 db.execute(update(t.edits).where(waits).values(**values))
                 return None

@@ -23,7 +23,11 @@ from medai.router.ledger.database import Database
 
 FORGET_WORKER_S = 3600.0
 ALIVE_S = 60.0
-"""A worker's word on its models counts for this long after it was heard of."""
+"""A worker that was last heard of longer ago counts as gone, for routing and on every page.
+
+It speaks every five seconds, but loading a model, a busy machine or a ledger that was away may keep it silent for
+longer; who counts it as gone too early refuses studies. A job of one that died is taken back by its lease, sooner.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +135,9 @@ class Fleet(Database):
     def held_models(self, now: float) -> dict[str, set[str]]:
         """Model -> the versions of it that living workers can run."""
         out: dict[str, set[str]] = {}
-        recent = and_(t.workers.c.seen_at > now - ALIVE_S, t.workers.c.seen_at < now + ALIVE_S)
         with self.begin(reads_only=True) as db:
-            for (models,) in db.execute(select(t.workers.c.models).where(recent)):
-                for name, version in (models or {}).items():
+            for models, seen_at in db.execute(select(t.workers.c.models, t.workers.c.seen_at)):
+                for name, version in (models or {}).items() if is_alive(seen_at, now) else ():
                     out.setdefault(str(name), set()).add(str(version))
         return out
 
@@ -147,6 +150,11 @@ class Fleet(Database):
                 return db.execute(text("SELECT version_num FROM alembic_version")).scalar() == newest_revision()
         except ProgrammingError:
             return False
+
+
+def is_alive(seen_at: float, now: float) -> bool:
+    """Whether a worker that was last heard of at ``seen_at`` counts as alive; its clock may be ahead."""
+    return abs(now - seen_at) < ALIVE_S
 
 
 def newest_revision() -> str:

@@ -28,6 +28,7 @@ from medai.router.contract import (
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import decide, due_by
 from medai.router.ledger.studies import Studies, find_order
+from medai.router.words import counted
 
 REFUSED = "refused"
 """Verdict of a reading whose model gave no result; the others come from the worker ("plausible", "check")."""
@@ -85,13 +86,13 @@ class Jobs(Studies):
             last = _last_of_slot(db, new)
             salt = _salt(last, new)
             if last is not None and salt is None:
-                why = f"these {new.sources_count} images were read before (job {last['state']}); nothing to do"
+                why = f"{counted(new.sources_count, 'image')}, read before ({last['state']}): nothing to do"
                 return JobId(last["id"]), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             job_id = _id_of(new, salt or "")
             columns = (t.jobs.c.state, t.jobs.c.failure, t.jobs.c.storing_at)
             known = db.execute(select(*columns).where(t.jobs.c.id == job_id)).first()
             if known is not None and not _may_be_taken_up(known):
-                why = f"an earlier reading of exactly these {new.sources_count} images exists (job {known.state})"
+                why = f"an earlier reading of exactly these images exists ({known.state})"
                 return job_id, Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             revision, predecessor, verdict, note = self._supersede(db, last, now)
             if known is not None:  # its model's version, or just these images, were away and are back
@@ -145,7 +146,7 @@ class Jobs(Studies):
             }
             if db.execute(update(t.jobs).where(still).values(**values)).rowcount == 1:
                 end_attempt(db, str(last["id"]), now, "superseded", "")
-                note = "; replaces a job that had stored nothing yet"
+                note = "; replaces a reading that had stored nothing yet"
                 return int(last["revision"]), last["predecessor"], Verdict.SUPERSEDE, note
             begun = True
         if not begun:
@@ -154,7 +155,7 @@ class Jobs(Studies):
             db.execute(update(t.jobs).where(failed).values(**moot))
             return int(last["revision"]), last["predecessor"], Verdict.ROUTE, ""
         revision = int(last["revision"]) + 1
-        note = f"; revision {revision} supersedes the result that was stored from {last['sources_count']} images"
+        note = f"; revision {revision} supersedes the result from {counted(last['sources_count'], 'image')}"
         return revision, str(last["id"]), Verdict.SUPERSEDE, note
 
     def _first_stamps(self, db: Connection, job_id: str, study: Mapping[str, Any], new: NewJob, now: float) -> None:
@@ -248,7 +249,7 @@ class Jobs(Studies):
         values = {
             "state": JobState.SUPERSEDED.value,
             "failure": Failure.VERSION.value,
-            "reason": "no worker holds this version of the model any more: read by the newer one",
+            "reason": "no worker has this version of the model any more: read by the newer one",
             "finished_at": now,
         }
         out = []
@@ -267,7 +268,7 @@ class Jobs(Studies):
 CLOCK_SLACK_S = 1.0
 GONE = {
     Failure.DELETED.value: "the study had been deleted and is back",
-    Failure.WITHDRAWN.value: "the result before was withdrawn by a person",
+    Failure.WITHDRAWN.value: "the previous result was withdrawn by a person",
 }
 CONTENT = "content:"
 _NOT_COLUMNS = ("study_uid", "priority", "content_hash")

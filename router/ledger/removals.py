@@ -19,6 +19,7 @@ from medai.router.contract import orthanc_id as orthanc_id_of
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database, decide
 from medai.router.ledger.jobs import FINAL, end_attempt
+from medai.router.words import counted
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
 Withdrawn = Callable[[bytes, str], bytes]
@@ -65,7 +66,7 @@ class Removals(Database):
                 mine = t.series.c.orthanc_id == item["orthanc_id"]
                 db.execute(update(t.series).where(mine).values(orthanc_id=name))
             _rename_results(db, int(row["id"]), uid, patient_id, renamed)
-            reason = "the archive gave the study another patient; what was read of it stays"
+            reason = "the archive gave the study another patient; its results stay"
             decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), float(row["last_instance_at"]))
         return True
 
@@ -89,8 +90,8 @@ class Removals(Database):
             )
             mark = and_(t.jobs.c.study_id == row["id"], t.jobs.c.failure == "")
             db.execute(update(t.jobs).where(mark).values(failure=Failure.DELETED.value))
-            words = [f"{cancelled} readings cancelled"] if cancelled else []
-            words += [f"{told} results withdrawn"] if told else []
+            words = [f"{counted(cancelled, 'reading')} cancelled"] if cancelled else []
+            words += [f"{counted(told, 'result')} withdrawn"] if told else []
             reason = "the study was deleted from Orthanc" + (": " + ", ".join(words) if words else "")
             decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), now)
         return Removed(cancelled=cancelled, withdrawn=told)

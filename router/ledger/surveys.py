@@ -39,9 +39,9 @@ class Question:
 USEFULNESS = (
     Question(key="correct", text="The result was correct on this study", low="wrong throughout",
              high="correct throughout"),
-    Question(key="time", text="It saved me time on this study", low="it cost me time", high="it saved much time"),
+    Question(key="time", text="It saved me time on this study", low="it cost me time", high="it saved a lot of time"),
     Question(key="changed", text="It changed what I did or looked for", low="not at all", high="decisively"),
-    Question(key="contours", text="I could use the contours without editing them", low="drawn anew",
+    Question(key="contours", text="I could use the contours without editing them", low="redrawn from scratch",
              high="used as they are"),
     Question(key="again", text="I would want it on the next such study", low="certainly not", high="certainly"),
 )  # fmt: skip
@@ -75,7 +75,7 @@ class SurveyFault(MedaiError):
 def sus_score(answers: Sequence[int]) -> float:
     """0 (worst) to 100 of ten answers (Brooke 1996): odd ones count x - 1, even ones 5 - x, the sum 2.5 times."""
     if len(answers) != len(SUS) or any(each not in SCALE for each in answers):
-        raise SurveyFault("the System Usability Scale takes ten answers from 1 to 5; who can't answer one marks the 3")
+        raise SurveyFault("the System Usability Scale takes ten answers from 1 to 5; mark 3 where you can't answer")
     return 2.5 * sum(each - 1 if number % 2 == 0 else 5 - each for number, each in enumerate(answers))
 
 

@@ -2,7 +2,7 @@
 
 No label names a patient, a study or a job, and each has few values: routes, queues, priorities, stages, states, models
 and destinations are configured, modalities are the known ones or "other", workers are those alive. Of several routers
-the one that leads tells what the ledger holds, so that sums over routers are right. Next: page.py, reports/readings.py.
+the one that leads tells what the ledger holds, so that sums over routers are right. Next: page.py, reports/status.py.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ from sqlalchemy import make_url
 from medai.router.contract import Failure, JobState, Priority, known_modality
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
-from medai.router.metrics import drift as drift_figures
+from medai.router.metrics import drift
 from medai.router.reports import agreement
-from medai.router.reports import readings as reports
+from medai.router.reports.agreement import DICE_BUCKETS, EditCounts
+from medai.router.reports.report import Tables
+from medai.router.reports.status import Status, overdue, status
+from medai.router.reports.turnaround import FinishedReading, finished_stamps
 from medai.router.settings.tables import ObjectivesSettings
+from medai.router.stages import stages_of, turnaround_of
 
 STAGE_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 7200)
 """A fetch takes tenths of a second, a reading seconds to minutes, a wait in the queue up to hours."""
@@ -67,7 +71,7 @@ class LedgerCollector(Collector):
         self._objectives = objectives
         self._version = version
         self._clock = clock
-        self._drift = drift_figures.DriftFigures(ledger, clock)
+        self._drift = drift.DriftFigures(ledger, clock)
 
     def collect(self) -> Iterator[Metric]:
         """One scrape; a ledger that is away shows as medai_ledger_up 0."""
@@ -80,8 +84,8 @@ class LedgerCollector(Collector):
             yield _gauge("medai_broker_up", "Whether Redis answers the router.", self._parts.broker_up())
             yield from self._objective_figures()
         try:
-            now = reports.status(self._ledger, self._clock())
-            late = reports.overdue(self._ledger, self._clock(), self._objectives.limit_s)
+            now = status(self._ledger, self._clock())
+            late = overdue(self._ledger, self._clock(), self._objectives.limit_s)
             made = agreement.counts(self._ledger)
             drifted = self._drift.rows() if leads else []
         except MedaiError:
@@ -93,7 +97,7 @@ class LedgerCollector(Collector):
             yield _by(
                 "medai_overdue", "Readings under way for longer than their objective.", ["priority"], late.items()
             )
-            yield from drift_figures.metrics(drifted)
+            yield from drift.metrics(drifted)
             yield from _ledger_disk(self._ledger.url)
 
     def _objective_figures(self) -> Iterator[Metric]:
@@ -103,7 +107,7 @@ class LedgerCollector(Collector):
 
 
 def _spans(counts: Mapping[str, int]) -> Metric:
-    text = "Spans of this router's traces by what became of them: sent, or lost because the collector was away."
+    text = "Spans of this router's traces by what became of them: sent, or lost because the collector was unreachable."
     family = CounterMetricFamily("medai_trace_spans", text, labels=["outcome"])
     for outcome, count in counts.items():
         family.add_metric([outcome], count)
@@ -122,61 +126,59 @@ def _by(name: str, text: str, labels: list[str], rows: Iterable[tuple[Any, float
     return family
 
 
-def _queues(now: Mapping[str, Any]) -> Iterator[Metric]:
+def _queues(now: Status) -> Iterator[Metric]:
     """Every queue that has workers or waiting jobs, and every priority: a queue that is empty says 0."""
-    found = {(item["queue"], item["priority"]): item for item in now["queues"]}
-    served = {str(queue) for worker in now["workers"] for queue in worker["queues"]} | {queue for queue, _ in found}
+    found = {(item.queue, item.priority): item for item in now.queues}
+    served = {queue for worker in now.workers for queue in worker.queues} | {queue for queue, _ in found}
     keys = [(queue, p.name.lower()) for queue in sorted(served) for p in Priority]
     labels = ["queue", "priority"]
-    depth = [(key, found[key]["depth"] if key in found else 0) for key in keys]
-    oldest = [(key, found[key]["oldest_s"] if key in found else 0.0) for key in keys]
-    yield _by("medai_queue_depth", "Jobs that wait for a worker.", labels, depth)
-    yield _by("medai_queue_oldest_seconds", "Age of the job that has waited longest.", labels, oldest)
+    depth = [(key, found[key].depth if key in found else 0) for key in keys]
+    oldest = [(key, found[key].oldest_s if key in found else 0.0) for key in keys]
+    yield _by("medai_queue_depth", "Readings that wait for a worker.", labels, depth)
+    yield _by("medai_queue_oldest_seconds", "Age of the reading that has waited longest.", labels, oldest)
 
 
-def _counts(now: Mapping[str, Any]) -> Iterator[Metric]:
-    yield _by("medai_jobs", "Jobs in the ledger by state.", ["state"], now["jobs"].items())
-    yield _gauge("medai_studies", "Studies in the ledger.", now["studies"])
-    yield _gauge("medai_studies_arriving", "Studies whose completeness is not decided yet.", now["studies_arriving"])
+def _counts(now: Status) -> Iterator[Metric]:
+    yield _by("medai_jobs", "Readings in the ledger by state.", ["state"], now.jobs.items())
+    yield _gauge("medai_studies", "Studies in the ledger.", now.studies)
+    yield _gauge("medai_studies_arriving", "Studies whose completeness is not decided yet.", now.studies_arriving)
     labels = ["model", "verdict"]
-    text = "Readings in the ledger by what the model's checks came to."
+    text = "Readings in the ledger by the verdict of the model's checks."
     verdicts = CounterMetricFamily("medai_verdicts", text, labels=labels)
-    for item in now["verdicts"]:
-        verdicts.add_metric([item["model"], item["verdict"]], item["count"])
+    for item in now.verdicts:
+        verdicts.add_metric([item.model, item.verdict], item.count)
     attempts = CounterMetricFamily("medai_attempts", "Attempts at readings by how they ended.", labels=["outcome"])
-    for outcome, count in {"lost": 0, "retry": 0, "read": 0, "failed": 0, **now["attempts"]}.items():
+    for outcome, count in {"lost": 0, "retry": 0, "read": 0, "failed": 0, **now.attempts}.items():
         attempts.add_metric([outcome], count)
     yield from (verdicts, attempts)
-    yield _by(
-        "medai_dead_letters", "Readings and deliveries that need a person.", ["kind"], now["dead_letters"].items()
-    )
+    yield _by("medai_dead_letters", "Readings and deliveries that need a person.", ["kind"], now.dead_letters.items())
 
 
-def _edits(made: Mapping[str, list[dict[str, Any]]]) -> Iterator[Metric]:
+def _edits(made: EditCounts) -> Iterator[Metric]:
     """What readers made of our results. Structures are those of the models' own segments, so they are few."""
-    labels = ["model", "kind", "state"]
-    states = ((tuple(row[name] for name in labels), row["count"]) for row in made["states"])
-    yield _by("medai_edits", "SEG and SR that readers stored on what was read, by state.", labels, states)
-    edited = ((row["model"], row["count"]) for row in made["edited"])
-    yield _by("medai_readings_edited", "Readings with a SEG of a reader that was compared.", ["model"], edited)
+    states = (((row.model, row.kind, row.state), row.count) for row in made.states)
+    text = "SEG and SR that readers stored on what was read, by state."
+    yield _by("medai_edits", text, ["model", "kind", "state"], states)
+    text = "Readings with a SEG of a reader that was compared."
+    yield _by("medai_readings_edited", text, ["model"], made.edited.items())
     text = "Dice of each structure of readers' SEG with ours."
     dice = HistogramMetricFamily("medai_edit_dice", text, labels=["model", "structure"])
-    for row in made["dice"]:
-        edges = [(f"{edge:g}", float(row[f"b{n}"])) for n, edge in enumerate(agreement.DICE_BUCKETS)]
-        buckets = [*edges, ("+Inf", float(row["count"]))]
-        dice.add_metric([row["model"], row["structure"]], buckets=buckets, sum_value=row["sum"])
+    for row in made.dice:
+        edges = [(f"{edge:g}", float(count)) for edge, count in zip(DICE_BUCKETS, row.up_to, strict=True)]
+        buckets = [*edges, ("+Inf", float(row.count))]
+        dice.add_metric([row.model, row.structure], buckets=buckets, sum_value=row.sum)
     yield dice
 
 
-def _destinations(now: Mapping[str, Any]) -> Iterator[Metric]:
-    where = now["destinations"]
+def _destinations(now: Status) -> Iterator[Metric]:
+    where = now.destinations
     label = ["destination"]
-    counted = (((item["destination"], item["state"]), item["count"]) for item in now["deliveries"])
+    counted = (((item.destination, item.state), item.count) for item in now.deliveries)
     yield _by("medai_deliveries", "Deliveries in the ledger by state.", ["destination", "state"], counted)
-    yield _by("medai_deliveries_pending", "Deliveries that wait.", label, ((d["name"], d["pending"]) for d in where))
-    oldest = ((d["name"], d["oldest_s"]) for d in where)
+    yield _by("medai_deliveries_pending", "Deliveries that wait.", label, ((d.name, d.pending) for d in where))
+    oldest = ((d.name, d.oldest_s) for d in where)
     yield _by("medai_delivery_oldest_seconds", "Age of the delivery that has waited longest.", label, oldest)
-    away = ((d["name"], d["away"]) for d in where)
+    away = ((d.name, d.away) for d in where)
     yield _by("medai_destination_away", "Whether its circuit breaker is open.", label, away)
 
 
@@ -193,14 +195,14 @@ LOADS = {
 """What a worker says of its load (workers/load.py) -> metric."""
 
 
-def _workers(now: Mapping[str, Any]) -> Iterator[Metric]:
-    alive = [worker for worker in now["workers"] if worker["alive"]]
-    alarms = sum(bool(worker["alarm"]) for worker in now["workers"])
-    yield _gauge("medai_workers_alive", "Workers heard of lately.", len(alive))
-    yield _gauge("medai_workers_busy", "Workers that read a study now.", sum(bool(w["job_id"]) for w in alive))
+def _workers(now: Status) -> Iterator[Metric]:
+    alive = [worker for worker in now.workers if worker.alive]
+    alarms = sum(bool(worker.alarm) for worker in now.workers)
+    yield _gauge("medai_workers_alive", "Workers seen lately.", len(alive))
+    yield _gauge("medai_workers_busy", "Workers that read a study now.", sum(bool(w.job_id) for w in alive))
     yield _gauge("medai_worker_alarms", "Workers that need a person (a full disk).", alarms)
     for key, (name, text) in LOADS.items():
-        said = [(worker["name"], worker["load"][key]) for worker in alive if key in (worker["load"] or {})]
+        said = [(worker.name, worker.load[key]) for worker in alive if worker.load and key in worker.load]
         yield _by(name, text, ["worker"], said)
 
 
@@ -222,7 +224,7 @@ class ReadingFigures:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: Tables,
         registry: CollectorRegistry,
         *,
         routes: Iterable[str],
@@ -259,33 +261,33 @@ class ReadingFigures:
 
     def update(self, *, observe: bool) -> None:
         """Take what ended since; ``observe`` false passes over it (another router leads and counts it)."""
-        rows = reports.finished_stamps(self._ledger, since=self._since)
-        for row in rows if observe else []:
-            if row["id"] not in self._seen:
-                self._observe(row)
-        if rows:
-            self._since = rows[-1]["finished_at"]
-            self._seen = {row["id"] for row in rows if row["finished_at"] == self._since}
+        ended = finished_stamps(self._ledger, since=self._since)
+        for reading in ended if observe else []:
+            if reading.id not in self._seen:
+                self._observe(reading)
+        if ended:
+            self._since = ended[-1].finished_at
+            self._seen = {reading.id for reading in ended if reading.finished_at == self._since}
 
-    def _observe(self, row: Mapping[str, Any]) -> None:
-        whose = (row["route"], known_modality(row["modality"]), row["priority"])
-        whole = reports.turnaround_of(row["stamps"])
-        outcome = outcome_of(row, whole, self._objectives.limit_s(row["priority"]))
+    def _observe(self, reading: FinishedReading) -> None:
+        whose = (reading.route, known_modality(reading.modality), reading.priority)
+        whole_s = turnaround_of(reading.stamps)
+        outcome = outcome_of(reading, whole_s, self._objectives.limit_s(reading.priority))
         if outcome is None:
             return
-        self._readings.labels(row["route"], row["priority"], outcome).inc()
-        if row["state"] != JobState.DONE.value:
+        self._readings.labels(reading.route, reading.priority, outcome).inc()
+        if reading.state != JobState.DONE.value:
             return
-        for stage, length_s in reports.stages_of(row["stamps"]).items():
+        for stage, length_s in stages_of(reading.stamps).items():
             self._stages.labels(stage, *whose).observe(max(0.0, length_s))
-        if whole is not None:
-            self._whole.labels(*whose).observe(max(0.0, whole))
+        if whole_s is not None:
+            self._whole.labels(*whose).observe(max(0.0, whole_s))
 
 
-def outcome_of(row: Mapping[str, Any], whole_s: float | None, limit_s: float) -> str | None:
+def outcome_of(reading: FinishedReading, whole_s: float | None, limit_s: float) -> str | None:
     """What a reading that ended counts as; None for one that was replaced or cancelled."""
-    if row["state"] == JobState.DONE.value:
+    if reading.state == JobState.DONE.value:
         return "late" if whole_s is not None and whole_s > limit_s else "in_time"
-    if row["state"] == JobState.FAILED.value:
-        return "images" if row["failure"] == Failure.IMAGES.value else "failed"
+    if reading.state == JobState.FAILED.value:
+        return "images" if reading.failure == Failure.IMAGES.value else "failed"
     return None

@@ -6,20 +6,24 @@ versions the one that read last counts. Next: reports/models.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cachetools import TLRUCache
 from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import select
 
-from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
-from medai.router.reports import models as deployed
+from medai.router.reports import models
+from medai.router.reports.report import Tables
 
 EVERY_S = 600.0
 """Thousands of readings' figures are read for it, which is too much for every scrape."""
 EMPTY_S = 30.0
 """A model that has read nothing is asked for sooner: that costs nothing, and its first readings show."""
+MOST = 1000
+"""Models that are told of."""
 LABELS = ["model", "what"]
 
 
@@ -36,38 +40,47 @@ class Row:
 class DriftFigures:
     """The rows of the last working out, at most ``every_s`` old."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float], *, every_s: float = EVERY_S) -> None:
+    def __init__(
+        self,
+        ledger: Tables,
+        clock: Callable[[], float],
+        *,
+        every_s: float = EVERY_S,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger, self._clock, self._every_s = ledger, clock, every_s
-        self._kept: dict[str, tuple[float, list[Row]]] = {}
+        self._kept: TLRUCache[str, list[Row]] = TLRUCache(MOST, self._old_at, timer)
+        self._models: list[str] = []
 
     def rows(self) -> list[Row]:
-        """Raises MedaiError where the ledger is away; the old rows stay then."""
-        now = self._clock()
-        if not self._kept or any(self._is_old(at, rows, now) for at, rows in self._kept.values()):
-            for model in _models(self._ledger):
-                if model not in self._kept or self._is_old(*self._kept[model], now):
-                    self._kept[model] = (now, _of(self._ledger, model, now))
-        return [row for _, rows in self._kept.values() for row in rows]
+        """Raises MedaiError where the ledger is away."""
+        if not self._models or any(model not in self._kept for model in self._models):
+            self._models = _models(self._ledger)
+        return [row for model in self._models for row in self._rows(model)]
 
-    def _is_old(self, at: float, rows: list[Row], now: float) -> bool:
-        limit_s = self._every_s if any(row.readings for row in rows) else min(EMPTY_S, self._every_s)
-        return not 0 <= now - at < limit_s
+    def _rows(self, model: str) -> list[Row]:
+        rows = self._kept.get(model)
+        if rows is None:
+            rows = self._kept[model] = _rows(self._ledger, model, self._clock())
+        return rows
+
+    def _old_at(self, _model: str, rows: list[Row], now: float) -> float:
+        """When they are to be worked out anew, by the timer."""
+        return now + (self._every_s if any(row.readings for row in rows) else min(EMPTY_S, self._every_s))
 
 
-def _models(ledger: Ledger) -> list[str]:
+def _models(ledger: Tables) -> list[str]:
     c = t.model_cards.c
     with ledger.begin(reads_only=True) as db:
-        return list(db.execute(select(c.name).distinct().order_by(c.name)).scalars())
+        return list(db.execute(select(c.name).distinct().order_by(c.name).limit(MOST)).scalars())
 
 
-def _of(ledger: Ledger, model: str, now: float) -> list[Row]:
-    read = deployed.versions(ledger, model)
+def _rows(ledger: Tables, model: str, now: float) -> list[Row]:
+    read = models.versions(ledger, model)
     if not read:
         return []
-    found = deployed.drift(ledger, model, read[0]["version"], now)
-    return [
-        Row(model=model, what=each["quantity"], psi=each["psi"], readings=each["n"]) for each in found["quantities"]
-    ]
+    found = models.drift(ledger, model, read[0].version, now)
+    return [Row(model=model, what=each.quantity, psi=each.psi, readings=each.n) for each in found.quantities]
 
 
 def metrics(rows: list[Row]) -> Iterator[Metric]:

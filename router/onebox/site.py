@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medai.router.errors import SettingsError
+from medai.router.files.whole import whole
 
 DEFAULT_PORTS: Mapping[str, int] = {
     "orthanc_http": 8042,
@@ -115,7 +116,7 @@ class Site:
             _write_private(self.config, self.medai_toml())
 
     def orthanc_config(self) -> dict[str, Any]:
-        """Orthanc's settings, each for a reason given in docs/decisions.md."""
+        """Orthanc's settings, each for a reason given in docs/orthanc.md, section 5."""
         return {
             "Name": "Med-AI",
             "StorageDirectory": str(self.folder / "orthanc-db"),
@@ -310,11 +311,10 @@ def port_is_taken(port: int) -> bool:
 
 def _write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read (it holds a password), whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text if text.endswith("\n") else text + "\n")
-    temporary.replace(path)
+    with whole(path) as partial:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text if text.endswith("\n") else text + "\n")
 
 
 def python() -> str:

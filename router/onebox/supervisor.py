@@ -22,7 +22,7 @@ import urllib3
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
-from medai.router.reports import readings as reports
+from medai.router.reports.status import status
 from medai.router.settings import load as settings
 
 READY_S = 180.0
@@ -181,7 +181,7 @@ def up(site: Site, *, report: Report, ready_s: float = READY_S) -> None:
     """Start everything and wait until each part answers; raises PartFailed and leaves the rest running to look at."""
     now = states(site)
     if now and set(now) != set(commands(site)):
-        raise SettingsError(f"another number of workers needs a new start: first 'medai down --dir {site.folder}'")
+        raise SettingsError(f"changing the number of workers needs a restart: first 'medai down --dir {site.folder}'")
     for name, item in now.items():
         if item["statename"] == "STOPPED":  # by 'medai down --part'
             report(f"starting {name} again")
@@ -216,7 +216,7 @@ def wait_ready(site: Site, *, report: Report, ready_s: float) -> None:
             waited = time.monotonic() - began
             if waited > ready_s or (waited > GIVE_UP_S and keeps_ending(site, name)):
                 tail = tail_of(site.logs / f"{name}.log")
-                raise PartFailed(f"{name} does not come up ({waited:.0f} s); its log ends:\n{tail}")
+                raise PartFailed(f"{name} did not come up ({waited:.0f} s); its log ends:\n{tail}")
             if waited - told > 5.0:
                 told = waited
                 report(f"waiting for {name} ({waited:.0f} s)")
@@ -282,12 +282,12 @@ def _worker_ok(url: str) -> bool:
     """A worker has announced itself in the ledger lately: its models are loaded."""
     ledger = Ledger(url)
     try:
-        now = reports.status(ledger, time.time())
+        workers = status(ledger, time.time()).workers
     except MedaiError:
         return False
     finally:
         ledger.close()
-    return any(item["alive"] for item in now["workers"])
+    return any(worker.alive for worker in workers)
 
 
 def down(site: Site, *, report: Report, wait_s: float = 60.0) -> bool:
@@ -305,7 +305,7 @@ def down(site: Site, *, report: Report, wait_s: float = 60.0) -> bool:
         except ProcessLookupError:
             return True
         time.sleep(0.1)
-    raise PartFailed(f"the parts did not end within {wait_s:.0f} s: see {site.logs}/supervisord.log")
+    raise PartFailed(f"the parts did not stop within {wait_s:.0f} s: see {site.logs}/supervisord.log")
 
 
 def tail_of(path: Path, lines: int = 15) -> str:

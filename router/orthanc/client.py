@@ -1,8 +1,9 @@
 """Orthanc's REST API, as far as we use it, with its errors translated once.
 
-Measured choices (orthanc.md): ``/file`` over kept-alive connections for pixels, ``/tools/bulk-content`` to climb from
-instances to their series in one call. Errors name the kind of resource, never a patient. Next: transport.py (the
-connections), recode.py (other patient data for a study), intake/changes.py, intake/facts.py.
+Measured choices (docs/orthanc.md, section 3): ``/file`` over kept-alive connections for pixels,
+``/tools/bulk-content`` to climb from instances to their series in one call. Errors name the kind of resource, never a
+patient. Next: transport.py (the connections), recode.py (other patient data for a study), intake/changes.py,
+intake/facts.py.
 """
 
 from __future__ import annotations
@@ -248,7 +249,7 @@ class Orthanc:
         answer = self.post(f"/modalities/{modality}/store", body, timeout_s=timeout_s)
         failed = int(answer.get("FailedInstancesCount", 0))
         if failed:
-            raise OrthancUnreachable(f"DICOM destination {modality} took all but {failed} of the results")
+            raise OrthancUnreachable(f"DICOM destination {modality} accepted all but {failed} of the results")
 
     def commit(
         self,

@@ -74,7 +74,7 @@ def _move(orthanc: Orthanc, source: str, replace: Mapping[str, str], timeout_s: 
         _copy(orthanc, missing, replace, timeout_s)
         there = _identifiers(orthanc, target)
     if any(copy not in there for copy in copies.values()):
-        raise OrthancUnreachable(f"Orthanc at {orthanc.address} copied only a part of a study: it is copied again")
+        raise OrthancUnreachable(f"Orthanc at {orthanc.address} copied only part of a study: it is copied again")
     if wrong := _other_than(orthanc, replace, [copies[original] for original in missing]):
         _delete(orthanc, wrong)
         raise PermanentError("the images cannot hold the new patient data in their character set: left as they are")

@@ -89,7 +89,8 @@ def reads(method: str, url: str) -> bool:
 def is_whole(answer: urllib3.BaseHTTPResponse) -> bool:
     """Whether an answer that was read to its end says itself how long it is.
 
-    One that was cut off among its headers looks like one that is empty: only its length, which Orthanc always states,
-    tells them apart. (Where the length is stated and the body falls short of it, urllib3 raises.)
+    One that was cut off among its headers looks like one that is empty: only its length tells them apart, and Orthanc
+    states that of everything the client asks for (not of archives, which it streams). Where a body falls short of the
+    stated length, urllib3 raises.
     """
     return "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers or answer.status in (204, 304)

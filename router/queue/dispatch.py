@@ -45,7 +45,7 @@ class Dispatcher:
                 ignore_result=True,
             )
         except (OperationalError, redis.RedisError, OSError) as error:
-            raise BrokerUnreachable(f"Redis does not take messages ({type(error).__name__})") from error
+            raise BrokerUnreachable(f"Redis does not accept messages ({type(error).__name__})") from error
 
     def queued(self, queue: str) -> set[str]:
         """The jobs (and edits, as ``edit_message`` names them) whose messages wait in a queue.

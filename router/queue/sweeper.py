@@ -60,9 +60,9 @@ class LeaseWatch:
 
     def _why(self, item: Held, now: float) -> str:
         if item.process and processes.is_dead(item.process):
-            return "the worker died while it read this"
+            return "the worker died while reading this"
         if now - self._since[item] >= self._lease_s:
-            return "the worker stopped answering while it read this"
+            return "the worker stopped answering while reading this"
         return ""
 
 

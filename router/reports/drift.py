@@ -12,10 +12,13 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from medai.router.reports.report import Report
 
 MODERATE, LARGE = 0.1, 0.25
 FEWEST = 20
@@ -23,36 +26,69 @@ FEWEST = 20
 HALF = 0.5
 """Added to the count of every bin: an empty one would make the index infinite."""
 Level = Literal["steady", "moderate", "large", "too few"]
+Figures = Mapping[str, float | str]
+"""Quantity -> what one reading came to."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Drift:
+class _Known(BaseModel):
+    """A part of a reference; what later ones say beyond this is not needed here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class KnownQuantity(_Known):
+    """How a number is distributed in the training set."""
+
+    title: str
+    unit: str
+    n: int
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    quantiles: tuple[float, ...]
+
+
+class KnownKind(_Known):
+    """How a word is distributed in the training set."""
+
+    title: str
+    n: int
+    counts: dict[str, int]
+
+
+class Reference(_Known):
+    """What a bundle says of its training set (docs/reference.json)."""
+
+    dataset: str = ""
+    cases: int = 0
+    notes: tuple[str, ...] = ()
+    quantities: dict[str, KnownQuantity] = {}
+    kinds: dict[str, KnownKind] = {}
+
+
+class Drift(Report):
     """One quantity of recent readings beside the training set."""
 
     quantity: str
     title: str
     unit: str
-    n: int
-    """Recent readings that have it."""
+    n: int = Field(description="Recent readings that have it.")
     trained_on: int
-    psi: float | None
-    ks: float | None
+    psi: float | None = Field(description="Population stability index; below 0.1 steady, from 0.25 large.")
+    ks: float | None = Field(description="Largest gap between the cumulative distributions.")
     level: Level
-    bins: tuple[tuple[str, float, float], ...]
-    """What each bin holds, its share of the training set, its share of recent readings."""
+    bins: tuple[tuple[str, float, float], ...] = Field(description="Bin, share of the training set, share of readings.")
     median: float | None
     trained_median: float | None
 
 
-def drifts(reference: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[Drift]:
-    """Every quantity of a reference (docs/reference.json), the most changed first; ``rows``: of recent readings."""
+def drifts(reference: Reference, rows: Sequence[Figures]) -> list[Drift]:
+    """Every quantity of a reference, the most changed first; ``rows``: of recent readings."""
     numbers = [
         _number(name, known, [float(row[name]) for row in rows if _is_number(row.get(name))])
-        for name, known in reference.get("quantities", {}).items()
+        for name, known in reference.quantities.items()
     ]
     kinds = [
-        _kind(name, known, [str(row[name]) for row in rows if row.get(name)])
-        for name, known in reference.get("kinds", {}).items()
+        _kind(name, known, [str(row[name]) for row in rows if row.get(name)]) for name, known in reference.kinds.items()
     ]
     return sorted([*numbers, *kinds], key=lambda drift: (-(drift.psi or 0.0), drift.quantity))
 
@@ -84,33 +120,31 @@ def _level(value: float, n: int) -> Level:
     return "large" if value >= LARGE else "moderate" if value >= MODERATE else "steady"
 
 
-def _number(name: str, known: Mapping[str, Any], values: list[float]) -> Drift:
-    edges: list[float] = list(known["edges"])
-    counts = [0] * (len(edges) + 1)
+def _number(name: str, known: KnownQuantity, values: list[float]) -> Drift:
+    counts = [0] * (len(known.edges) + 1)
     for value in values:
-        counts[bisect_right(edges, value)] += 1
-    trained: list[int] = list(known["counts"])
-    found = psi(trained, counts) if values else None
-    values, quantiles = sorted(values), sorted(known["quantiles"])
+        counts[bisect_right(known.edges, value)] += 1
+    found = psi(known.counts, counts) if values else None
+    values, quantiles = sorted(values), sorted(known.quantiles)
     return Drift(
-        quantity=name, title=str(known["title"]), unit=str(known["unit"]), n=len(values), trained_on=int(known["n"]),
+        quantity=name, title=known.title, unit=known.unit, n=len(values), trained_on=known.n,
         psi=found, ks=ks_distance(quantiles, values) if values and quantiles else None,
-        level=_level(found or 0.0, len(values)), bins=_bins(_names(edges), trained, counts),
+        level=_level(found or 0.0, len(values)), bins=_bins(_names(known.edges), known.counts, counts),
         median=median(values) if values else None,
         trained_median=median(quantiles) if quantiles else None,
     )  # fmt: skip
 
 
-def _kind(name: str, known: Mapping[str, Any], values: list[str]) -> Drift:
+def _kind(name: str, known: KnownKind, values: list[str]) -> Drift:
     """Of words (manufacturer, device): each is a bin, and whatever the training set has not seen is one more."""
-    seen: Mapping[str, int] = known["counts"]
+    seen = known.counts
     found = Counter(value if value in seen else "" for value in values)
     names = [*seen, ""]
     trained, counts = [seen.get(each, 0) for each in names], [found[each] for each in names]
     index = psi(trained, counts) if values else None
     shown = [each or "not in the training set" for each in names]
     return Drift(
-        quantity=name, title=str(known["title"]), unit="", n=len(values), trained_on=int(known["n"]), psi=index,
+        quantity=name, title=known.title, unit="", n=len(values), trained_on=known.n, psi=index,
         ks=None, level=_level(index or 0.0, len(values)), bins=_bins(shown, trained, counts), median=None,
         trained_median=None,
     )  # fmt: skip

@@ -1,34 +1,24 @@
 """Find studies among very many: filtered and paged in the database, newest first. Nothing here writes.
 
 A page begins after the last study of the page before, not at a count: it stays right while studies arrive, and the
-last page costs what the first does. Next: readings.py (one study's story).
+last page costs what the first does. Next: story.py (one study's story).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy import Connection, Select, and_, or_, select, union
 
 from medai.router.contract import JobState, Priority
 from medai.router.errors import MedaiError
-from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
-from medai.router.reports import agreement
-from medai.router.reports import readings as reports
-
-STUDY = (
-    "id", "study_uid", "orthanc_id", "accession", "modality", "instances", "first_instance_at", "last_instance_at",
-    "complete_at", "due_at", "deleted_at",
-)  # fmt: skip
-READING = (
-    "id", "study_id", "route", "model", "model_version", "state", "failure", "reason", "priority", "revision",
-    "verdict", "created_at", "finished_at",
-)  # fmt: skip
-
+from medai.router.reports.report import Report, Tables
+from medai.router.reports.story import STUDY, StudyHead
 
 MAYBE_UID = re.compile(r"[0-9.]{1,64}")
 MAYBE_JOB = re.compile(r"[0-9a-f-]{1,36}")
@@ -40,6 +30,39 @@ MARK = re.compile(r"^([0-9]{1,12}(?:\.[0-9]{1,12})?):([0-9]{1,9})$")
 
 class SearchFault(MedaiError):
     """A search that can't be made; the text says why."""
+
+
+class ReadingHead(Report):
+    """A reading, as a list shows it."""
+
+    job_id: str
+    route: str
+    model: str
+    model_version: str
+    state: JobState
+    failure: str
+    reason: str
+    priority: str
+    revision: int
+    verdict: str | None
+    created_at: float
+    finished_at: float | None
+
+
+READING = tuple(name for name in ReadingHead.model_fields if name != "job_id")
+
+
+class FoundStudy(StudyHead):
+    """A study with its readings, newest first."""
+
+    readings: tuple[ReadingHead, ...]
+
+
+class StudyPage(Report):
+    """Some of the studies found, newest first."""
+
+    studies: tuple[FoundStudy, ...]
+    next: str | None = Field(description="Give this as after for the next page; null: this is the last one.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +80,7 @@ class Search:
     until: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """Some of the studies found, newest first."""
-
-    studies: list[dict[str, Any]]
-    next: str | None
-    """Give this as ``after`` for the next page; None: this is the last one."""
-
-
-def find(ledger: Ledger, wanted: Search, *, limit: int = 50, after: str | None = None) -> Page:
+def find(ledger: Tables, wanted: Search, *, limit: int = 50, after: str | None = None) -> StudyPage:
     """One page of the studies that fit, each with its readings. Raises SearchFault for an ``after`` of no page."""
     query = select(*(t.studies.c[name] for name in STUDY)).where(*_conditions(wanted))
     if after:
@@ -77,13 +91,11 @@ def find(ledger: Ledger, wanted: Search, *, limit: int = 50, after: str | None =
             if some is not None:
                 found = db.execute(some.limit(FEW + 1)).scalars().all()
                 query = query.where(t.studies.c.id.in_(found) if len(found) <= FEW else each)
-        rows = [dict(row) for row in db.execute(query).mappings()]
+        rows = db.execute(query).mappings().all()
         more, rows = len(rows) > limit, rows[:limit]
         readings = _readings(db, [row["id"] for row in rows])
-    for row in rows:
-        row["readings"] = readings.get(row["id"], [])
-    last = f"{rows[-1]['last_instance_at']!r}:{rows[-1]['id']}" if more else None
-    return Page(studies=rows, next=last)
+    studies = tuple(FoundStudy(**row, readings=tuple(readings.get(row["id"], ()))) for row in rows)
+    return StudyPage(studies=studies, next=f"{rows[-1]['last_instance_at']!r}:{rows[-1]['id']}" if more else None)
 
 
 def _conditions(wanted: Search) -> list[Any]:
@@ -139,77 +151,18 @@ def _named(text: str) -> Narrowed:
 def _behind(after: str) -> Any:
     mark = MARK.match(after)
     if mark is None:
-        raise SearchFault("after: give what the page before named as its next")
+        raise SearchFault("after: give the previous page's next")
     at, study_id = float(mark[1]), int(mark[2])
     c = t.studies.c
     return or_(c.last_instance_at < at, and_(c.last_instance_at == at, c.id < study_id))
 
 
-def _readings(db: Connection, study_ids: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+def _readings(db: Connection, study_ids: Sequence[int]) -> dict[int, list[ReadingHead]]:
     """Each study's readings, newest revision first."""
-    query = select(*(t.jobs.c[name] for name in READING)).where(t.jobs.c.study_id.in_(study_ids))
-    out: dict[int, list[dict[str, Any]]] = {}
+    columns = (t.jobs.c.study_id, t.jobs.c.id.label("job_id"), *(t.jobs.c[name] for name in READING))
+    query = select(*columns).where(t.jobs.c.study_id.in_(study_ids))
+    out: dict[int, list[ReadingHead]] = {}
     for row in db.execute(query.order_by(t.jobs.c.created_at.desc(), t.jobs.c.id)).mappings():
-        out.setdefault(int(row["study_id"]), []).append(_reading(row))
+        told = {**row, "priority": Priority(row["priority"]).name.lower()}
+        out.setdefault(told.pop("study_id"), []).append(ReadingHead(**told))
     return out
-
-
-def _reading(row: Mapping[Any, Any]) -> dict[str, Any]:
-    return {
-        **{name: row[name] for name in READING if name not in ("id", "study_id", "priority")},
-        "job_id": row["id"],
-        "priority": Priority(row["priority"]).name.lower(),
-    }
-
-
-def study(ledger: Ledger, study_id: int) -> dict[str, Any] | None:
-    """What arrived of one study; None where there is none of this number."""
-    query = select(*(t.studies.c[name] for name in STUDY)).where(t.studies.c.id == study_id)
-    with ledger.begin(reads_only=True) as db:
-        row = db.execute(query).mappings().first()
-    return dict(row) if row else None
-
-
-def study_number(ledger: Ledger, study_uid: str) -> int | None:
-    """The newest study of this UID; None where the ledger knows none."""
-    c = t.studies.c
-    with ledger.begin(reads_only=True) as db:
-        found = db.scalar(select(c.id).where(c.study_uid == study_uid).order_by(c.id.desc()).limit(1))
-    return None if found is None else int(found)
-
-
-def reading(ledger: Ledger, job_id: str) -> dict[str, Any] | None:
-    """What one reading read (``series``: Orthanc's ids) and left (``results``); None where there is none of this id."""
-    j = t.jobs.c
-    query = select(j.id.label("job_id"), j.study_id, t.studies.c.study_uid, j.series, j.results)
-    with ledger.begin(reads_only=True) as db:
-        row = db.execute(query.join(t.studies).where(j.id == job_id)).mappings().first()
-    return {**row, "results": row["results"] or {}} if row else None
-
-
-def messages(ledger: Ledger, job_id: str) -> list[dict[str, Any]]:
-    """What of one reading was written for a destination: ``text`` as it is sent, and the receipt."""
-    d = t.deliveries.c
-    columns = (d.destination, d.kind, d.control_id, d.state, d.payload, d.receipt, d.done_at)
-    query = select(*columns).where(d.job_id == job_id, d.payload.is_not(None)).order_by(d.id)
-    with ledger.begin(reads_only=True) as db:
-        rows = [dict(row) for row in db.execute(query).mappings()]
-    return [{**row, "text": bytes(row.pop("payload")).decode("utf-8", errors="replace")} for row in rows]
-
-
-def story(ledger: Ledger, study_id: int) -> dict[str, Any] | None:
-    """All that the ledger knows of one study: what arrived, decisions, readings with stages and tries."""
-    known = study(ledger, study_id)
-    if known is None:
-        return None
-    readings = reports.jobs(ledger, study_id=study_id, limit=200)
-    for reading in readings:
-        reading["attempts"] = reports.attempts(ledger, reading["job_id"])
-        reading["delivery_tries"] = ledger.history(reading["job_id"])
-        reading["edits"] = agreement.edits(ledger, job_id=reading["job_id"])
-    return {
-        **known,
-        "decisions": reports.decisions(ledger, study_id=study_id),
-        "readings": readings,
-        "actions": ledger.actions(study_id=study_id),
-    }

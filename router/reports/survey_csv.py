@@ -15,7 +15,9 @@ from typing import Any
 from medai.router.ledger import Ledger
 from medai.router.ledger.surveys import SUS, USEFULNESS
 
-Row = dict[str, Any]
+Cell = str | int | float | None
+Row = Mapping[str, Cell]
+"""Cell's name -> what is in it, in the order of the columns."""
 PART = 500
 FORMULA = tuple("=+-@\t\r＝＋－＠")
 """What a spreadsheet takes for the beginning of a formula (OWASP, CSV Injection), wide forms too."""
@@ -67,13 +69,13 @@ def text(ledger: Ledger, what: str, *, names: bool = False) -> Iterator[str]:
         yield _lines(row.values() for row in part)
 
 
-def _lines(table: Iterable[Iterable[Any]]) -> str:
+def _lines(table: Iterable[Iterable[Cell]]) -> str:
     out = io.StringIO()
     csv.writer(out).writerows([harmless(cell) for cell in row] for row in table)
     return out.getvalue()
 
 
-def harmless(cell: Any) -> Any:
+def harmless(cell: Cell) -> Cell:
     """A cell that no spreadsheet runs. Numbers stay numbers."""
     if isinstance(cell, bool):
         return int(cell)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from pydantic import Field
 
 from medai.router.ledger import Ledger
-from medai.router.ledger.surveys import USEFULNESS
+from medai.router.ledger.surveys import USEFULNESS, Question
+from medai.router.reports.report import Report
+from medai.router.words import counted
 
 LEVEL = 0.95
 Z = statistics.NormalDist().inv_cdf(0.5 + LEVEL / 2)
@@ -26,39 +29,79 @@ ADJECTIVES: Mapping[str, float] = {
 mean: adding an adjective rating scale. J Usability Stud 2009;4(3):114-123."""
 
 
-def summary(ledger: Ledger) -> dict[str, Any]:
+class QuestionFigures(Report):
+    """What one question got; figures are null where nobody answered it."""
+
+    key: str
+    text: str
+    counts: tuple[int, ...] = Field(description="How often 1, 2, 3, 4 and 5 were given.")
+    number: int
+    mean: float | None
+    median: float | None
+    agree: float | None = Field(description="Share of 4 and 5.")
+    agree_interval: tuple[float, float] | None = Field(description="95 %, Wilson.")
+
+
+class GroupFigures(Report):
+    """Usefulness of one model on one route."""
+
+    model: str
+    route: str
+    readers: int
+    readings: int
+    questions: tuple[QuestionFigures, ...]
+
+
+class SusFigures(Report):
+    """The System Usability Scale over each account's newest answer."""
+
+    readers: int
+    mean: float | None
+    deviation: float | None
+    interval: tuple[float, float] | None = Field(description="95 %, Student; null for fewer than two.")
+    adjective: str | None = Field(description="The word whose mean score is nearest (Bangor 2009).")
+
+
+class SurveySummary(Report):
+    """Both surveys."""
+
+    usefulness: tuple[GroupFigures, ...]
+    sus: SusFigures
+
+
+def summary(ledger: Ledger) -> SurveySummary:
     """What both surveys came to: ``usefulness`` by model and route, ``sus`` of each account's newest answer."""
     groups = sorted(ledger.usefulness_counts().items())
     scores = [row["score"] for row in ledger.sus_answers() if row["newest"]]
-    return {
-        "usefulness": [
-            {
-                "model": model,
-                "route": route,
-                "readers": found["readers"],
-                "readings": found["readings"],
-                "questions": [
-                    {"key": each.key, "text": each.text, **of_counts(found["counts"][each.key])} for each in USEFULNESS
-                ],
-            }
+    return SurveySummary(
+        usefulness=tuple(
+            GroupFigures(
+                model=model,
+                route=route,
+                readers=found["readers"],
+                readings=found["readings"],
+                questions=tuple(of_counts(each, found["counts"][each.key]) for each in USEFULNESS),
+            )
             for (model, route), found in groups
-        ],
-        "sus": of_scores(scores),
-    }
+        ),
+        sus=of_scores(scores),
+    )
 
 
-def of_counts(counts: Sequence[int]) -> dict[str, Any]:
-    """Figures of how often a question got 1, 2, 3, 4 and 5; all but the number are None where it got none."""
+def of_counts(question: Question, counts: Sequence[int]) -> QuestionFigures:
+    """Figures of how often a question got 1, 2, 3, 4 and 5."""
     number = sum(counts)
     agreed = sum(counts[AGREE - 1 :])
-    return {
-        "counts": list(counts),
-        "number": number,
-        "mean": sum(value * count for value, count in enumerate(counts, 1)) / number if number else None,
-        "median": _median(counts) if number else None,
-        "agree": agreed / number if number else None,
-        "agree_interval": wilson(agreed, number) if number else None,
-    }
+    return QuestionFigures(
+        key=question.key,
+        text=question.text,
+        counts=tuple(counts),
+        number=number,
+        mean=sum(value * count for value, count in enumerate(counts, 1)) / number if number else None,
+        median=_median(counts) if number else None,
+        agree=agreed / number if number else None,
+        agree_interval=wilson(agreed, number) if number else None,
+    )
 
 
 def _median(counts: Sequence[int]) -> float:
@@ -76,7 +119,7 @@ def _at(counts: Sequence[int], place: int) -> int:
     raise IndexError(place)
 
 
-def of_scores(scores: Sequence[float]) -> dict[str, Any]:
+def of_scores(scores: Sequence[float]) -> SusFigures:
     """Figures of SUS scores, one of each account. The interval needs two, and is cut at the ends of the scale."""
     number = len(scores)
     mean = statistics.fmean(scores) if scores else None
@@ -85,13 +128,13 @@ def of_scores(scores: Sequence[float]) -> dict[str, Any]:
     if mean is not None and deviation is not None:
         half = student_t(number - 1) * deviation / math.sqrt(number)
         interval = (max(0.0, mean - half), min(100.0, mean + half))
-    return {
-        "readers": number,
-        "mean": mean,
-        "deviation": deviation,
-        "interval": interval,
-        "adjective": adjective(mean) if mean is not None else None,
-    }
+    return SusFigures(
+        readers=number,
+        mean=mean,
+        deviation=deviation,
+        interval=interval,
+        adjective=adjective(mean) if mean is not None else None,
+    )
 
 
 def adjective(score: float) -> str:
@@ -132,27 +175,32 @@ def _within(t: float, freedom: int) -> float:
     return 2 / math.pi * (angle + part) if odd else part
 
 
-def screen(found: Mapping[str, Any]) -> str:
+def screen(found: SurveySummary) -> str:
     """A summary for a terminal."""
     lines = []
-    for group in found["usefulness"]:
-        lines.append(f"{group['model']} by {group['route']}: {group['readers']} readers, {group['readings']} readings")
+    for group in found.usefulness:
+        lines.append(
+            f"{group.model} by {group.route}: {counted(group.readers, 'reader')}, {counted(group.readings, 'reading')}"
+        )
         lines.append(f"  {'':<48} {'n':>4} {'mean':>5} {'median':>6}  4 or 5 (95% interval)")
-        lines += [_question_line(each) for each in group["questions"]]
+        lines += [_question_line(each) for each in group.questions]
     lines = lines or ["usefulness: nobody has answered yet"]
-    sus = found["sus"]
-    if not sus["readers"]:
-        return "\n".join([*lines, "usability (SUS): nobody has answered yet"])
-    spread = "" if sus["interval"] is None else (
-        f", SD {sus['deviation']:.1f}, 95% interval {sus['interval'][0]:.1f} to {sus['interval'][1]:.1f}"
-    )  # fmt: skip
-    word = f"nearest to “{sus['adjective']}” (Bangor 2009)"
-    return "\n".join([*lines, f"usability (SUS): mean {sus['mean']:.1f} of {sus['readers']} readers{spread}; {word}"])
+    return "\n".join([*lines, _sus_line(found.sus)])
 
 
-def _question_line(each: Mapping[str, Any]) -> str:
-    if not each["number"]:
-        return f"  {each['text']:<48} {0:>4}"
-    low, high = each["agree_interval"]
-    share = f"{each['agree']:.0%} ({low:.0%} to {high:.0%})"
-    return f"  {each['text']:<48} {each['number']:>4} {each['mean']:>5.2f} {each['median']:>6g}  {share}"
+def _sus_line(sus: SusFigures) -> str:
+    if sus.mean is None:
+        return "usability (SUS): nobody has answered yet"
+    spread = ""
+    if sus.interval is not None:
+        spread = f", SD {sus.deviation:.1f}, 95% interval {sus.interval[0]:.1f} to {sus.interval[1]:.1f}"
+    word = f"nearest to “{sus.adjective}” (Bangor 2009)"
+    return f"usability (SUS): mean {sus.mean:.1f} of {counted(sus.readers, 'reader')}{spread}; {word}"
+
+
+def _question_line(each: QuestionFigures) -> str:
+    if each.agree is None or each.agree_interval is None:
+        return f"  {each.text:<48} {0:>4}"
+    low, high = each.agree_interval
+    share = f"{each.agree:.0%} ({low:.0%} to {high:.0%})"
+    return f"  {each.text:<48} {each.number:>4} {each.mean:>5.2f} {each.median:>6g}  {share}"

@@ -7,7 +7,7 @@ WAIT says exactly when to look again. Next: rules.py (which route takes the stud
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from medai.router.contract import Decision, Verdict
 from medai.router.settings.routes import CompletenessSettings
@@ -20,7 +20,7 @@ class SeriesProgress:
     series_uid: str
     instances: int
     last_instance_at: float
-    expected: Mapping[str, int] = field(default_factory=dict, hash=False)
+    expected: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class StudyProgress:
     instances: int
     first_instance_at: float
     last_instance_at: float
-    expected: Mapping[str, int] = field(default_factory=dict, hash=False)
+    expected: Mapping[str, int]
     series: tuple[SeriesProgress, ...] = ()
 
 
@@ -49,7 +49,9 @@ def decide(study: StudyProgress, now: float, policy: CompletenessSettings) -> De
         return _complete("the clock went back since the last image: the wait cannot be measured")
     announced = _trusted(study.expected, policy)
     if announced and study.instances >= announced:
-        return _complete(f"all {announced} images that the study announces are here")
+        return _complete(
+            f"all {announced} announced images are here" if announced > 1 else "the one announced image is here"
+        )
     short = f"{study.instances} of {announced} announced images" if announced else _short_series(study.series, policy)
     if short:
         return _short(study, short, now, policy)

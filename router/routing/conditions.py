@@ -206,7 +206,7 @@ class _Check:
         if kind == "ident":
             self._variable(tree, names)
         elif kind in ("dot_ident", "dot_ident_arg", "member_object"):
-            raise self._fault(tree, "this form of CEL is not used in routes")
+            raise self._fault(tree, "this form of CEL is not supported in routes")
         elif kind == "ident_arg":
             self._allowed(tree, str(tree.children[0]), FUNCTIONS)
         elif kind == "member_dot_arg":

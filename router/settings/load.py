@@ -49,7 +49,7 @@ def load(explicit: str | None = None) -> Settings:
     try:
         return Settings(**values)
     except EnvironmentFault as error:  # its text names the key, not the value
-        raise SettingsError(f"environment: {error}; a table or list is written as JSON") from error
+        raise SettingsError(f"environment: {error}; write a table or list as JSON") from error
     except ValidationError as error:
         where = str(path) if path else "settings"
         faults = "\n".join(f"  {_explain(fault)}" for fault in error.errors())

@@ -46,7 +46,7 @@ class SeriesSettings(Section):
     prefer: Literal["most_slices", "thinnest", "first"] = "most_slices"
     """Which of several series that qualify is the best one."""
     take: Literal["best", "all"] = "best"
-    """``best``: the preferred one; ``all``: a job for each."""
+    """``best``: the preferred one; ``all``: a reading of each."""
 
 
 class RouteSettings(Section):
@@ -59,7 +59,7 @@ class RouteSettings(Section):
     model: str
     """Which model reads the series."""
     model_version: str = ""
-    """Empty: the version that the worker's registry holds when the job is made."""
+    """Empty: the version that the worker's registry holds when the reading is created."""
     queue: Literal["cpu", "gpu"] = "cpu"
     """Which workers read it; a GPU worker serves both queues, and uses its GPU for either."""
     priority: Literal["order", "stat", "urgent", "routine", "background"] = "order"

@@ -35,13 +35,13 @@ class OrthancSettings(Section):
     dicomweb_url: str = ""
     """Base of the WADO-RS addresses in the ORU, as the RIS reaches it; default: ``url`` + /dicom-web."""
     poll_s: Seconds = 0.1
-    """How often the change log is asked for news."""
+    """How often Orthanc's change log is polled."""
     sweep_s: Seconds = 60.0
     """How often all studies are compared with the ledger, for those that no event announced."""
     backlog_h: float = 24.0
     """At the very first start, studies that arrived within this many hours are read; older ones are left alone."""
     timeout_s: Positive = 30.0
-    """Longest wait for one answer of Orthanc."""
+    """Longest wait for one answer from Orthanc."""
     follow_patient_updates: bool = False
     """Whether an update or a merge of patients (ADT^A08, ADT^A40) also changes the studies in Orthanc (IHE PIR). Leave
     it off where the hospital's PACS does that itself and sends the studies anew."""
@@ -86,7 +86,7 @@ class RisSettings(Section):
     processing_id: Literal["P", "T", "D"] = "P"
     """MSH-11: production, training (test) or debugging."""
     tls: bool = False
-    """Send by TLS 1.2 or newer."""
+    """Send over TLS 1.2 or newer."""
     ca_file: str = ""
     """Certificate authority of the RIS; empty: the system's."""
     certificate_file: str = ""
@@ -174,17 +174,18 @@ class WorkerSettings(Section):
     queue: Literal["auto", "cpu", "gpu"] = "auto"
     """``auto``: gpu (and cpu) where a CUDA device is found, else cpu."""
     lease_s: Annotated[float, Field(gt=1)] = 20.0
-    """A job whose worker is silent for this long is given to another."""
+    """A reading whose worker is silent for this long is given to another."""
     max_attempts: Annotated[int, Field(ge=1)] = 5
-    """A job that ends unexpectedly this often fails."""
+    """A reading that ends unexpectedly this often fails."""
     retry_s: Seconds = 5.0
     """First back-off; doubles with each attempt up to ``retry_max_s``."""
     retry_max_s: Seconds = 60.0
     """Longest back-off."""
     give_up_h: float = 72.0
-    """A peer that stays away this long makes a dead letter of the job or delivery; until then it is tried again."""
+    """A peer that stays unreachable for this long makes a dead letter of the reading or delivery; until then it is
+    tried again."""
     stop_s: Seconds = 20.0
-    """A worker that is told to stop finishes its job within this time, or hands it back."""
+    """A worker that is told to stop finishes its reading within this time, or hands it back."""
     scratch: str = ""
     """Folder for libraries' temporary files; default: the system's. What dead workers left there is removed."""
     scratch_max_gb: Positive = 8.0
@@ -199,9 +200,9 @@ class WorkerSettings(Section):
     torch_threads: Annotated[int, Field(ge=0)] = 0
     """0: as many as there are cores."""
     guard: Literal["refuse", "warn", "off"] = "refuse"
-    """When a series shows another body part than its model reads, or lies otherwise than its header says: ``refuse``
-    to read it, ``warn`` in the result, or ``off``, do not look. Only models whose bundle names body parts are
-    guarded, and only where the model series_kind can run."""
+    """What to do when a series shows another body part than its model reads, or lies otherwise than its header says:
+    ``refuse`` to read it, ``warn`` in the result, or ``off`` (do not look). Only models whose bundle names body parts
+    are guarded, and only where the model series_kind can run."""
 
     @property
     def max_series_bytes(self) -> int:

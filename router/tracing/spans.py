@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medai.router.contract import Decision, Priority, StampName, known_modality
-from medai.router.reports.readings import STAGES
+from medai.router.stages import STAGES
 
 OF_ATTEMPT = ("fetch", "prepare", "infer", "encode", "store")
-"""The stages that a worker goes through, in their order (reports.STAGES)."""
+"""The stages that a worker goes through, in their order (stages.STAGES)."""
 BAD = frozenset({"retry", "lost", "failed", "parked"})
 """Outcomes that mark a span as an error."""
 Value = str | int | float | bool

@@ -18,13 +18,14 @@ import pytest
 import urllib3
 from ball_model import BallModels
 from dicom_cases import PLANTED, slice_of, study_uid, to_bytes
+from reading_cases import told
 from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis, make_ris, running, wait_for
 
 from medai.router.contract import JobState
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.load import load
 from medai.router.settings.tables import Settings
 from medai.workers.tasks import JobRunner
@@ -85,7 +86,7 @@ class Burst:
         return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) // 1024
 
     def jobs(self) -> list[dict[str, Any]]:
-        return reports.jobs(self.ledger, limit=10_000)
+        return [told(job) for job in readings.jobs(self.ledger, limit=10_000)]
 
 
 @pytest.fixture

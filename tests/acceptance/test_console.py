@@ -18,8 +18,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect
 from servers import wait_for
 
-from medai.router.reports import models as deployed
-from medai.router.reports import search
+from medai.router.reports import models, story
 
 SHAPE = (12, 59, 43)
 """Slices, rows, columns: rows that are no whole bytes, so that each frame of the SEG begins elsewhere in its byte."""
@@ -39,7 +38,7 @@ class Place:
 
     def study(self, name: str) -> int:
         """The study's number in the ledger."""
-        return int(wait_for(lambda: search.study_number(self.hospital.ledger, study_uid(name)), what="the study"))
+        return int(wait_for(lambda: story.study_number(self.hospital.ledger, study_uid(name)), what="the study"))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def state_of(person: Person, study: int, text: str, *, within_s: float = 30.0) -
 def test_an_empty_system_says_so_on_every_page(place: Place) -> None:
     person = place.person("admin")
     for path, text in [
-        ("/", "Nothing waits."), ("/studies", "No study"), ("/rules", "brain"), ("/models", "mr_brain"), ("/audit", "login"),
+        ("/", "Nothing is waiting."), ("/studies", "No study"), ("/rules", "brain"), ("/models", "mr_brain"), ("/audit", "login"),
     ]:  # fmt: skip
         expect(person.go(path).locator("main")).to_contain_text(text)
     assert person.faults == []
@@ -119,16 +118,16 @@ def test_a_study_s_journey_appears_by_itself_up_to_the_acknowledgement(place: Pl
 
 def test_a_reading_keeps_the_figures_that_are_compared_with_the_training_set(place: Place) -> None:
     reading = place.hospital.read("first")
-    (kept,) = deployed.recent_figures(place.hospital.ledger, "mr_brain", reading["model_version"], since=0.0)
+    (kept,) = models.recent_figures(place.hospital.ledger, "mr_brain", reading["model_version"], since=0.0)
     assert kept["output.1.volume_ml"] == pytest.approx(mask().sum() * SPACING_MM**3 / 1000, rel=1e-4)
     assert (kept["input.slices"], kept["input.spacing_x_mm"], kept["input.manufacturer"]) == (12.0, SPACING_MM, "Test")
     assert not [value for value in PLANTED.values() if value in str(kept)]
 
 
-def test_a_patient_s_name_is_shown_when_asked_for_and_that_is_written_down(place: Place) -> None:
+def test_a_patient_s_name_is_shown_when_asked_for_and_that_is_recorded(place: Place) -> None:
     person = place.person()
     person.go(f"/studies/{place.study('first')}")
-    person.page.get_by_role("button", name="Show whose study it is").click()
+    person.page.get_by_role("button", name="Show the patient", exact=True).click()
     expect(person.page.locator("#patient")).to_contain_text("Plantedname")
     expect(place.person("admin").go("/audit").locator("main")).to_contain_text("patient")
 
@@ -160,12 +159,12 @@ def test_report_and_messages_are_there_to_read_and_the_patient_in_them_is_hidden
     page = person.go(f"/studies/{place.study('first')}")
     page.get_by_text("Structured report").click()
     expect(page.locator(".report").first).to_contain_text("Volume")
-    page.get_by_text("Messages and their answers").click()
+    page.get_by_text("Messages and replies").click()
     message = page.locator("pre")
     expect(message).to_contain_text("OBX|1|")
     expect(message).not_to_contain_text("Plantedname")
     expect(message).to_contain_text("(hidden)")
-    page.get_by_role("button", name="Show the patient's data, too").click()
+    page.get_by_role("button", name="Show the patient's data as well").click()
     expect(message).to_contain_text("Plantedname")
     time.sleep(1.5)  # the page keeps itself fresh meanwhile
     expect(message).to_contain_text("Plantedname")
@@ -222,7 +221,7 @@ def test_the_rule_tester_says_which_route_takes_which_series_and_why(place: Plac
     expect(page.locator("#verdicts")).to_contain_text("reads it")
     page.fill("[name=routes]", '[[routes]]\nname = "ct"\nmodel = "ct_lungs"\nwhen = \'study.Modality == "CT"\'')
     page.get_by_role("button", name="Try").click()
-    expect(page.locator("#verdicts")).to_contain_text("leaves it")
+    expect(page.locator("#verdicts")).to_contain_text("does not read it")
     page.fill("[name=routes]", "[[routes]\n")
     page.get_by_role("button", name="Try").click()
     expect(page.locator("#rule-test .fault")).not_to_be_empty()

@@ -120,7 +120,13 @@ def test_the_pdf_says_the_same(trauma: Path) -> None:
     text = subprocess.run(
         ["pdftotext", "-layout", str(trauma / "report.pdf"), "-"], capture_output=True, text=True, check=True
     ).stdout
-    for words in ("Trauma burst", "What the AI's order changes", "Arm with-ai", "Arm without-ai", "A study's journey"):
+    for words in (
+        "Trauma burst",
+        "What the AI's ordering changes",
+        "Arm with-ai",
+        "Arm without-ai",
+        "A study's journey",
+    ):
         assert words in text
     assert text.count("\f") >= 3, "pages"
 

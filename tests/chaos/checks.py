@@ -232,7 +232,7 @@ def _other_node(out: _Notes, site: Site, study: Study, results: Results) -> None
     if missing := results.uids - there:
         out.add("lost", f"{len(missing)} of {len(results.uids)} results never reached the PACS")
     if strange := there - results.uids:
-        out.add("orphan", f"the PACS has {len(strange)} results that the archive has not")
+        out.add("orphan", f"the PACS has {len(strange)} results that the archive does not have")
 
 
 def _ledger(

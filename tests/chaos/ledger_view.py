@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from reading_cases import told
 from sqlalchemy import and_, func, select
 
 from medai.router.errors import TemporaryError
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
+from medai.router.reports.status import status
 
 T = TypeVar("T")
 FINAL = ("done", "failed", "superseded", "cancelled")
@@ -44,27 +46,28 @@ class LedgerView:
 
     def jobs(self, study_uid: str) -> list[dict[str, Any]]:
         """Every job of a study, newest first, as ``medai jobs --json`` shows them."""
-        return reports.jobs(self._ledger, study_uid=study_uid, limit=100)
+        return [told(job) for job in readings.jobs(self._ledger, study_uid=study_uid, limit=100)]
 
     def attempts(self, job_id: str) -> list[dict[str, Any]]:
         """Every attempt at a job, oldest first."""
-        return reports.attempts(self._ledger, job_id)
+        return [told(each) for each in readings.attempts(self._ledger, job_id)]
 
     def study(self, study_uid: str) -> dict[str, Any] | None:
         """What the ledger holds of a study."""
-        return reports.study(self._ledger, study_uid)
+        found = readings.study(self._ledger, study_uid)
+        return told(found) if found else None
 
     def decisions(self, study_uid: str) -> list[dict[str, Any]]:
         """Why, oldest first."""
-        return reports.decisions(self._ledger, study_uid=study_uid)
+        return [told(each) for each in readings.decisions(self._ledger, study_uid=study_uid)]
 
     def workers(self) -> list[dict[str, Any]]:
         """Workers that said they live."""
-        return list(reports.status(self._ledger, time.time())["workers"])
+        return [told(worker) for worker in status(self._ledger, time.time()).workers]
 
     def models(self) -> dict[str, str]:
         """Model name -> version as announced."""
-        return {str(m["name"]): str(m["version"]) for m in reports.status(self._ledger, time.time())["models"]}
+        return {model.name: model.version for model in status(self._ledger, time.time()).models}
 
     def held(self) -> list[tuple[str, str]]:
         """(job, worker) of each job that a worker holds."""

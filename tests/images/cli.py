@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = """\
 examples:
   medai test --images              build, bring up, read a head, take down
+  medai test --images --keep       the same, and keep our images for the next run
   medai test --images --forget     remove the base images and logs that are kept for the next run
 
 Runs as root. Exit status: 0 all images were built, hold every file of the packages, and four results came back; 1 not;
@@ -40,7 +41,10 @@ def parser() -> argparse.ArgumentParser:
         description="Build the images of docker-compose.yml, bring it up, read a real head with it, take all down.",
     )  # fmt: skip
     made.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="longest wait for a result (%(default)s)"
+        "--timeout", type=float, default=900.0, metavar="S", help="longest wait for a result (%(default)s)"
+    )
+    made.add_argument(
+        "--keep", action="store_true", help="keep our images, so that the next run builds only what changed"
     )
     made.add_argument("--forget", action="store_true", help="only remove what is kept from one run to the next")
     return made
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.forget:
             return _forget(cache)
         with opened(cache) as engine:
-            good = _run(engine, options.timeout)
+            good = _run(engine, options.timeout, None if options.keep else stand_ins.KEPT)
     except KeyboardInterrupt:
         say("interrupted; everything is stopped and removed")
         return 130
@@ -68,11 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if good else 1
 
 
-def _run(engine: Engine, timeout_s: float) -> bool:
+def _run(engine: Engine, timeout_s: float, keep: frozenset[str] | None) -> bool:
     """The flow, on one page: base images, our images, what is in them, the system, one study, everything away."""
     file = Compose(engine, ROOT)
     services = file.services()
-    with _removed(engine):
+    with _removed(engine, keep):
         mounts = host.mounts(engine.state)
         stand_ins.make(engine, compose.base_images(services, ROOT), ROOT, mounts)
         built = compose.build_all(engine, services, ROOT, [str(mount) for mount in mounts])
@@ -89,17 +93,17 @@ def _run(engine: Engine, timeout_s: float) -> bool:
 
 
 @contextlib.contextmanager
-def _removed(engine: Engine) -> Iterator[None]:
+def _removed(engine: Engine, keep: frozenset[str] | None) -> Iterator[None]:
     """Nothing of an earlier run before, nothing of this one after, however it ends."""
-    engine.clear(stand_ins.KEPT)
+    engine.clear(keep)
     try:
         yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave half of it
         try:
-            engine.clear(stand_ins.KEPT)
-            say("containers, networks, volumes and our images are removed")
+            engine.clear(keep)
+            say("containers, networks and volumes are removed" + ("" if keep is None else ", and our images"))
         except EngineError as error:  # must not hide why it ended; the next run clears first
             say(f"not all could be removed: {error}")
 
@@ -113,8 +117,8 @@ def _up(engine: Engine, file: Compose) -> Iterator[None]:
         yield
     finally:
         compose.keep_logs(engine)
-        say("docker-compose down ...")
-        file.run("down", "--volumes", "--timeout", "20")
+    say("docker-compose down ...")  # after a failure all is removed anyway
+    file.run("down", "--volumes", "--timeout", "20")
 
 
 def _router(file: Compose) -> str:

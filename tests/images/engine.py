@@ -36,7 +36,7 @@ compat_api_enforce_docker_hub = false
 """
 """runc and cgroupfs: they also work where no systemd runs. The last: a short name is an image of this store."""
 REGISTRIES_CONF = 'unqualified-search-registries = []\nshort-name-mode = "permissive"\n'
-NEW_NETWORK = 0x40000000  # CLONE_NEWNET of <sched.h>
+NEW_NETWORK, NEW_MOUNTS = 0x40000000, 0x00020000  # CLONE_NEWNET and CLONE_NEWNS of <sched.h>
 
 
 class EngineError(Exception):
@@ -86,7 +86,7 @@ class Engine:
         return [
             "podman", "--root", str(self.store), "--runroot", str(self.state / "run"), "--tmpdir", str(self.state / "tmp"),
             "--network-config-dir", str(self.state / "networks"), "--storage-driver", self.driver,
-            "--log-level", "fatal", *arguments,
+            "--log-level", "error", *arguments,
         ]  # fmt: skip
 
     def podman(self, *arguments: str) -> str:
@@ -129,18 +129,30 @@ class Engine:
                 time.sleep(0.1)
             yield
 
-    def clear(self, keep: frozenset[str] = frozenset()) -> None:
-        """Remove every container, network, volume and image, but the images that are named in ``keep``."""
-        self.podman("rm", "--all", "--force", "--volumes", "--time", "0")
-        for left in self.podman("ps", "--all", "--external", "--quiet").split():  # of a build that was cut off
-            self.podman("rm", "--force", left)
+    def clear(self, keep: frozenset[str] | None = frozenset()) -> None:
+        """Remove every container, network and volume, and every image but those named in ``keep`` (None: keep all)."""
+        self._remove_containers()
         self.podman("volume", "prune", "--force")
         self.podman("network", "prune", "--force")
+        if keep is None:
+            return
         for image in self.ask("images", "--format", "json") or []:
             for name in image.get("Names") or []:
                 if name not in keep:
                     self.podman("untag", image["Id"], name)
         self.podman("image", "prune", "--force")
+
+    def _remove_containers(self) -> None:
+        """Also those of a build that was cut off; one that is just being started again by its policy takes a second try."""
+        for left in range(3, -1, -1):
+            try:
+                self.podman("rm", "--all", "--force", "--volumes", "--time", "0")
+                for each in self.podman("ps", "--all", "--external", "--quiet").split():
+                    self.podman("rm", "--force", each)
+            except EngineError:
+                if not left:
+                    raise
+                time.sleep(2.0)
 
 
 @contextlib.contextmanager
@@ -170,6 +182,7 @@ def opened(cache: Path) -> Iterator[Engine]:
         # The store remembers where its state was: the same place for each run.
         state = Path("/run") / f"medai-images-{hashlib.sha256(str(cache).encode()).hexdigest()[:8]}"
         state.mkdir(mode=0o700, exist_ok=True)
+        _leave_the_mounts(state)
         (state / "containers.conf").write_text(CONTAINERS_CONF, encoding="utf-8")
         (state / "registries.conf").write_text(REGISTRIES_CONF, encoding="utf-8")
         engine = Engine(cache=cache, state=state, driver=_driver(cache, state))
@@ -179,16 +192,8 @@ def opened(cache: Path) -> Iterator[Engine]:
         try:
             yield engine
         finally:
-            _unmount(cache)
             shutil.rmtree(engine.work, ignore_errors=True)
             shutil.rmtree(state, ignore_errors=True)
-
-
-def _unmount(cache: Path) -> None:
-    """The store mounts its own folder; nothing of it shall stay."""
-    points = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    for point in sorted((point for point in points if point.is_relative_to(cache)), reverse=True):
-        subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
 
 
 def _driver(cache: Path, state: Path) -> str:
@@ -209,9 +214,28 @@ def leave_the_network() -> None:
     There docker-compose.yml has its usual ports to itself, and nothing is left in this machine's network. The system
     gets by without the internet, as it must in a hospital.
     """
-    if ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK):
-        raise EngineError(f"no network of our own: {os.strerror(ctypes.get_errno())}")
+    _unshare(NEW_NETWORK)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True, env=_with_sbin(os.environ))
+
+
+def _leave_the_mounts(state: Path) -> None:
+    """What is mounted from now on, only this process and its children see, and it goes with them.
+
+    Two folders that podman shares between all its users are ours alone, too: another's name server would not be found
+    in our network.
+    """
+    _unshare(NEW_MOUNTS)
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    for number, shared in enumerate((Path("/run/containers/networks"), Path("/run/netns"))):
+        ours = state / f"shared-{number}"
+        for folder in (ours, shared):
+            folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", str(ours), str(shared)], check=True)
+
+
+def _unshare(what: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(what):
+        raise EngineError(f"this machine gives no namespaces: {os.strerror(ctypes.get_errno())}")
 
 
 def _with_sbin(environment: Mapping[str, str]) -> dict[str, str]:

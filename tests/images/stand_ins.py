@@ -2,7 +2,7 @@
 
 Where no registry of images can be reached nothing could be built otherwise. They show that the Dockerfile builds, that the
 packages get in and that the parts find each other; what the published images do in their own way they can't show. What
-stands in for what, and how far, is in docs/images.md. Next: compose.py.
+stands in for what, and how far, is in docs/containers.md. Next: compose.py.
 """
 
 from __future__ import annotations

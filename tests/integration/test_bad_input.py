@@ -32,7 +32,7 @@ from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.queue.sweeper import LeaseWatch, Sweeper
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings, WatchFolderSettings
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ class Site:
         return self.ledger.create_job(new, study=row, reason="test", now=time.time())[0]
 
     def reason(self, job_id: str) -> str:
-        return str(reports.jobs(self.ledger, job_id=job_id)[0]["reason"])
+        return str(readings.jobs(self.ledger, job_id=job_id)[0].reason)
 
     def read(self, jobs: dict[str, str], **worker: Any) -> dict[str, Any]:
         values = {**self.values, "worker": {**self.values["worker"], **worker}}
@@ -249,11 +249,11 @@ def test_a_study_on_whose_header_orthanc_dies_is_decided_and_the_others_are_read
             if site.orthanc.process is not None and site.orthanc.process.poll() is not None:
                 deaths += 1
                 site.orthanc.start()  # as its supervisor does
-            return len(reports.jobs(site.ledger)) == 2
+            return len(readings.jobs(site.ledger)) == 2
 
         wait_for(decided, within_s=60, what="a job for each study")
         dispatcher.close()
-    jobs = {name: reports.jobs(site.ledger, study_uid=study_uid(name))[0]["job_id"] for name in ("good", "poison")}
+    jobs = {name: readings.jobs(site.ledger, study_uid=study_uid(name))[0].job_id for name in ("good", "poison")}
     assert site.read(jobs)["outcomes"] == {"good": "done", "poison": "failed"}
     assert "nested more than 32 deep" in site.reason(jobs["poison"])
     assert 1 <= deaths <= 6

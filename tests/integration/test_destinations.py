@@ -256,7 +256,7 @@ def test_a_node_that_is_away_knows_another_name_or_no_such_objects_is_a_temporar
 def test_an_unknown_modality_and_results_that_are_gone_are_for_a_person(
     archive: OrthancServer, client: Orthanc, results: list[str]
 ) -> None:
-    with pytest.raises(PermanentError, match="Orthanc knows no modality 'nobody': add it to DicomModalities"):
+    with pytest.raises(PermanentError, match="Orthanc has no modality 'nobody': add it to DicomModalities"):
         send(client, DicomDestination(modality="nobody"), results)
     gone = "aaaaaaaa-aaaaaaaa-aaaaaaaa-aaaaaaaa-aaaaaaaa"
     with Node(archive).running() as node:

@@ -26,8 +26,9 @@ from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger.deliveries import Gate
 from medai.router.ledger.schema import metadata
-from medai.router.reports import agreement
-from medai.router.reports import readings as reports
+from medai.router.reports import agreement, readings
+from medai.router.reports.turnaround import turnaround
+from medai.router.stages import Percentiles
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +69,12 @@ def test_a_guess_at_a_password_costs_16_megabytes() -> None:
 
 def test_a_ledger_of_the_first_version_keeps_its_jobs_when_it_is_brought_up_to_date(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
-    (before,) = reports.jobs(ledger)
+    (before,) = readings.jobs(ledger)
     move_to(ledger, "0001")
     ledger.migrate()
-    assert reports.jobs(ledger) == [before]
-    assert (before["job_id"], before["verdict"], before["plausibility"]) == (job_id, None, None)
-    assert before["stamps"]
+    assert readings.jobs(ledger) == [before]
+    assert (before.job_id, before.verdict, before.plausibility) == (job_id, None, None)
+    assert before.stamps
 
 
 def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:
@@ -89,7 +90,7 @@ def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(ledger: Led
         assert "verdict" not in {column["name"] for column in inspect(db).get_columns("job")}
         db.exec_driver_sql("DROP TABLE lease")
     ledger.migrate()
-    assert len(reports.jobs(ledger)) == 1
+    assert len(readings.jobs(ledger)) == 1
 
 
 def move_to(ledger: Ledger, revision: str) -> None:
@@ -139,7 +140,7 @@ def test_a_second_arrival_of_the_same_study_makes_no_second_job(ledger: Ledger) 
     assert "read before" in decision.reason
     _, decision = make(ledger, row, at=T0 + 60, model_version="2")
     assert decision.verdict is Verdict.SKIP, "a new model version does not read old studies again by itself"
-    assert len(reports.jobs(ledger)) == 1
+    assert len(readings.jobs(ledger)) == 1
 
 
 def test_only_one_of_many_workers_gets_a_job(ledger: Ledger) -> None:
@@ -171,7 +172,7 @@ def test_a_job_that_was_taken_back_is_read_again_and_the_old_worker_can_write_no
     with pytest.raises(LeaseLost):
         ledger.fail(job_id, old.token, Failure.IMAGES, "", T0 + 23)
     store(ledger, new, T0 + 24)
-    assert [item["outcome"] for item in reports.attempts(ledger, job_id)] == ["lost", "read"]
+    assert [item.outcome for item in readings.attempts(ledger, job_id)] == ["lost", "read"]
 
 
 def test_a_result_that_was_kept_is_delivered_when_its_worker_dies_and_not_read_again(ledger: Ledger) -> None:
@@ -274,10 +275,10 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(ledger: Ledger) -> None:
         claim(ledger, job_id, at=T0 + 100 * n)
         (held,) = ledger.held_jobs()
         ledger.reclaim(held, "the worker stopped answering", max_crashes=3, now=T0 + 100 * n + 50)
-    (row,) = reports.jobs(ledger)
-    assert (row["state"], row["failure"]) == ("failed", "crash")
-    assert "stopped answering (3 times)" in row["reason"]
-    assert reports.decisions(ledger, job_id=job_id)[-1]["verdict"] == "fail"
+    (row,) = readings.jobs(ledger)
+    assert (row.state, row.failure) == ("failed", "crash")
+    assert "stopped answering (3 times)" in row.reason
+    assert readings.decisions(ledger, job_id=job_id)[-1].verdict == "fail"
 
 
 def test_images_that_come_before_storing_replace_the_job(ledger: Ledger) -> None:
@@ -328,7 +329,7 @@ def test_what_a_ris_refused_for_good_does_not_hold_up_its_correction(ledger: Led
     ledger.begin_try(newer, T0 + 6)
     ledger.delivered(newer, "AA", T0 + 7)
     assert ledger.dead_letters() == [], "an older result must not follow its correction"
-    states = {job["job_id"]: (job["state"], job["reason"]) for job in reports.jobs(ledger)}
+    states = {job.job_id: (job.state, job.reason) for job in readings.jobs(ledger)}
     assert states == {first: ("done", "overtaken: revision 2 was delivered"), second: ("done", "")}
 
 
@@ -350,7 +351,7 @@ def test_a_job_whose_last_two_deliveries_end_at_once_ends(ledger: Ledger) -> Non
             thread.start()
         for thread in threads:
             thread.join()
-    assert {job["state"] for job in reports.jobs(ledger)} == {"done"}
+    assert {job.state for job in readings.jobs(ledger)} == {"done"}
     assert ledger.settle_idle(T0 + 7) == []
 
 
@@ -361,7 +362,7 @@ def test_a_job_that_nobody_ended_is_ended_by_the_router(ledger: Ledger) -> None:
     with ledger.begin() as db:
         db.exec_driver_sql("UPDATE delivery SET state = 'done'")
     assert ledger.settle_idle(T0 + 5) == [job_id]
-    assert reports.jobs(ledger)[0]["state"] == "done"
+    assert readings.jobs(ledger)[0].state == "done"
 
 
 def test_a_delivery_that_is_put_off_keeps_its_message_and_costs_no_reading(ledger: Ledger) -> None:
@@ -377,10 +378,13 @@ def test_a_delivery_that_is_put_off_keeps_its_message_and_costs_no_reading(ledge
     assert again.attempts == 1
     ledger.begin_try(again, T0 + 31)
     ledger.delivered(again, "AA", T0 + 32)
-    (row,) = reports.jobs(ledger)
-    assert (row["state"], row["oru"]["ack"]) == ("done", "AA")
-    assert row["stamps"][StampName.ORU_ACKNOWLEDGED] == T0 + 32
-    assert [(t["outcome"], t["text"]) for t in ledger.history(job_id)] == [("retry", "RIS away"), ("done", "AA")]
+    (row,) = readings.jobs(ledger)
+    assert (row.state, row.oru and row.oru.ack) == ("done", "AA")
+    assert row.stamps[StampName.ORU_ACKNOWLEDGED] == T0 + 32
+    assert [(each.outcome, each.text) for each in readings.delivery_tries(ledger, job_id)] == [
+        ("retry", "RIS away"),
+        ("done", "AA"),
+    ]
 
 
 def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: Ledger) -> None:
@@ -404,7 +408,7 @@ def test_the_same_decision_is_recorded_once(ledger: Ledger) -> None:
     assert ledger.record(row["id"], skip, T0, outcome="x")
     assert not ledger.record(row["id"], skip, T0 + 5, outcome="x")
     assert ledger.record(row["id"], skip, T0 + 9, outcome="y")
-    assert len(reports.decisions(ledger, study_uid="1.2.3")) == 2
+    assert len(readings.decisions(ledger, study_uid="1.2.3")) == 2
 
 
 def test_turnaround_is_a_query_over_stamps(ledger: Ledger) -> None:
@@ -415,10 +419,10 @@ def test_turnaround_is_a_query_over_stamps(ledger: Ledger) -> None:
         got = claim(ledger, job_id, at=T0 + 4)
         store(ledger, got, at=T0 + 10)
         cases.acknowledge(ledger, got, T0 + 11 + n)
-    (group,) = reports.turnaround(ledger, since=T0, by="route")
-    assert group["group"] == "brain"
-    assert group["turnaround"] == {"n": 4, "p50_s": 12.5, "p95_s": 13.85, "p99_s": 13.97}
-    assert group["stages"]["queue_wait"]["p50_s"] == 1.0
+    (group,) = turnaround(ledger, since=T0, by="route")
+    assert group.group == "brain"
+    assert group.turnaround == Percentiles(n=4, p50_s=12.5, p95_s=13.85, p99_s=13.97)
+    assert group.stages["queue_wait"].p50_s == 1.0
 
 
 def test_a_database_that_is_away_is_a_temporary_error() -> None:
@@ -452,7 +456,7 @@ def test_images_that_come_and_go_again_are_read_as_they_are_now(ledger: Ledger) 
     store(ledger, claim(ledger, second, at=T0 + 6), T0 + 7)
     last, decision = make(ledger, row, at=T0 + 8)
     assert (last, decision.verdict) == (first, Verdict.SUPERSEDE)
-    assert (claim(ledger, first, at=T0 + 9).job.revision, len(reports.jobs(ledger))) == (2, 2)
+    assert (claim(ledger, first, at=T0 + 9).job.revision, len(readings.jobs(ledger))) == (2, 2)
 
 
 def test_a_ledger_of_a_newer_program_is_waited_for_and_not_written(ledger: Ledger) -> None:
@@ -555,9 +559,9 @@ def test_dead_letters_are_found_by_prefix_tried_again_and_dropped(ledger: Ledger
     assert ledger.retry(reading, T0 + 9)
     assert not ledger.retry(reading, T0 + 9)
     assert ledger.drop(delivery, "entered by hand", T0 + 9)
-    states = {item["job_id"]: item["state"] for item in reports.jobs(ledger)}
+    states = {item.job_id: item.state for item in readings.jobs(ledger)}
     assert states == {broken: "pending", job_id: "done"}
-    assert ledger.history(job_id)[-1]["count"] == 1
+    assert readings.delivery_tries(ledger, job_id)[-1].count == 1
 
 
 def test_a_deleted_study_is_withdrawn_once_and_its_next_result_waits_for_that(ledger: Ledger) -> None:
@@ -622,8 +626,8 @@ def test_what_a_reader_made_of_a_result_is_kept_and_summed(ledger: Ledger) -> No
     edit_rows.compared(ledger, job_id, [edit_rows.brain(0.9)])
     assert not edit_rows.see(ledger, edit_rows.edit_of(job_id))
     (model,) = agreement.agreement(ledger)
-    assert (model["edited"], model["structures"][0]["dice"]["median"]) == (1, 0.9)
-    assert [row["count"] for row in agreement.counts(ledger)["dice"]] == [1]
-    assert [row["state"] for row in agreement.edits(ledger)] == ["compared"]
+    assert (model.edited, [row.dice and row.dice.median for row in model.structures]) == (1, [0.9])
+    assert [row.count for row in agreement.counts(ledger).dice] == [1]
+    assert [row.state for row in agreement.edits(ledger)] == ["compared"]
     assert edit_rows.see(ledger, edit_rows.edit_of(job_id), digest="d2")
-    assert agreement.agreement(ledger)[0]["structures"] == []
+    assert agreement.agreement(ledger)[0].structures == ()

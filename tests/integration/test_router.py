@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from dicom_cases import slice_of, study_files, study_uid, to_bytes
+from reading_cases import told
 from servers import OrthancServer, Server, make_orthanc, make_redis, running, wait_for
 
 from medai.router.contract import Order, Priority
@@ -19,7 +20,7 @@ from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.queue.sweeper import LeaseWatch, Sweeper
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 
 MODEL = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
@@ -92,10 +93,10 @@ class System:
             self.router.tick()
 
     def jobs(self, study: str | None = None) -> list[dict[str, Any]]:
-        return reports.jobs(self.ledger, study_uid=study_uid(study) if study else None)
+        return [told(job) for job in readings.jobs(self.ledger, study_uid=study_uid(study) if study else None)]
 
     def reasons(self, study: str) -> str:
-        return "\n".join(item["reason"] for item in reports.decisions(self.ledger, study_uid=study_uid(study)))
+        return "\n".join(item.reason for item in readings.decisions(self.ledger, study_uid=study_uid(study)))
 
     def close(self) -> None:
         self.dispatcher.close()

@@ -12,7 +12,7 @@ from dicom_cases import PLANTED, slice_of, study_files, study_uid, to_bytes
 from hospital import Hospital, hospital_in
 from servers import wait_for
 
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 
 MRN = PLANTED["mrn"]
 
@@ -29,7 +29,7 @@ def test_a_deleted_study_is_withdrawn_and_one_that_comes_back_is_read_again(hosp
     hospital.result("a", "P")
     hospital.delete("a")
     assert hospital.result("a", "X")["withdrawn"]
-    assert "1 results withdrawn" in reports.decisions(hospital.ledger, study_uid=study_uid("a"))[-1]["reason"]
+    assert "1 result withdrawn" in readings.decisions(hospital.ledger, study_uid=study_uid("a"))[-1].reason
     hospital.send(study_files("a"))
     second = hospital.read("a", revision=2)
     assert second["results"]["seg"]["sop_uid"] != first["results"]["seg"]["sop_uid"]
@@ -58,7 +58,7 @@ def test_other_content_under_the_same_uids_makes_a_revision_and_the_same_content
     hospital.read("a")
     hospital.send(study_files("a"))
     wait_for(lambda: "read before" in "".join(
-        d["reason"] for d in reports.decisions(hospital.ledger, study_uid=study_uid("a"))), what="a decision")  # fmt: skip
+        d.reason for d in readings.decisions(hospital.ledger, study_uid=study_uid("a"))), what="a decision")  # fmt: skip
     assert len(hospital.jobs("a")) == 1
     hospital.send(study_files("a", ProtocolName="repeated"))
     hospital.read("a", revision=2)
@@ -93,7 +93,7 @@ def test_an_archive_that_follows_the_ris_moves_its_study_and_nothing_is_read_aga
 
     wait_for(lambda: patients() == ["MRN-NEW"], within_s=60, what="the archive")
     wait_for(lambda: "another patient" in "".join(
-        d["reason"] for d in reports.decisions(hospital.ledger, study_uid=study_uid("a"))), what="the ledger")  # fmt: skip
+        d.reason for d in readings.decisions(hospital.ledger, study_uid=study_uid("a"))), what="the ledger")  # fmt: skip
     time.sleep(3)
     assert [job["state"] for job in hospital.jobs("a")] == ["done"]
     assert hospital.result("a", "P")["patient_id"] == "MRN-NEW"

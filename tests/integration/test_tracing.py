@@ -16,7 +16,7 @@ from servers import free_port, make_orthanc, make_redis, make_ris, running, wait
 from medai.router.daemon.service import build
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import open_tracer
 from medai.workers.tasks import JobRunner
@@ -58,9 +58,9 @@ def test_a_study_is_one_trace_with_the_spans_of_router_and_worker_and_no_identif
 
         def work() -> None:
             while not stop.wait(0.05):
-                for job in reports.jobs(ledger, state="pending"):
-                    if "enqueued" in job["stamps"]:
-                        runner.read(job["job_id"])
+                for job in readings.jobs(ledger, state="pending"):
+                    if "enqueued" in job.stamps:
+                        runner.read(job.job_id)
 
         with ExitStack() as leading:
             router = build(settings, ledger, leading, tracer=tracers["router"])
@@ -70,7 +70,7 @@ def test_a_study_is_one_trace_with_the_spans_of_router_and_worker_and_no_identif
             try:
                 for data in study_files("a"):
                     orthanc.post(data)
-                (job,) = wait_for(lambda: reports.jobs(ledger, state="done"), within_s=60, what="a reading")
+                (job,) = wait_for(lambda: readings.jobs(ledger, state="done"), within_s=60, what="a reading")
             finally:
                 stop.set()
                 for thread in threads:
@@ -81,9 +81,9 @@ def test_a_study_is_one_trace_with_the_spans_of_router_and_worker_and_no_identif
         spans = at.spans()
         told = b"".join(at.bodies)
 
-    _judge(spans, job["stamps"])
-    series = [uid for item in job["results"].values() for uid in (item["series_uid"], item["sop_uid"])]
-    secrets = [*PLANTED.values(), PLANTED["name"].split("^")[0], study_uid("a"), job["study_orthanc_id"], *series]
+    _judge(spans, job.stamps)
+    series = [uid for item in job.results.values() for uid in (item.series_uid, item.sop_uid)]
+    secrets = [*PLANTED.values(), PLANTED["name"].split("^")[0], study_uid("a"), job.study_orthanc_id, *series]
     assert [text for text in secrets if text.encode() in told] == []
 
 

@@ -16,6 +16,7 @@ import pytest
 import urllib3
 from ball_model import BallModels
 from dicom_cases import study_files, study_uid
+from reading_cases import told
 from servers import MockRis, OrthancServer, make_orthanc, make_ris, running
 
 from medai.router.contract import JobState, Priority, sources_hash
@@ -24,7 +25,7 @@ from medai.router.intake.facts import FactsReader
 from medai.router.ledger import Ledger, NewJob
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.sweeper import LeaseWatch
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.destinations import DicomDestination
 from medai.router.settings.tables import Settings
 from medai.workers.tasks import JobRunner
@@ -81,7 +82,7 @@ class Site:
         return self.ledger.create_job(new, study=row, reason="test", now=time.time())[0]
 
     def story(self, job_id: str) -> dict[str, Any]:
-        return reports.jobs(self.ledger, job_id=job_id)[0]
+        return told(readings.jobs(self.ledger, job_id=job_id)[0])
 
     def objects(self, name: str) -> dict[str, list[pydicom.Dataset]]:
         """What Orthanc holds of a study, by modality."""

@@ -1,7 +1,7 @@
 """What unit tests need not wait for: hundreds of them begin with an empty ledger or with accounts.
 
 That migrations make the schema, and that passwords are hashed as they should be, is tested where it is the matter:
-tests/integration/test_ledger.py and test_accounts.py.
+tests/integration/test_ledger.py and tests/unit/router/ledger/test_accounts.py.
 """
 
 from __future__ import annotations

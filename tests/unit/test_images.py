@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ from images.contents import package_files, setuptools_section
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
+INSTALL = "RUN pip install --no-deps ."
 MEDAI = Path(sys.executable).with_name("medai")
 
 
@@ -68,13 +70,15 @@ def copied_before_install(stage: str) -> set[str]:
     base, lines = stages()[stage]
     before = copied_before_install(base) if base in stages() else set()
     for line in lines:
+        if line == INSTALL:
+            break
         if line.startswith("COPY ") and "--from" not in line:
             before |= set(line.split()[1:-1])
     return before
 
 
 def installing_stages() -> list[str]:
-    return [name for name, (_, lines) in stages().items() if any('".[' in line for line in lines)]
+    return [name for name, (_, lines) in stages().items() if INSTALL in lines]
 
 
 def test_every_file_of_every_package_goes_to_the_builder() -> None:
@@ -118,7 +122,7 @@ def test_what_the_installation_reads_goes_to_the_builder(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [".git/config", ".venv/bin/python", ".medai/setup.log", ".env", "router/__pycache__/a.pyc", "med_ai.egg-info/SOURCES.txt",
-     "tests/unit/test_images.py", "docs/images/key-image.png", "deploy/docker/Dockerfile"],
+     "tests/unit/test_images.py", "docs/images/key-image.png"],
 )  # fmt: skip
 def test_no_password_no_environment_and_nothing_needless_goes_to_the_builder(path: str) -> None:
     assert not is_sent(path)
@@ -174,6 +178,19 @@ def test_each_command_that_a_container_runs_exists(command: str) -> None:
     assert f"usage: medai {command}" in done.stdout
     said = {word for line in lines for word in line[1:2]}  # an option, or what an account is asked for
     assert {word for word in said if word not in done.stdout} == set()
+
+
+@pytest.mark.parametrize(("stage", "wanted"), [("router", "psycopg"), ("ris", "hl7types"), ("worker", "torch")])
+def test_what_an_image_needs_is_what_its_extras_say(stage: str, wanted: str) -> None:
+    (line,) = (line for line in stages()[f"build-{stage}"][1] if "requirements.py" in line)
+    extras = re.findall(r"requirements\.py ([a-z ]+) >", line)[0].split()
+    script = DOCKERFILE.with_name("requirements.py")
+    done = subprocess.run([sys.executable, script, *extras], cwd=ROOT, capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    assert sorted(done.stdout.splitlines()) == sorted(each for lines in lists for each in lines)
+    assert any(each.startswith(wanted) for each in done.stdout.splitlines())
+    assert not any("med-ai" in each for each in done.stdout.splitlines()), "an extra that names others is not read"
 
 
 def test_something_stands_in_for_each_base_image() -> None:

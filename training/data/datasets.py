@@ -84,7 +84,7 @@ def _guess(root: str) -> str:
     if path.is_dir() and next(iter(dicom_files(path)), None):
         return "dicom"
     raise DataError(
-        f"{path} is no data set: expected images/ and labels/ with equal names, a Decathlon dataset.json, "
+        f"{path} is not a data set: expected images/ and labels/ with equal names, a Decathlon dataset.json, "
         "DICOM files, or OpenKBP arrays (*.npz)"
     )
 

@@ -29,12 +29,13 @@ from medai.training.data.dicom_cases import ImageSeries, case_name, image_series
 from medai.training.data.dicom_labels import Structure, draw, merge, same_text, structures
 from medai.training.errors import DataError
 from medai.training.output import write_json
+from medai.training.words import counted
 
 FORMAT = "med-ai edits 1"
 EXAMPLES = """\
 examples:
   medai edits export --out edits/ --model ct_lungs     on the router's side, from archive and ledger
-  medai-train edits edits/ --out data/                 then delete edits/, which names patients
+  medai-train edits edits/ --out data/                 then delete edits/, which identifies patients
   medai-train qa data/ --out qa/
 """
 
@@ -199,7 +200,7 @@ def _read(path: Path, edit: Edit) -> pydicom.Dataset:
 
 
 def _told(left_out: Mapping[str, int]) -> str:
-    return "; ".join(f"{count} left out: {reason}" for reason, count in sorted(left_out.items())) or "no edit in it"
+    return "; ".join(f"{count} left out: {reason}" for reason, count in sorted(left_out.items())) or "no edits in it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -207,11 +208,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("source", type=Path, metavar="EXPORT", help="the folder that 'medai edits export' wrote")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="an empty folder for the data set")
-    parser.add_argument("--model", default="", help="whose edits, where the folder holds several models'")
+    parser.add_argument("--model", default="", help="whose edits, if the folder holds those of several models")
     parser.add_argument(
         "--missing-is-background", action="store_true", help="a structure that the reader's SEG lacks is not there"
     )
-    parser.add_argument("--unchanged", action="store_true", help="take what a machine drew and nobody changed, too")
+    parser.add_argument(
+        "--unchanged", action="store_true", help="include drawings that a machine made and nobody changed"
+    )
     parser.add_argument("--higher-wins", action="store_true", help="where structures overlap, the higher number wins")
     parser.add_argument("--json", action="store_true", help="print what was made as JSON")
 
@@ -227,8 +230,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(made, indent=2, ensure_ascii=False))
         return 0
-    print(f"{options.out}: {made['cases']} cases of {made['patients']} patients, edits of {made['model']}")
+    print(
+        f"{options.out}: {counted(made['cases'], 'case')} of {counted(made['patients'], 'patient')}, "
+        f"edits of {made['model']}"
+    )
     if made["left_out"]:
         print(_told(made["left_out"]))
-    print(f"{options.source} names patients: delete it when you need it no longer")
+    print(f"{options.source} identifies patients: delete it when you no longer need it")
     return 0

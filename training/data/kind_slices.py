@@ -22,6 +22,7 @@ from medai.training.data.datasets import open_dataset
 from medai.training.data.template import read_head
 from medai.training.errors import DataError
 from medai.training.output import answer, json_argument
+from medai.training.words import counted
 
 PARTS = ("head", "head_neck", "chest", "abdomen", "other")
 UNKNOWN = 255
@@ -134,10 +135,10 @@ def run(options: argparse.Namespace) -> int:
         axial=np.asarray(axial, dtype=np.uint8),
         patients=np.asarray(names),
     )
-    counted = {part: numbers.count(number) for number, part in enumerate(PARTS)}
-    lines = [f"{part}: {count} slices" for part, count in counted.items()]
-    lines.append(f"{options.out}: {len(rows)} slices of {len(set(names))} patients")
-    answer(options, {"file": str(options.out), "slices": counted, "patients": len(set(names))}, "\n".join(lines))
+    found = {part: numbers.count(number) for number, part in enumerate(PARTS)}
+    lines = [f"{part}: {counted(count, 'slice')}" for part, count in found.items()]
+    lines.append(f"{options.out}: {counted(len(rows), 'slice')} of {counted(len(set(names)), 'patient')}")
+    answer(options, {"file": str(options.out), "slices": found, "patients": len(set(names))}, "\n".join(lines))
     return 0
 
 
@@ -147,4 +148,4 @@ def read_slices(path: Path) -> Slices:
         with np.load(path, allow_pickle=False) as arrays:
             return Slices(**{name: arrays[name] for name in ("images", "parts", "axial", "patients")})
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path} holds no slices: make them by medai-train kind-slices") from error
+        raise DataError(f"{path} holds no slices: make them with medai-train kind-slices") from error

@@ -36,6 +36,7 @@ from medai.training.data.prepare import merge
 from medai.training.data.template import read_head
 from medai.training.errors import DataError
 from medai.training.output import answer, json_argument
+from medai.training.words import counted
 
 AIR_HU = -500.0
 AIRWAY_HU = -940.0
@@ -205,5 +206,5 @@ def run(options: argparse.Namespace) -> int:
         volumes[name] = {"right_ml": round(ml[0], 1), "left_ml": round(ml[1], 1)}
     if not volumes:
         raise DataError("nothing to draw in: give --ct or --openkbp")
-    answer(options, {"folder": str(options.out), "cases": volumes}, f"{options.out}: {len(volumes)} cases")
+    answer(options, {"folder": str(options.out), "cases": volumes}, f"{options.out}: {counted(len(volumes), 'case')}")
     return 0

@@ -15,6 +15,7 @@ import numpy as np
 from medai.training.cases import Case, Dataset
 from medai.training.config import SplitConfig
 from medai.training.errors import DataError, LeakageError
+from medai.training.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ def split(dataset: Dataset, config: SplitConfig) -> Split:
         test=tuple(case for case in dataset.cases if case.patient in held_out),
     )
     if not found.train:
-        raise DataError(f"{dataset.name} leaves no case to train on ({len(patients)} patients)")
+        raise DataError(f"{dataset.name} leaves no case to train on ({counted(len(patients), 'patient')})")
     require_separate(found.sides())
     return found
 
@@ -59,7 +60,7 @@ def _validating(rest: Sequence[str], config: SplitConfig) -> set[str]:
         if config.fold >= config.folds:
             raise DataError(f"fold {config.fold} does not exist: {config.folds} folds are counted from 0")
         if len(rest) < config.folds:
-            raise DataError(f"{len(rest)} patients cannot be cut into {config.folds} folds")
+            raise DataError(f"{counted(len(rest), 'patient')} cannot be cut into {config.folds} folds")
         return set(rest[config.fold :: config.folds])
     count = round(config.validation * len(rest))
     return set(rest[:count])

@@ -24,6 +24,7 @@ from medai.models.registry import Registry
 from medai.models.volume import Labels, Volume
 from medai.training.errors import DataError
 from medai.training.output import answer, json_argument
+from medai.training.words import counted
 
 SIZE = (96, 112, 96)
 """Voxels along x, y, z at WORKING_MM."""
@@ -116,6 +117,7 @@ def run(options: argparse.Namespace) -> int:
     answer(
         options,
         {"file": str(options.out), "size": list(SIZE), "spacing_mm": float(WORKING_MM[0]), "heads": len(means)},
-        f"{options.out}: {' x '.join(map(str, SIZE))} voxels of {WORKING_MM[0]:g} mm from {len(means)} heads",
+        f"{options.out}: {' x '.join(map(str, SIZE))} voxels of {WORKING_MM[0]:g} mm "
+        f"from {counted(len(means), 'head')}",
     )
     return 0

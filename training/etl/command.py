@@ -26,6 +26,7 @@ from medai.training.config import TrainingConfig
 from medai.training.errors import ConfigError, TrainingError
 from medai.training.etl.steps import STATE, STEPS, Order, take
 from medai.training.output import answer, json_argument
+from medai.training.words import counted
 
 HERE = Path(__file__).resolve().parent
 CONSTRAINTS = HERE / "constraints.txt"
@@ -174,7 +175,11 @@ def run(options: argparse.Namespace) -> int:
         answer(options, {"folder": str(options.out), "next": following}, f"{options.out}: {following}")
     else:
         state = take(options.name, _order(options))
-        answer(options, {"step": options.name, "cases": len(state.cases)}, f"{options.name}: {len(state.cases)} cases")
+        answer(
+            options,
+            {"step": options.name, "cases": len(state.cases)},
+            f"{options.name}: {counted(len(state.cases), 'case')}",
+        )
     return 0
 
 

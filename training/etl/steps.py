@@ -2,9 +2,8 @@
 
 ``load`` fetches cases from wherever they are, ``validate`` stops at what ``qa`` calls an error, ``resample`` makes what
 a network reads (models/segmenters/feed.py), ``augment`` adds copies of training cases (data/augment.py), ``export``
-writes a folder
-data set with a manifest that ``fit`` reads. A step leaves ``step.json``, which tells the next one where the cases are.
-Next: mage_project/utils/step.py (who starts them), command.py.
+writes a folder data set with a manifest that ``fit`` reads. A step leaves ``step.json``, which tells the next one where
+the cases are. Next: mage_project/utils/step.py (who starts them), command.py.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from medai.training.data.prepare import prepare
 from medai.training.data.splits import split
 from medai.training.errors import ConfigError, DataError
 from medai.training.qa.command import survey, write
+from medai.training.words import counted
 
 STATE = "step.json"
 PICTURES = 24
@@ -80,7 +80,7 @@ def validate(order: Order) -> State:
     write(found, order.out / "qa", pictures=PICTURES)
     if found.errors:
         texts = [f"{one.case or 'whole set'}: {one.text}" for one in found.findings if one.level == "error"]
-        raise DataError(f"{found.errors} errors in the data: {'; '.join(texts[:5])}. See {order.out / 'qa'}")
+        raise DataError(f"{counted(found.errors, 'error')} in the data: {'; '.join(texts[:5])}. See {order.out / 'qa'}")
     return state
 
 

@@ -52,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bundle", type=Path, required=True, metavar="FOLDER", help="the bundle to write")
     parser.add_argument(
-        "--describe", type=Path, required=True, metavar="TOML", help="what a person must say of the model"
+        "--describe", type=Path, required=True, metavar="TOML", help="what a person must say about the model"
     )
     parser.add_argument("--half", action="store_true", help="store the weights in 16 bits (half the size)")
-    parser.add_argument("--replace", action="store_true", help="write over a bundle that is there")
+    parser.add_argument("--replace", action="store_true", help="overwrite an existing bundle")
     json_argument(parser, "what was written")
 
 
@@ -110,9 +110,9 @@ def export(
     """
     runs = read_runs(run_folders)
     if bundle.exists() and not replace:
-        raise TrainingError(f"{bundle} exists: choose another folder, or say --replace")
+        raise TrainingError(f"{bundle} exists: choose another folder, or use --replace")
     if bundle.exists() and any(bundle.iterdir()) and not (bundle / "configs" / "metadata.json").is_file():
-        raise TrainingError(f"{bundle} is no bundle, so it is not replaced: choose another folder")
+        raise TrainingError(f"{bundle} is not a bundle, so it is not replaced: choose another folder")
     bundle.parent.mkdir(parents=True, exist_ok=True)
     with _beside(bundle) as temporary:
         _write(runs, temporary, description, half=half, command=command, place=portable(bundle))
@@ -198,7 +198,7 @@ def _write(
     size = sum((folder / name).stat().st_size for name in files)
     if limit and size >= MOST_BYTES:
         raise TrainingError(
-            f"the weights take {size / 1e6:.1f} MB; less than {MOST_BYTES / 1e6:.0f} MB are wanted. "
+            f"the weights take {size / 1e6:.1f} MB; less than {MOST_BYTES / 1e6:.0f} MB are allowed. "
             + ("Make the network smaller" if half else "Store them in 16 bits (--half), or make the network smaller")
         )
     kept = joint_split(runs)

@@ -18,7 +18,6 @@ models/format/bundle.py when the bundle is read back. Next: bundle.py, card.py.
 from __future__ import annotations
 
 import difflib
-import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -27,6 +26,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from medai.models.format.metadata import EvaluationClass, Guard, InputSpec
+from medai.training.config import read_toml
 from medai.training.errors import ConfigError
 
 Triple = tuple[str, str, str]
@@ -128,12 +128,7 @@ class Description(_Strict):
 
 def read_description(path: Path) -> Description:
     """A description from a TOML file. Raises ConfigError with every fault in it."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    table = read_toml(path)
     try:
         found = Description.model_validate({**table, "base": path.parent})
     except ValidationError as error:

@@ -187,7 +187,7 @@ def weights_at(path: Path) -> Path:
     for candidate in (path / "best.safetensors", path / "models" / "model.safetensors", path):
         if candidate.is_file():
             return candidate
-    raise TrainingError(f"network.start: {path} is no run, no bundle, and no file of weights")
+    raise TrainingError(f"network.start: {path} is neither a run, nor a bundle, nor a file of weights")
 
 
 def choose_device(compute: ComputeConfig) -> tuple[torch.device, torch.dtype]:
@@ -283,7 +283,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="the training's TOML file")
     parser.add_argument("--data", help="the data set, instead of [data] root")
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made when absent")
-    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last whole epoch")
+    parser.add_argument("--resume", action="store_true", help="continue from the run folder's last complete epoch")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key, as in TOML")
     json_argument(parser, "the summary")
 

@@ -83,7 +83,7 @@ class RunFolder:
     def start(self, config: TrainingConfig) -> None:
         """Make it. Raises TrainingError when a training is there already."""
         if (self.path / "last.pt").exists():
-            raise TrainingError(f"{self.path} holds a training: go on with --resume, or name another folder")
+            raise TrainingError(f"{self.path} holds a training run: continue it with --resume, or name another folder")
         self.path.mkdir(parents=True, exist_ok=True)
         self._write("config.toml", to_toml(config).encode())
 
@@ -91,7 +91,7 @@ class RunFolder:
         """Raise TrainingError unless the run was begun with this configuration (the budget's end may differ)."""
         file = self.path / "config.toml"
         if not file.is_file() or not (self.path / "last.pt").is_file():
-            raise TrainingError(f"{self.path} holds no training to go on with; leave --resume out")
+            raise TrainingError(f"{self.path} holds no training run to continue; leave out --resume")
         if _comparable(read(file)) != _comparable(config):
             raise TrainingError(f"{file} differs from the configuration given: a resumed training must be the same")
 

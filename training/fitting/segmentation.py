@@ -5,6 +5,8 @@ Next: fit.py (the loop), data/augment.py (the patches).
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -83,13 +85,15 @@ class SegmentationTask:
         return found
 
     def validate(self, network: Network, device: torch.device) -> dict[str, float]:
-        """Dice of each class, and their mean as ``score``; on the network's grid."""
+        """Dice of each class (NaN where no case holds it), and their mean as ``score``; on the network's grid."""
         scores = [
             self._dice(case, predict(network, case.image, self.config.inferer, device)) for case in self._validation
         ]
-        means = np.nanmean(np.asarray(scores), axis=0) if scores else np.full(len(self.classes) - 1, np.nan)
-        found = {f"dice_{name}": float(mean) for name, mean in zip(self.classes[1:], means, strict=True)}
-        return {**found, "score": float(np.nanmean(means)) if scores else 0.0}
+        held = [[value for value in column if not math.isnan(value)] for column in zip(*scores, strict=True)]
+        means = [statistics.fmean(values) if values else math.nan for values in held or [[]] * (len(self.classes) - 1)]
+        found = {f"dice_{name}": mean for name, mean in zip(self.classes[1:], means, strict=True)}
+        known = [mean for mean in means if not math.isnan(mean)]
+        return {**found, "score": statistics.fmean(known) if known else 0.0}
 
     def _dice(self, case: Prepared, probabilities: Voxels) -> list[float]:
         """NaN for a class that the case does not hold."""

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 
 from medai.models.errors import ModelRefused, ModelsError
-from medai.models.format.bundle import Bundle
 from medai.models.format.metadata import EvaluationClass
 from medai.models.volume import Labels
 from medai.training.cases import Case, Example
@@ -69,7 +68,7 @@ def judge_case(
     require_known(case.name, example.labels, model.classes, others_are_background=others_are_background)
     segmenter, volume = model.segmenter, example.volume
     refusal, drawn = "", None
-    with Watch(model.bundle) as watch:
+    with Watch() as watch:
         try:
             drawn = segmenter.segment(volume).labels if strict else segmenter.draw(volume)
         except ModelRefused as error:
@@ -127,7 +126,7 @@ def require_known(
     if strange and not others_are_background:
         raise DataError(
             f"case {name} holds the label values {', '.join(map(str, strange))}, which no class of the model names "
-            f"({_mapping(classes)}): say --ignore-labels if they are background"
+            f"({_mapping(classes)}): use --ignore-labels if they are background"
         )
 
 
@@ -142,7 +141,7 @@ class Watch:
     is the largest since the process began. On a GPU it is what torch allocated.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self) -> None:
         self._cuda = torch.cuda.is_available() and torch.cuda.memory_allocated() > 0
         self.seconds, self.peak_mb, self.growth_mb = 0.0, 0.0, 0.0
         self._before_mb = 0.0

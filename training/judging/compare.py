@@ -42,7 +42,7 @@ from medai.training.judging.options import (
     with_classes,
 )
 from medai.training.judging.paired_tests import paired_tests
-from medai.training.output import answer, json_argument, portable, write_json
+from medai.training.output import answer, json_argument, markdown_table, portable, write_json
 
 EXAMPLES = """\
 examples:
@@ -261,7 +261,7 @@ def _write(found: Comparison, options: argparse.Namespace) -> None:
     pd.DataFrame(rows).to_csv(folder / "cases.csv", index=False, lineterminator="\n")
     header, body = comparison_tables.paper_table(found)
     pd.DataFrame(body, columns=header).to_csv(folder / "table.csv", index=False, lineterminator="\n")
-    (folder / "table.md").write_text(comparison_tables.markdown_table(header, body) + "\n", encoding="utf-8")
+    (folder / "table.md").write_text(markdown_table(header, body) + "\n", encoding="utf-8")
     (folder / "table.tex").write_text(comparison_tables.latex_table(header, body) + "\n", encoding="utf-8")
     pictures = comparison_plots.save_all(found, folder)
     if options.markdown:

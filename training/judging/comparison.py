@@ -11,6 +11,7 @@ import numpy as np
 
 from medai.training.judging.case import CaseResult
 from medai.training.metrics import FEW
+from medai.training.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +83,13 @@ class Comparison:
         """What a reader must know."""
         found = []
         if len(self.cases) < FEW:
-            found.append(f"only {len(self.cases)} cases: intervals and tests say little")
+            found.append(f"only {counted(len(self.cases), 'case')}: intervals and tests say little")
         for one in self.contestants:
             refused = sum(bool(result.refusal) for result in one.results)
             if refused:
-                found.append(f"{one.name} refused {refused} cases: Dice 0 in the paired tests, not in the means")
+                found.append(
+                    f"{one.name} refused {counted(refused, 'case')}: Dice 0 in the paired tests, not in the means"
+                )
         return tuple(found)
 
     def json(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medai.training.judging.comparison import Comparison, Contestant, Pair
+from medai.training.output import aligned, markdown_table
 
 Header: TypeAlias = list[str]
 Body: TypeAlias = list[list[str]]
@@ -99,12 +100,6 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
-def markdown_table(header: Header, body: Body) -> str:
-    """GitHub's tables."""
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def latex_table(header: Header, body: Body) -> str:
     """With booktabs; each model is a column of figures, because rows of so many columns fit no page."""
     special = str.maketrans({"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "~": r"\textasciitilde{}"})
@@ -128,19 +123,9 @@ def latex_table(header: Header, body: Body) -> str:
 def text(found: Comparison) -> str:
     """For a terminal: a model a column, then the pairs."""
     header, body = paper_table(found)
-    parts = [_columns([header, *body]), ""]
+    models = list(zip(header, *body, strict=True))
     pairs_header, pairs_body = pair_table(found.pairs)
-    rows = [pairs_header, *pairs_body]
-    parts.append(_columns([[row[place] for row in rows] for place in range(len(pairs_header))]))
-    return "\n".join([*parts, *found.remarks])
-
-
-def _columns(columns: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in columns]
-    return "\n".join(
-        "  ".join(column[place].ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip()
-        for place in range(len(columns[0]))
-    )
+    return "\n".join([aligned(models), "", aligned([pairs_header, *pairs_body]), *found.remarks])
 
 
 def write_page(found: Comparison, page: Path, pictures: Mapping[str, Path], *, title: str) -> None:

@@ -38,6 +38,7 @@ from medai.training.judging.options import (
 from medai.training.judging.pictures import View, save, view
 from medai.training.output import answer, json_argument, portable, write_json
 from medai.training.runs import SIDES, KeptSplit, fold_split, read_run
+from medai.training.words import counted
 
 EXAMPLES = """\
 examples:
@@ -103,7 +104,7 @@ def _evaluate(options: argparse.Namespace, model: Model) -> int:
     else:
         names = read_names(options.cases) if options.cases else ()
         chosen = choose(dataset, model.kept, side=options.split, names=names, limit=options.limit)
-        print(f"{model.name}: {len(chosen.cases)} cases of {dataset.name}, {chosen.reason}", file=sys.stderr)
+        print(f"{model.name}: {counted(len(chosen.cases), 'case')} of {dataset.name}, {chosen.reason}", file=sys.stderr)
         results, worst = _judge(options, model, chosen.cases)
     report = Report(
         model=model,
@@ -130,7 +131,7 @@ def _cross_validate(
 ) -> tuple[Chosen, list[CaseResult], list[View]]:
     """Every run on its own cases, which no other run judges. Raises TrainingError, LeakageError."""
     if options.cases or options.limit:
-        raise ConfigError("--folds judges each run on a side of its own split: leave --cases and --limit out")
+        raise ConfigError("--folds judges each run on a side of its own split: leave out --cases and --limit")
     kept = {path: fold_split(read_run(path)) for path in options.folds}
     side = options.split or fold_side(list(kept.values()))
     cases: list[Case] = []
@@ -141,7 +142,7 @@ def _cross_validate(
         again = sorted({case.name for case in chosen.cases} & {case.name for case in cases})
         if again:
             raise TrainingError(
-                f"{path.name} judges {again[0]}, which another run judges, too: are these folds of one split?"
+                f"{path.name} judges {again[0]}, which another run also judges: are these folds of one split?"
             )
         require_untrained(path.name, split, chosen, dataset)
         with open_model(path, device=options.device, threads=options.threads) as fold:

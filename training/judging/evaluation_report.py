@@ -16,8 +16,9 @@ from medai.training.judging.case import CaseResult
 from medai.training.judging.choice import Chosen
 from medai.training.judging.model import Model
 from medai.training.metrics import FEW, summary
-from medai.training.output import portable
+from medai.training.output import aligned, markdown_table, portable
 from medai.training.runs import SIDES
+from medai.training.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +113,21 @@ class Report:
         if self.folds and self.chosen.side == "validation":
             found.append("the validation cases also chose each network's checkpoint: slightly too good")
         if len(self.results) < FEW:
-            found.append(f"only {len(self.results)} cases: the intervals are too narrow")
+            found.append(f"only {counted(len(self.results), 'case')}: the intervals are too narrow")
         if self.chosen.seen:
             found.append(
                 f"{self.chosen.seen} of the cases trained the model or chose its checkpoint: these figures say nothing "
                 "of how it reads others"
             )
         for reason, count in self.refused.items():
-            found.append(f"refused {count} of {len(self.results)} cases (not in the figures): {reason}")
+            found.append(f"refused {count} of {counted(len(self.results), 'case')} (not in the figures): {reason}")
         for name, entry in self.structures.items():
             if entry["absent"]:
-                found.append(f"{name}: in {entry['absent']} cases on neither side, not counted")
+                found.append(f"{name}: in {counted(entry['absent'], 'case')} on neither side, not counted")
             if entry["missing"]["hd95_mm"]:
-                found.append(f"{name}: in {entry['missing']['hd95_mm']} cases on one side alone: Dice 0, no distance")
+                found.append(
+                    f"{name}: in {counted(entry['missing']['hd95_mm'], 'case')} on one side alone: Dice 0, no distance"
+                )
         return found
 
     def markdown(self) -> str:
@@ -136,7 +139,8 @@ class Report:
         command += " --strict" if self.strict else ""
         side = "cross-validation" if self.folds else side
         lines = [
-            f"{len(self.results)} cases of {self.dataset.name} ({side}); mean over cases [bootstrap 95% interval].",
+            f"{counted(len(self.results), 'case')} of {self.dataset.name} ({side}); "
+            "mean over cases [bootstrap 95% interval].",
             "",
             table(self.structures, self.tolerance_mm, markdown=True),
             "",
@@ -179,14 +183,7 @@ def table(figures: Mapping[str, Any], tolerance_mm: float, *, markdown: bool = F
         [name, str(entry["counted"]), *(_cell(entry[key], digits) for key, _, digits in COLUMNS)]
         for name, entry in figures.items()
     ]
-    if markdown:
-        lines = [titles, ["---"] * len(titles), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    widths = [max(len(line[column]) for line in [titles, *rows]) for column in range(len(titles))]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        for line in [titles, *rows]
-    )
+    return markdown_table(titles, rows) if markdown else aligned([titles, *rows])
 
 
 def _cell(figure: Mapping[str, Any], digits: int) -> str:

@@ -49,7 +49,7 @@ def open_model(
 ) -> Iterator[Model]:
     """A bundle or a run, loaded. Raises ModelUnavailable, TrainingError."""
     if not path.is_dir():
-        raise TrainingError(f"{path} is no folder: name a bundle, or what `medai-train fit --out RUN` made")
+        raise TrainingError(f"{path} is not a folder: name a bundle, or what `medai-train fit --out RUN` made")
     if is_run(path):
         found = read_run(path)
         with bundle_of_run(path) as folder:

@@ -43,6 +43,7 @@ from medai.training.judging.model import Model, open_model, require_classes
 from medai.training.judging.options import data_arguments, model_arguments, open_data, read_names
 from medai.training.metrics import figure, lower_bound
 from medai.training.runs import SIDES, is_run
+from medai.training.words import counted
 
 MARGIN = 0.01
 """Dice that a candidate may lose at most, where nothing else is said."""
@@ -160,7 +161,7 @@ def choose_margin(rules: _Rule, wanted: float | None) -> float:
 
 def _named(rules: _Rule, options: argparse.Namespace, name: str) -> tuple[str, ...]:
     if rules.cases and (options.cases or options.split):
-        raise ConfigError(f"{RULES} fixes the held-out cases of {name}: leave --split and --cases out")
+        raise ConfigError(f"{RULES} fixes the held-out cases of {name}: leave out --split and --cases")
     return rules.cases or (read_names(options.cases) if options.cases else ())
 
 
@@ -168,9 +169,11 @@ def _serving(options: argparse.Namespace, name: str) -> versions.Installed | Non
     """The model that is to be replaced. Raises TrainingError where ``--first`` does not fit what is there."""
     current = versions.current(options.into, name)
     if current is None and not options.first:
-        raise TrainingError(f"no model {name} serves in {options.into}: say --first if this is the first one")
+        raise TrainingError(f"no model {name} serves in {options.into}: use --first if this is the first one")
     if current is not None and options.first:
-        raise TrainingError(f"{name} {current.version} serves already: leave --first out, and be compared with it")
+        raise TrainingError(
+            f"{name} {current.version} serves already: leave out --first, so that it is compared with it"
+        )
     if current is not None and current.fingerprint == versions.fingerprint_of(options.bundle):
         raise TrainingError(f"{name} {current.version} is this very bundle: there is nothing to promote")
     return current
@@ -183,7 +186,7 @@ def require_unseen(candidate: Model, dataset: Dataset, chosen: Chosen, *, vouche
             return
         raise NotPromoted(
             f"{candidate.name} keeps no split (docs/split.json), so nobody can tell whether the held-out cases trained "
-            "it: say --vouch if you know that they did not"
+            "it: use --vouch if you know that they did not"
         )
     known = candidate.kept.seen
     patients = {case.patient for case in dataset.cases if case.name in known}
@@ -228,10 +231,12 @@ class Verdict:
     def text(self) -> str:
         """In words."""
         if self.current is None or self.difference is None:
-            return f"{self.structure} Dice {_dice(self.candidate, self.candidate_ci95)} on {self.cases} cases"
+            return (
+                f"{self.structure} Dice {_dice(self.candidate, self.candidate_ci95)} on {counted(self.cases, 'case')}"
+            )
         return (
             f"{self.structure} Dice {_dice(self.candidate, self.candidate_ci95)} against "
-            f"{_dice(self.current, self.current_ci95)} on the same {self.cases} cases, a difference of "
+            f"{_dice(self.current, self.current_ci95)} on the same {counted(self.cases, 'case')}, a difference of "
             f"{self.difference:+.4f}"
             + (f" that is above {self.lower:+.4f} with 95% confidence" if self.lower is not None else "")
         )
@@ -288,7 +293,9 @@ def decide(
     """Compare two models' results on the same cases; without a current model only the candidate's figures count."""
     count = len(results[0])
     refusals = (
-        [] if count >= LEAST_CASES else [f"{count} held-out cases show nothing; at least {LEAST_CASES} are needed"]
+        []
+        if count >= LEAST_CASES
+        else [f"{counted(count, 'held-out case')} prove nothing; at least {LEAST_CASES} are needed"]
     )
     verdicts = []
     for name, entry in (current or candidate).classes.items():

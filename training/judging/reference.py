@@ -30,6 +30,7 @@ from medai.training.judging.model import Model, open_model, require_classes
 from medai.training.judging.options import data_arguments, open_data
 from medai.training.output import answer, json_argument, write_json
 from medai.training.runs import SIDES
+from medai.training.words import counted
 
 EXAMPLES = """\
 examples:
@@ -75,14 +76,14 @@ def run(options: argparse.Namespace) -> int:
             require_classes(model)
         dataset = open_data(options, model)
         chosen = choose(dataset, model.kept, side=options.split)
-        print(f"{model.name}: {len(chosen.cases)} cases of {dataset.name}, {chosen.reason}", file=sys.stderr)
+        print(f"{model.name}: {counted(len(chosen.cases), 'case')} of {dataset.name}, {chosen.reason}", file=sys.stderr)
         rows = []
         for case in tqdm(chosen.cases, desc="measuring", unit="case"):
             found = figures_of(model, case.name, load_case(case), options)
             rows += [found] if found else []
         made = reference(model.bundle, rows, dataset=dataset.name, options=options)
         write_json(options.bundle / REFERENCE, made)
-    answer(options, made, f"{options.bundle / REFERENCE}: {len(rows)} cases")
+    answer(options, made, f"{options.bundle / REFERENCE}: {counted(len(rows), 'case')}")
     return 0
 
 
@@ -128,7 +129,7 @@ def reference(
 ) -> dict[str, Any]:
     """What is written. Raises DataError where there are too few cases."""
     if len(rows) < FEWEST:
-        raise DataError(f"{len(rows)} cases are no distribution: at least {FEWEST} are needed")
+        raise DataError(f"{counted(len(rows), 'case')} do not make a distribution: at least {FEWEST} are needed")
     known = titles(bundle)
     quantities, kinds = {}, {}
     for key in known:

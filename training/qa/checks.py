@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from medai.training.cases import Dataset
 from medai.training.qa.facts import Facts
+from medai.training.words import counted
 
 Z_LIMIT = 3.5
 """Modified z-score from which a value is an outlier."""
@@ -78,7 +79,7 @@ def _unreadable(facts: Sequence[Facts]) -> Iterator[Finding]:
 def _grids(facts: Sequence[Facts]) -> Iterator[Finding]:
     axes = Counter(one.axes for one in facts)
     if len(axes) > 1:
-        tally = ", ".join(f"{name} ({count} cases)" for name, count in axes.most_common())
+        tally = ", ".join(f"{name} ({counted(count, 'case')})" for name, count in axes.most_common())
         yield Finding(level="warning", check="orientation", text=f"axes grow to different sides: {tally}")
     for one in facts:
         if one.skew > SKEW:
@@ -99,7 +100,7 @@ def _grids(facts: Sequence[Facts]) -> Iterator[Finding]:
 def _values(facts: Sequence[Facts]) -> Iterator[Finding]:
     for one in facts:
         if one.not_finite:
-            text = f"{one.not_finite} voxels are no numbers (NaN or infinite)"
+            text = f"{counted(one.not_finite, 'voxel')} without a number (NaN or infinite)"
             yield Finding(level="error", check="values", case=one.name, text=text)
         if one.low >= one.high:
             yield Finding(level="error", check="values", case=one.name, text="all voxels have the same value")
@@ -122,7 +123,10 @@ def _scales(facts: Sequence[Facts]) -> Iterator[Finding]:
             groups.append([one])
     if len(groups) < 2:
         return
-    parts = [f"{len(group)} cases over about {_short(np.median([_range(one) for one in group]))}" for group in groups]
+    parts = [
+        f"{counted(len(group), 'case')} over about {_short(np.median([_range(one) for one in group]))}"
+        for group in groups
+    ]
     text = f"values lie on {len(groups)} scales (1st to 99th percentile): {'; '.join(parts)}. Scale each image"
     yield Finding(level="warning", check="values", text=text)
     for group in groups:
@@ -199,7 +203,7 @@ def _label_shapes(facts: Sequence[Facts], names: Mapping[int, str]) -> Iterator[
                 text = f"{name} lies in {label.pieces} pieces, the smallest of {_count(label.smallest_piece)}"
                 yield Finding(level="warning", check="pieces", case=one.name, text=text)
             if label.gap_slices > float(np.median(gaps[value])):
-                text = f"{name} is missing on {label.gap_slices} slices between others"
+                text = f"{name} is missing on {counted(label.gap_slices, 'slice')} between others"
                 yield Finding(level="warning", check="gaps", case=one.name, text=text)
 
 
@@ -236,7 +240,9 @@ def _duplicates(facts: Sequence[Facts]) -> Iterator[Finding]:
     shared = sum(count for count in people.values() if count > 1)
     if shared:
         several = sum(1 for count in people.values() if count > 1)
-        text = f"{several} patients have more than one case ({shared} cases); a split keeps them on one side"
+        text = (
+            f"patients with more than one case: {several} ({counted(shared, 'case')}); a split keeps each on one side"
+        )
         yield Finding(level="warning", check="patients", text=text)
 
 

@@ -23,6 +23,7 @@ from medai.training.errors import ConfigError, DataError
 from medai.training.qa.checks import Finding, check
 from medai.training.qa.facts import Facts, facts_of
 from medai.training.qa.report import Picture, by_case, label_rows, picture, render
+from medai.training.words import counted
 
 SHOWN = 20
 """Findings printed; all are in the report and in the JSON."""
@@ -109,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "examples:\n  medai-train qa DATA --out qa/\n  medai-train qa http://pacs:8042 --json"
     parser.add_argument("data", metavar="DATA", help="a data set's folder, or an Orthanc's URL (docs/data.md)")
     parser.add_argument(
-        "--format", default="auto", help="folder, decathlon, dicom, orthanc or openkbp; default: by look"
+        "--format", default="auto", help="folder, decathlon, dicom, orthanc or openkbp; default: detected"
     )
     parser.add_argument("--modality", default="MR", help="for formats that name none (default MR)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write report.html and summary.json here")
@@ -149,7 +150,7 @@ def _tell(found: Survey, folder: Path | None) -> None:
     where = f"; report: {folder / 'report.html'}" if folder else "; --out DIR writes a report with pictures"
     count = len(found.facts)
     print(
-        f"{found.dataset.name}: {count} cases, {found.errors} errors, {len(found.findings) - found.errors} "
-        f"warnings{where}",
+        f"{found.dataset.name}: {counted(count, 'case')}, {counted(found.errors, 'error')}, "
+        f"{counted(len(found.findings) - found.errors, 'warning')}{where}",
         file=sys.stdout,
     )

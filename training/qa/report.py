@@ -25,6 +25,7 @@ from medai.models.volume import Voxels
 from medai.training.cases import Dataset, Example
 from medai.training.qa.checks import Finding
 from medai.training.qa.facts import Facts
+from medai.training.words import counted
 
 PALETTE = ("#ff8c00", "#1e9be6", "#2eb872", "#d452b0", "#c9b100", "#8a7bff", "#e0503c", "#00a8a8")
 INK = "#010203"
@@ -119,7 +120,7 @@ def _figures(facts: Sequence[Facts]) -> list[tuple[str, str]]:
             f"{' x '.join(map(str, shapes.min(axis=0)))} to {' x '.join(map(str, shapes.max(axis=0)))}",
         ),
         ("axes grow towards", _tally(axes)),
-        ("oblique", f"{sum(1 for one in facts if one.oblique_deg > 1)} cases"),
+        ("oblique", counted(sum(1 for one in facts if one.oblique_deg > 1), "case")),
     ]
 
 

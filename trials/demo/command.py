@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from medai.router.words import counted
 from medai.trials.box import Box, BoxError, Teller, down, log_tails, up
 from medai.trials.demo.follow import Outcome, follow
 from medai.trials.demo.text import measurement_table, oru_lines, waterfall
@@ -128,8 +129,8 @@ def _find_studies(options: Options, teller: Teller) -> tuple[StudyFolder, ...]:
     teller.say(f"reading {options.study} ...")
     studies = copy_studies(options.study, place, fresh_identity=False, accession=None)
     for study in studies:
-        skipped = f"; {study.skipped} other files left out" if study.skipped else ""
-        teller.say(f"a study of {len(study.files)} {study.modality} images{skipped}")
+        skipped = f"; {counted(study.skipped, 'other file')} left out" if study.skipped else ""
+        teller.say(f"a study of {counted(len(study.files), f'{study.modality} image')}{skipped}")
     return studies
 
 
@@ -148,7 +149,7 @@ def _acquired(study: StudyFolder, teller: Teller) -> StudyFolder:
         seed=study.accession,
         acquired_at=now,
     )
-    teller.say(f"a study of {len(made.files)} {made.modality} images")
+    teller.say(f"a study of {counted(len(made.files), f'{made.modality} image')}")
     return made
 
 
@@ -161,7 +162,7 @@ def _order(box: Box, study: StudyFolder, options: Options, teller: Teller) -> No
 def _send(box: Box, study: StudyFolder, options: Options, teller: Teller) -> None:
     archive = box.facts["orthanc"]
     peer = Peer(host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]))
-    teller.say(f"sending {len(study.files)} images by C-STORE to {peer.called_aet}, port {peer.port} ...")
+    teller.say(f"sending {counted(len(study.files), 'image')} by C-STORE to {peer.called_aet}, port {peer.port} ...")
     step = max(1, len(study.files) // 4)
 
     def progress(done: int, total: int) -> None:
@@ -170,11 +171,13 @@ def _send(box: Box, study: StudyFolder, options: Options, teller: Teller) -> Non
 
     result = send(study.files, peer, associations=options.associations, on_progress=progress)
     for failure in result.failures[:5]:
-        teller.say(f"  not taken: {failure.file.name}: {failure.reason}")
+        teller.say(f"  refused: {failure.file.name}: {failure.reason}")
     if not result.sent:
-        raise SendError("the archive took none of the images")
+        raise SendError("the archive accepted none of the images")
     again = f", {result.resent} of them sent again" if result.resent else ""
-    teller.say(f"sent {result.sent} images in {result.seconds:.2f} s ({result.images_per_s:.0f} images/s{again})")
+    teller.say(
+        f"sent {counted(result.sent, 'image')} in {result.seconds:.2f} s ({result.images_per_s:.0f} images/s{again})"
+    )
 
 
 def _show(box: Box, outcome: Outcome, place: Path, teller: Teller) -> None:

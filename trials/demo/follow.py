@@ -98,10 +98,10 @@ def follow(box: Box, study: StudyFolder, *, timeout_s: float, teller: Teller) ->
         time.sleep(pause_s)
     reasons = [_reason(decision) for decision in answer.get("decisions", [])][-8:]
     if not jobs:
-        teller.say("no job was made for this study: " + (reasons[-1] if reasons else "the router never saw it"))
+        teller.say("no reading was made of this study: " + (reasons[-1] if reasons else "the router never saw it"))
         return [Outcome(study_uid=study.study_uid, job=None, reasons=reasons)]
     if not _final(jobs):
-        teller.say(f"gave up after {timeout_s:.0f} s; the job is {jobs[0]['state']}")
+        teller.say(f"gave up after {timeout_s:.0f} s; the reading is {jobs[0]['state']}")
     return [inspect(box, study, job, reasons) for job in jobs]
 
 
@@ -112,7 +112,7 @@ def current_jobs(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def inspect(box: Box, study: StudyFolder, job: Mapping[str, Any], reasons: list[str]) -> Outcome:
     """Look in the archive and at the RIS for everything that the job should have left there."""
-    state = Check(ok=job["state"] == JobState.DONE, text=f"job is {job['state']}{_because(job)}")
+    state = Check(ok=job["state"] == JobState.DONE, text=f"reading is {job['state']}{_because(job)}")
     checks, ids = [state], {}
     for kind in SOP_CLASSES:
         check, orthanc_id = _stored(box, study, job, kind)

@@ -9,43 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medai.router.contract import StampName
-
-STAGE_ENDING_AT: Mapping[str, str] = {
-    StampName.LAST_INSTANCE: "images arrive",
-    StampName.STUDY_COMPLETE: "wait for completeness",
-    StampName.ENQUEUED: "make the job",
-    StampName.STARTED: "wait in the queue",
-    StampName.FETCHED: "fetch images",
-    StampName.PREPARED: "prepare volume",
-    StampName.INFERRED: "segment",
-    StampName.ENCODED: "encode results",
-    StampName.STORED: "store in the archive",
-    StampName.ORU_SENT: "send ORU",
-    StampName.ORU_ACKNOWLEDGED: "ORU acknowledged",
-}
-"""What happens in the time that ends at a stamp, in the order of a study's journey."""
+from medai.router.waterfall import bars
+from medai.router.waterfall import lines as drawn
 
 
-def waterfall(stamps: Mapping[str, float], *, width: int = 40, block: str = "█") -> list[str]:
-    """One line per stage: a bar where it lies between the first image and the last stamp, and its seconds.
-
-    Stages whose stamp is missing are left out; the next stage then begins at the last stamp there is.
-    """
-    start = stamps.get(StampName.FIRST_INSTANCE)
-    known = [(name, stamps[name]) for name in STAGE_ENDING_AT if name in stamps]
-    if start is None or not known:
-        return ["(no stamps)"]
-    span_s = max(known[-1][1] - start, 1e-6)
-    lines = []
-    began = start
-    for name, ended in known:
-        left = min(round((began - start) / span_s * width), width - 1)
-        ended = max(ended, began)  # two processes stamp: a few milliseconds may run backwards
-        length = max(1, round((ended - began) / span_s * width))
-        bar = (" " * max(left, 0) + block * min(length, width - max(left, 0))).ljust(width)
-        lines.append(f"{STAGE_ENDING_AT[name]:<22}|{bar}| {ended - began:8.3f} s")
-        began = ended
-    return lines
+def waterfall(stamps: Mapping[str, float], *, block: str = "█") -> list[str]:
+    """One line per stage: a bar where it lies between the first image and the last stamp, and how long it took."""
+    return list(drawn(bars(stamps, max(stamps.values(), default=0.0)), block=block)) or ["(no stamps)"]
 
 
 def measurement_table(measurements: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from medai.router.words import counted
 from medai.trials.box import Box, BoxError, down
 from medai.trials.clock import Clock
-from medai.trials.hospital import collect, faults, messages, reception
-from medai.trials.hospital import site as tried_site
+from medai.trials.hospital import collect, faults, messages, reception, site
 from medai.trials.hospital.agenda import Agenda
 from medai.trials.hospital.readers import ReadingRoom
 from medai.trials.hospital.record import WITH_AI, EventRow, FaultRow, SampleRow, StudyRow
@@ -67,8 +67,8 @@ def run_arm(
 ) -> ArmOutcome:
     """Raises BoxError where the system does not come up or does not answer at the end; the site then stays."""
     place = options.folder / f"site-{arm}"
-    say(f"{arm}: starting Orthanc, Redis, RIS, router and {scenario.system.workers} worker(s) ...")
-    box = tried_site.start(place, scenario, arm, body_parts=imaging.body_parts())
+    say(f"{arm}: starting Orthanc, Redis, RIS, router and {counted(scenario.system.workers, 'worker')} ...")
+    box = site.start(place, scenario, arm, body_parts=imaging.body_parts())
     try:
         hospital = Hospital(scenario, planned, arm, box, imaging, Clock(accelerate=options.accelerate), say)
         outcome = hospital.run()
@@ -126,7 +126,7 @@ class Hospital:
             self._play()
         except KeyboardInterrupt:
             self.interrupted = True
-            self.say("interrupted: the record tells what has happened until now")
+            self.say("interrupted: the record says what has happened so far")
         return self._close()
 
     def _play(self) -> None:
@@ -323,7 +323,9 @@ class Hospital:
         rows = [self._row(known, found) for known in self.known.values()]
         rows += [collect.judged_old(row, uid, found) for uid, row in self.migrated]
         said = Counter("lost" if row.lost else "twice" if row.duplicate else "right" for row in rows)
-        self.say(f"{self.arm}: {len(rows)} studies, {said['lost']} lost, {said['twice']} answered twice")
+        self.say(
+            f"{self.arm}: {counted(len(rows), 'study', 'studies')}, {said['lost']} lost, {said['twice']} answered twice"
+        )
         return ArmOutcome(
             studies=tuple(rows),
             events=tuple(sorted(self.events, key=lambda event: event.at_s)),

@@ -90,7 +90,7 @@ def processes(site: Path, part: str) -> list[int]:
     daemon = _daemon(site)
     found = [pid for pid in _children(daemon) if mark in _command(pid)]
     if not found:
-        raise BoxError(f"{part} does not run")
+        raise BoxError(f"{part} is not running")
     return [each for pid in found for each in (pid, *_descendants(pid))]
 
 
@@ -98,7 +98,7 @@ def _daemon(site: Path) -> int:
     try:
         return int((site / "supervisord.pid").read_text())
     except (OSError, ValueError) as error:
-        raise BoxError(f"the site in {site.name} does not run: no process id in its supervisord.pid") from error
+        raise BoxError(f"the site in {site.name} is not running: no process id in its supervisord.pid") from error
 
 
 def _signal(part: str, which: signal.Signals, box: Box) -> None:

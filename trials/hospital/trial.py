@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from medai.router.words import counted
 from medai.trials.hospital import faults, timeline
 from medai.trials.hospital.arm import ArmOutcome, Options, Say, run_arm
 from medai.trials.hospital.record import TrialRun
@@ -27,7 +28,10 @@ def run_trial(
     faults.check(scenario)
     planned = timeline.plan(scenario, beside=beside)
     imaging = Imaging(scenario=scenario, sources=Sources(data=data))
-    say(f"{scenario.title}: {len(planned)} studies in {scenario.duration_s / 3600:g} h; reading the volumes ...")
+    say(
+        f"{scenario.title}: {counted(len(planned), 'study', 'studies')} in {scenario.duration_s / 3600:g} h; "
+        "reading the volumes ..."
+    )
     told = imaging.told()
     for line in imaging.sources.told:
         say(line)

@@ -1,23 +1,20 @@
 """Looks at a running site about once a second: queue, workers, deliveries by ``/metrics``, cores by the kernel.
 
-A part that does not answer is a gap in the curve, not an error: in a trial parts are away on
-purpose. Next: arm.py.
+A part that does not answer is a gap in the curve, not an error: in a trial parts are down on purpose.
+Next: arm.py.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from medai.trials.box import Box
-
-_LINE = re.compile(r"^(medai_[a-z_]+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +55,19 @@ class Watcher:
 
 
 def parse(text: str) -> Look | None:
-    """Prometheus text to a Look; None where the ledger did not answer the router either."""
+    """Prometheus text to a Look; None where the ledger did not answer the router either, or the page is cut off."""
     found: dict[tuple[str, str], float] = {}
-    for name, labels, value in _LINE.findall(text):
-        told = dict(_LABEL.findall(labels))
-        key = (name, told.get("priority") or told.get("state") or told.get("kind") or "")
-        if name == "medai_queue_oldest_seconds":
-            found[(name, "")] = max(found.get((name, ""), 0.0), float(value))
+    try:
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except ValueError:
+        return None
+    for sample in samples:
+        told = sample.labels
+        key = (sample.name, told.get("priority") or told.get("state") or told.get("kind") or "")
+        if sample.name == "medai_queue_oldest_seconds":
+            found[(sample.name, "")] = max(found.get((sample.name, ""), 0.0), sample.value)
         else:
-            found[key] = found.get(key, 0.0) + float(value)
+            found[key] = found.get(key, 0.0) + sample.value
     if not found.get(("medai_ledger_up", "")):
         return None
     return Look(

@@ -19,7 +19,7 @@ STAGES = (
     ("is segmented", "prepared_s", "inferred_s"),
     ("is encoded", "inferred_s", "encoded_s"),
     ("is stored in the archive", "encoded_s", "stored_s"),
-    ("is told to the RIS", "stored_s", "result_s"),
+    ("is reported to the RIS", "stored_s", "result_s"),
 )
 """What happens to a study, from which column to which."""
 

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from medai.router.words import counted
 from medai.trials.box import Teller
 from medai.trials.clock import Clock
 from medai.trials.scanner.examination import Examination, examine
@@ -44,7 +45,7 @@ examples:
   medai scan --archive localhost:4242 --modality CR --pace 0 --count 50 --seed 7 --json
 
 Without --source: Colin 27 as MR, pydicom's CT slice stacked as CT, its projection as CR.
-The same seed makes the same studies; which seed was taken is told.
+The same seed makes the same studies; the seed that was used is shown.
 Exit codes: 0 the archive has everything, 1 it has not, 2 wrong usage, 130 interrupted.
 """
 
@@ -205,11 +206,12 @@ def _told(number: int, request: Request, made: Examination, options: Options) ->
 
 def _sentence(study: dict[str, Any]) -> str:
     if not study["images"]:
-        return f"the archive took nothing; {'; '.join(study['refused'])}"
+        return f"the archive accepted nothing; {'; '.join(study['refused'])}"
     seconds = study["last_image_at"] - study["first_image_at"]
     again = f", {study['sent_again']} sent again" if study["sent_again"] else ""
     refused = f"; {'; '.join(study['refused'])}" if study["refused"] else ""
-    return f"{study['images']} images in {seconds:.1f} s, {study['associations']} associations{again}{refused}"
+    took = f"{seconds:.1f} s, {counted(study['associations'], 'association')}"
+    return f"{counted(study['images'], 'image')} in {took}{again}{refused}"
 
 
 def _conclude(options: Options, done: list[dict[str, Any]], code: int) -> None:
@@ -217,7 +219,8 @@ def _conclude(options: Options, done: list[dict[str, Any]], code: int) -> None:
         print(json.dumps({"seed": options.seed, "studies": done, "ok": code == 0}, indent=2))
         return
     whole = sum(study["ok"] for study in done)
-    print(f"{whole} of {options.count} studies are in the archive ({sum(study['images'] for study in done)} images)")
+    images = counted(sum(study["images"] for study in done), "image")
+    print(f"in the archive: {whole} of {counted(options.count, 'study', 'studies')} ({images})")
 
 
 def _failed(options: Options, text: str, code: int) -> int:
@@ -252,10 +255,16 @@ def make_parser() -> argparse.ArgumentParser:
     add("--pace", type=float, default=10.0, metavar="N", help="images per second; 0: as fast as possible (default 10)")
     add("--pause", type=float, default=2.0, metavar="S", help="seconds between two series (default 2)")
     add("--late-after", type=float, default=30.0, metavar="S", help="when late slices follow (default 30)")
-    text = f"what goes otherwise than in a textbook; may be given again: {', '.join(HABITS)}"
+    text = f"what does not go by the book; may be given more than once: {', '.join(HABITS)}"
     add("--habit", action="append", default=[], choices=HABITS, metavar="NAME", dest="habits", help=text)
     add("--seed", metavar="TEXT", help="the same seed makes the same studies (default: a new one)")
-    add("--give-up", type=float, default=60.0, metavar="S", help="end after S seconds without an archive (default 60)")
+    add(
+        "--give-up",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="give up after S seconds without an archive (default 60)",
+    )
     add("--json", action="store_true", help="print the outcome as JSON; progress goes to standard error")
     return made
 
@@ -264,13 +273,13 @@ def _options(argv: Sequence[str] | None) -> Options:
     made = make_parser()
     asked = made.parse_args(argv)
     if asked.source is not None and not asked.source.is_dir():
-        made.error(f"--source {asked.source} is no folder")
+        made.error(f"--source {asked.source} is not a folder")
     for name in ("every_nth", "downsample", "count"):
         if getattr(asked, name) < 1:
             made.error(f"--{name.replace('_', '-')} must be at least 1")
     for name in ("pace", "pause", "late_after", "give_up"):
         if not (math.isfinite(getattr(asked, name)) and getattr(asked, name) >= 0):
-            made.error(f"--{name.replace('_', '-')} must not be negative, and be finite")
+            made.error(f"--{name.replace('_', '-')} must be finite and not negative")
     pace = asked.pace or AS_FAST_AS_POSSIBLE
     return Options(
         source=asked.source,

@@ -21,6 +21,8 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import build_context
 
+from medai.router.words import counted
+
 MAX_CONTEXTS = 128
 """An association holds no more presentation contexts (PS3.8 9.3.2.2: odd ids of one byte)."""
 _VERIFICATION = "1.2.840.10008.1.1"
@@ -216,7 +218,7 @@ def _open(item: _Item, queue: deque[_Item], transfer: _Transfer) -> Any:
 def _send_one(association: Any, item: _Item, queue: deque[_Item], transfer: _Transfer) -> None:
     item.tries += 1
     if item.kind not in _accepted(association):
-        transfer.refused(item, f"the peer takes no {item.kind[0]} in transfer syntax {item.kind[1]}")
+        transfer.refused(item, f"the peer accepts no {item.kind[0]} in transfer syntax {item.kind[1]}")
         return
     try:
         status = association.send_c_store(item.file)
@@ -234,7 +236,7 @@ def _send_one(association: Any, item: _Item, queue: deque[_Item], transfer: _Tra
 
 def _again(item: _Item, queue: deque[_Item], transfer: _Transfer, reason: str) -> None:
     if item.tries >= transfer.attempts:
-        transfer.refused(item, f"{reason} ({item.tries} attempts)")
+        transfer.refused(item, f"{reason} ({counted(item.tries, 'attempt')})")
         return
     transfer.sent_again()
     queue.appendleft(item)

@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import _config
 from pynetdicom.presentation import build_context
 
+from medai.router.words import counted
 from medai.trials.scanner.scu import Peer, SendError, associate
 from medai.trials.scanner.volumes import LATE_SLICES, MPPS, Request, Series
 
@@ -140,7 +141,7 @@ class PerformedStep:
             association.release()
         if not status or int(status.Status) not in SUCCESS_OR_WARNING:
             told = f"status 0x{int(status.Status):04X}" if status else "no answer"
-            raise SendError(f"the RIS did not take the performed procedure step ({told})")
+            raise SendError(f"the RIS did not accept the performed procedure step ({told})")
 
 
 class Sender:
@@ -170,14 +171,14 @@ class Sender:
                 images, late = images[:-LATE_SLICES], images[-LATE_SLICES:]
             if not self._send(images, breaks="aborted_association" in self._habits and each.name == "main"):
                 return
-            self._tell("series-sent", f"{each.name}: {len(images)} images")
+            self._tell("series-sent", f"{each.name}: {counted(len(images), 'image')}")
             self._close()
         if "duplicate_send" in self._habits and not self._again(self._taken_of(series)):
             return
         if late:
             self._clock.sleep(self._scanner.late_s)
             if self._send(late, breaks=False, in_time=False):
-                self._tell("late-slices", f"{len(late)} images")
+                self._tell("late-slices", f"{counted(len(late), 'image')}")
 
     def _taken_of(self, series: Sequence[Series]) -> list[Dataset]:
         return [image for each in series for image in each.images if str(image.SOPInstanceUID) in self._taken]
@@ -189,7 +190,7 @@ class Sender:
             if breaks and place == len(images) // 2 and self._association is not None:
                 self._association.abort()
                 self._association = None
-                self._tell("aborted", f"after {place} images")
+                self._tell("aborted", f"after {counted(place, 'image')}")
             if not self._persist(image):
                 return False
             self._count(image, in_time=in_time)
@@ -203,7 +204,7 @@ class Sender:
             if not self._persist(image):
                 return False
             self.sent.resent += 1
-        self._tell("sent-twice", f"{len(images)} images")
+        self._tell("sent-twice", f"{counted(len(images), 'image')}")
         return True
 
     def _count(self, image: Dataset, *, in_time: bool) -> None:
@@ -225,7 +226,7 @@ class Sender:
                 self._tell("archive-away", problem)
             self.sent.resent += 1
             if self._clock.pause_s(AGAIN_S):
-                self.sent.refused.append(f"given up before the archive took an image: {problem}")
+                self.sent.refused.append(f"given up before the archive accepted an image: {problem}")
                 return False
         return True
 

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import ComputedRadiographyImageStorage
 
+from medai.router.words import counted
 from medai.trials.scanner.mr_series import nifti_to_mr_series
 from medai.trials.scanner.volumes import Template, thinned
 from medai.trials.scenario import Case, ScenarioError
@@ -86,7 +87,7 @@ class Sources:
             return place if place is not None and place.is_dir() else None
         place = Path(source).expanduser()
         if not place.is_dir():
-            raise ScenarioError(f"{place} is no folder: a case's source must be one, or data:NAME, or builtin:head")
+            raise ScenarioError(f"{place} is not a folder: a case's source must be one, or data:NAME, or builtin:head")
         return place
 
 
@@ -105,7 +106,7 @@ def from_folder(folder: Path, modality: str) -> Template:
         raise ScenarioError(f"{folder} holds no {modality} series")
     largest = max(series.values(), key=len)
     largest.sort(key=_along)
-    return _template(largest, modality, f"{folder.name} ({len(largest)} images)")
+    return _template(largest, modality, f"{folder.name} ({counted(len(largest), 'image')})")
 
 
 def head() -> Template:

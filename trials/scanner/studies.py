@@ -21,6 +21,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from medai.router.contract import short_id
+from medai.router.words import counted
 from medai.trials.scanner.mr_series import nifti_to_mr_series
 from medai.trials.study import Patient, StudyError, StudyFolder, derive, describe, set_patient, set_times
 
@@ -79,7 +80,9 @@ def copy_studies(
     with _unpacked(source) as root:
         groups, skipped = _by_study(root)
         if not groups:
-            raise StudyError(f"{source}: no DICOM image in it ({skipped} other files); give a folder or zip of DICOM")
+            raise StudyError(
+                f"{source}: no DICOM image in it ({counted(skipped, 'other file')}); give a folder or zip of DICOM"
+            )
         made = []
         for number, (uid, files) in enumerate(sorted(groups.items()), start=1):
             wanted = _accession(accession, uid, number)

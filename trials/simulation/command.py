@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from medai.router.words import counted
 from medai.trials.hospital import faults
 from medai.trials.hospital.record import TrialRun
 from medai.trials.scenario import PRIORITIES, Scenario, ScenarioError, beside, load
-from medai.trials.simulation import service_times as times
-from medai.trials.simulation import validate as checks
+from medai.trials.simulation import service_times, validate
 from medai.trials.simulation.capacity import (
     YEAR_DAYS,
     Region,
@@ -28,9 +28,9 @@ from medai.trials.simulation.capacity import (
     spread,
     summaries,
 )
+from medai.trials.simulation.record import write
 from medai.trials.simulation.serving import Outcome, Resources
 from medai.trials.simulation.simulate import left_out
-from medai.trials.simulation.simulated import write
 
 BEGIN, END = "<!-- validation:begin -->", "<!-- validation:end -->"
 
@@ -43,7 +43,7 @@ def add_simulate(commands: Any, subcommand: Any) -> None:
     _common(made)
     made.add_argument("--workers", type=_count, default=1, metavar="N", help="workers (default 1)")
     made.add_argument(
-        "--days", type=_count, metavar="D", help="days, each with other arrivals (default 10; region: 365)"
+        "--days", type=_count, metavar="D", help="days, each with different arrivals (default 10; region: 365)"
     )
     made.add_argument("--out", type=Path, metavar="DIR", help="write studies.parquet and queue.parquet there")
 
@@ -57,7 +57,7 @@ def add_plan(commands: Any, subcommand: Any) -> None:
     made.add_argument("--objective", required=True, metavar="pNN=LIMIT", help="as in p95=300s or p99=5m")
     made.add_argument("--priority", choices=PRIORITIES, default="", help="of these studies alone (default: of all)")
     made.add_argument("--gpu", action="store_true", help="each worker has a GPU of its own")
-    made.add_argument("--max", type=_count, default=256, metavar="N", help="try no more workers (default 256)")
+    made.add_argument("--max", type=_count, default=256, metavar="N", help="the most workers to try (default 256)")
     made.add_argument("--days", type=_count, metavar="D", help="days of each replication (default 5; a region: 28)")
 
 
@@ -80,7 +80,7 @@ def add_service(commands: Any, subcommand: Any) -> None:
 def _common(made: argparse.ArgumentParser) -> None:
     add = made.add_argument
     add("scenario", help="a shipped scenario or a .toml file")
-    add("--service", default=times.DEFAULT, metavar="WHAT",
+    add("--service", default=service_times.DEFAULT, metavar="WHAT",
         help="service times: the folder of a run, a file, 'light' or 'shipped' (default light)")  # fmt: skip
     add(
         "--gpus",
@@ -97,7 +97,7 @@ def _common(made: argparse.ArgumentParser) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    scenario, service, began = _checked(options.scenario), times.load(options.service), time.monotonic()
+    scenario, service, began = _checked(options.scenario), service_times.load(options.service), time.monotonic()
     resources = Resources(workers=options.workers, gpus=options.gpus, speedup=options.gpu_speedup)
     if options.hospitals:
         outcomes = [simulate_region(scenario, service, resources, _region(options, YEAR_DAYS), seed=scenario.seed)]
@@ -144,7 +144,7 @@ def _summary_table(found: list[Summary]) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    scenario, service = _checked(options.scenario), times.load(options.service)
+    scenario, service = _checked(options.scenario), service_times.load(options.service)
     objective = parse_objective(options.objective, options.priority)
     days = options.days or (28 if options.hospitals else 5)
 
@@ -162,8 +162,9 @@ def _plan(options: argparse.Namespace) -> int:
     else:
         of = f" for {objective.priority}" if objective.priority else ""
         what = f"{objective.name} under {objective.limit_s:g} s{of}"
-        kind = "GPU workers" if options.gpu else "workers"
-        print(f"{found} {kind} keep {what}" if found else f"no number of {kind} up to {options.max} keeps {what}")
+        kind = "GPU worker" if options.gpu else "worker"
+        kept = f"{found and counted(found, kind)} {'keeps' if found == 1 else 'keep'} {what}"
+        print(kept if found else f"no number of {kind}s up to {options.max} keeps {what}")
         assumed = (
             f"; a GPU infers {options.gpu_speedup:g} times as fast (assumed)" if options.gpu or options.gpus else ""
         )
@@ -182,7 +183,12 @@ def _tried(each: Tried, name: str) -> str:
 
 
 def _days(
-    scenario: Scenario, service: times.Service, resources: Resources, days: int, seed: int, options: argparse.Namespace
+    scenario: Scenario,
+    service: service_times.Service,
+    resources: Resources,
+    days: int,
+    seed: int,
+    options: argparse.Namespace,
 ) -> Outcome:
     """So many days as one outcome."""
     fresh = scenario.model_copy(update={"seed": scenario.seed + 1000 * (seed + 1)})
@@ -207,9 +213,9 @@ def _validate(options: argparse.Namespace) -> int:
     run = TrialRun.read(options.folder)
     if options.write:
         _marked(options.write)  # before the minutes that the rest takes
-    real, theory = checks.against_run(run), checks.against_theory()
-    replay = checks.replayed(run)
-    text = checks.markdown(run, real, theory, replay)
+    real, theory = validate.against_run(run), validate.against_theory()
+    replay = validate.replayed(run)
+    text = validate.markdown(run, real, theory, replay)
     if options.write:
         _put(options.write, text)
     if options.json:
@@ -243,9 +249,9 @@ def _marked(path: Path) -> tuple[str, str]:
 
 
 def _service(options: argparse.Namespace) -> int:
-    service = times.measure(TrialRun.read(options.folder))
+    service = service_times.measure(TrialRun.read(options.folder))
     if options.write:
-        times.write(service, options.write)
+        service_times.write(service, options.write)
     if options.json:
         print(service.model_dump_json(indent=1))
         return 0

@@ -6,7 +6,6 @@ not interrupt. Rates are per second, times seconds. Next: simulate.py, validate.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 
@@ -28,14 +27,6 @@ def waits_share(arrival_rate: float, service_rate: float, servers: int) -> float
 def mmc_wait_s(arrival_rate: float, service_rate: float, servers: int) -> float:
     """Mean wait in M/M/c."""
     return waits_share(arrival_rate, service_rate, servers) / (servers * service_rate - arrival_rate)
-
-
-def mmc_wait_percentile_s(arrival_rate: float, service_rate: float, servers: int, share: float) -> float:
-    """The wait that a share (0 to 1) of arrivals in M/M/c does not exceed."""
-    waits = waits_share(arrival_rate, service_rate, servers)
-    if waits <= 1 - share:
-        return 0.0
-    return math.log(waits / (1 - share)) / (servers * service_rate - arrival_rate)
 
 
 def mg1_wait_s(arrival_rate: float, mean_s: float, variance_s2: float) -> float:

@@ -79,11 +79,6 @@ class Service(BaseModel):
         """The readings of a case; of all cases where this one was not measured."""
         return self.cases.get(case) or tuple(each for steps in self.cases.values() for each in steps)
 
-    @property
-    def mean_busy_s(self) -> float:
-        """Of all readings."""
-        return statistics.fmean(each.busy_s for steps in self.cases.values() for each in steps)
-
 
 def measure(run: TrialRun) -> Service:
     """The service times of a run's arm with AI. Raises ScenarioError where it has too few readings."""

@@ -1,6 +1,6 @@
 """What goes back: DICOM SEG, SR and key image to the archive, ORU^R01 to the RIS, a Bundle to each FHIR server.
 
-``encode_all`` makes them all; the others are sent only after the objects are stored (standards.md section 3).
+``encode_all`` makes them all; the others are sent only after the objects are stored (docs/standards.md, section 3).
 Everything here is a pure function of its arguments: a retry makes the same bytes.
 Next: source.py (what the images say), identity.py (UIDs and texts), seg.py, sr.py, key_image.py, oru.py, fhir.py.
 """

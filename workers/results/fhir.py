@@ -265,7 +265,7 @@ def _report(record: _Record, observations: Sequence[Json]) -> Json:
 def _conclusion(segmentation: Segmentation) -> str:
     model, plausibility = segmentation.model, segmentation.plausibility
     lines = [
-        f"Result of AI ({model.title} {model.version}), verified by nobody.",
+        f"Result of AI ({model.title} {model.version}), not verified by anyone.",
         f"{plausibility.summary}.".capitalize(),
     ]
     return "\n".join([*lines, *(f"- {text}" for text in plausibility.findings)])

@@ -41,11 +41,11 @@ async function refresh() {
       if (!busy()) replace(live, $("#live", page));
       failed = 0;
       fresh.className = "";
-      fresh.textContent = `fresh at ${new Date().toLocaleTimeString()}`;
+      fresh.textContent = `up to date at ${new Date().toLocaleTimeString()}`;
     } catch {
       failed += 1;
       fresh.className = "stale";
-      fresh.textContent = "the console does not answer: what you see is old";
+      fresh.textContent = "the console does not answer: this page is out of date";
     }
   }
   setTimeout(refresh, Math.min(every * 1000 * 2 ** failed, 30000));
@@ -74,7 +74,7 @@ function ask(button) {
   $("#ask-title").textContent = title;
   $("#ask-text").textContent = text ?? "";
   $("#ask-fault").textContent = "";
-  $("#ask-yes").textContent = `Yes, ${button.textContent.trim().toLowerCase()}`;
+  $("#ask-yes").textContent = button.textContent.trim();
   $("#ask-reason").hidden = !reason;
   const field = $("[name=reason]", dialog);
   field.value = "";
@@ -85,7 +85,7 @@ function ask(button) {
       if (event.submitter?.value !== "yes") return resolve(false);
       event.preventDefault();
       if (reason && field.value.trim().length < 3) {
-        $("#ask-fault").textContent = "Please say why: the reason is kept.";
+        $("#ask-fault").textContent = "Please give a reason: it is kept.";
         return;
       }
       resolve(reason ? { reason: field.value.trim() } : {});
@@ -157,14 +157,14 @@ function element(name, text, className) {
 function verdictOf(verdict) {
   const card = element("section", undefined, "card");
   const title = element("h2");
-  title.append(element("span", verdict.matched ? "✓ reads it" : "✗ leaves it", `badge ${verdict.matched ? "good" : "plain"}`), ` ${verdict.route}`);
+  title.append(element("span", verdict.matched ? "✓ reads it" : "✗ does not read it", `badge ${verdict.matched ? "good" : "plain"}`), ` ${verdict.route}`);
   card.append(title, element("p", verdict.reason));
   if (verdict.series.length) {
     const table = element("table");
     for (const each of verdict.series) {
       const row = table.insertRow();
       row.insertCell().textContent = each.series;
-      row.insertCell().append(element("span", each.taken ? "✓ taken" : each.qualifies ? "fits" : "✗ no", `badge ${each.taken ? "good" : "plain"}`));
+      row.insertCell().append(element("span", each.taken ? "✓ chosen" : each.qualifies ? "qualifies" : "✗ no", `badge ${each.taken ? "good" : "plain"}`));
       row.insertCell().textContent = each.reason;
     }
     card.append(table);
@@ -183,7 +183,7 @@ $("#rule-test")?.addEventListener("submit", async (event) => {
     if (form.routes.value.trim()) test.routes = form.routes.value;
     const verdicts = await call("POST", "/api/rules/test", test);
     $("#verdicts").append(...verdicts.map(verdictOf));
-    if (!verdicts.length) fault.textContent = "No route was considered: there is none.";
+    if (!verdicts.length) fault.textContent = "There is no route to try.";
   } catch (error) {
     fault.textContent = error instanceof SyntaxError ? `The study is not valid JSON: ${error.message}` : error.message;
   }

@@ -119,14 +119,14 @@ function lines(messages, place, url) {
   for (const each of messages) {
     place.append(element("p", `${each.destination}${each.kind === "result" ? "" : ` (${each.kind})`}: ${each.state}${each.control_id ? `, control id ${each.control_id}` : ""}`));
     place.append(element("pre", each.text.replaceAll("\r", "\n").trim()));
-    place.append(element("p", each.receipt ? `Answer: ${each.receipt}` : "No answer yet.", "muted"));
+    place.append(element("p", each.receipt ? `Reply: ${each.receipt}` : "No reply yet.", "muted"));
   }
-  if (!messages.length) return place.append(element("p", "Nothing was written for a RIS or a FHIR server.", "muted"));
+  if (!messages.length) return place.append(element("p", "There are no messages for a RIS or a FHIR server.", "muted"));
   if (place.dataset.acts && !url.includes("whole")) {
-    const button = element("button", "Show the patient's data, too", "plain");
+    const button = element("button", "Show the patient's data as well", "plain");
     button.type = "button";
     button.addEventListener("click", () => fill(place, `${url}?whole=true`));
-    place.append(button, element("span", " (asking is written down)", "muted"));
+    place.append(button, element("span", " (this is recorded)", "muted"));
   }
 }
 
@@ -137,7 +137,7 @@ const SHOWN = {
 };
 
 async function fill(place, url) {
-  place.replaceChildren(element("p", "one moment …", "muted"));
+  place.replaceChildren(element("p", "loading …", "muted"));
   try {
     const found = await call("GET", url);
     place.replaceChildren();

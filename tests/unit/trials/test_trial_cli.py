@@ -170,11 +170,11 @@ def test_a_part_that_fails_ends_a_trial_with_1(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise BoxError("redis does not run")
+        raise BoxError("redis is not running")
 
     monkeypatch.setattr(trial_cli, "run_trial", fails)
     assert called("run", "quiet-night", "--out", str(tmp_path)) == 1
-    assert capsys.readouterr().err == "medai trial: redis does not run\n"
+    assert capsys.readouterr().err == "medai trial: redis is not running\n"
 
 
 def test_a_run_is_validated_and_the_exit_code_is_the_verdict(

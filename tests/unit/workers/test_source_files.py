@@ -68,7 +68,7 @@ def test_what_is_not_dicom_is_passed_over_however_deep_it_lies(tmp_path: Path) -
 
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
-    with pytest.raises(PermanentError, match=r"no image series \(0 other DICOM objects, 5 files that are not DICOM\)"):
+    with pytest.raises(PermanentError, match=r"no image series \(0 other DICOM objects, 5 files not DICOM\)"):
         read_series(folder(tmp_path / "a", RUBBISH))
     with pytest.raises(PermanentError, match=r"no image series \(2 other DICOM objects, 0 files"):
         read_series(folder(tmp_path / "b", files(2, Modality="SR")))

@@ -11,6 +11,7 @@ import ledger_cases as cases
 import pytest
 from ball_model import BallModels
 from ledger_cases import T0, arrive, make, seen
+from reading_cases import told
 from structlog.testing import capture_logs
 
 from medai.models.errors import ModelRefused
@@ -18,7 +19,7 @@ from medai.router.contract import JobState
 from medai.router.errors import LedgerUnreachable, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 from medai.workers import pipeline
 from medai.workers.tasks import JobRunner, ServerPorts
@@ -79,11 +80,11 @@ class Desk:
         return make(self.ledger, arrive(self.ledger, seen()), **changes)[0]
 
     def row(self, job_id: str) -> dict[str, Any]:
-        (found,) = reports.jobs(self.ledger, job_id=job_id)
-        return found
+        (found,) = readings.jobs(self.ledger, job_id=job_id)
+        return told(found)
 
     def outcomes(self, job_id: str) -> list[str]:
-        return [item["outcome"] for item in reports.attempts(self.ledger, job_id)]
+        return [item.outcome for item in readings.attempts(self.ledger, job_id)]
 
 
 @pytest.fixture
@@ -188,7 +189,7 @@ def test_what_stays_away_for_days_is_given_up_in_words(desk: Desk) -> None:
     desk.work = raises(TemporaryError("the series is not complete"))
     desk.now += 73 * 3600
     assert desk.runner.read(job_id) is JobState.FAILED
-    assert desk.row(job_id)["reason"] == "given up after 72 hours: the series is not complete"
+    assert desk.row(job_id)["reason"] == "given up after 72 h: the series is not complete"
 
 
 def test_images_that_can_not_be_read_end_the_job_with_the_reason(desk: Desk) -> None:
@@ -218,7 +219,7 @@ def test_an_unexpected_error_costs_a_retry_and_a_second_one_the_job_and_neither_
     row = desk.row(job_id)
     assert row["failure"] == "crash"
     assert row["reason"].startswith("an unexpected error stopped the reading (ValueError at")
-    assert SECRET not in str(row) + str(reports.attempts(desk.ledger, job_id))
+    assert SECRET not in str(row) + str(readings.attempts(desk.ledger, job_id))
 
 
 def no_space() -> OSError:

@@ -245,19 +245,3 @@ def test_a_graph_that_fails_says_so_and_takes_no_worker_with_it(tmp_path: Path, 
 )
 def test_a_name_comes_from_the_path(path: str, name: str) -> None:
     assert name_of(Path(path)) == name
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        InputSpec(
-            modalities=frozenset({"CT"}), unit="HU", min_slices=60, min_extent_mm=(300, 250, 200), max_spacing_mm=5
-        ),
-        InputSpec(modalities=frozenset({"MR"}), unit="arbitrary", max_spacing_mm=1.5, min_extent_mm=(100, 120, 100)),
-        InputSpec(modalities=frozenset({"PT", "NM"})),
-    ],
-)
-def test_the_phantom_is_what_the_model_reads(spec: InputSpec) -> None:
-    volume = phantom(spec)
-    spec.require(volume)
-    assert volume.voxels.std() > 50

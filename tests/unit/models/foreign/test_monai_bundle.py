@@ -126,5 +126,5 @@ def test_what_cannot_be_translated_is_refused_by_its_name(made: dict[str, Any], 
 def test_references_in_a_circle_end() -> None:
     made = config(network={"out_channels": "@a"})
     made |= {"a": "@b", "b": "@a"}
-    with pytest.raises(ModelUnavailable, match="round in a circle"):
+    with pytest.raises(ModelUnavailable, match="form a circle"):
         recipe(made)

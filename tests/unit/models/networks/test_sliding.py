@@ -95,3 +95,18 @@ def test_a_voxel_below_the_threshold_is_background(array: np.ndarray) -> None:
 
     found = predict(one_class, array, Inferer(activation="sigmoid", threshold=0.8, multiple=1), CPU)
     np.testing.assert_array_equal(found.argmax(axis=0), array > 0.8)
+
+
+def test_windows_slide_over_each_slice_and_change_nothing_for_a_voxel_wise_network() -> None:
+    image = np.random.default_rng(0).normal(size=(3, 20, 18)).astype(np.float32)
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        assert batch.shape[2:] in ((8, 8), (20, 18), (24, 24))
+        return torch.cat([-batch, batch], dim=1)
+
+    whole = predict(network, image, Inferer(dims=2, multiple=1), torch.device("cpu"))
+    windows = predict(network, image, Inferer(dims=2, roi=(8, 8), batch=2), torch.device("cpu"))
+    larger = predict(network, image, Inferer(dims=2, roi=(24, 24), padding="constant"), torch.device("cpu"))
+    assert whole.shape == (2, 3, 20, 18)
+    assert np.allclose(whole, windows, atol=1e-5)
+    assert np.allclose(whole, larger, atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from medai.models.errors import ModelRefused
 from medai.models.format.recipe import Feed, Intensity
 from medai.models.geometry import Geometry
-from medai.models.segmenters.feed import BODY_MARGIN, HU_OF_AIR, to_network
+from medai.models.segmenters.feed import BODY_MARGIN, HU_OF_AIR, scale, to_network
 from medai.models.volume import Volume
 
 FEED = Feed(axes="LPS", spacing_mm=(2.0, 2.0, 2.0), inside_body=True, intensity=Intensity(kind="none"))
@@ -59,3 +59,31 @@ def test_labels_come_back_to_their_place_from_the_patients_box() -> None:
 def test_a_ct_of_air_is_refused() -> None:
     with pytest.raises(ModelRefused, match="nothing denser than air"):
         to_network(ct(empty=True), FEED)
+
+
+VALUES = np.array([-1000.0, 0.0, 0.0, 50.0, 100.0, 400.0])
+
+
+def scaled(**values: object) -> list[float]:
+    return [round(float(value), 4) for value in scale(VALUES, Intensity.model_validate(values))]
+
+
+def test_a_window_goes_to_any_interval() -> None:
+    assert scaled(kind="window", low=0, high=100, to=(0, 1)) == [0, 0, 0, 0.5, 1, 1]
+    assert scaled(kind="window", low=0, high=100) == [-1, -1, -1, 0, 1, 1]
+    assert scaled(kind="window", low=0, high=100, to=(0, 1), clip=False) == [-10, 0, 0, 0.5, 1, 4]
+
+
+def test_percentiles_are_the_image_s_own() -> None:
+    assert scaled(kind="percentile", low=0, high=100, to=(0, 1))[::5] == [0, 1]
+    with pytest.raises(ModelRefused, match="the image is empty"):
+        scale(np.zeros(5), Intensity(kind="percentile", low=0, high=100))
+
+
+def test_nonzero_voxels_alone_are_normalised() -> None:
+    found = np.array(scaled(kind="zscore", low=0, high=100, nonzero=True))
+    assert found[1] == found[2] == 0
+    rest = found[VALUES != 0]
+    assert (rest.mean(), rest.std()) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))
+    with pytest.raises(ModelRefused, match="the image is empty"):
+        scale(np.zeros(5), Intensity(nonzero=True))

@@ -8,17 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from pydicom import Dataset
 
 from medai.models.errors import ModelRefused
 from medai.models.format.bundle import Bundle
 from medai.models.geometry import Geometry
 from medai.models.images.preprocess import nifti_to_volume, reorient, resample, series_to_volume
-from medai.models.networks.definition import SmallUNet
 from medai.models.registry import Registry
-from medai.models.segmenters.cleaning import largest, within
-from medai.models.segmenters.feed import body
 from medai.models.segmenters.plausibility import finish
 from medai.models.volume import Segmentation, Volume
 
@@ -128,42 +124,6 @@ def test_plausibility_comes_from_the_bundle(brain_bundle: Bundle) -> None:
     warnings = " ".join(finish(labels, volume, brain_bundle).warnings)
     assert "outside the expected range of 900 to 2100 ml" in warnings
     assert "(head, front, back, left)" in warnings
-
-
-def test_the_largest_pieces_stay_and_crumbs_go() -> None:
-    mask = np.zeros((10, 10, 10), bool)
-    mask[:4], mask[6:8], mask[9, 9, 9] = True, True, True
-    kept = largest(mask, 3)
-    assert kept[:4].all()
-    assert kept[6:8].all()
-    assert not kept[9].any()
-    assert not largest(np.zeros((3, 3, 3), bool), 2).any()
-
-
-def test_a_blanket_is_not_in_the_body_but_a_lung_is() -> None:
-    chest = np.full((6, 40, 40), -1000, np.int16)
-    chest[:, 10:30, 5:35] = 40
-    chest[:, 15:25, 10:20] = -850
-    mask = chest == -850
-    mask[:, 4:6, 5:35] = True
-    kept = within(mask, body(chest) > 0)
-    assert kept[:, 15:25, 10:20].all()
-    assert kept.sum() == 6 * 100
-
-
-def test_folding_the_normalisation_changes_nothing() -> None:
-    torch.manual_seed(0)
-    network = SmallUNet((4, 8, 8, 8)).eval()
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.uniform_(-1, 1)  # type: ignore[union-attr,operator] # tensors, by torch's documentation
-            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr,operator] # as above
-    images = torch.rand(1, 1, 32, 40)
-    with torch.inference_mode():
-        before = network(images)
-        after = network.fused()(images)
-    assert after.shape == images.shape
-    assert torch.allclose(before, after, atol=1e-4)
 
 
 def test_the_lung_bases_of_an_abdominal_ct_are_found_left_and_right_and_said_to_be_cut_off(

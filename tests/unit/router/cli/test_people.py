@@ -39,7 +39,7 @@ def answered(ledger: Ledger) -> str:
 def test_a_survey_summary_is_text_or_json(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     answered(ledger)
     assert cli.main(["survey", "summary"]) == 0
-    assert "mr_brain by brain: 1 readers, 1 readings" in capsys.readouterr().out
+    assert "mr_brain by brain: 1 reader, 1 reading" in capsys.readouterr().out
     assert cli.main(["survey", "summary", "--json"]) == 0
     found = printed(capsys)
     assert (found["usefulness"][0]["questions"][1]["mean"], found["sus"]["mean"]) == (2.0, 100.0)

@@ -37,11 +37,11 @@ def test_a_job_is_named_by_the_beginning_of_its_id(ledger: Ledger, capsys: pytes
 
 def test_a_job_that_does_not_exist_or_is_not_clear_is_1(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["job", "ffff"]) == 1
-    assert "no job has an id that begins with 'ffff'" in capsys.readouterr().err
+    assert "no reading has an id that begins with 'ffff'" in capsys.readouterr().err
     make(ledger, arrive(ledger, seen(uid="1.1")))
     make(ledger, arrive(ledger, seen(uid="1.2")))
     assert cli.main(["job", ""]) == 1
-    assert "more than one job" in capsys.readouterr().err
+    assert "more than one reading" in capsys.readouterr().err
 
 
 def test_status_and_turnaround_print_text_or_json(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

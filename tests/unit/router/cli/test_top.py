@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import ledger_cases as cases
 import pytest
@@ -22,7 +21,7 @@ from ledger_cases import T0, arrive, make, seen
 from rich.console import Console
 
 from medai.router.cli import main as cli
-from medai.router.cli.top import LEAST, Trouble, draw, gather, share
+from medai.router.cli.top import LEAST, TopPage, Trouble, draw, gather, share
 from medai.router.cli.top_screen import Watcher
 from medai.router.contract import Failure, Priority
 from medai.router.errors import LedgerUnreachable
@@ -64,13 +63,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made.close()
 
 
-def content(ledger: Ledger) -> dict[str, Any]:
+def content(ledger: Ledger) -> TopPage:
     return gather(ledger, NOW, ObjectivesSettings())
 
 
-def shown(
-    of: dict[str, Any] | None, *, width: int = 80, height: int | None = 24, trouble: Trouble | None = None
-) -> str:
+def shown(of: TopPage | None, *, width: int = 80, height: int | None = 24, trouble: Trouble | None = None) -> str:
     console = Console(file=io.StringIO(), width=width, height=height or 25, color_system=None, force_terminal=True)
     console.print(draw(of, NOW, height=height, trouble=trouble))
     assert isinstance(console.file, io.StringIO)
@@ -98,17 +95,17 @@ def test_everything_is_told_at_80_by_24(ledger: Ledger) -> None:
         "24H",
     ]
     assert words["stat"] == ["stat", "1", "0", "12", "min", "▲", "1", "5", "min", "50", "s", "50", "s", "50", "s", "1"]
-    assert words["background"] == ["background", "0", "0", "-", "0", "4", "h", "-", "-", "-", "0"]
+    assert words["background"] == ["background", "0", "0", "–", "0", "4", "h", "–", "–", "–", "0"]
     assert "1.5 cores 2.1 GB GPU 50%" in text
     assert words["w-read"][2:6] == ["read", "urgent,", "11", "min"]
     assert "▲ silent for 2 min" in " ".join(words["w-gone"])
-    assert "▲ away for 2 min: the RIS at 10.0.0.1 does not answer" in text
+    assert "▲ down for 2 min: the RIS at 10.0.0.1 does not answer" in text
     assert "▲ parked failed" in text
     assert "arriving" in text
 
 
 def test_no_identifier_is_shown_or_printed(ledger: Ledger) -> None:
-    told = json.dumps(content(ledger)) + shown(content(ledger), width=200, height=None)
+    told = content(ledger).model_dump_json() + shown(content(ledger), width=200, height=None)
     assert [text for text in ("1.2.0", "1.2.9", "A1.2.") if text in told] == []
 
 
@@ -116,9 +113,8 @@ def test_no_identifier_is_shown_or_printed(ledger: Ledger) -> None:
 def test_no_line_is_wider_and_no_screen_higher_than_the_terminal(ledger: Ledger, size: tuple[int, int]) -> None:
     width, height = size
     of = content(ledger)
-    of["workers"] = of["workers"] * 20
-    of["destinations"] = of["destinations"] * 20
-    of["last_studies"] = of["last_studies"] * 20
+    many = {name: getattr(of, name) * 20 for name in ("workers", "destinations", "last_studies")}
+    of = of.model_copy(update=many)
     trouble = Trouble(reason="the ledger does not answer " * 9, since=NOW, every_s=2.0)
     lines = shown(of, width=width, height=height, trouble=trouble).splitlines()
     assert max(len(line) for line in lines) <= width
@@ -128,7 +124,7 @@ def test_no_line_is_wider_and_no_screen_higher_than_the_terminal(ledger: Ledger,
 
 def test_a_larger_terminal_shows_more(ledger: Ledger) -> None:
     of = content(ledger)
-    of["last_studies"] = of["last_studies"] * 20
+    of = of.model_copy(update={"last_studies": of.last_studies * 20})
     assert len(shown(of, height=50).splitlines()) == 50
     assert len(shown(of, height=None).splitlines()) > 100
 
@@ -141,17 +137,17 @@ def test_rows_are_shared_fairly() -> None:
 
 
 def test_a_ledger_that_does_not_answer_is_told_above_what_was_known(ledger: Ledger) -> None:
-    answers: list[Any] = [
+    answers: list[TopPage | Exception] = [
         content(ledger),
         LedgerUnreachable("the ledger does not answer (OperationalError)"),
         content(ledger),
     ]
 
-    def ask() -> dict[str, Any]:
+    def ask() -> TopPage:
         answer = answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return dict(answer)
+        return answer
 
     watcher = Watcher(ask, 2.0)
     watcher.once()
@@ -172,7 +168,7 @@ def test_a_ledger_that_never_answered_is_told_too() -> None:
 
 
 def test_a_fault_of_ours_is_not_taken_for_a_ledger_that_is_away() -> None:
-    def ask() -> dict[str, Any]:
+    def ask() -> TopPage:
         raise KeyError("x")
 
     watcher = Watcher(ask, 0.01)

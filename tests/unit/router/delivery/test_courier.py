@@ -19,7 +19,7 @@ from medai.router.errors import FhirUnreachable, LedgerUnreachable, PermanentErr
 from medai.router.ledger import Ledger
 from medai.router.ledger.deliveries import Delivery
 from medai.router.orthanc.client import Orthanc
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 
 HOUR = 3600.0
@@ -75,11 +75,11 @@ class Office:
         return received
 
     def state(self, job_id: str) -> tuple[str, str]:
-        (row,) = reports.jobs(self.ledger, job_id=job_id)
-        return row["state"], row["reason"]
+        (row,) = readings.jobs(self.ledger, job_id=job_id)
+        return row.state, row.reason
 
     def story(self, job_id: str) -> list[tuple[str, str, int]]:
-        return [(item["outcome"], item["text"], item["count"]) for item in self.ledger.history(job_id)]
+        return [(item.outcome, item.text, item.count) for item in readings.delivery_tries(self.ledger, job_id)]
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_message_that_is_refused_for_now_while_others_are_taken_is_parked_in_t
     office.wait(5)
     office.job()
     office.wait(60)
-    assert office.state(bad) == ("failed", "ris: the RIS answered AR, 5 times, while other messages were taken")
+    assert office.state(bad) == ("failed", "ris: the RIS answered AR, 5 times, while other messages were accepted")
     assert office.peer.sent.count(bad) == 5
 
 
@@ -223,7 +223,7 @@ def test_what_can_not_be_delivered_for_three_days_is_given_up(office: Office) ->
     office.wait(71 * HOUR, step_s=HOUR)
     assert office.state(job_id)[0] == "delivering"
     office.wait(2 * HOUR, step_s=HOUR)
-    assert office.state(job_id) == ("failed", "ris: given up after 72 hours: the RIS does not answer")
+    assert office.state(job_id) == ("failed", "ris: given up after 72 h: the RIS does not answer")
 
 
 def test_patience_begins_when_a_person_asks_for_another_try(office: Office) -> None:

@@ -92,8 +92,8 @@ def deliver(fake: Fake, *, pauses: list[float] | None = None, **settings: Any) -
         ("DUL Association Rejected", "rejected the association"),
         ("Unable to negotiate a presentation context with AET", "accepts no objects of this kind"),
         ("DUL network read timeout", "did not answer in time"),
-        ("Peer aborted Association (or never connected): Abort", "broke the association off"),
-        (f"something about {SECRET}", "did not take the results$"),
+        ("Peer aborted Association (or never connected): Abort", "broke off the association"),
+        (f"something about {SECRET}", "did not accept the results$"),
     ],
 )
 def test_a_failed_c_store_is_temporary_in_our_own_words(fake: Fake, said: str, ours: str) -> None:

@@ -127,9 +127,9 @@ def test_the_login_goes_as_token_or_as_user_and_password(server: Server, login: 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (took("200", "200", "404 Not Found", "200", "200"), "took 4 of 5 resources"),
-        (took("200"), "took 1 of 5 resources"),
-        (took(*["200"] * 6), "took 6 of 5 resources"),
+        (took("200", "200", "404 Not Found", "200", "200"), "accepted 4 of 5 resources"),
+        (took("200"), "accepted 1 of 5 resources"),
+        (took(*["200"] * 6), "accepted 6 of 5 resources"),
         ({"resourceType": "Bundle", "type": "searchset", "entry": []}, "not a transaction-response"),
         (b"<html>please log in</html>", "not a transaction-response"),
         (b"[]", "not a transaction-response"),
@@ -170,7 +170,7 @@ def test_retry_after_may_be_a_date_and_is_bounded(server: Server) -> None:
         (401, "check its username and password, or token"),
         (403, "its login may not write"),
         (404, "is fhir_url right"),
-        (405, "takes no transaction there"),
+        (405, "accepts no transactions there"),
         (302, "a redirect: is fhir_url right"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_server_that_is_silent_cut_short_or_away_is_temporary(server: Server) 
 def test_a_server_without_tls_or_a_missing_ca_file_is_temporary_with_its_reason(server: Server, tmp_path: Path) -> None:
     for ca_file in ("", str(tmp_path / "none.pem")):
         secure = FhirDestination(fhir_url=f"https://127.0.0.1:{server.server_port}", ca_file=ca_file)
-        with pytest.raises(FhirUnreachable, match=r"TLS failed\): does it speak https, and is ca_file there"):
+        with pytest.raises(FhirUnreachable, match=r"TLS failed\): does it speak https, and does ca_file exist"):
             fhir.send(PAYLOAD, secure, name="ehr")
 
 
@@ -256,9 +256,9 @@ STATEMENT = {
 @pytest.mark.parametrize(
     ("answer", "status", "level", "text"),
     [
-        (STATEMENT, 200, "ok", "FHIR 5.0.0 answers and takes transactions"),
+        (STATEMENT, 200, "ok", "FHIR 5.0.0 answers and accepts transactions"),
         (STATEMENT | {"fhirVersion": "4.0.1"}, 200, "error", "speaks FHIR 4.0.1, and the results are R5"),
-        (STATEMENT | {"rest": []}, 200, "warning", "does not say that it takes transactions"),
+        (STATEMENT | {"rest": []}, 200, "warning", "does not say that it accepts transactions"),
         ({"resourceType": "Patient"}, 200, "error", "not a CapabilityStatement: is fhir_url right?"),
         ({}, 401, "error", "check its username and password, or token"),
         ({}, 503, "error", "answered 503"),

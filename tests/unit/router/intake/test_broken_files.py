@@ -106,7 +106,7 @@ def test_a_file_on_which_orthanc_dies_is_rejected_once_it_took_another(folder: F
     assert folder.stored == [GOOD]  # it did not wait for the other
     folder.settle(10)
     assert folder.deaths == watch_folder.BREAKS_LIMIT
-    assert "Orthanc failed 3 times on this file and took others meanwhile" in folder.reason("a.dcm")
+    assert "Orthanc failed 3 times on this file and accepted others meanwhile" in folder.reason("a.dcm")
 
 
 def test_an_orthanc_that_fails_on_every_file_costs_none_of_them(folder: Folder) -> None:

@@ -17,7 +17,7 @@ from medai.router.intake.facts import FactsReader, StudyView
 from medai.router.ledger import Ledger
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import ChangesPage, Orthanc
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 
 MANY = 4
 
@@ -58,7 +58,7 @@ class Site:
             self.archive.names.append(f"o-1.2.{n}")
 
     def cancelled(self) -> int:
-        return len(reports.jobs(self.ledger, state="cancelled", limit=1000))
+        return len(readings.jobs(self.ledger, state="cancelled", limit=1000))
 
 
 @pytest.fixture

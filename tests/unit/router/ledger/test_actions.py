@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from ledger_cases import T0, acknowledge, arrive, due, keep, make, seen, store, wanted
+from reading_cases import told
 from sqlalchemy import select
 
 from medai.router.contract import Failure, JobState, Priority, Verdict
@@ -13,7 +14,7 @@ from medai.router.errors import LeaseLost
 from medai.router.ledger import Claim, Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.actions import ActionRefused
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 
 
 def waiting(ledger: Ledger) -> str:
@@ -47,8 +48,8 @@ def withdraw(ledger: Ledger, job_id: str) -> list[str]:
 
 
 def row(ledger: Ledger, job_id: str) -> dict[str, Any]:
-    (found,) = reports.jobs(ledger, job_id=job_id)
-    return found
+    (found,) = readings.jobs(ledger, job_id=job_id)
+    return told(found)
 
 
 def last_action(ledger: Ledger) -> tuple[str, str, str]:
@@ -66,7 +67,7 @@ def test_a_reading_that_waits_is_raised_to_stat_and_its_message_goes_again(ledge
     (unsent,) = ledger.unsent_jobs(T0 + 1, resend_before=T0 - 100)
     assert unsent["priority"] == int(Priority.STAT)
     assert last_action(ledger) == ("ana", "stat", "")
-    assert "raised to STAT" in reports.decisions(ledger, job_id=job_id)[-1]["reason"]
+    assert "raised to STAT" in readings.decisions(ledger, job_id=job_id)[-1].reason
 
 
 def test_what_is_stat_already_or_does_not_wait_is_not_raised(ledger: Ledger) -> None:

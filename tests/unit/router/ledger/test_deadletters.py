@@ -11,11 +11,12 @@ from typing import Any
 import ledger_cases as cases
 import pytest
 from ledger_cases import T0, arrive, make, seen
+from reading_cases import told
 
 from medai.router.cli import main as cli
 from medai.router.contract import Failure, JobState
 from medai.router.ledger import Claim, Ledger
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 
 
 @pytest.fixture(autouse=True)
@@ -73,8 +74,8 @@ def not_archived(ledger: Ledger, uid: str = "1.1") -> str:
 
 
 def row(ledger: Ledger, job_id: str) -> dict[str, Any]:
-    (found,) = reports.jobs(ledger, job_id=job_id)
-    return found
+    (found,) = readings.jobs(ledger, job_id=job_id)
+    return told(found)
 
 
 def letter(ledger: Ledger, prefix: str = "") -> Any:
@@ -144,7 +145,7 @@ def test_a_reading_that_is_tried_again_is_sent_and_read_as_if_it_were_new(ledger
     cases.store(ledger, claim, T0 + 101)
     cases.acknowledge(ledger, claim, T0 + 102)
     assert (row(ledger, job_id)["state"], ledger.dead_letters()) == ("done", [])
-    told = [item["reason"] for item in reports.decisions(ledger, job_id=job_id)]
+    told = [item.reason for item in readings.decisions(ledger, job_id=job_id)]
     assert told[-1] == "a person asked for another try"
 
 
@@ -185,7 +186,7 @@ def test_a_result_that_was_kept_is_never_read_again_however_its_reading_ended(le
     assert ledger.fail(job_id, claim.token, Failure.CRASH, "it broke", T0 + 5) is JobState.DELIVERING
     assert ledger.dead_letters() == []
     assert [item.job_id for item in cases.due(ledger, "archive")] == [job_id]
-    assert [item["outcome"] for item in reports.attempts(ledger, job_id)] == ["read"]
+    assert [item.outcome for item in readings.attempts(ledger, job_id)] == ["read"]
 
 
 # -- settled without a result
@@ -196,8 +197,8 @@ def test_a_reading_that_is_dropped_keeps_the_reason_and_is_not_done_again(ledger
     assert ledger.drop(letter(ledger), "phantom", T0 + 9)
     story = row(ledger, job_id)
     assert (story["state"], story["reason"], ledger.dead_letters()) == ("cancelled", "dropped: phantom", [])
-    last = reports.decisions(ledger, job_id=job_id)[-1]
-    assert (last["verdict"], last["reason"]) == ("skip", "dropped: phantom")
+    last = readings.decisions(ledger, job_id=job_id)[-1]
+    assert (last.verdict, last.reason) == ("skip", "dropped: phantom")
     assert ledger.unsent_jobs(T0 + 99, resend_before=T0 + 99) == []
 
 
@@ -205,7 +206,7 @@ def test_a_delivery_that_is_dropped_ends_its_job(ledger: Ledger) -> None:
     job_id = refused(ledger)
     assert ledger.drop(letter(ledger), "entered by hand", T0 + 9)
     assert row(ledger, job_id)["state"] == "done"
-    assert reports.decisions(ledger, job_id=job_id)[-1]["reason"] == "dropped: entered by hand"
+    assert readings.decisions(ledger, job_id=job_id)[-1].reason == "dropped: entered by hand"
 
 
 def test_of_two_that_are_parked_the_other_stays_a_dead_letter(ledger: Ledger) -> None:
@@ -328,7 +329,7 @@ def test_drop_keeps_the_reason_and_works_once(ledger: Ledger, capsys: pytest.Cap
     job_id = refused(ledger)
     assert cli.main(["drop", f"{job_id}/ris", "--reason", "entered by hand", "--json"]) == 0
     assert printed(capsys) == {"dropped": [f"{job_id}/ris"]}
-    assert "dropped: entered by hand" in [item["reason"] for item in reports.decisions(ledger, job_id=job_id)]
+    assert "dropped: entered by hand" in [item.reason for item in readings.decisions(ledger, job_id=job_id)]
     assert cli.main(["drop", f"{job_id}/ris", "--reason", "again"]) == 1
 
 

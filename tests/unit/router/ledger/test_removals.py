@@ -12,7 +12,7 @@ from medai.router.contract import Decision, JobState, Verdict, control_id
 from medai.router.errors import LeaseLost
 from medai.router.ledger import Claim, Ledger
 from medai.router.ledger.removals import Removed
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 
 DAY = 86400.0
 WITHIN_S = 30 * DAY
@@ -54,8 +54,8 @@ def told(ledger: Ledger, row: dict[str, Any], at: float = T0, **changes: Any) ->
 
 
 def state(ledger: Ledger, job_id: str) -> str:
-    (found,) = reports.jobs(ledger, job_id=job_id)
-    return str(found["state"])
+    (found,) = readings.jobs(ledger, job_id=job_id)
+    return found.state
 
 
 def owed(ledger: Ledger, at: float = T0 + 200, destination: str = "ris") -> list[tuple[str, str]]:
@@ -99,7 +99,7 @@ def test_the_worker_of_a_reading_that_runs_can_write_nothing_more(ledger: Ledger
         with pytest.raises(LeaseLost):
             write()
     assert state(ledger, job_id) == "cancelled"
-    assert [item["outcome"] for item in reports.attempts(ledger, job_id)] == ["cancelled"]
+    assert [item.outcome for item in readings.attempts(ledger, job_id)] == ["cancelled"]
 
 
 def test_a_result_that_nobody_was_told_of_is_not_sent(ledger: Ledger, row: dict[str, Any]) -> None:
@@ -129,8 +129,8 @@ def test_the_decision_says_in_words_what_was_done(ledger: Ledger, row: dict[str,
     told(ledger, row)
     make(ledger, row, route="second")
     remove(ledger)
-    last = reports.decisions(ledger, study_uid="1.2.3")[-1]
-    assert last["reason"] == "the study was deleted from Orthanc: 1 readings cancelled, 1 results withdrawn"
+    last = readings.decisions(ledger, study_uid="1.2.3")[-1]
+    assert last.reason == "the study was deleted from Orthanc: 1 reading cancelled, 1 result withdrawn"
 
 
 # -- what the RIS knows

@@ -84,8 +84,8 @@ def test_every_scale_is_kept_and_the_newest_of_each_account_counts(ledger: Ledge
         (100.0, True),
         (50.0, False),
     ]
-    found = summary(ledger)["sus"]
-    assert (found["readers"], found["mean"]) == (2, 50.0)
+    found = summary(ledger).sus
+    assert (found.readers, found.mean) == (2, 50.0)
     assert ledger.sus_answers(account="eve") == []
 
 
@@ -212,21 +212,21 @@ def test_students_t_is_that_of_the_tables(freedom: int, width: float) -> None:
 def test_a_question_has_mean_median_and_the_share_that_agrees(
     counts: list[int], mean: float, median: float, agree: float
 ) -> None:
-    found = of_counts(counts)
-    assert (found["number"], found["mean"], found["median"], found["agree"]) == (sum(counts), mean, median, agree)
+    found = of_counts(USEFULNESS[0], counts)
+    assert (found.number, found.mean, found.median, found.agree) == (sum(counts), mean, median, agree)
 
 
 def test_a_question_that_nobody_answered_has_no_figures() -> None:
-    found = of_counts([0] * 5)
-    assert (found["number"], found["mean"], found["median"], found["agree_interval"]) == (0, None, None, None)
+    found = of_counts(USEFULNESS[0], [0] * 5)
+    assert (found.number, found.mean, found.median, found.agree_interval) == (0, None, None, None)
 
 
 def test_scores_have_an_interval_from_two_on_that_stays_on_the_scale() -> None:
-    assert of_scores([])["mean"] is None
-    assert of_scores([80.0])["interval"] is None
+    assert of_scores([]).mean is None
+    assert of_scores([80.0]).interval is None
     found = of_scores([70.0, 80.0, 90.0])
-    assert (found["mean"], found["deviation"]) == (80.0, 10.0)
-    assert found["interval"] == pytest.approx((55.159, 100.0), abs=1e-3)  # 80 +- 4.3027 * 10 / sqrt(3), cut at 100
+    assert (found.mean, found.deviation) == (80.0, 10.0)
+    assert found.interval == pytest.approx((55.159, 100.0), abs=1e-3)  # 80 +- 4.3027 * 10 / sqrt(3), cut at 100
 
 
 @pytest.mark.parametrize(
@@ -242,12 +242,12 @@ def test_usefulness_is_summed_for_each_model_and_route(ledger: Ledger) -> None:
     ledger.answer_usefulness("ana", brain, {"correct": 5, "time": 2}, "", T0)
     ledger.answer_usefulness("bob", brain, {"correct": 4}, "", T0)
     ledger.answer_usefulness("ana", other, {"correct": 1}, "", T0)
-    first, second = summary(ledger)["usefulness"]
-    assert (first["model"], first["route"], first["readers"], first["readings"]) == ("mr_brain", "brain", 2, 1)
-    assert (second["model"], second["route"], second["readers"]) == ("other", "head", 1)
-    correct, time = first["questions"][:2]
-    assert (correct["number"], correct["mean"], correct["agree"], correct["counts"]) == (2, 4.5, 1.0, [0, 0, 0, 1, 1])
-    assert (time["number"], time["mean"], time["agree"]) == (1, 2.0, 0.0)
+    first, second = summary(ledger).usefulness
+    assert (first.model, first.route, first.readers, first.readings) == ("mr_brain", "brain", 2, 1)
+    assert (second.model, second.route, second.readers) == ("other", "head", 1)
+    correct, time = first.questions[:2]
+    assert (correct.number, correct.mean, correct.agree, correct.counts) == (2, 4.5, 1.0, (0, 0, 0, 1, 1))
+    assert (time.number, time.mean, time.agree) == (1, 2.0, 0.0)
 
 
 def test_the_screen_says_how_sure_it_is(ledger: Ledger) -> None:
@@ -256,7 +256,7 @@ def test_the_screen_says_how_sure_it_is(ledger: Ledger) -> None:
     ledger.answer_sus("ana", BEST, T0)
     text = screen(summary(ledger))
     assert "100% (21% to 100%)" in text
-    assert "mean 100.0 of 1 readers; nearest to “best imaginable” (Bangor 2009)" in text
+    assert "mean 100.0 of 1 reader; nearest to “best imaginable” (Bangor 2009)" in text
     ledger.answer_sus("bob", [3] * 10, T0)
     assert "95% interval 0.0 to 100.0" in screen(summary(ledger))
 

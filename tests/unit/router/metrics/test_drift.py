@@ -26,7 +26,7 @@ def test_recent_readings_are_compared_and_counted(ledger: Ledger) -> None:
 def test_it_is_worked_out_now_and_then_and_not_at_every_scrape(ledger: Ledger) -> None:
     announce(ledger)
     now = [T0 + 10]
-    figures = DriftFigures(ledger, lambda: now[0], every_s=600)
+    figures = DriftFigures(ledger, lambda: T0 + 20, every_s=600, timer=lambda: now[0])
     read(ledger, 1, 2.5)
     assert [row.readings for row in figures.rows()] == [1]
     read(ledger, 2, 2.5)

@@ -193,8 +193,8 @@ def test_a_ledger_that_is_away_shows_and_the_page_still_answers(world: World, mo
     def away(*_: object, **__: object) -> None:
         raise TemporaryError("the ledger does not answer")
 
-    monkeypatch.setattr("medai.router.reports.readings.status", away)
-    monkeypatch.setattr("medai.router.reports.readings.finished_stamps", away)
+    monkeypatch.setattr("medai.router.metrics.collector.status", away)
+    monkeypatch.setattr("medai.router.metrics.collector.finished_stamps", away)
     values = world.values()
     assert values["medai_ledger_up",] == 0
     assert ("medai_studies",) not in values

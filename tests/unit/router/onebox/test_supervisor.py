@@ -132,7 +132,7 @@ def test_a_part_that_does_not_answer_shows_the_end_of_its_log(site: Site, monkey
     answers: Answers = {**dict.fromkeys(PARTS, lambda: True), "worker": lambda: False}
     monkeypatch.setattr(supervisor, "probes", lambda _: answers)
     (site.logs / "worker.log").write_text("a line\nno weights found\n")
-    with pytest.raises(PartFailed, match=r"worker does not come up(?s:.*)no weights found"):
+    with pytest.raises(PartFailed, match=r"worker did not come up(?s:.*)no weights found"):
         wait_ready(site, report=lambda _: None, ready_s=-1.0)
 
 
@@ -168,7 +168,7 @@ def test_another_number_of_workers_is_not_taken_while_it_runs(tmp_path: Path, mo
     site = Site.create(tmp_path / "s", free_ports=True, workers=2)
     running = {name: {"statename": "RUNNING", "start": 0.0} for name in PARTS}
     monkeypatch.setattr(supervisor, "states", lambda _: running)
-    with pytest.raises(SettingsError, match="another number of workers needs a new start"):
+    with pytest.raises(SettingsError, match="changing the number of workers needs a restart"):
         supervisor.up(site, report=lambda _: None)
 
 

@@ -201,7 +201,7 @@ def test_a_destination_that_took_only_a_part_is_tried_again(fake: Fake, orthanc:
     fake.answers({"FailedInstancesCount": 0})
     orthanc.send_to("PACS2", ["a"])
     fake.answers({"FailedInstancesCount": "2"})
-    with pytest.raises(OrthancUnreachable, match="PACS2 took all but 2"):
+    with pytest.raises(OrthancUnreachable, match="PACS2 accepted all but 2"):
         orthanc.send_to("PACS2", ["a", "b", "c"])
 
 

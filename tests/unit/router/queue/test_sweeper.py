@@ -15,7 +15,7 @@ from medai.router.contract import Priority
 from medai.router.errors import BrokerUnreachable
 from medai.router.ledger import Claim, Ledger
 from medai.router.queue.sweeper import LeaseWatch, Sweeper, Swept
-from medai.router.reports import readings as reports
+from medai.router.reports import readings
 
 
 class FakeBroker:
@@ -81,7 +81,7 @@ def test_a_job_is_sent_once_with_its_queue_and_priority_and_stamped(system: Syst
     system.now += 60
     assert system.sweeper.tick() == Swept()
     assert system.broker.queue == [(job_id, "gpu", 0)]
-    assert reports.jobs(system.ledger)[0]["stamps"]["enqueued"] == T0
+    assert readings.jobs(system.ledger)[0].stamps["enqueued"] == T0
 
 
 def test_the_urgent_ones_go_first(system: System) -> None:
@@ -170,7 +170,7 @@ def test_a_job_whose_worker_died_is_sent_again_and_ends_when_it_kills_every_work
     assert system.wait(22) == [Swept(sent=1, reclaimed=1)]
     system.claim(job_id)
     assert system.wait(22) == [Swept(failed=1)]
-    assert reports.jobs(system.ledger)[0]["state"] == "failed"
+    assert readings.jobs(system.ledger)[0].state == "failed"
 
 
 def test_a_lease_that_is_renewed_is_left_alone_whatever_the_clocks_say(system: System) -> None:

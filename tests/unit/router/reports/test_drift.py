@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medai.router.reports.drift import FEWEST, drifts, ks_distance, psi
+from medai.router.reports.drift import FEWEST, Reference, drifts, ks_distance, psi
 from medai.training.judging.reference import distribution
 
 
-def reference(values: Any, **kinds: dict[str, int]) -> dict[str, Any]:
+def reference(values: Any, **kinds: dict[str, int]) -> Reference:
     """As medai-train reference writes it."""
     known = {"title": "Volume", "unit": "ml", **distribution(values)}
-    return {
-        "quantities": {"output.1.volume_ml": known},
-        "kinds": {name: {"title": name, "n": sum(counts.values()), "counts": counts} for name, counts in kinds.items()},
-    }
+    words = {name: {"title": name, "n": sum(counts.values()), "counts": counts} for name, counts in kinds.items()}
+    return Reference.model_validate({"quantities": {"output.1.volume_ml": known}, "kinds": words})
 
 
 def rows(values: Any) -> list[dict[str, Any]]:

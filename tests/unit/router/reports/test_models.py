@@ -38,7 +38,7 @@ def test_the_page_shows_card_figures_and_drift(ledger: Ledger) -> None:
     assert "<h1>Card</h1>" in page
     assert "<td>0.9</td>" in page
     assert "▲ large" in page
-    assert "25 readings of the last 30 days beside 40 training cases of heads" in page
+    assert "25 readings from the last 30 days and 40 training cases from heads" in page
     assert "<script>alert" not in page
 
 
@@ -61,7 +61,7 @@ def test_without_a_reference_the_page_says_why(ledger: Ledger) -> None:
 def test_a_model_that_says_nothing_of_itself_has_a_page(ledger: Ledger) -> None:
     ledger.announce_models([{"name": "bare", "version": "1", "available": False, "reason": "no weights"}], T0)
     page = client(ledger).get("/models/bare").text
-    assert "It brings no card." in page
+    assert "It comes with no model card." in page
     assert "no weights" in page
 
 

@@ -12,7 +12,7 @@ from medai.router.reports.search import Search, SearchFault
 
 
 def uids(ledger: Ledger, **wanted: object) -> list[str]:
-    return [row["study_uid"] for row in search.find(ledger, Search(**wanted)).studies]  # type: ignore[arg-type]
+    return [row.study_uid for row in search.find(ledger, Search(**wanted)).studies]  # type: ignore[arg-type]
 
 
 def several(ledger: Ledger) -> list[str]:
@@ -28,9 +28,9 @@ def several(ledger: Ledger) -> list[str]:
 def test_all_studies_come_newest_first_with_their_readings(ledger: Ledger) -> None:
     jobs = several(ledger)
     page = search.find(ledger, Search())
-    assert [row["study_uid"] for row in page.studies] == ["1.2", "1.1", "1.0"]
-    assert [[reading["job_id"] for reading in row["readings"]] for row in page.studies] == [[j] for j in jobs[::-1]]
-    assert page.studies[2]["readings"][0]["priority"] == "stat"
+    assert [row.study_uid for row in page.studies] == ["1.2", "1.1", "1.0"]
+    assert [[reading.job_id for reading in row.readings] for row in page.studies] == [[j] for j in jobs[::-1]]
+    assert page.studies[2].readings[0].priority == "stat"
     assert page.next is None
 
 
@@ -64,7 +64,7 @@ def test_pages_hold_every_study_once_also_where_several_came_at_one_moment(ledge
     after = None
     for _ in range(4):
         page = search.find(ledger, Search(), limit=2, after=after)
-        found += [row["study_uid"] for row in page.studies]
+        found += [row.study_uid for row in page.studies]
         after = page.next
         arrive(ledger, seen(uid=f"3.{len(found)}"), at=T0 + 100)
     assert found == [f"2.{n}" for n in (6, 5, 4, 3, 2, 1, 0)]
@@ -75,17 +75,3 @@ def test_pages_hold_every_study_once_also_where_several_came_at_one_moment(ledge
 def test_a_page_that_does_not_exist_is_refused(ledger: Ledger, after: str) -> None:
     with pytest.raises(SearchFault, match="next"):
         search.find(ledger, Search(), after=after)
-
-
-def test_the_story_of_a_study_holds_decisions_readings_tries_and_actions(ledger: Ledger) -> None:
-    jobs = several(ledger)
-    ledger.claim(jobs[0], worker="w", lease_s=20, now=T0 + 5)
-    ledger.cancel_reading(jobs[0], "no need", T0 + 6, by="ana")
-    study_id = search.find(ledger, Search(text="1.0")).studies[0]["id"]
-    story = search.story(ledger, study_id)
-    assert story is not None
-    assert [item["reason"] for item in story["decisions"]] == ["because", "cancelled by a person: no need"]
-    (reading,) = story["readings"]
-    assert (reading["state"], [each["outcome"] for each in reading["attempts"]]) == ("cancelled", ["cancelled"])
-    assert [item["action"] for item in story["actions"]] == ["cancel"]
-    assert search.story(ledger, 10_000) is None

@@ -35,7 +35,7 @@ WHOLE = (series(60, **{SERIES_COUNT: 60}), series(10, **{SERIES_COUNT: 10}))
 
 CASES = [
     # what came, seconds after the last image, policy, verdict, due (seconds after the last image), words of the reason
-    (study(275, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275 images that the study"),
+    (study(275, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275 announced images are here"),
     (study(276, expected={STUDY_COUNT: 275}), 0, POLICY, "complete", None, "all 275"),
     (study(250, expected={STUDY_COUNT: 275}), 10, POLICY, "wait", 60, "250 of 275 announced images are here"),
     (study(250, expected={STUDY_COUNT: 275}), 60, POLICY, "complete", None, "only 250 of 275 announced images came"),
@@ -57,6 +57,8 @@ CASES = [
     (study(5, expected={STUDY_COUNT: 0}), 3, POLICY, "complete", None, "no new image"),
     (study(5, expected={STUDY_COUNT: -4}), 1, POLICY, "wait", 3, "5 images here"),
     (study(5, series=(series(5, ImagesInAcquisition=9),)), 3, POLICY, "complete", None, "no new image"),
+    (study(1, expected={STUDY_COUNT: 1}), 0, POLICY, "complete", None, "the only image that the study announces is here"),
+    (study(1, expected={STUDY_COUNT: 2}), 3, POLICY, "wait", 60, "1 of 2"),
     (study(0), 1, POLICY, "wait", 55, "no image of this study is here yet"),
     (study(0), 55, POLICY, "skip", None, "no image of this study came"),
     (study(5), 0, POLICY.model_copy(update={"quiet_s": 0.0}), "complete", None, "no new image for 0.0 s"),
@@ -64,6 +66,9 @@ CASES = [
     (study(5), -2, POLICY, "wait", 3, "5 images here"),
     (study(5), -3600, POLICY, "complete", None, "the clock went back"),
     (study(5, expected={STUDY_COUNT: 9}), -3600, POLICY, "complete", None, "the clock went back"),
+    (study(5), -64, POLICY, "wait", 3, "5 images here"),
+    (study(5), -64.5, POLICY, "complete", None, "the clock went back"),
+    (study(0), -3600, POLICY, "skip", None, "no image of this study came"),
 ]  # fmt: skip
 
 
@@ -75,6 +80,29 @@ def test_the_table_of_cases(
     assert decision.verdict is Verdict(verdict)
     assert decision.due_at == (None if due_s is None else T0 + due_s)
     assert words in decision.reason
+
+
+@pytest.mark.parametrize("name", ["first_instance_at", "last_instance_at"])
+def test_either_moment_far_in_the_future_tells_of_a_clock_that_went_back(name: str) -> None:
+    assert "the clock went back" in decide(replace(study(5), **{name: T0 + 3600}), T0, POLICY).reason
+
+
+@pytest.mark.parametrize(
+    ("progress", "after_s", "reason"),
+    [
+        (study(275, expected={STUDY_COUNT: 275}), 0, "all 275 announced images are here"),
+        (study(250, expected={STUDY_COUNT: 275}), 1, "250 of 275 announced images are here"),
+        (study(50, series=TWO), 1, "40 of 60 announced images of 1 of 2 series are here"),
+        (study(40, series=TWO[:1]), 60, "only 40 of 60 announced images of the only series came, and no new image for 60.0 s: going on with what is here"),
+        (study(5), 1, "5 images here; complete after 3.0 s without a new one"),
+        (study(1), 3, "no new image for 3.0 s; 1 image here"),
+        (study(0), 1, "no image of this study is here yet"),
+        (study(0), 55, "no image of this study came within 60.0 s"),
+        (study(5), -3600, "the clock went back since the last image: the wait cannot be measured"),
+    ],
+)  # fmt: skip
+def test_the_reasons_in_full(progress: StudyProgress, after_s: float, reason: str) -> None:
+    assert decide(progress, T0 + after_s, POLICY).reason == reason
 
 
 counts = st.dictionaries(st.sampled_from([STUDY_COUNT, SERIES_COUNT, "order", "mpps"]), st.integers(-5, 40))

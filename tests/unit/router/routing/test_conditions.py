@@ -120,8 +120,8 @@ def test_what_cannot_be_decided_says_why_and_quotes_no_value(text: str, reason: 
         ("(" * 60 + "true" + ")" * 60, ["too deeply nested"]),
         ("a" * 3000, ["at most 2000"]),
         ('study.Modality.matches("^[")', ["is not a regular expression"]),
-        (".study.Rows == 1", ["not used in routes"]),
-        ("Message{a: 1} == 1", ["not used in routes"]),
+        (".study.Rows == 1", ["not supported in routes"]),
+        ("Message{a: 1} == 1", ["not supported in routes"]),
         ("study.\x00", ["routes.x.when"]),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import judging_cases as cases
 import pytest
 import torch
+from judging_cases import exported
 from safetensors.torch import load_file, save_file
 
 from medai.models.errors import ModelUnavailable
@@ -15,8 +16,7 @@ from medai.models.format.bundle import read_bundle
 from medai.models.format.recipe import Recipe
 from medai.models.networks.definition import build
 from medai.models.networks.runners import make_runner
-from medai.training import cli
-from medai.training.errors import ConfigError, TrainingError
+from medai.training.errors import TrainingError
 from medai.training.export.bundle import bundle_of_run, export
 from medai.training.export.description import read_description
 from medai.training.runs import read_split
@@ -24,16 +24,6 @@ from medai.training.runs import read_split
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def exported(tmp_path: Path, name: str = "blocks", **options: object) -> Path:
-    run = tmp_path / "run"
-    if not run.exists():
-        cases.make_run(run)
-    bundle = tmp_path / "bundles" / name
-    description = read_description(cases.write_description(tmp_path))
-    export([run], bundle, description, **options)  # type: ignore[arg-type]
-    return bundle
 
 
 def test_a_bundle_of_a_run_is_read_back_with_all_that_its_description_says(tmp_path: Path) -> None:
@@ -61,28 +51,6 @@ def test_the_same_run_and_description_give_the_same_bytes(tmp_path: Path) -> Non
     assert first == second
 
 
-def test_weights_in_16_bits_take_half_and_draw_the_same(tmp_path: Path) -> None:
-    bundle = exported(tmp_path, half=True)
-    weights = load_file(bundle / "models" / "model.safetensors")
-    assert all(value.dtype is torch.float16 for value in weights.values() if value.is_floating_point())
-    assert "Rounding changed the class of 0.0000%" in (bundle / "docs" / "README.md").read_text(encoding="utf-8")
-
-
-def test_weights_beyond_16_bits_are_refused(tmp_path: Path) -> None:
-    cases.make_run(tmp_path / "run", weights=cases.threshold_weights(outer=1e6))
-    with pytest.raises(TrainingError, match="too large for 16 bits"):
-        exported(tmp_path, half=True)
-
-
-def test_rounding_that_changes_what_is_drawn_is_refused(tmp_path: Path) -> None:
-    weights = cases.threshold_weights(outer=0.0, core=9.0)
-    weights["model.0.conv.bias"].fill_(3000.0)
-    weights["model.2.conv.weight"][:2, 1] = torch.tensor([1.0, -0.9999]).reshape(2, 1, 1, 1)
-    cases.make_run(tmp_path / "run", weights=weights)
-    with pytest.raises(TrainingError, match="export without --half"):
-        exported(tmp_path, half=True)
-
-
 def test_weights_of_ten_megabytes_are_refused_with_the_way_out(tmp_path: Path) -> None:
     definition = {
         "_target_": "monai.networks.nets.UNet",
@@ -94,7 +62,7 @@ def test_weights_of_ten_megabytes_are_refused_with_the_way_out(tmp_path: Path) -
     }
     weights = build(definition).state_dict()
     cases.make_run(tmp_path / "run", network_def=definition, weights=weights)
-    with pytest.raises(TrainingError, match=r"MB; less than 10 MB are wanted. Store them in 16 bits"):
+    with pytest.raises(TrainingError, match=r"MB; less than 10 MB are allowed. Store them in 16 bits"):
         exported(tmp_path)
     assert not (tmp_path / "bundles" / "blocks").exists()
 
@@ -112,7 +80,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     precious = tmp_path / "bundles" / "blocks" / "thesis.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("years", encoding="utf-8")
-    with pytest.raises(TrainingError, match="is no bundle"):
+    with pytest.raises(TrainingError, match="is not a bundle"):
         exported(tmp_path, replace=True)
     assert precious.read_text(encoding="utf-8") == "years"
 
@@ -122,32 +90,6 @@ def test_an_unfinished_run_is_refused_naming_what_it_lacks(tmp_path: Path) -> No
     (tmp_path / "run" / "summary.json").unlink()
     with pytest.raises(TrainingError, match=r"lacks summary\.json"):
         exported(tmp_path)
-
-
-def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
-    cases.make_run(tmp_path / "run", weights={"somebody.else": torch.zeros(3)})
-    with pytest.raises(TrainingError, match="does not fit the network"):
-        exported(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        ("title =", "titel =", "titel: there is no such key; did you mean title?"),
-        ("modalities =", "modality =", "input.modality: there is no such key; did you mean modalities?"),
-        ("colour = [255", "color = [255", "segments.0.color: there is no such key; did you mean colour?"),
-        ('licence = "Apache-2.0"\n', "", "licence: Field required"),
-        ("number = 2", "number = 1", "two have the same number"),
-        ("[input]", '[files]\n"../x" = "y"\n[input]', "must be a path in a folder of the bundle"),
-        ("[input]", '[files]\n"docs/x.png" = "y.png"\n[input]', "y.png is not there"),
-        ("[input]", "[evaluation.core]\nlabels = [2]\nsegments = [7]\n[input]", "names segments that are not there"),
-    ],
-)
-def test_a_fault_in_a_description_is_named_with_its_place(tmp_path: Path, old: str, new: str, expected: str) -> None:
-    path = cases.write_description(tmp_path, cases.DESCRIPTION.replace(old, new, 1))
-    with pytest.raises(ConfigError) as caught:
-        read_description(path)
-    assert expected in str(caught.value)
 
 
 def test_extra_keys_and_files_go_into_the_bundle_and_hashed_ones_count_as_weights(tmp_path: Path) -> None:
@@ -162,46 +104,6 @@ def test_extra_keys_and_files_go_into_the_bundle_and_hashed_ones_count_as_weight
     bundle = export([tmp_path / "run"], folder, read_description(cases.write_description(tmp_path, text)))
     assert bundle.parameters["margin_mm"] == 20
     assert [path.name for path in bundle.weights] == ["model.safetensors", "template.nii.gz"]
-
-
-def test_the_description_cannot_contradict_how_the_network_was_trained(tmp_path: Path) -> None:
-    text = cases.DESCRIPTION.replace("[input]", "[inference]\nfeed = { axes = 'RAS' }\n[input]")
-    cases.make_run(tmp_path / "run")
-    with pytest.raises(ConfigError, match="sets feed, which the training's configuration decides"):
-        export([tmp_path / "run"], tmp_path / "bundle", read_description(cases.write_description(tmp_path, text)))
-
-
-def test_the_model_card_says_what_a_reader_must_know(tmp_path: Path) -> None:
-    cases.make_run(tmp_path / "run")
-    description = cases.write_description(tmp_path)
-    words = ["export", str(tmp_path / "run"), "--bundle", str(tmp_path / "blocks"), "--describe", str(description)]
-    assert cli.main(words) == 0
-    card = (tmp_path / "blocks" / "docs" / "README.md").read_text(encoding="utf-8")
-    for expected in (
-        "# blocks: Shell and core of a block",
-        "Generated blocks. Licence: none needed.",
-        "1 trained the network, 1 chose its checkpoint, 1 were held out as test",
-        "drawn by seed 1",
-        "medai-train export runs/run --bundle bundles/blocks --describe configs/blocks.bundle.toml",
-        "| Shell | 0.01 to 10 | 0 or less |",
-        "It knows nothing but blocks.",
-        "To test the judging of models.",
-        "Trained for 3 epochs (kept: epoch 2, counted from 0), 1.5 minutes in all.",
-    ):
-        assert expected in card
-
-
-def test_metadata_has_the_keys_that_monai_asks_for(tmp_path: Path) -> None:
-    metadata = json.loads((exported(tmp_path) / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    wanted = {"version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"}
-    wanted |= {"task", "description", "authors", "copyright", "network_data_format", "schema", "intended_use"}
-    assert wanted <= metadata.keys()
-    assert metadata["pytorch_version"] == "2.13.0"
-    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {
-        "0": "background",
-        "1": "shell",
-        "2": "core",
-    }
 
 
 def test_a_run_can_be_judged_as_a_bundle_before_anybody_described_it(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from medai.training.cases import Example
 from medai.training.cli import main
 from medai.training.config import parse
 from medai.training.data.datasets import write_pair
-from medai.training.data.splits import by_names, split
-from medai.training.errors import ConfigError, LeakageError
+from medai.training.errors import ConfigError
 from medai.training.fitting.fit import learning_rate, recompute_activations
 
 EPOCHS = 12
@@ -188,17 +187,6 @@ def test_the_rate_warms_up_and_ends_at_nothing() -> None:
     assert rates[2] > rates[3] > rates[4] == pytest.approx(0.0, abs=1e-9)
 
 
-def test_one_patient_on_two_sides_is_leakage(data: Path, config: Path) -> None:
-    from dataclasses import replace
-
-    from medai.training.data.datasets import open_dataset
-
-    dataset = open_dataset(str(data))
-    same = replace(dataset, cases=tuple(replace(case, patient="one") for case in dataset.cases))
-    with pytest.raises(LeakageError, match="of one patient"):
-        by_names(same, {"train": ["b0"], "validation": [], "test": ["b1"]})
-
-
 def test_the_same_image_under_two_names_is_leakage(data: Path, config: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -208,33 +196,6 @@ def test_the_same_image_under_two_names_is_leakage(data: Path, config: Path, tmp
         for number in range(1, 8):
             shutil.copy(twice / part / "b0.nii.gz", twice / part / f"b{number}.nii.gz")
     assert main(["fit", str(config), "--data", str(twice), "--out", str(tmp_path / "run")]) == 1
-
-
-def test_a_split_does_not_depend_on_the_order_of_the_cases(data: Path) -> None:
-    from dataclasses import replace
-
-    from medai.training.config import SplitConfig
-    from medai.training.data.datasets import open_dataset
-
-    dataset = open_dataset(str(data))
-    turned = replace(dataset, cases=dataset.cases[::-1])
-    names = [
-        {side: set(cases) for side, cases in split(one, SplitConfig()).names().items()} for one in (dataset, turned)
-    ]
-    assert names[0] == names[1]
-
-
-def test_folds_cover_every_patient_once(data: Path) -> None:
-    from medai.training.config import SplitConfig
-    from medai.training.data.datasets import open_dataset
-
-    dataset = open_dataset(str(data))
-    seen = [
-        name
-        for fold in range(4)
-        for name in split(dataset, SplitConfig(test=0.0, folds=4, fold=fold)).names()["validation"]
-    ]
-    assert sorted(seen) == sorted(case.name for case in dataset.cases)
 
 
 def test_a_training_may_start_from_the_weights_of_another(

@@ -173,7 +173,7 @@ def test_the_first_model_of_a_name_must_be_called_that_and_is_recorded_with_its_
 ) -> None:
     candidate, folder = bundle(tmp_path, "next", GOOD), tmp_path / "empty"
     assert promote(candidate, data, folder) == 1
-    assert "say --first" in capsys.readouterr().err
+    assert "use --first" in capsys.readouterr().err
     assert promote(candidate, data, folder, "--first", "--json") == 0
     assert json.loads(capsys.readouterr().out)["structures"]["shell"]["candidate"] == pytest.approx(1.0)
     (entry,) = recorded(folder)
@@ -195,7 +195,7 @@ def test_too_few_cases_show_nothing(
     names = tmp_path / "few.txt"
     names.write_text("c\nd\n", encoding="utf-8")
     assert promote(bundle(tmp_path, "next", GOOD + 0.1), data, served, "--cases", names) == 1
-    assert "2 held-out cases show nothing" in capsys.readouterr().err
+    assert "2 held-out cases prove nothing" in capsys.readouterr().err
 
 
 def test_a_candidate_that_draws_less_is_refused(

@@ -12,7 +12,7 @@ import pytest
 from medai.models.format.bundle import read_bundle
 from medai.models.format.own_card import own_card
 from medai.models.segmenters.case_figures import case_figures
-from medai.router.reports.drift import drifts
+from medai.router.reports.drift import Reference, drifts
 from medai.training import cli
 from medai.training.export.bundle import export
 from medai.training.export.description import read_description
@@ -42,7 +42,11 @@ def test_a_reference_says_what_the_model_draws_on_its_training_cases(tmp_path: P
     assert known["quantiles"] == [pytest.approx(expected["output.1.volume_ml"])] * 12
     own = own_card(bundle, read_bundle(bundle, None).card.fingerprint)
     assert own.reference == made
-    steady = [each for each in drifts(made, [expected] * 30) if each.quantity == "output.1.volume_ml"]
+    steady = [
+        each
+        for each in drifts(Reference.model_validate(made), [expected] * 30)
+        if each.quantity == "output.1.volume_ml"
+    ]
     assert [each.level for each in steady] == ["steady"]
     assert not [name for name in NAMES if name in json.dumps(made)], "no case is named"
 

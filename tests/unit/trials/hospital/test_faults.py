@@ -15,9 +15,11 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from trial_cases import Ris, scenario
 
 from medai.trials.box import Box, BoxError
 from medai.trials.hospital import faults
+from medai.trials.scenario import Fault, ScenarioError
 
 SLEEPS = "import time; time.sleep(120)"
 PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-SEc', {SLEEPS!r}]).wait()"
@@ -100,9 +102,9 @@ def test_a_part_that_is_asked_to_end_ends_its_children_itself(site: Path) -> Non
 
 
 def test_what_does_not_run_is_told_and_tried_again_by_the_trial(site: Path, tmp_path: Path) -> None:
-    with pytest.raises(BoxError, match="ris does not run"):
+    with pytest.raises(BoxError, match="ris is not running"):
         faults.playable()["ris-killed"].begin(box(site))
-    with pytest.raises(BoxError, match="does not run: no process id"):
+    with pytest.raises(BoxError, match="is not running: no process id"):
         faults.processes(tmp_path / "elsewhere", "redis")
 
 
@@ -132,3 +134,46 @@ def test_redis_that_refuses_or_is_away_is_tried_again_by_the_trial(tmp_path: Pat
         flushed.begin(box(tmp_path, port))
     with pytest.raises(BoxError, match="can't be asked"):
         flushed.begin(box(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "kind"), sorted(faults.RIS_ANSWERS.items()))
+def test_a_ris_is_asked_to_misbehave_and_to_stop(name: str, kind: str) -> None:
+    ris, fault = Ris(), faults.playable()[name]
+    fault.begin(ris.box)
+    assert fault.end is not None
+    fault.end(ris.box)
+    assert ris.asked == [("POST", "/faults", {"kind": kind}), ("DELETE", "/faults", None)]
+
+
+def test_what_is_away_is_switched_off_and_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[tuple[str, bool]] = []
+    monkeypatch.setattr(faults, "switch", lambda _folder, part, *, on: done.append((part, on)))
+    box = cast(Box, SimpleNamespace(folder=tmp_path))
+    for part in ("ris", "orthanc", "workers"):
+        fault = faults.playable()[f"{part}-away"]
+        fault.begin(box)
+        assert fault.end is not None
+        fault.end(box)
+    assert done == [(part, on) for part in ("ris", "orthanc", "worker") for on in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "complaint"),
+    [
+        (Fault(name="flood", at_s=1), "no fault is named 'flood'"),
+        (Fault(name="ris-away", at_s=1), "ris-away needs for_s"),
+        (Fault(name="workers-killed", at_s=1e6), "comes after the trial's end"),
+        (Fault(name="workers-killed", at_s=1, for_s=60), "workers-killed has no duration"),
+    ],
+)
+def test_a_fault_that_cannot_be_played_is_told_before_the_trial(fault: Fault, complaint: str) -> None:
+    with pytest.raises(ScenarioError, match=complaint):
+        faults.check(scenario(faults=(fault,)))
+
+
+def test_faults_have_the_harness_names() -> None:
+    from chaos.faults import FAULTS
+
+    own = {"workers-away", "orthanc-away", "workers-stopped"}
+    known = {*FAULTS, *own}
+    assert {name for name in faults.playable() if name not in known} == set()

@@ -25,9 +25,9 @@ from medai.trials.scenario import Habits
         (["--archive", "h:1", "--habit", "sleeping"], "sleeping"),
         (["--archive", "h:1", "--count", "0"], "--count must be at least 1"),
         (["--archive", "h:1", "--pace", "-1"], "--pace must not be negative"),
-        (["--archive", "h:1", "--pace", "nan"], "--pace must not be negative, and be finite"),
-        (["--archive", "h:1", "--give-up", "inf"], "--give-up must not be negative, and be finite"),
-        (["--archive", "h:1", "--source", "/nowhere"], "is no folder"),
+        (["--archive", "h:1", "--pace", "nan"], "--pace must be finite and not negative"),
+        (["--archive", "h:1", "--give-up", "inf"], "--give-up must be finite and not negative"),
+        (["--archive", "h:1", "--source", "/nowhere"], "is not a folder"),
     ],
 )
 def test_a_mistake_is_told(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,12 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from trial_cases import scenario
 
-from medai.trials.hospital.reception import identity
-from medai.trials.hospital.scans import Imaging
-from medai.trials.hospital.timeline import plan
-from medai.trials.scanner.sources import Sources, from_folder, head, radiograph, stacked_ct
+from medai.trials.scanner.sources import from_folder, head, radiograph, stacked_ct
 from medai.trials.scanner.volumes import (
     SHIFT_PIXELS,
     Request,
@@ -28,7 +24,6 @@ from medai.trials.scanner.volumes import (
     shifted,
     thinned,
 )
-from medai.trials.scenario import Case, Habits, ScenarioError
 from medai.trials.study import Patient, derive
 
 DATA = Path(__file__).resolve().parents[5] / "shared" / "data"
@@ -217,42 +212,6 @@ def test_a_shift_moves_the_anatomy_by_whole_pixels(rows: int, columns: int) -> N
     moved = shifted(image, rows, columns)
     assert moved.shape == image.shape
     assert np.argwhere(moved == 7).tolist() == [[4 + rows, 4 + columns]]
-
-
-def test_a_radiograph_shows_head_up_and_dense_bright() -> None:
-    ct = stacked_ct()
-    pixels = ct.pixels.copy()
-    pixels[-1] = pixels.max()  # dense at the head's end
-    picture = radiograph(Template("CT", "x", ct.headers, pixels)).pixels[0]
-    assert picture[0].mean() > picture[-1].mean()
-
-
-def test_a_source_that_is_not_here_is_replaced_and_that_is_said() -> None:
-    sources = Sources(data=None)
-    case = scenario().cases[0].model_copy(update={"source": "data:somewhere"})
-    assert sources.template(case).modality == "CT"
-    assert "data:somewhere is not here (--data); made from pydicom's CT_small.dcm" in sources.told[0]
-
-
-def test_a_folder_that_is_none_or_holds_nothing_is_told(tmp_path: Path) -> None:
-    case = scenario().cases[0]
-    with pytest.raises(ScenarioError, match="is no folder"):
-        Sources(data=None).template(Case.model_validate({**case.model_dump(), "source": str(tmp_path / "x")}))
-    (tmp_path / "note.txt").write_text("no DICOM")
-    with pytest.raises(ScenarioError, match="holds no CT series"):
-        from_folder(tmp_path, "CT")
-
-
-def test_what_a_route_reads_is_known_before_it_is_sent() -> None:
-    of = scenario(habits=Habits())
-    imaging = Imaging(scenario=of, sources=Sources(data=None))
-    assert imaging.told()["chest-ct"].startswith("pydicom")
-    verdicts = {}
-    for study in plan(of)[:12]:
-        made = make_study(imaging.template(study.case), request(study.seed), habits=study.habits)
-        verdicts[study.case] = imaging.readable(study, made)
-        assert identity(study).study_uid == derive(study.seed, "study")
-    assert verdicts == {"chest-ct": True, "chest-xray": False}
 
 
 SEVERAL = """

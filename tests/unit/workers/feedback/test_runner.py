@@ -83,22 +83,22 @@ def test_a_drawing_belongs_to_the_model_whose_structures_it_holds(site: Site) ->
     site.see(seg("Brain, mine", BRAIN, "c"), job_id=site.hippocampus)
     assert site.runner.compare(1) is EditState.COMPARED
     (edit,) = edits(site.ledger)
-    assert edit["job_id"] == site.brain
-    assert [row["dice"] for row in edit["comparisons"]] == [1.0]
+    assert edit.job_id == site.brain
+    assert [row.dice for row in edit.comparisons] == [1.0]
 
 
 def test_one_that_names_a_result_stays_with_it_whatever_it_holds(site: Site) -> None:
     site.see(seg("Brain, mine", BRAIN, "c"), job_id=site.hippocampus, named=True)
     assert site.runner.compare(1) is EditState.COMPARED
     (edit,) = edits(site.ledger)
-    assert edit["job_id"] == site.hippocampus
-    assert [row["outcome"] for row in edit["comparisons"]] == ["removed", "added"]
+    assert edit.job_id == site.hippocampus
+    assert [row.outcome for row in edit.comparisons] == ["removed", "added"]
 
 
 def test_what_is_no_dicom_ends_with_the_reason(site: Site) -> None:
     site.see(b"not DICOM at all", job_id=site.brain)
     assert site.runner.compare(1) is EditState.FAILED
-    assert "can't be read" in edits(site.ledger)[0]["reason"]
+    assert "can't be read" in edits(site.ledger)[0].reason
 
 
 def test_what_is_too_large_is_not_fetched(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_what_is_too_large_is_not_fetched(site: Site, monkeypatch: pytest.Monkey
     monkeypatch.setattr(site.archive, "size", lambda _name: 2**40)
     monkeypatch.setattr(site.archive, "file", lambda _name: pytest.fail("it was fetched"))
     assert site.runner.compare(1) is EditState.FAILED
-    assert "1024.00 GiB" in edits(site.ledger)[0]["reason"]
+    assert "1024.00 GiB" in edits(site.ledger)[0].reason
 
 
 def test_an_unexpected_error_ends_the_edit_and_not_the_worker(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_an_unexpected_error_ends_the_edit_and_not_the_worker(site: Site, monkey
     site.see(seg("Brain", BRAIN, "c"), job_id=site.brain)
     with capture_logs() as logs:
         assert site.runner.compare(1) is EditState.FAILED
-    reason = edits(site.ledger)[0]["reason"]
+    reason = edits(site.ledger)[0].reason
     assert "ZeroDivisionError" in reason
     assert "patient's name" not in reason + str([line.get("reason") for line in logs])
 
@@ -126,11 +126,11 @@ def test_a_withdrawn_result_is_compared_with_nothing(site: Site) -> None:
     site.see(seg("Brain", BRAIN, "c"), job_id=site.brain)
     site.ledger.withdraw_reading(site.brain, "wrong side", T0 + 60, withdrawn={}, by="ana")
     assert site.runner.compare(1) is EditState.UNRELATED
-    assert "withdrawn" in edits(site.ledger)[0]["reason"]
+    assert "withdrawn" in edits(site.ledger)[0].reason
 
 
 def test_a_worker_that_stops_begins_nothing(site: Site) -> None:
     site.see(seg("Brain", BRAIN, "c"), job_id=site.brain)
     site.stopping.set()
     assert site.runner.compare(1) is None
-    assert edits(site.ledger)[0]["state"] == "pending"
+    assert edits(site.ledger)[0].state == "pending"

@@ -169,7 +169,7 @@ def test_the_verdict_and_what_a_person_should_look_at_are_told(make: Any, source
         assert verdict["interpretation"][0]["coding"][0]["code"] == flag
         assert [note["text"] for note in verdict.get("note", [])] == list(found.warnings)
         conclusion = only(payload, "DiagnosticReport")["conclusion"]
-        assert "verified by nobody" in conclusion
+        assert "not verified by anyone" in conclusion
         assert all(text in conclusion for text in found.warnings)
 
 

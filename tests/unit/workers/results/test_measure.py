@@ -25,8 +25,27 @@ def test_a_ct_has_the_mean_attenuation_of_each_segment(make: Any) -> None:
     source = make.source()
     segmentation = make.segmentation(source)
     source.volume.voxels[segmentation.labels == 2] += np.int16(50)
-    means = [m.value for m in measure(source.volume, segmentation) if m.quantity == "mean_attenuation"]
-    assert means == [-800.0, -750.0]
+    means = [m for m in measure(source.volume, segmentation) if m.quantity == "mean_attenuation"]
+    assert [m.value for m in means] == [-800.0, -750.0]
+    assert {m.unit for m in means} == {"[hnsf'U]"}, "the UCUM code of the Hounsfield unit"
+
+
+def test_a_mean_is_exact_for_a_handful_of_voxels_and_kept_to_a_tenth(make: Any) -> None:
+    source = make.source()
+    segmentation = make.segmentation(source)
+    segmentation.labels[:] = 0
+    segmentation.labels[5, 5, 5:8] = 1
+    source.volume.voxels[5, 5, 5:8] = (-10, 20, 31)
+    (mean,) = [m.value for m in measure(source.volume, segmentation) if m.quantity == "mean_attenuation"]
+    assert mean == 13.7, "41 / 3"
+
+
+def test_a_volume_is_kept_to_a_microlitre(make: Any) -> None:
+    source = make.source()
+    segmentation = make.segmentation(source)
+    segmentation.labels[:] = 0
+    segmentation.labels[5, 5, 5:8] = 1
+    assert measure(source.volume, segmentation)[0].value == 0.017, "three voxels of 5.625 µl are 16.875 µl"
 
 
 def test_an_mr_has_no_attenuation(make: Any) -> None:
@@ -55,5 +74,5 @@ def test_a_mask_on_another_grid_is_refused(make: Any) -> None:
     source = make.source()
     segmentation = make.segmentation(source)
     moved = replace(segmentation, geometry=replace(segmentation.geometry, origin_mm=(0.0, 0.0, 0.0)))
-    with pytest.raises(GeometryMismatch, match="mm apart"):
+    with pytest.raises(GeometryMismatch, match="^the mask and its source: .* mm apart"):
         measure(source.volume, moved)

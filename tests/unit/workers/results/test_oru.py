@@ -1,4 +1,4 @@
-"""The ORU's must-list (standards.md section 3), above all what no validator looks at."""
+"""The ORU's must-list (docs/standards.md, section 3), above all what no validator looks at."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 
 from medai.router.contract import Order, control_id
-from medai.workers.results.identity import ResultUids
+from medai.workers.results.identity import ResultUids, device_uid
 from medai.workers.results.oru import encode_oru
 
 ORDER = Order(
@@ -188,6 +189,168 @@ def test_a_total_is_a_number_with_a_finding_that_names_it(make: Any, source: Any
     assert finding[5] == "LEFT_HIPPOCAMPUS^Left hippocampus^99MEDAI"
     assert number[2:4] == ["NM", "118565006^Volume^SCT^LEFT_HIPPOCAMPUS_VOLUME^Left hippocampus volume^99MEDAI"]
     assert float(number[5]) == make.measurements(source, segmentation)[-1].value
+
+
+def test_a_whole_message_with_an_order(make: Any, source: Any) -> None:
+    """To the last field: nothing that a validator ignores is lost or added."""
+    job = make.job(source, order=ORDER)
+    uids, study = ResultUids.of(job.job_id), source.first.StudyInstanceUID
+    pacs = f"https://pacs.example/dicom-web/studies/{study}/series"
+    observations = [
+        ("HD", "113014^DICOM Study^DCM", "", study),
+        *_part(1, "anterior", "255549009^Anterior^SCT", "12.127"),
+        *_part(2, "posterior", "255551008^Posterior^SCT", "8.977"),
+        ("CWE", "121071^Finding^DCM", "T1", "LEFT_HIPPOCAMPUS^Left hippocampus^99MEDAI"),
+        ("NM", "118565006^Volume^SCT^LEFT_HIPPOCAMPUS_VOLUME^Left hippocampus volume^99MEDAI", "T1", "21.105", "mL^milliliter^UCUM"),
+        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}/instances/{uids.seg}^^application^dicom"),
+        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}/instances/{uids.sr}^^application^dicom"),
+        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}/instances/{uids.sc}^^application^dicom"),
+        ("CWE", "VERDICT^Verdict of the plausibility checks^99MEDAI", "V", "PLAUSIBLE^2 of 2 checks passed^99MEDAI", "", "", "N"),
+    ]  # fmt: skip
+    device = f"ct_lungs 1.2.0^99MEDAI^{device_uid(make.segmentation(source).model)}^ISO"
+    method = "123110^Artificial Intelligence^DCM^ct_lungs^Lungs in CT 1.2.0^99MEDAI"
+    always = f"P|||20260314120502|||{method}|{device}|20260314150926+0000"
+    expected = [
+        f"MSH|^~\\&|MEDAI|AI|RIS|HOSPITAL|20260314150926+0000||ORU^R01^ORU_R01|{control_id(job.job_id, 'ris')}|P|2.5.1||||||UNICODE UTF-8",
+        "PID|1||0815^^^HOSP&1.2.3&ISO^MR||Doe^Jane^^^Dr||19700101|M",
+        f"PV1|1|U{'|' * 17}V1",
+        f"OBR|1|ORD1^RIS|{job.filler}|CTCHEST^CT chest \\T\\ neck^L|||20260314120502{'|' * 11}A42|RP1|SPS1||20260314150926+0000||CT|P",
+        *("|".join(["OBX", str(number), *row, *[""] * (9 - len(row)), always]) for number, row in enumerate(observations, start=1)),
+    ]  # fmt: skip
+    found = message(make, source, found=make.hippocampus(source), order=ORDER).decode("utf-8").split("\r")
+    assert found == [*expected, ""]
+
+
+def _part(number: int, part: str, code: str, millilitres: str) -> list[tuple[str, ...]]:
+    name, local = f"Left hippocampus, {part}", f"LEFT_HIPPOCAMPUS_{part.upper()}"
+    attenuation = f"112031^Attenuation Coefficient^DCM^{local}_MEAN_ATTENUATION^{name} mean attenuation^99MEDAI"
+    rows = [
+        ("CWE", "121071^Finding^DCM", f"{local}^{name}^99MEDAI^5366008^Hippocampus^SCT"),
+        ("CWE", "272741003^Laterality^SCT", "7771000^Left^SCT"),
+        ("CWE", "106233006^Topographical modifier^SCT", code),
+        ("NM", f"118565006^Volume^SCT^{local}_VOLUME^{name} volume^99MEDAI", millilitres, "mL^milliliter^UCUM"),
+        ("NM", attenuation, "-800", "[hnsf'U]^Hounsfield unit^UCUM"),
+    ]
+    return [(kind, concept, str(number), *value) for kind, concept, *value in rows]
+
+
+def with_headers(make: Any, source: Any, **values: Any) -> Any:
+    """The source with other values in each header; None takes an attribute out."""
+    headers = tuple(make.copy(header, **values) for header in source.headers)
+    for header in headers:
+        for keyword in (keyword for keyword, value in values.items() if value is None):
+            delattr(header, keyword)
+    return replace(source, headers=headers)
+
+
+def test_an_order_without_a_visit_makes_no_visit(make: Any, source: Any) -> None:
+    assert not rows(message(make, source, order=replace(ORDER, visit_number="")), "PV1")
+
+
+def test_a_name_of_delimiters_only_is_no_name(make: Any, source: Any) -> None:
+    (pid,) = rows(message(make, source, order=replace(ORDER, patient_name="^^ ~&")), "PID")
+    assert pid[5] == "Müller^Änne^^MD^Dr."
+    (pid,) = rows(message(make, source, order=replace(ORDER, patient_name="")), "PID")
+    assert pid[5] == "Müller^Änne^^MD^Dr."
+
+
+def test_without_any_issuer_the_receiver_is_the_one_whose_patient_it_is(make: Any, source: Any) -> None:
+    (pid,) = rows(message(make, with_headers(make, source, IssuerOfPatientID=None)), "PID")
+    assert pid[3] == "MRN-77\\F\\1^^^HOSPITAL^MR"
+    (pid,) = rows(message(make, with_headers(make, source, IssuerOfPatientID="TRUST")), "PID")
+    assert pid[3] == "MRN-77\\F\\1^^^TRUST^MR"
+    (pid,) = rows(message(make, source, order=replace(ORDER, patient_id_authority="")), "PID")
+    assert pid[3] == "0815^^^HOSPITAL^MR"
+
+
+def test_birth_and_sex_come_each_from_the_order_or_else_the_images_where_these_hold_something_usable(
+    make: Any, source: Any
+) -> None:
+    (pid,) = rows(message(make, source, order=replace(ORDER, birth_date="")), "PID")
+    assert pid[7:9] == ["19600229", "M"]
+    (pid,) = rows(message(make, source, order=replace(ORDER, sex="")), "PID")
+    assert pid[7:9] == ["19700101", "F"]
+    (pid,) = rows(message(make, with_headers(make, source, PatientBirthDate=None, PatientSex=None)), "PID")
+    assert pid[7:9] == ["", ""]
+
+
+def test_the_requests_numbers_are_the_images_where_the_order_has_none(make: Any, source: Any) -> None:
+    first, second = Dataset(), Dataset()
+    first.RequestedProcedureID = "RP|7"
+    second.RequestedProcedureID, second.ScheduledProcedureStepID = "RP8", "SPS8"
+    asked = with_headers(make, source, RequestAttributesSequence=[first, second])
+    for order in (None, Order(placer="ORD2")):
+        (obr,) = rows(message(make, asked, order=order), "OBR")
+        assert obr[19:21] == ["RP\\F\\7", "SPS8"], "the first item that has one"
+    (obr,) = rows(message(make, asked, order=ORDER), "OBR")
+    assert obr[19:21] == ["RP1", "SPS1"]
+    (obr,) = rows(message(make, source), "OBR")
+    assert obr[19:21] == ["", ""]
+
+
+def test_the_patient_was_imaged_at_the_first_moment_that_the_images_name(make: Any, source: Any) -> None:
+    moments = {
+        "Acquisition": "20260314120502",
+        "Content": "20260313",
+        "Series": "202603121130",
+        "Study": "20260311112233-0500",
+    }
+    header: dict[str, Any] = {"ContentDate": "20260313", "SeriesDate": "20260312", "SeriesTime": "1130"}
+    header |= {"StudyDate": "20260311", "StudyTime": "112233"}
+    for name, moment in moments.items():
+        offset = "-0500" if moment.endswith("-0500") else ""
+        found = message(make, with_headers(make, source, **header, TimezoneOffsetFromUTC=offset))
+        assert rows(found, "OBR")[0][7] == moment
+        assert {obx[14] for obx in rows(found, "OBX")} == {moment}
+        header |= {f"{name}Date": "", f"{name}Time": ""}
+    assert rows(message(make, with_headers(make, source, **header)), "OBR")[0][7] == "20260314150926+0000"
+
+
+def test_long_names_are_cut_to_what_a_field_holds(make: Any, source: Any) -> None:
+    plain = make.hippocampus(source)
+    name, title = "a" * 150, "t" * 150
+    segmentation = replace(
+        plain,
+        segments=(replace(plain.segments[0], name=name), plain.segments[1]),
+        totals=(replace(plain.totals[0], name=name),),
+        model=replace(plain.model, name="m" * 150, title=title),
+        warnings=("w" * 300,),
+    )
+    found = rows(message(make, source, found=segmentation), "OBX")
+    for sub_id in ("1", "T1"):
+        finding = next(obx[5] for obx in found if obx[4] == sub_id and obx[3] == "121071^Finding^DCM")
+        number = next(obx[3] for obx in found if obx[4] == sub_id and obx[2] == "NM")
+        assert finding.split("^")[:3] == ["A" * 40, "a" * 100, "99MEDAI"]
+        assert number.split("^")[3:] == ["A" * 40 + "_VOLUME", "a" * 60 + " volume", "99MEDAI"]
+    assert found[-1][5] == f"CHECK^{'w' * 190}^99MEDAI"
+    for obx in found:
+        assert obx[17].split("^")[3:5] == ["m" * 20, "t" * 100]
+        assert obx[18].split("^")[0] == "m" * 60
+
+
+def test_a_name_without_letters_has_a_local_code_all_the_same(make: Any, source: Any) -> None:
+    plain = make.segmentation(source)
+    named = replace(plain, segments=(replace(plain.segments[0], name="…"), plain.segments[1]))
+    found = [obx for obx in rows(message(make, source, found=named), "OBX") if obx[4] == "1"]
+    assert found[0][5] == "SEGMENT^...^99MEDAI^39607008^Lung^SCT"
+
+
+def test_each_finding_and_each_total_has_its_own_number(make: Any, source: Any) -> None:
+    plain = make.hippocampus(source)
+    twice = replace(plain, totals=(*plain.totals, replace(plain.totals[0], name="Both")), warnings=("a", "b"))
+    found = rows(message(make, source, found=twice), "OBX")
+    assert [obx[4] for obx in found if obx[4][:1] in "TW" and obx[4]] == ["T1", "T1", "T2", "T2", "W1", "W2"]
+    assert [(obx[3], obx[5], obx[8]) for obx in found[-2:]] == [
+        ("PLAUSIBILITY^Plausibility of the AI result^99MEDAI", f"CHECK^{text}^99MEDAI", "A") for text in ("a", "b")
+    ]
+
+
+def test_numbers_have_no_zeros_at_their_end_and_whole_ones_no_point(make: Any, source: Any) -> None:
+    context = make.context(source)
+    values = (0.0, 100.0, 12.5, 0.017, -0.1)
+    measured = tuple(replace(context.measurements[0], value=value) for value in values)
+    found = [obx[5] for obx in rows(encode_oru(replace(context, measurements=measured)), "OBX") if obx[2] == "NM"]
+    assert found == ["0", "100", "12.5", "0.017", "-0.1"]
 
 
 def test_a_patient_without_a_name_has_a_name_of_unknown_type(make: Any, source: Any) -> None:

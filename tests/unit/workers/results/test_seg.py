@@ -1,4 +1,4 @@
-"""The SEG's must-list (standards.md section 1), above all what no validator looks at."""
+"""The SEG's must-list (docs/standards.md, section 1), above all what no validator looks at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SR's must-list (standards.md section 2), above all what no validator looks at."""
+"""The SR's must-list (docs/standards.md, section 2), above all what no validator looks at."""
 
 from __future__ import annotations
 
