@@ -18,7 +18,7 @@ SPREAD = frozenset(
         "chaos/test_mutants.py",
         "integration/test_bad_input.py",
         "unit/models/foreign/test_adding.py",
-        "unit/trials/test_set_up_script.py",
+        "unit/test_set_up_script.py",
     }
 )
 """Their tests share nothing: each may be played anywhere."""
