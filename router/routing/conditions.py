@@ -108,10 +108,10 @@ class Condition:
         try:
             return _environment().compile(self.text)
         except CELParseError as error:
-            line, column = error.line or 1, error.column or len(self.text) + 1
-            ends = getattr(getattr(error.__context__, "token", None), "type", "") == "$END" or line < 1 or column < 1
-            if ends:  # the parser points at the last word that it could read
-                line, column = self.text.count("\n") + 1, len(self.text.splitlines()[-1]) + 1
+            ends = getattr(getattr(error.__context__, "token", None), "type", "") == "$END"
+            place = None if ends else _place(error)
+            # Where the text ends too early, the parser points at the last word that it could read.
+            line, column = place or (self.text.count("\n") + 1, len(self.text.splitlines()[-1]) + 1)
             raise fault(self._place, self.text, line, column, _syntax_hint(self.text, line, column)) from error
         except RecursionError as error:
             raise SettingsError(f"{self._place}: too deeply nested") from error
@@ -124,6 +124,16 @@ def fault(place: str, text: str, line: int, column: int, what: str) -> SettingsE
     """A SettingsError that shows the place in the expression with a caret."""
     source = text.splitlines()[line - 1] if text else ""
     return SettingsError(f"{place}: line {line}, column {column}: {what}\n    {source}\n    {' ' * (column - 1)}^")
+
+
+def _place(error: BaseException | None) -> tuple[int, int] | None:
+    """Line and column at which the parser stopped; before a literal only the lexer's error, further down, has them."""
+    while error is not None:
+        line, column = getattr(error, "line", None), getattr(error, "column", None)
+        if line and column and line > 0 and column > 0:
+            return line, column
+        error = error.__context__
+    return None
 
 
 def _syntax_hint(text: str, line: int, column: int) -> str:

@@ -43,6 +43,9 @@ def outcome(text: str) -> Outcome:
         "series.size() == 3", "size(series) == 3", "series.all(s, s.EchoNumbers > 0)",
         "series.exists_one(s, s.EchoNumbers == 1)",
         "series.filter(s, has(s.SliceThickness)).size() == 2",
+        'study.Modality.endsWith("T")', 'study.Modality.contains("C")', 'matches(study.Modality, "^C.$")',
+        "double(study.Rows) == 512.0", 'string(study.Rows) == "512"', 'int("512") == study.Rows', 'bool("true")',
+        'study.Modality.matches(R"^C")', "study.Modality.matches(study.Modality)", "size(study.Modality) == 2",
         'study.Modality.startsWith("C")', 'study.Modality.matches("^C.$")', 'study["Modality"] == "CT"',
         'study.RequestAttributesSequence.exists(r, r.Code == "X1")',
         'has(study.Absent) ? study.Absent == 1 : true', "study.Rows % 2 == 0",
@@ -132,6 +135,104 @@ def test_a_wrong_expression_is_refused_with_its_place(text: str, words: list[str
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "reason"),
+    [
+        ("", True, "every study"),
+        ("  true  ", True, "every study"),
+        ("study.Rows == 512 &&\n   true", True, "study.Rows == 512 && true is true"),
+        ("study.A == 1 && study.B == 1", None, "study.A == 1 cannot be decided: study.A is absent"),
+        ("true && study.A == 1 && study.Rows == 1", False, "study.Rows == 1 is false"),
+        ("study.A == 1 || study.A == 2", None, "study.A == 1 || study.A == 2 cannot be decided: study.A is absent"),
+        ("study.A == 1 || study.B == 2", None, "study.A == 1 || study.B == 2 cannot be decided: study.A is absent; study.B is absent"),
+        ("series.all(s, s.X == 1)", None, "series.all(s, s.X == 1) cannot be decided: X is absent in series 1, series 2, series 3"),
+        ("study.Modality == 'MR' || study.ModalitiesInStudy == ['MR']", False,
+         "study.Modality == 'MR' || study.ModalitiesInStudy == ['MR'] is false (study.ModalitiesInStudy is CT, SR; study.Modality is CT)"),
+        ("study.Modality == 'CT' && study.Rows == 1", False, "study.Rows == 1 is false"),
+        ("study.Modality", None, "study.Modality cannot be decided: it is neither true nor false"),
+        ("study.Modality.matches()", None, "study.Modality.matches() cannot be decided: an operator or function does not fit the values"),
+        ("series[9].EchoNumbers == 1", None, "series[9].EchoNumbers == 1 cannot be decided: an operator or function does not fit the values"),
+    ],
+)  # fmt: skip
+def test_the_reasons_in_full(text: str, value: bool | None, reason: str) -> None:
+    assert outcome(text) == Outcome(value=value, reason=reason)
+
+
+FORM = "takes a name and a condition: series.exists(s, s.SliceThickness <= 3)"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ('study.Modality = "CT"', (1, 16), "write == to compare"),
+        ("study.Rows == 1 and true", (1, 17), "write && for 'and'"),
+        ("study.Rows == 1 AND true", (1, 17), "write && for 'AND'"),
+        ("study.Rows == 1 or true", (1, 17), "write || for 'or'"),
+        ("study.Rows == 1 && not true", (1, 24), "write ! for 'not'"),
+        ("study.Rows == 1 and 3 < 4", (1, 17), "write && for 'and'"),
+        ("study.Rows == 3 4", (1, 17), "this is not an expression"),
+        ("NOT study.Rows == 1", (1, 5), "write ! for 'not'"),
+        ("study.Rows == 1 not", (1, 17), "write ! for 'not'"),
+        ("study.Rows == ) 3", (1, 15), "this is not an expression"),
+        ("study.Rows == 1 &&\n  study.x ?? 2", (2, 12), "this is not an expression"),
+        ("study.Rows ==\n", (1, 14), "the expression ends too early"),
+        ("study.Rows == 1 &&\n  (true", (2, 8), "the expression ends too early"),
+        ("true && .study.Rows == 1", (1, 9), "this form of CEL is not supported in routes"),
+        ("stduy.Rows == 1", (1, 1), "'stduy' is not known here; use study or series"),
+        ("open('x') == 1", (1, 1), "there is no function 'open'; there are bool, double, has, int, matches, size, string"),
+        ("study.Modality.lower() == 'ct'", (1, 1), "there is no function 'lower'; there are all, contains, endsWith, exists, "
+         "exists_one, filter, map, matches, size, startsWith"),
+        ("series.exists()", (1, 1), f"exists {FORM}"),
+        ("series.exists(true)", (1, 1), f"exists {FORM}"),
+        ("series.exists(s, true, true)", (1, 1), f"exists {FORM}"),
+        ("series.map(s, true, true) == [1]", (1, 1), f"map {FORM}".replace("exists", "map")),
+        ("series.exists(s.N, true)", (1, 1), "the first argument of exists is a name, as in series.exists(s, …)"),
+        ("series.exists(3, true)", (1, 1), "the first argument of exists is a name, as in series.exists(s, …)"),
+        ("series.all(a, series.all(b, series.all(c, true)))", (1, 29), "at most 2 of all, exists, exists_one, filter, map may be nested"),
+        ("series.all(a, stduy.Rows == 1)", (1, 15), "'stduy' is not known here; use study or series or a"),
+        ("stduy.all(a, true)", (1, 1), "'stduy' is not known here; use study or series"),
+        ("study.Modality.matches('^[')", (1, 1), "'^[' is not a regular expression (RE2)"),
+        ("study.Modality.matches(r\"^[\")", (1, 1), "r\"^[\" is not a regular expression (RE2)"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_shown_in_its_line_with_a_caret_below(text: str, place: tuple[int, int], what: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        outcome(text)
+    line, column = place
+    source = text.strip().splitlines()[line - 1]
+    expected = f"routes.x.when: line {line}, column {column}: {what}\n    {source}\n    {' ' * (column - 1)}^"
+    assert str(caught.value) == expected
+
+
+def test_the_limits_of_length_and_depth_are_told() -> None:
+    longest = "true" + " " * 1992 + "||" + "true"
+    assert len(longest) == 2002
+    with pytest.raises(SettingsError) as caught:
+        outcome(longest)
+    assert str(caught.value) == "routes.x.when: 2002 characters, at most 2000 are allowed"
+    assert outcome(longest.replace("   ", " ", 1)).value is True, "2000 are allowed"
+    with pytest.raises(SettingsError) as caught:
+        outcome("(" * 60 + "true" + ")" * 60)
+    assert str(caught.value) == "routes.x.when: too deeply nested; split it by && or make two routes of it"
+
+
+@pytest.mark.parametrize(
+    ("count", "places"),
+    [(5, "1, series 2, series 3, series 4, series 5"), (7, "1, series 2, series 3, series 4, series 5 and 2 more")],
+)
+def test_an_attribute_that_many_series_lack_names_the_first_five(count: int, places: str) -> None:
+    condition = Condition("series.all(s, s.X == 1)", names=frozenset({"series"}), place="routes.x.when")
+    rows = [Record({"SeriesNumber": n}, path="", where=f"series {n}") for n in range(1, count + 1)]
+    reason = condition.test({"series": Items(rows)}).reason
+    assert reason == f"series.all(s, s.X == 1) cannot be decided: X is absent in series {places}"
+
+
+def test_a_note_of_values_is_of_the_study_alone() -> None:
+    condition = Condition('s.Modality == "MR"', names=frozenset({"s"}), place="routes.x.series.where")
+    decided = condition.test({"s": Record({"Modality": "CT"}, path="", where="series 1")})
+    assert decided == Outcome(value=False, reason='s.Modality == "MR" is false')
+
+
 def test_long_and_nested_conditions_within_the_limits_are_decided() -> None:
     assert outcome(" || ".join(["false"] * 200 + ["true"])).value is True
     assert outcome("(" * 25 + "true" + ")" * 25).value is True
@@ -143,7 +244,10 @@ def test_a_condition_that_looks_at_too_much_is_stopped() -> None:
     rows = Items([Record({"SeriesNumber": n}, path="", where=f"series {n}") for n in range(100)])
     stopped = condition.test({"series": rows})
     assert stopped.value is None
-    assert f"more than {STEP_LIMIT} elements" in stopped.reason
+    assert STEP_LIMIT == 5000
+    assert stopped.reason == (
+        "series.all(a, series.all(b, true)) cannot be decided: it looks at more than 5000 elements"
+    )
 
 
 def test_values_do_not_reach_the_log_at_level_debug(caplog: pytest.LogCaptureFixture) -> None:
