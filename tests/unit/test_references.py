@@ -113,10 +113,11 @@ def comments(name: str, pattern: str) -> list[Passage]:
 def found_at(file: str, name: str) -> str:
     """The place that ``name`` means where ``file`` names it; empty where there is none.
 
-    A name begins in the same folder, in the same top folder, or at the root.
+    A name begins in the same folder (in a unit test: also in that of the module it tests), in the same top folder, or
+    at the root.
     """
     here, top = Path(file).parent, Path(file).parts[0]
-    bases = [here, Path(top), Path()]
+    bases = [here, Path(str(here).removeprefix("tests/unit/")), Path(top), Path()]
     candidates = (_normal(str(base / name)) for base in bases)
     return next((each for each in candidates if each in places()), "")
 
