@@ -54,7 +54,7 @@ def test_a_reference_says_what_the_model_draws_on_its_training_cases(tmp_path: P
 def test_too_few_cases_are_no_distribution(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = cases.write_blocks(tmp_path / "few", dict.fromkeys(NAMES[:5], 0))
     assert cli.main(["reference", str(bundle), "--data", str(data), "--split", "all"]) != 0
-    assert "no distribution" in capsys.readouterr().err
+    assert "do not make a distribution" in capsys.readouterr().err
     assert not (bundle / "docs" / "reference.json").exists()
 
 
