@@ -7,7 +7,7 @@ Its rooms lie on floors; an upper one may import a lower one (import-linter hold
     metrics   onebox   delivery   queue             what leaves: figures, processes, results, job ids
     reports   intake   tracing                      what is read from the ledger; what comes into it
     ledger                                          the truth
-    orthanc   routing   hl7                         the archive; which route takes a study; the RIS's language
+    orthanc   routing   hl7       waterfall         the archive; the choice of a route; the RIS's language; bars
     settings  files   log   stages                  what is configured, unpacked, written down, measured
     contract  errors   words   version  processes   what everybody knows
 

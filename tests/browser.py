@@ -43,7 +43,7 @@ def chromium() -> Iterator[Browser]:
 def console_of(settings: Settings, ledger: Ledger) -> Iterator[str]:
     """The console as ``medai console`` serves it, in a thread of its own; yields its address."""
     port, orthanc, broker = free_port(), Orthanc(settings.orthanc), Dispatcher(settings.broker)
-    probes = {"Ledger": ledger.has_accounts, "Orthanc": orthanc.system, "Redis": broker.ping}
+    probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version="test")
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run)
@@ -101,4 +101,4 @@ class Person:
 def add_people(ledger: Ledger, now: float) -> None:
     """An account for each role, named as the role."""
     for role in Role:
-        ledger.add_account(role.value, PASSWORD, role, now)
+        ledger.accounts.add(role.value, PASSWORD, role, now)

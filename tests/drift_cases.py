@@ -7,6 +7,7 @@ from typing import Any
 from ledger_cases import T0, arrive, make, seen
 
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced, OwnCard
 
 REFERENCE: dict[str, Any] = {
     "form": 1, "dataset": "heads", "cases": 40, "notes": ["Crops."], "kinds": {},
@@ -25,16 +26,17 @@ def announce(ledger: Ledger, **own: Any) -> None:
         "reference": REFERENCE,
         "missing": "",
     }
-    model = {"name": "mr_brain", "version": "1", "available": True, "reason": "", "own": {**told, **own}}
-    ledger.announce_models([model], T0)
+    card = OwnCard(**{**told, **own})
+    model = Announced(name="mr_brain", version="1", available=True, reason="", own=card)
+    ledger.fleet.announce([model], T0)
 
 
 def read(ledger: Ledger, number: int, volume_ml: float) -> None:
     """One reading of mr_brain that found so much."""
     job_id = make(ledger, arrive(ledger, seen(uid=f"1.2.{number}")), at=T0)[0]
-    claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
+    claim = ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
     assert claim is not None
-    ledger.keep(
+    ledger.claims.keep(
         job_id, claim.token, objects=[], measurements=[], warnings=[], deliveries=[], now=T0 + 2,
         figures={"output.1.volume_ml": volume_ml, "input.manufacturer": "Test"},
     )  # fmt: skip

@@ -15,7 +15,7 @@ def read(ledger: Ledger, uid: str = "1.2.3", *, model: str = "mr_brain", at: flo
     """A reading that is done; returns its job."""
     row = arrive(ledger, seen(uid=uid), at)
     job_id, _ = make(ledger, row, at, model=model, route=model, series=(f"s-{uid}",), sources=f"{uid}-{model}")
-    claim = ledger.claim(job_id, worker="w1", lease_s=20, now=at + 1)
+    claim = ledger.claims.take(job_id, worker="w1", lease_s=20, now=at + 1)
     assert claim is not None
     store(ledger, claim, at + 2)
     acknowledge(ledger, claim, at + 3)
@@ -33,7 +33,7 @@ def edit_of(job_id: str, uid: str = "1.2.3", *, number: int = 1, kind: str = "se
 def see(ledger: Ledger, edit: EditSeen, at: float = T0 + 10, **changes: str) -> bool:
     """Record it."""
     with ledger.begin() as db:
-        return ledger.see_edit(replace(edit, **changes), at, db)  # type: ignore[arg-type]
+        return ledger.edits.see(replace(edit, **changes), at, db)  # type: ignore[arg-type]
 
 
 def brain(dice: float | None, ours: float = 1000.0, theirs: float = 1100.0) -> Compared:
@@ -54,8 +54,8 @@ def compared(
 ) -> int:
     """A reader's object that was compared; returns its number."""
     assert see(ledger, edit_of(job_id, uid, number=number, kind=kind), at)
-    (edit_id,) = [row["id"] for row in ledger.unsent_edits(at, resend_before=0.0)]
-    claim = ledger.claim_edit(edit_id, at)
+    (edit_id,) = [row.id for row in ledger.edits.unsent(at, resend_before=0.0)]
+    claim = ledger.edits.claim(edit_id, at)
     assert claim is not None
-    assert ledger.edit_compared(claim, job_id, rows, at + 1, verdict=verdict)
+    assert ledger.edits.compared(claim, job_id, rows, at + 1, verdict=verdict)
     return int(edit_id)

@@ -23,6 +23,7 @@ from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis,
 
 from medai.router.daemon.service import build
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
 from medai.router.reports import readings
@@ -87,7 +88,9 @@ def work(hospital: Hospital, runner: JobRunner, stop: threading.Event) -> None:
         while not stop.wait(0.02):
             now = time.time()
             if now - seen_at > 1:
-                hospital.ledger.worker_seen("w", queues=("cpu",), device="cpu", started_at=began, job_id=None, now=now)
+                hospital.ledger.fleet.worker_seen(
+                    "w", queues=("cpu",), device="cpu", started_at=began, job_id=None, now=now
+                )
                 seen_at = now
             message = None if hospital.paused.is_set() else channel.basic_get("cpu", no_ack=True)
             if message is not None:
@@ -114,7 +117,7 @@ def hospital_in(
         )
         ledger = Ledger(settings.ledger.url)
         ledger.migrate()
-        ledger.announce_models([{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time())
+        ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         models, stop, client = BallModels(), threading.Event(), Orthanc(settings.orthanc)
         runner = JobRunner(settings, orthanc=client, ledger=ledger, models=models, worker="w")
         hospital = Hospital(server, ris, ledger, models, settings)

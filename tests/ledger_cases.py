@@ -7,8 +7,10 @@ from typing import Any
 
 from medai.router.contract import Decision, JobId, Priority
 from medai.router.ledger import Claim, Ledger, NewJob
+from medai.router.ledger.claims import Owed, ResultObject
 from medai.router.ledger.deliveries import Delivery
-from medai.router.ledger.studies import SeriesSeen, StudySeen
+from medai.router.ledger.rows import StudyRow
+from medai.router.ledger.studies import KnownStudy, SeriesSeen, StudySeen
 
 T0 = 1_800_000_000.0
 
@@ -24,34 +26,34 @@ def seen(
     )  # fmt: skip
 
 
-def arrive(ledger: Ledger, study: StudySeen, at: float = T0) -> dict[str, Any]:
+def arrive(ledger: Ledger, study: StudySeen, at: float = T0) -> KnownStudy:
     """Record a study and return its row."""
     with ledger.begin() as db:
-        ledger.see_study(study, at=at, due_at=at, db=db)
-    row = ledger.study_row(study.orthanc_id)
+        ledger.studies.see(study, at=at, due_at=at, db=db)
+    row = ledger.studies.find(study.orthanc_id)
     assert row is not None
     return row
 
 
-def wanted(row: dict[str, Any], *, sources: str = "hash-1", count: int = 50, **changes: Any) -> NewJob:
+def wanted(row: StudyRow, *, sources: str = "hash-1", count: int = 50, **changes: Any) -> NewJob:
     """A reading of a study."""
     new = NewJob(
-        study_id=row["id"], study_uid=row["study_uid"], route="brain", slot="", model="mr_brain", model_version="1",
+        study_id=row.id, study_uid=row.study_uid, route="brain", slot="", model="mr_brain", model_version="1",
         modality="MR", series=("s",), sources_hash=sources, sources_count=count, queue="cpu",
         priority=Priority.ROUTINE, destinations=("archive", "ris"), quiet_s=3.0,
     )  # fmt: skip
     return replace(new, **changes)
 
 
-def make(ledger: Ledger, row: dict[str, Any], at: float = T0, **changes: Any) -> tuple[JobId, Decision]:
+def make(ledger: Ledger, row: StudyRow, at: float = T0, **changes: Any) -> tuple[JobId, Decision]:
     """Create the job of a reading."""
-    return ledger.create_job(wanted(row, **changes), study=row, reason="because", now=at)
+    return ledger.jobs.create(wanted(row, **changes), study=row, reason="because", now=at)
 
 
 def store(ledger: Ledger, claim: Claim, at: float = T0 + 1, *, verdict: str = "plausible") -> None:
     """Keep a claimed job's result, store it in the archive and leave its ORU to the courier."""
     keep(ledger, claim, at, verdict=verdict)
-    ledger.hand_over(claim.job.job_id, claim.token, at, archived=True)
+    ledger.claims.hand_over(claim.job.job_id, claim.token, at, archived=True)
 
 
 def keep(
@@ -59,22 +61,22 @@ def keep(
 ) -> None:
     """Keep a claimed job's result in the ledger, with an ORU and what else is owed."""
     job_id = claim.job.job_id
-    item = {"kind": "sr", "sop_uid": "9.1", "series_uid": "9", "orthanc_id": f"sr-{job_id}", "content": b"DICM" * 50}
-    owed = [{"destination": name} for name in ("archive", *destinations)]
-    ledger.keep(
+    item = ResultObject(kind="sr", sop_uid="9.1", series_uid="9", orthanc_id=f"sr-{job_id}", content=b"DICM" * 50)
+    owed = [Owed(destination=name) for name in ("archive", *destinations)]
+    ledger.claims.keep(
         job_id, claim.token, objects=[item], measurements=[], warnings=[], now=at,
-        deliveries=[*owed, {"destination": "ris", "control_id": "C1", "payload": b"MSH|"}],
+        deliveries=[*owed, Owed(destination="ris", control_id="C1", payload=b"MSH|")],
         plausibility={"verdict": verdict, "summary": "1 of 1 checks passed", "checks": []},
     )  # fmt: skip
 
 
 def due(ledger: Ledger, destination: str, at: float = T0 + 5) -> list[Delivery]:
     """What may go to a destination now."""
-    return ledger.due_deliveries(destination, at, longest_s=30.0)
+    return ledger.deliveries.due(destination, at, longest_s=30.0)
 
 
 def acknowledge(ledger: Ledger, claim: Claim, at: float) -> None:
     """The RIS took the job's ORU."""
     (owed,) = [item for item in due(ledger, "ris", at) if item.job_id == claim.job.job_id]
-    assert ledger.begin_try(owed, at)
-    ledger.delivered(owed, "AA", at)
+    assert ledger.deliveries.begin_try(owed, at)
+    ledger.deliveries.delivered(owed, "AA", at)

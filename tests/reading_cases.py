@@ -18,10 +18,10 @@ def told(report: Report) -> dict[str, Any]:
 
 def read(ledger: Ledger, job_id: JobId, state: JobState, *, at: float) -> None:
     """Claim a job and end it; a job that is done also stores its results."""
-    claim = ledger.claim(job_id, worker="w", lease_s=100, now=at)
+    claim = ledger.claims.take(job_id, worker="w", lease_s=100, now=at)
     assert claim is not None
     if state is JobState.DONE:
         store(ledger, claim, at + 1)
         acknowledge(ledger, claim, at + 2)
     else:
-        ledger.fail(job_id, claim.token, Failure.IMAGES, "because", at + 3)
+        ledger.claims.fail(job_id, claim.token, Failure.IMAGES, "because", at + 3)

@@ -125,14 +125,14 @@ def main() -> None:
     studies = [s for s in search.find(ledger, search.Search(), limit=50).studies if s.readings]
     if not studies:
         sys.exit(f"nothing was read in {options.dir} yet: send it a study first")
-    if not any(account["name"] == ACCOUNT for account in ledger.accounts()):
-        ledger.add_account(ACCOUNT, PASSWORD, Role.ADMIN, time.time())
-    ledger.disable_account(ACCOUNT, disabled=False)
+    if not any(account.name == ACCOUNT for account in ledger.accounts.listed()):
+        ledger.accounts.add(ACCOUNT, PASSWORD, Role.ADMIN, time.time())
+    ledger.accounts.disable(ACCOUNT, disabled=False)
     try:
         with chromium() as browser:
             take(browser, site.console_url, studies[0].id, studies[0].readings[0].job_id, options.out)
     finally:
-        ledger.disable_account(ACCOUNT)
+        ledger.accounts.disable(ACCOUNT)
         ledger.close()
 
 

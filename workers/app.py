@@ -25,6 +25,7 @@ from medai.models.format.own_card import own_card
 from medai.router import log as logs
 from medai.router.errors import MedaiError, TemporaryError
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced, Fleet, OwnCard
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import COMPARE_TASK, TASK, make_celery
 from medai.router.settings import load as configuration
@@ -124,7 +125,7 @@ def start_child(settings: Settings) -> None:
     name = worker_name()
     preload(registry, settings)
     cards = [_card(registry, description) for description in registry.describe()]
-    versions = {str(card["name"]): str(card["version"]) for card in cards if card["available"]}
+    versions = {card.name: card.version for card in cards if card.available}
     _child.runner = JobRunner(
         settings,
         orthanc=Orthanc(settings.orthanc),
@@ -132,15 +133,15 @@ def start_child(settings: Settings) -> None:
         models=registry,
         worker=name,
         versions=versions,
-        tracer=open_tracer(settings.tracing, ledger, process="worker", instance=name),
+        tracer=open_tracer(settings.tracing, ledger.database, process="worker", instance=name),
     )
     _child.edits = EditRunner(settings, orthanc=_child.runner.orthanc, ledger=ledger, stopping=_child.runner.stopping)
-    _announce(ledger, cards)
+    _announce(ledger.fleet, cards)
     device = device_name()
     _child.stop = threading.Event()
     beat = threading.Thread(
         target=_beat,
-        args=(ledger, name, queues_of(settings), device, versions, Load(_child.scratch.root), _child.stop),
+        args=(ledger.fleet, name, queues_of(settings), device, versions, Load(_child.scratch.root), _child.stop),
         name="heartbeat",
         daemon=True,
     )
@@ -149,19 +150,21 @@ def start_child(settings: Settings) -> None:
     log.info("worker_ready", worker=name, device=device, queues=queues_of(settings))
 
 
-def _card(registry: Registry, model: Description) -> dict[str, Any]:
+def _card(registry: Registry, model: Description) -> Announced:
     """What the ledger keeps of a model; of one that can't run, whose version is not known, no card."""
-    told = {"name": model.name, "version": model.version, "available": model.available, "reason": model.reason}
-    if model.card is None:
-        return told
-    return {**told, "own": asdict(own_card(registry.folder(model.name), model.card.fingerprint))}
+    own = None
+    if model.card is not None:
+        own = OwnCard(**asdict(own_card(registry.folder(model.name), model.card.fingerprint)))
+    return Announced(
+        name=model.name, version=model.version, available=model.available, reason=model.reason, own=own
+    )  # fmt: skip
 
 
-def _announce(ledger: Ledger, cards: list[dict[str, Any]]) -> None:
+def _announce(fleet: Fleet, cards: list[Announced]) -> None:
     """Say which models are here; a ledger that is away is waited for: a worker without it can do nothing."""
     while True:
         try:
-            return ledger.announce_models(cards, time.time())
+            return fleet.announce(cards, time.time())
         except TemporaryError as error:
             log.warning("ledger_unreachable", reason=str(error))
             time.sleep(2.0)
@@ -215,13 +218,13 @@ def stop_child() -> None:
         _child.scratch.close()
         _child.runner.tracer.close()
         try:
-            _child.runner.ledger.worker_gone(_child.runner.worker)
+            _child.runner.ledger.fleet.worker_gone(_child.runner.worker)
         except MedaiError as error:
             log.warning("not_signed_off", reason=logs.describe(error))
 
 
 def _beat(
-    ledger: Ledger,
+    fleet: Fleet,
     name: str,
     queues: list[str],
     device: str,
@@ -233,7 +236,7 @@ def _beat(
     while True:
         held = _child.runner.current
         try:
-            ledger.worker_seen(
+            fleet.worker_seen(
                 name,
                 queues=queues,
                 device=device,

@@ -8,16 +8,15 @@ every other destination, the router's courier goes on from the ledger. Next: rou
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import Any
 
 import structlog
 from pydicom.dataset import Dataset
 
 from medai.router.contract import ARCHIVE, RIS, Job, JobState, control_id, orthanc_id
 from medai.router.errors import MedaiError
-from medai.router.ledger import Claim, Ledger
+from medai.router.ledger import Claim
+from medai.router.ledger.claims import Claims, Owed, ResultObject
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
@@ -26,22 +25,11 @@ from medai.workers.results.encode import Results, as_json
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kept:
-    """One object: its identifiers, the id that Orthanc gives it, and the DICOM file."""
-
-    kind: str
-    sop_uid: str
-    series_uid: str
-    orthanc_id: str
-    content: bytes
-
-
-def kept(kind: str, dataset: Dataset) -> Kept:
+def kept(kind: str, dataset: Dataset) -> ResultObject:
     """An object as the ledger keeps it."""
     patient = str(dataset.get("PatientID") or "").strip()
     uids = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
-    return Kept(
+    return ResultObject(
         kind=kind, sop_uid=uids[2], series_uid=uids[1], orthanc_id=orthanc_id(patient, *uids), content=to_bytes(dataset)
     )
 
@@ -53,14 +41,14 @@ def to_bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def keep(claim: Claim, results: Results, *, ledger: Ledger, settings: Settings, now: float) -> list[Kept]:
+def keep(claim: Claim, results: Results, *, claims: Claims, settings: Settings, now: float) -> list[ResultObject]:
     """Everything of a reading into the ledger; raises LeaseLost when the job is no longer this worker's."""
     objects = [kept(kind, dataset) for kind, dataset in results.objects.items()]
-    ledger.keep(
+    claims.keep(
         claim.job.job_id,
         claim.token,
-        objects=[asdict(item) for item in objects],
-        measurements=[asdict(item) for item in results.measurements],
+        objects=objects,
+        measurements=results.measurements,
         warnings=results.warnings,
         plausibility=as_json(results.plausibility),
         figures=results.figures,
@@ -70,18 +58,18 @@ def keep(claim: Claim, results: Results, *, ledger: Ledger, settings: Settings, 
     return objects
 
 
-def owed(job: Job, results: Results, settings: Settings) -> list[dict[str, Any]]:
+def owed(job: Job, results: Results, settings: Settings) -> list[Owed]:
     """The archive first, the RIS last, the other destinations of the route between them."""
     between = [name for name in job.destinations if name not in (ARCHIVE, RIS)]
-    rows: list[dict[str, Any]] = [{"destination": ARCHIVE}]
-    rows += [{"destination": name, "payload": results.fhir.get(name)} for name in between]
+    rows = [Owed(destination=ARCHIVE)]
+    rows += [Owed(destination=name, payload=results.fhir.get(name)) for name in between]
     if RIS in job.destinations and settings.ris.host:
-        rows.append({"destination": RIS, "control_id": control_id(job.job_id, RIS), "payload": results.oru})
+        rows.append(Owed(destination=RIS, control_id=control_id(job.job_id, RIS), payload=results.oru))
     return rows
 
 
 def hand_over(
-    claim: Claim, objects: list[Kept], *, orthanc: Orthanc, ledger: Ledger, clock: Callable[[], float]
+    claim: Claim, objects: list[ResultObject], *, orthanc: Orthanc, claims: Claims, clock: Callable[[], float]
 ) -> JobState:
     """Store into the archive, and leave the rest to the courier, also where the archive fails now."""
     job_id = claim.job.job_id
@@ -90,5 +78,5 @@ def hand_over(
             orthanc.store_result(item.kind, item.content)
     except MedaiError as error:
         log.warning("archive_left_to_the_courier", job=job_id, reason=describe(error))
-        return ledger.hand_over(job_id, claim.token, clock())
-    return ledger.hand_over(job_id, claim.token, clock(), archived=True)
+        return claims.hand_over(job_id, claim.token, clock())
+    return claims.hand_over(job_id, claim.token, clock(), archived=True)

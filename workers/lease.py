@@ -13,7 +13,7 @@ from types import TracebackType
 import structlog
 
 from medai.router.errors import LeaseLost, TemporaryError
-from medai.router.ledger import Ledger
+from medai.router.ledger.claims import Claims
 
 log = structlog.get_logger(__name__)
 
@@ -22,9 +22,9 @@ class Lease:
     """Context manager around the work on one job."""
 
     def __init__(
-        self, ledger: Ledger, job_id: str, token: str, *, lease_s: float, clock: Callable[[], float] = time.time
+        self, claims: Claims, job_id: str, token: str, *, lease_s: float, clock: Callable[[], float] = time.time
     ) -> None:
-        self._ledger = ledger
+        self._claims = claims
         self._job_id = job_id
         self._token = token
         self._lease_s = lease_s
@@ -46,7 +46,7 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(self._lease_s / 4):
             try:
-                self._ledger.renew(self._job_id, self._token, lease_s=self._lease_s, now=self._clock())
+                self._claims.renew(self._job_id, self._token, lease_s=self._lease_s, now=self._clock())
             except LeaseLost:
                 self._lost.set()
                 return

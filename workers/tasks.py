@@ -24,6 +24,7 @@ from medai.router.contract import Failure, Job, JobState, StampName
 from medai.router.errors import DiskFull, LeaseLost, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
 from medai.router.hl7.patients import Aliases
 from medai.router.ledger import Claim, Ledger
+from medai.router.ledger.claims import ResultObject
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
@@ -61,13 +62,16 @@ class ServerPorts:
         self._runner = runner
         self._claim = claim
         self._lease = lease
-        self._kept: list[deliver.Kept] = []
+        self._kept: list[ResultObject] = []
 
     def fetch(self, job: Job) -> Sequence[Dataset]:
         """The job's images from Orthanc."""
-        ledger = self._runner.ledger
+        claims = self._runner.ledger.claims
         return fetch(
-            job, self._runner.orthanc, self.settings.worker, tell=lambda digest: ledger.read_content(job.job_id, digest)
+            job,
+            self._runner.orthanc,
+            self.settings.worker,
+            tell=lambda digest: claims.read_content(job.job_id, digest),
         )
 
     def look(self, job: Job, stack: Stack) -> Check | None:
@@ -80,26 +84,26 @@ class ServerPorts:
 
     def aliases(self) -> Aliases:
         """As the router heard of them."""
-        return self._runner.ledger.aliases()
+        return self._runner.ledger.identities.aliases()
 
     def stamp(self, job: Job, name: StampName) -> None:
         """Record the stage, unless the job was lost meanwhile."""
         self._lease.check()
-        self._runner.ledger.stamp(job.job_id, name, self._runner.clock())
+        self._runner.ledger.claims.stamp(job.job_id, name, self._runner.clock())
 
     def store(self, job: Job, results: Results) -> None:
         """Into the ledger, with what is owed to every destination."""
         self._lease.check()
         runner = self._runner
         self._kept = deliver.keep(
-            self._claim, results, ledger=runner.ledger, settings=self.settings, now=runner.clock()
+            self._claim, results, claims=runner.ledger.claims, settings=self.settings, now=runner.clock()
         )
 
     def hand_over(self) -> JobState:
         """Into the archive, and the rest to the courier."""
         runner = self._runner
         return deliver.hand_over(
-            self._claim, self._kept, orthanc=runner.orthanc, ledger=runner.ledger, clock=runner.clock
+            self._claim, self._kept, orthanc=runner.orthanc, claims=runner.ledger.claims, clock=runner.clock
         )
 
 
@@ -138,7 +142,7 @@ class JobRunner:
         """Do a job; None when there was nothing to claim."""
         if self.stopping.is_set() or not self._may_begin():
             return None
-        claim = self.ledger.claim(
+        claim = self.ledger.claims.take(
             job_id,
             worker=self.worker,
             process=self._process,
@@ -151,7 +155,7 @@ class JobRunner:
             log.info("nothing_to_claim", job=job_id)
             return None
         log.info("claimed", job=job_id, route=claim.job.route, model=claim.job.model, attempt=claim.job.attempt)
-        lease = Lease(self.ledger, job_id, claim.token, lease_s=self.settings.worker.lease_s, clock=self.clock)
+        lease = Lease(self.ledger.claims, job_id, claim.token, lease_s=self.settings.worker.lease_s, clock=self.clock)
         self.current = Held(job_id=job_id, token=claim.token)
         try:
             with lease:
@@ -166,7 +170,7 @@ class JobRunner:
 
         A message that is left is missed by the sweeper, which sends it again.
         """
-        if not self.ledger.fits():
+        if not self.ledger.fleet.fits():
             log.error("other_version", reason="the ledger's tables are another version's: update this worker")
             return False
         if self._archive_away:
@@ -185,7 +189,9 @@ class JobRunner:
             return
         now = self.clock()
         try:
-            self.ledger.release(current.job_id, current.token, reason=reason, not_before=now, crashed=crashed, now=now)
+            self.ledger.claims.release(
+                current.job_id, current.token, reason=reason, not_before=now, crashed=crashed, now=now
+            )
             log.info("handed_back", job=current.job_id)
             self.tracer.attempted(current.job_id, worker=self.worker)
         except MedaiError as error:
@@ -205,7 +211,9 @@ class JobRunner:
                 return self._later(claim, DiskFull("the worker's disk is full: free some space"))
             log.warning("job_failed", job=job_id, reason=str(error))
             refused = isinstance(error.__cause__, ModelRefused)
-            return self.ledger.fail(job_id, claim.token, Failure.IMAGES, str(error), self.clock(), refused=refused)
+            return self.ledger.claims.fail(
+                job_id, claim.token, Failure.IMAGES, str(error), self.clock(), refused=refused
+            )
         except Exception as error:  # noqa: BLE001 - a fault of ours or of a library must cost a retry, not the job
             if is_full(error):
                 return self._later(claim, DiskFull("the worker's disk is full: free some space"))
@@ -229,11 +237,11 @@ class JobRunner:
         self._archive_away = self._archive_away or isinstance(error, OrthancUnreachable)
         if now - claim.give_up_from > policy.give_up_h * 3600:
             reason = f"given up after {policy.give_up_h:g} h: {error}"
-            return self.ledger.fail(claim.job.job_id, claim.token, Failure.GAVE_UP, reason, now)
+            return self.ledger.claims.fail(claim.job.job_id, claim.token, Failure.GAVE_UP, reason, now)
         wait_s = error.retry_after_s or policy.retry_s * 2 ** min(claim.job.attempt - 1, 16)
         wait_s = min(wait_s, policy.retry_max_s)  # a moment further ahead counts as past (jobs.unsent_jobs)
         log.warning("job_retries", job=claim.job.job_id, reason=str(error), after_s=wait_s)
-        self.ledger.release(
+        self.ledger.claims.release(
             claim.job.job_id, claim.token, reason=str(error), not_before=now + wait_s, crashed=False, now=now
         )
         return JobState.PENDING
@@ -243,8 +251,8 @@ class JobRunner:
         job_id = claim.job.job_id
         log.error("unexpected_error", job=job_id, exc_info=error)
         reason = f"an unexpected error stopped the reading ({describe(error)})"
-        if self.ledger.crashes(job_id) + 1 >= self.settings.worker.max_attempts:
-            return self.ledger.fail(job_id, claim.token, Failure.CRASH, reason, now)
+        if self.ledger.claims.crashes(job_id) + 1 >= self.settings.worker.max_attempts:
+            return self.ledger.claims.fail(job_id, claim.token, Failure.CRASH, reason, now)
         wait_s = min(self.settings.worker.retry_s, self.settings.worker.retry_max_s)
-        self.ledger.release(job_id, claim.token, reason=reason, not_before=now + wait_s, crashed=True, now=now)
+        self.ledger.claims.release(job_id, claim.token, reason=reason, not_before=now + wait_s, crashed=True, now=now)
         return JobState.PENDING

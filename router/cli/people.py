@@ -73,9 +73,10 @@ def cmd_account(options: argparse.Namespace) -> int:
 
     ledger = open_ledger(options)
     if options.what == "list":
-        rows = ledger.accounts()
-        text = "\n".join(f"{r['name']:<24} {r['role']:<9} {'disabled' if r['disabled'] else ''}".rstrip() for r in rows)
-        print_json(rows) if options.json else print(text or "no accounts yet: medai account add NAME --role admin")
+        rows = ledger.accounts.listed()
+        text = "\n".join(f"{r.name:<24} {r.role:<9} {'disabled' if r.disabled else ''}".rstrip() for r in rows)
+        shown = text or "no accounts yet: medai account add NAME --role admin"
+        print_json([asdict(row) for row in rows]) if options.json else print(shown)
         return 0
     if not options.name:
         raise SettingsError(f"name the account: medai account {options.what} NAME")
@@ -83,12 +84,12 @@ def cmd_account(options: argparse.Namespace) -> int:
     if options.what in ("add", "password"):
         password = secrets.token_urlsafe(12)
         if options.what == "add":
-            ledger.add_account(options.name, password, Role(options.role), time.time())
+            ledger.accounts.add(options.name, password, Role(options.role), time.time())
         else:
-            ledger.set_password(options.name, password)
+            ledger.accounts.set_password(options.name, password)
     else:
-        ledger.disable_account(options.name, disabled=options.what == "disable")
-    ledger.note_action(person(), f"account {options.what}", time.time(), detail=options.name)
+        ledger.accounts.disable(options.name, disabled=options.what == "disable")
+    ledger.accounts.note_action(person(), f"account {options.what}", time.time(), detail=options.name)
     done = {"name": options.name, "done": options.what, **({"password": password} if password else {})}
     shown = f"{options.name}: password {password} (shown this once)" if password else f"{options.name}: {options.what}d"
     print_json(done) if options.json else print(shown)
@@ -110,7 +111,7 @@ def cmd_survey_export(options: argparse.Namespace) -> int:
 
     ledger = open_ledger(options)
     detail = f"{options.survey}, {'with' if options.names else 'no'} names"
-    ledger.note_action(person(), "survey export", time.time(), detail=detail)
+    ledger.accounts.note_action(person(), "survey export", time.time(), detail=detail)
     if options.json:
         rows = list(survey_csv.rows(ledger, options.survey, names=options.names))
         parts: Iterable[str] = [json.dumps(rows, indent=2, ensure_ascii=False), "\n"]
@@ -156,7 +157,9 @@ def _export_edits(options: argparse.Namespace, ledger: Ledger, since: float | No
     orthanc = Orthanc(load_settings(options).orthanc)
     made = edit_export.export(ledger, orthanc, options.out, model=options.model, since=since)
     orthanc.close()
-    ledger.note_action(person(), "edits export", time.time(), detail=f"{counted(made.cases, 'reading')} with images")
+    ledger.accounts.note_action(
+        person(), "edits export", time.time(), detail=f"{counted(made.cases, 'reading')} with images"
+    )
     if options.json:
         print_json({"out": str(options.out), **asdict(made)})
         return 0

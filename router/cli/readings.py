@@ -108,7 +108,7 @@ def cmd_dead(options: argparse.Namespace) -> int:
     from medai.router.reports import letters
 
     ledger = open_ledger(options)
-    found = ledger.dead_letters(prefix=options.id)
+    found = ledger.dead.letters(prefix=options.id)
     stories = [letters.story(ledger, letter) for letter in found] if options.id else []
     entries: Sequence[LetterEntry] = stories or [letters.shell_entry(letter) for letter in found]
     if options.json:
@@ -123,9 +123,9 @@ def cmd_dead(options: argparse.Namespace) -> int:
 def cmd_retry(options: argparse.Namespace) -> int:
     """Another try; 1 when there was nothing to try."""
     ledger = open_ledger(options)
-    letters = ledger.dead_letters(prefix=options.id or "", limit=EVERY)
+    letters = ledger.dead.letters(prefix=options.id or "", limit=EVERY)
     chosen = [letter for letter in letters if letter.retry_helps] if options.all else _one(letters, options.id)
-    done = [letter.id for letter in chosen if ledger.retry(letter, time.time(), by=person())]
+    done = [letter.id for letter in chosen if ledger.dead.retry(letter, time.time(), by=person())]
     left = len(letters) - len(done)
     if options.json:
         print_json({"retried": done, "left": left})
@@ -137,8 +137,8 @@ def cmd_retry(options: argparse.Namespace) -> int:
 def cmd_drop(options: argparse.Namespace) -> int:
     """Settle one; 1 when it is no longer a dead letter."""
     ledger = open_ledger(options)
-    (letter,) = _one(ledger.dead_letters(prefix=options.id), options.id)
-    done = ledger.drop(letter, options.reason, time.time(), by=person())
+    (letter,) = _one(ledger.dead.letters(prefix=options.id), options.id)
+    done = ledger.dead.drop(letter, options.reason, time.time(), by=person())
     if options.json:
         print_json({"dropped": [letter.id] if done else []})
     else:

@@ -33,32 +33,32 @@ def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
         if error.status_code != 401:
             raise
         raise HTTPException(403, "the old password is wrong") from error
-    ledger_of(request).set_password(who.name, body.password)
-    ledger_of(request).note_action(who.name, "account password", now_of(request), detail=who.name)
+    ledger_of(request).accounts.set_password(who.name, body.password)
+    ledger_of(request).accounts.note_action(who.name, "account password", now_of(request), detail=who.name)
 
 
 @account_api.post("/tokens", status_code=201, tags=["session"])
 def make_token(body: NewToken, who: Viewer, request: Request) -> Token:
     """A token for a program, with the rights of this account."""
     now, lasts_s = now_of(request), body.days * 86400.0
-    token = ledger_of(request).issue_token(who.name, now, kind="api", label=body.label, lasts_s=lasts_s)
-    ledger_of(request).note_action(who.name, "token", now, detail=body.label)
+    token = ledger_of(request).accounts.issue_token(who.name, now, kind="api", label=body.label, lasts_s=lasts_s)
+    ledger_of(request).accounts.note_action(who.name, "token", now, detail=body.label)
     return Token(token=token, expires_at=now + lasts_s)
 
 
 @account_api.get("/tokens", tags=["session"])
 def tokens(who: Viewer, request: Request) -> list[TokenEntry]:
     """The tokens and sessions that hold: one's own, an admin's everybody's; newest first."""
-    held = ledger_of(request).tokens(now_of(request), account=_whose(who))
+    held = ledger_of(request).accounts.tokens(now_of(request), account=_whose(who))
     return [TokenEntry.model_validate(row, from_attributes=True) for row in held]
 
 
 @account_api.delete("/tokens/{token_id}", status_code=204, tags=["session"])
 def revoke_token(token_id: TokenNumber, who: Viewer, request: Request) -> None:
     """End a token or a session: one's own, an admin anybody's."""
-    if not ledger_of(request).revoke(token_id, account=_whose(who)):
+    if not ledger_of(request).accounts.revoke(token_id, account=_whose(who)):
         raise HTTPException(404, "there is no such token")
-    ledger_of(request).note_action(who.name, "revoke token", now_of(request), detail=str(token_id))
+    ledger_of(request).accounts.note_action(who.name, "revoke token", now_of(request), detail=str(token_id))
 
 
 def _whose(who: Viewer) -> str | None:
@@ -71,15 +71,15 @@ def _whose(who: Viewer) -> str | None:
 @account_api.get("/accounts", tags=["accounts"], dependencies=[admin])
 def accounts(request: Request) -> list[AccountEntry]:
     """Every account."""
-    return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts()]
+    return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts.listed()]
 
 
 @account_api.post("/accounts", status_code=201, tags=["accounts"])
 def add_account(body: NewAccount, who: Admin, request: Request) -> AccountEntry:
     """Make an account."""
     now = now_of(request)
-    ledger_of(request).add_account(body.name, body.password, body.role, now)
-    ledger_of(request).note_action(who.name, "account", now, detail=f"{body.name}, {body.role.value}")
+    ledger_of(request).accounts.add(body.name, body.password, body.role, now)
+    ledger_of(request).accounts.note_action(who.name, "account", now, detail=f"{body.name}, {body.role.value}")
     return AccountEntry(name=body.name, role=body.role, created_at=now, disabled=False)
 
 
@@ -87,8 +87,8 @@ def add_account(body: NewAccount, who: Admin, request: Request) -> AccountEntry:
 def set_password(name: AccountName, body: NewPassword, who: Admin, request: Request) -> None:
     """Give an account another password; every session and token of it ends."""
     _require(request, name)
-    ledger_of(request).set_password(name, body.password)
-    ledger_of(request).note_action(who.name, "account password", now_of(request), detail=name)
+    ledger_of(request).accounts.set_password(name, body.password)
+    ledger_of(request).accounts.note_action(who.name, "account password", now_of(request), detail=name)
 
 
 @account_api.post("/accounts/{name}/disable", status_code=204, tags=["accounts"])
@@ -97,18 +97,18 @@ def disable_account(name: AccountName, who: Admin, request: Request) -> None:
     _require(request, name)
     if name == who.name:
         raise ActionRefused("you can't disable your own account: somebody must be left who can undo it")
-    ledger_of(request).disable_account(name)
-    ledger_of(request).note_action(who.name, "account disable", now_of(request), detail=name)
+    ledger_of(request).accounts.disable(name)
+    ledger_of(request).accounts.note_action(who.name, "account disable", now_of(request), detail=name)
 
 
 @account_api.post("/accounts/{name}/enable", status_code=204, tags=["accounts"])
 def enable_account(name: AccountName, who: Admin, request: Request) -> None:
     """Let an account in again."""
     _require(request, name)
-    ledger_of(request).disable_account(name, disabled=False)
-    ledger_of(request).note_action(who.name, "account enable", now_of(request), detail=name)
+    ledger_of(request).accounts.disable(name, disabled=False)
+    ledger_of(request).accounts.note_action(who.name, "account enable", now_of(request), detail=name)
 
 
 def _require(request: Request, name: str) -> None:
-    if name not in {row["name"] for row in ledger_of(request).accounts()}:
+    if name not in {row.name for row in ledger_of(request).accounts.listed()}:
         raise HTTPException(404, "there is no such account")

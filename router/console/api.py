@@ -117,8 +117,8 @@ def login(body: Login, request: Request, response: Response) -> Token:
     account = request.app.state.logins.check(body.name, body.password)
     lasts_s = settings_of(request).console.session_h * 3600.0
     now = now_of(request)
-    token = ledger_of(request).issue_token(account.name, now, kind="session", label="", lasts_s=lasts_s)
-    ledger_of(request).note_action(account.name, "login", now)
+    token = ledger_of(request).accounts.issue_token(account.name, now, kind="session", label="", lasts_s=lasts_s)
+    ledger_of(request).accounts.note_action(account.name, "login", now)
     secure = "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
     response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
     return Token(token=token, expires_at=now + lasts_s)
@@ -134,7 +134,7 @@ def description(request: Request) -> dict[str, Any]:
 @api.post("/logout", status_code=204, tags=["session"])
 def logout(request: Request, response: Response) -> None:
     """End this session."""
-    ledger_of(request).revoke_token(token_of(request))
+    ledger_of(request).accounts.revoke_token(token_of(request))
     response.delete_cookie(COOKIE)
 
 
@@ -214,7 +214,7 @@ def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
     known = story.study(ledger_of(request), study_id)
     if known is None:
         raise HTTPException(404, "there is no such study")
-    ledger_of(request).note_action(who.name, "patient", now_of(request), study_id=study_id)
+    ledger_of(request).accounts.note_action(who.name, "patient", now_of(request), study_id=study_id)
     tags = request.app.state.orthanc.study(known.orthanc_id).get("PatientMainDicomTags", {})
     named = {"name": "PatientName", "id": "PatientID", "birth_date": "PatientBirthDate", "sex": "PatientSex"}
     return Patient(**{key: str(tags.get(tag, "")) for key, tag in named.items()})
@@ -233,7 +233,7 @@ def key_image(job_id: JobName, request: Request) -> Response:
 @api.get("/dead", tags=["look"])
 def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> DeadLetterPage:
     """What needs a person, and why; newest first."""
-    found = ledger_of(request).dead_letters(limit=limit + 1, behind=mark_of(after) if after else None)
+    found = ledger_of(request).dead.letters(limit=limit + 1, behind=mark_of(after) if after else None)
     more = f"{found[limit - 1].parked_at!r}:{found[limit - 1].id}" if len(found) > limit else None
     return DeadLetterPage(letters=tuple(letters.entry(letter) for letter in found[:limit]), next=more)
 
@@ -242,7 +242,7 @@ def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> D
 def models(request: Request) -> list[HeldModel]:
     """The models that workers announced, and the versions that living workers hold."""
     ledger = ledger_of(request)
-    held = ledger.held_models(now_of(request))
+    held = ledger.fleet.held_models(now_of(request))
     known = known_models(ledger)
     return [HeldModel(**dict(model), held=tuple(sorted(held.get(model.name, ())))) for model in known]
 
@@ -275,13 +275,13 @@ def test_rules(body: RuleTest, request: Request) -> list[RouteVerdict]:
 @api.post("/readings/{job_id}/stat", status_code=204, tags=["act"])
 def hurry(job_id: JobName, who: Operator, request: Request) -> None:
     """Raise a reading that waits to STAT."""
-    ledger_of(request).hurry_reading(job_id, now_of(request), by=who.name)
+    ledger_of(request).actions.hurry(job_id, now_of(request), by=who.name)
 
 
 @api.post("/readings/{job_id}/cancel", status_code=204, tags=["act"])
 def cancel(job_id: JobName, body: Reason, who: Operator, request: Request) -> None:
     """Take a reading that has no result yet out of the queue, or out of a worker's hands."""
-    ledger_of(request).cancel_reading(job_id, body.reason, now_of(request), by=who.name)
+    ledger_of(request).actions.cancel(job_id, body.reason, now_of(request), by=who.name)
 
 
 @api.post("/readings/{job_id}/again", status_code=201, tags=["act"])
@@ -291,7 +291,7 @@ def read_again(job_id: JobName, body: Again, who: Operator, request: Request) ->
     known = known_model(ledger, body.model)
     if known is None or not known.available:
         raise HTTPException(409, f"no worker can run a model named {body.model!r}")
-    made = ledger.read_again(job_id, body.model, known.version, now_of(request), by=who.name)
+    made = ledger.actions.read_again(job_id, body.model, known.version, now_of(request), by=who.name)
     return MadeReading(job_id=made)
 
 
@@ -300,7 +300,7 @@ def withdraw(job_id: JobName, body: Reason, who: Operator, request: Request) -> 
     """Take a result back: out of the archive, and told to the RIS (status X) and to FHIR servers."""
     words = f"The AI result was withdrawn: {body.reason} Do not use its values."
     makers = withdrawals(settings_of(request), time.time, words=words)
-    told = ledger_of(request).withdraw_reading(job_id, body.reason, now_of(request), withdrawn=makers, by=who.name)
+    told = ledger_of(request).actions.withdraw(job_id, body.reason, now_of(request), withdrawn=makers, by=who.name)
     return Told(told=tuple(told))
 
 
@@ -308,7 +308,7 @@ def withdraw(job_id: JobName, body: Reason, who: Operator, request: Request) -> 
 def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
     """Try a dead letter again."""
     letter = _letter_named(request, letter_id)
-    if not ledger_of(request).retry(letter, now_of(request), by=who.name):
+    if not ledger_of(request).dead.retry(letter, now_of(request), by=who.name):
         raise HTTPException(409, "it is no longer a dead letter")
 
 
@@ -316,12 +316,12 @@ def retry(letter_id: LetterName, who: Operator, request: Request) -> None:
 def drop(letter_id: LetterName, body: Reason, who: Operator, request: Request) -> None:
     """Settle a dead letter without a result."""
     letter = _letter_named(request, letter_id)
-    if not ledger_of(request).drop(letter, body.reason, now_of(request), by=who.name):
+    if not ledger_of(request).dead.drop(letter, body.reason, now_of(request), by=who.name):
         raise HTTPException(409, "it is no longer a dead letter")
 
 
 def _letter_named(request: Request, name: str) -> DeadLetter:
-    found = [letter for letter in ledger_of(request).dead_letters(prefix=name) if letter.id == name]
+    found = [letter for letter in ledger_of(request).dead.letters(prefix=name) if letter.id == name]
     if not found:
         raise HTTPException(404, "there is no such dead letter")
     return found[0]

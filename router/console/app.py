@@ -81,7 +81,7 @@ def make_app(
     app.state.settings, app.state.ledger, app.state.orthanc, app.state.clock = settings, ledger, orthanc, clock
     app.state.peers = Peers(probes, timer)
     app.state.tally = Fresh(lambda: tally(ledger), fresh_s=TALLY_S, timer=timer)
-    app.state.logins = Logins(ledger, timer)
+    app.state.logins = Logins(ledger.accounts, timer)
     app.state.shelf = Shelf(pictures.KEPT)
     app.state.bits = viewer.Bits()
     app.state.looks = viewer.Looks(timer)
@@ -151,17 +151,17 @@ def _wrong(_request: Request, error: Exception) -> Response:
 
 def first_account(ledger: Ledger, now: float) -> str | None:
     """Make the account "admin" where there is none yet; its random password, to be shown this once."""
-    if ledger.has_accounts():
+    if ledger.accounts.has_any():
         return None
     password = secrets.token_urlsafe(12)
-    ledger.add_account("admin", password, Role.ADMIN, now)
+    ledger.accounts.add("admin", password, Role.ADMIN, now)
     return password
 
 
 def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     """Serve until told to stop."""
     orthanc, broker = Orthanc(settings.orthanc), Dispatcher(settings.broker)
-    probes = {"Ledger": ledger.has_accounts, "Orthanc": orthanc.system, "Redis": broker.ping}
+    probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version=version)
     log.info("console_started", port=settings.console.port)
     try:

@@ -16,8 +16,7 @@ from cachetools import TTLCache
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
-from medai.router.ledger import Ledger
-from medai.router.ledger.accounts import Account, Role
+from medai.router.ledger.accounts import Account, Accounts, Role
 
 COOKIE = "medai_session"
 FREE_TRIES = 5
@@ -31,8 +30,8 @@ _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The session o
 class Logins:
     """Checks passwords, and makes guessing slow: after five wrong ones a name waits for a minute."""
 
-    def __init__(self, ledger: Ledger, timer: Callable[[], float] = time.monotonic) -> None:
-        self._ledger = ledger
+    def __init__(self, accounts: Accounts, timer: Callable[[], float] = time.monotonic) -> None:
+        self._accounts = accounts
         self._wrong: TTLCache[str, int] = TTLCache(MOST_NAMES, LOCK_S, timer)
         self._lock = threading.Lock()
 
@@ -43,7 +42,7 @@ class Logins:
             if count >= FREE_TRIES:
                 raise HTTPException(429, "too many wrong passwords: try again in a minute", {"Retry-After": "60"})
             self._wrong[name] = count + 1  # wrong until shown right: many may try at once
-        account = self._ledger.account_by_password(name, password)
+        account = self._accounts.by_password(name, password)
         if account is not None:
             with self._lock:
                 self._wrong.pop(name, None)
@@ -62,7 +61,7 @@ def account_of(request: Request) -> Account | None:
     """Who asks; None for nobody that is known."""
     token = token_of(request)
     state = request.app.state
-    found: Account | None = state.ledger.account_by_token(token, state.clock()) if token else None
+    found: Account | None = state.ledger.accounts.by_token(token, state.clock()) if token else None
     return found
 
 

@@ -96,7 +96,7 @@ def model_page(name: ModelName, request: Request, who: Someone, days: Days = mod
     took = models.reading_times(ledger, name, version, now - days * 86_400.0)
     return render(
         request, "model.html", who, model=model, text=html(own.text), figures=html(own.figures), took=took,
-        held=sorted(ledger.held_models(now).get(name, set())), versions=models.versions(ledger, name),
+        held=sorted(ledger.fleet.held_models(now).get(name, set())), versions=models.versions(ledger, name),
         verdicts=[row for row in counted if row.model == name],
         drift=models.drift(ledger, name, version, now, days=days), days=days,
     )  # fmt: skip

@@ -95,7 +95,7 @@ def login(request: Request) -> HTMLResponse:
 def now(request: Request, who: Someone) -> HTMLResponse:
     """What waits, who works, what is away."""
     content = now_page_of(request)
-    letters = ledger_of(request).dead_letters(limit=20)
+    letters = ledger_of(request).dead.letters(limit=20)
     peak = max([hour.studies for hour in content.arrivals] + [1])
     return render(
         request, "now.html", who, status=content, letters=letters, peak=peak, priorities=list(Priority),
@@ -143,11 +143,11 @@ def study(request: Request, study_id: StudyNumber, who: Someone) -> HTMLResponse
         raise HTTPException(404, "there is no such study")
     models = [each for each in known_models(ledger_of(request)) if each.available]
     letters = [
-        letter for reading in found.readings for letter in ledger_of(request).dead_letters(prefix=reading.job_id)
+        letter for reading in found.readings for letter in ledger_of(request).dead.letters(prefix=reading.job_id)
     ]
     now = now_of(request)
     drawn = {each.job_id: bars(each.stamps, each.finished_at or now) for each in found.readings}
-    judged = {row["job_id"] for row in ledger_of(request).usefulness_by(who.name, study_id=study_id, limit=200)}
+    judged = {row.job_id for row in ledger_of(request).surveys.usefulness_by(who.name, study_id=study_id, limit=200)}
     return render(
         request, "study.html", who, study=found, models=models, letters=letters, drawn=drawn, judged=judged,
         has_viewer=request.app.state.viewer is not None,
@@ -171,7 +171,7 @@ def rules(request: Request, who: Someone) -> HTMLResponse:
 def models(request: Request, who: Someone) -> HTMLResponse:
     """What is deployed, and what its readings came to."""
     ledger = ledger_of(request)
-    held = ledger.held_models(now_of(request))
+    held = ledger.fleet.held_models(now_of(request))
     counted = tally_of(request).verdicts
     return render(request, "models.html", who, models=known_models(ledger), held=held, verdicts=counted)
 

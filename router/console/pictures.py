@@ -358,6 +358,6 @@ def messages(
         if not who.role.may(Role.OPERATOR):
             raise HTTPException(403, f"this needs the role operator; yours is {who.role.value}")
         study_id = reading.study_id
-        ledger_of(request).note_action(who.name, "message", now_of(request), job_id=job_id, study_id=study_id)
+        ledger_of(request).accounts.note_action(who.name, "message", now_of(request), job_id=job_id, study_id=study_id)
     sent = story.messages(ledger_of(request), job_id)
     return sent if whole else [each.model_copy(update={"text": hidden(each.text)}) for each in sent]

@@ -65,13 +65,13 @@ class Usability(Body):
 def answer_usefulness(job_id: JobName, body: Usefulness, who: Viewer, request: Request) -> None:
     """Say how useful a reading was; replaces what this account said of it before."""
     answers = body.model_dump(exclude={"comment"})
-    ledger_of(request).answer_usefulness(who.name, job_id, answers, body.comment, now_of(request))
+    ledger_of(request).surveys.answer_usefulness(who.name, job_id, answers, body.comment, now_of(request))
 
 
 @survey_api.get("/usefulness/{job_id}")
 def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> OwnUsefulness:
     """What this account said of a reading; 404 where it said nothing."""
-    found = ledger_of(request).usefulness_of(who.name, job_id)
+    found = ledger_of(request).surveys.usefulness_of(who.name, job_id)
     if found is None:
         raise HTTPException(404, "you have not answered for this reading")
     return OwnUsefulness.model_validate(found, from_attributes=True)
@@ -81,14 +81,14 @@ def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> OwnUsefulne
 def answer_sus(body: Usability, who: Viewer, request: Request) -> Score:
     """Answer the System Usability Scale; earlier answers are kept, the newest counts."""
     answers = [getattr(body, question.key) for question in SUS]
-    return Score(score=ledger_of(request).answer_sus(who.name, answers, now_of(request)))
+    return Score(score=ledger_of(request).surveys.answer_sus(who.name, answers, now_of(request)))
 
 
 @survey_api.get("/sus")
 def my_sus(who: Viewer, request: Request) -> list[OwnSus]:
     """This account's answers to the System Usability Scale, newest first."""
-    answers = ledger_of(request).sus_answers(account=who.name)
-    return [OwnSus(**{name: row[name] for name in OwnSus.model_fields}) for row in answers]
+    answers = ledger_of(request).surveys.sus_answers(account=who.name)
+    return [OwnSus.model_validate(row, from_attributes=True) for row in answers]
 
 
 # -- what they came to
@@ -116,7 +116,9 @@ def _export(request: Request, who: Account, what: str, *, names: bool) -> Stream
     if names and not who.role.may(Role.ADMIN):
         raise HTTPException(403, f"names need the role {Role.ADMIN.value}; without names=true you get numbers")
     ledger = ledger_of(request)
-    ledger.note_action(who.name, "survey export", now_of(request), detail=f"{what}, {'with' if names else 'no'} names")
+    ledger.accounts.note_action(
+        who.name, "survey export", now_of(request), detail=f"{what}, {'with' if names else 'no'} names"
+    )
     return StreamingResponse(
         survey_csv.text(ledger, what, names=names), media_type="text/csv; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="{what}.csv"'},
@@ -130,10 +132,10 @@ def _export(request: Request, who: Account, what: str, *, names: bool) -> Stream
 def usefulness_page(request: Request, job_id: JobName, who: Someone) -> HTMLResponse:
     """Five questions about one reading."""
     ledger = ledger_of(request)
-    reading = ledger.reading_to_judge(job_id)
+    reading = ledger.surveys.reading_to_judge(job_id)
     if reading is None:
         raise HTTPException(404, "there is no such reading")
-    before = ledger.usefulness_of(who.name, job_id)
+    before = ledger.surveys.usefulness_of(who.name, job_id)
     return render(
         request, "usefulness.html", who, reading=reading, before=before, questions=USEFULNESS, comment_max=COMMENT_MAX
     )
@@ -145,6 +147,6 @@ def surveys_page(request: Request, who: Someone, saved: bool = False) -> HTMLRes
     ledger = ledger_of(request)
     return render(
         request, "surveys.html", who, statements=SUS, questions=USEFULNESS, saved=saved,
-        scales=ledger.sus_answers(account=who.name), judged=ledger.usefulness_by(who.name),
+        scales=ledger.surveys.sus_answers(account=who.name), judged=ledger.surveys.usefulness_by(who.name),
         summary=survey_summary.summary(ledger) if who.role.may(Role.OPERATOR) else None,
     )  # fmt: skip

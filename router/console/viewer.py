@@ -229,7 +229,7 @@ def _look(request: Request, who: Account, study_uid: str) -> None:
     if study_id is None:
         raise HTTPException(404, "the router knows no such study")
     if request.app.state.looks.is_new(who.name, study_id):
-        ledger_of(request).note_action(who.name, "viewer", now_of(request), study_id=study_id)
+        ledger_of(request).accounts.note_action(who.name, "viewer", now_of(request), study_id=study_id)
 
 
 def _passed_on(request: Request, path: str) -> Response:

@@ -15,8 +15,7 @@ import structlog
 
 from medai.router import processes
 from medai.router.errors import TemporaryError
-from medai.router.ledger import Ledger
-from medai.router.ledger.fleet import LeaseSeen
+from medai.router.ledger.fleet import Fleet, LeaseSeen
 from medai.router.log import describe
 
 NAME = "router"
@@ -31,7 +30,7 @@ class Leadership:
 
     def __init__(
         self,
-        ledger: Ledger,
+        fleet: Fleet,
         *,
         lease_s: float = LEASE_S,
         renew_s: float = RENEW_S,
@@ -39,7 +38,7 @@ class Leadership:
         clock: Callable[[], float] = time.time,
         me: str | None = None,
     ) -> None:
-        self._ledger = ledger
+        self._fleet = fleet
         self._lease_s, self._renew_s = lease_s, renew_s
         self._monotonic, self._clock = monotonic, clock
         self._me = me or processes.identity()
@@ -80,11 +79,11 @@ class Leadership:
 
     def try_once(self) -> bool:
         """Take the lead when nobody has it, its holder let go, is dead or has been silent for long enough."""
-        if not self._ledger.fits():
+        if not self._fleet.fits():
             raise TemporaryError(
                 "the ledger's tables are another version's: is a newer Med-AI in charge? Update this one"
             )
-        seen = self._ledger.lease(NAME)
+        seen = self._fleet.lease(NAME)
         now = self._monotonic()
         if seen != self._seen or now - self._looked_at > self._lease_s / 2:  # after a pause of its own it knows nothing
             self._seen, self._seen_at = seen, now
@@ -92,7 +91,7 @@ class Leadership:
         free = seen is None or not seen.holder or processes.is_dead(seen.holder)
         if not free and now - self._seen_at < self._lease_s:
             return False
-        token = self._ledger.take_lease(NAME, self._me, self._clock(), seen=seen)
+        token = self._fleet.take_lease(NAME, self._me, self._clock(), seen=seen)
         if token is None:
             return False
         self._token, self._renewed_at = token, self._monotonic()
@@ -116,7 +115,7 @@ class Leadership:
             return
         asked_at = self._monotonic()
         try:
-            held = self._ledger.renew_lease(NAME, token, self._clock()) and self._ledger.fits()
+            held = self._fleet.renew_lease(NAME, token, self._clock()) and self._fleet.fits()
         except TemporaryError as error:
             log.warning("lead_not_renewed", reason=describe(error))
             return
@@ -136,6 +135,6 @@ class Leadership:
         if token is None or self.lost.is_set():
             return
         try:
-            self._ledger.give_lease(NAME, token, self._clock())
+            self._fleet.give_lease(NAME, token, self._clock())
         except TemporaryError as error:
             log.warning("lead_not_given", reason=describe(error))

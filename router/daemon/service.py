@@ -26,6 +26,8 @@ from medai.router.hl7.messages import OrderMessage, PatientMessage
 from medai.router.hl7.patients import dicom_patient
 from medai.router.intake.watch_folder import WatchFolder
 from medai.router.ledger import Ledger, migrated
+from medai.router.ledger.identities import Identities
+from medai.router.ledger.studies import Studies
 from medai.router.log import Pseudonyms
 from medai.router.metrics.collector import Parts
 from medai.router.metrics.page import MetricsServer
@@ -40,20 +42,20 @@ from medai.router.version import program_version
 log = structlog.get_logger(__name__)
 
 
-def on_order(ledger: Ledger, clock: Callable[[], float]) -> Callable[[OrderMessage], None]:
+def on_order(studies: Studies, clock: Callable[[], float]) -> Callable[[OrderMessage], None]:
     """What the HL7 listener does with an order: write it to the ledger, which also raises waiting jobs."""
 
     def take(message: OrderMessage) -> None:
         status = "cancelled" if message.action == "cancel" else "active"
         # A copy is told by sender, control id and content together: the digest is over all of them.
-        fresh = ledger.upsert_order(message.order, status=status, control_id=message.digest[:64], now=clock())
+        fresh = studies.upsert_order(message.order, status=status, control_id=message.digest[:64], now=clock())
         log.info("order", action=message.action, priority=message.order.priority.name, new=fresh)
 
     return take
 
 
 def on_patient(
-    ledger: Ledger, orthanc: Orthanc, settings: Settings, clock: Callable[[], float]
+    identities: Identities, orthanc: Orthanc, settings: Settings, clock: Callable[[], float]
 ) -> Callable[[PatientMessage], None]:
     """What the HL7 listener does with ADT^A08 and ADT^A40: what is kept follows, and the archive where it shall.
 
@@ -61,7 +63,7 @@ def on_patient(
     """
 
     def take(message: PatientMessage) -> None:
-        changed = ledger.patient_changed(message, clock(), unstated=settings.ris.receiving_facility)
+        changed = identities.patient_changed(message, clock(), unstated=settings.ris.receiving_facility)
         if settings.orthanc.follow_patient_updates:
             for study in orthanc.studies_of(message.prior_id or message.patient_id):
                 recode(orthanc, study, dicom_patient(message), RECODE_S)
@@ -85,9 +87,9 @@ def run_router(settings: Settings) -> int:
     ledger = migrated(Ledger(settings.ledger.url), stop)
     with ExitStack() as stack:
         stack.callback(ledger.close)
-        leadership = Leadership(ledger)
+        leadership = Leadership(ledger.fleet)
         stack.callback(leadership.give)
-        tracer = open_tracer(settings.tracing, ledger, process="router", instance=socket.gethostname())
+        tracer = open_tracer(settings.tracing, ledger.database, process="router", instance=socket.gethostname())
         stack.callback(tracer.close)
         log.info("router_started", version=program_version(), routes=[route.name for route in settings.routes])
         serve(settings, ledger, leadership, stop, tracer)
@@ -213,8 +215,8 @@ def build(
     )
     own = []
     if settings.hl7_in.enabled:
-        take_patient = on_patient(ledger, orthanc, settings, time.time)
-        listen = partial(OrderListener, settings.hl7_in, on_order(ledger, time.time), on_patient=take_patient)
+        take_patient = on_patient(ledger.identities, orthanc, settings, time.time)
+        listen = partial(OrderListener, settings.hl7_in, on_order(ledger.studies, time.time), on_patient=take_patient)
         own.append(Door(listen, name="orders"))
     if settings.watch_folder.path:
         folder = settings.watch_folder
@@ -222,7 +224,7 @@ def build(
     for door in own:
         stack.callback(door.close)
         door.open()
-    courier = Courier(settings, ledger, orthanc, leads=leads, tracer=tracer)
+    courier = Courier(settings, ledger.deliveries, orthanc, leads=leads, tracer=tracer)
     courier.start()
     stack.callback(courier.stop)
     return Router(

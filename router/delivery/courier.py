@@ -20,8 +20,7 @@ from medai.router.delivery import fhir, ris
 from medai.router.delivery.breaker import LONGEST_S, Breaker
 from medai.router.delivery.dicom_node import DicomNode
 from medai.router.errors import MedaiError, PermanentError, RisBusy, TemporaryError
-from medai.router.ledger import Ledger
-from medai.router.ledger.deliveries import Delivery, Gate
+from medai.router.ledger.deliveries import Deliveries, Delivery, Gate
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.destinations import Destination, FhirDestination
@@ -46,7 +45,7 @@ class Desk:
         self,
         name: str,
         carry: Carrier,
-        ledger: Ledger,
+        deliveries: Deliveries,
         *,
         give_up_s: float,
         longest_s: float = BACK_OFF_MAX_S,
@@ -57,7 +56,7 @@ class Desk:
         """``longest_s``: what this destination may ask to be left alone for."""
         self.name = name
         self._carry = carry
-        self._ledger = ledger
+        self._deliveries = deliveries
         self._give_up_s = give_up_s
         self._longest_s = longest_s
         self._clock = clock
@@ -71,7 +70,7 @@ class Desk:
     def resume(self) -> None:
         """Take up the circuit breaker, and what was put off, as the last courier left them."""
         self._trouble = True
-        gate = self._ledger.gate(self.name)
+        gate = self._deliveries.gate(self.name)
         if gate is not None and gate.open:
             self._breaker = Breaker(
                 failures=gate.failures, since=gate.since, next_try_at=gate.next_try_at, reason=gate.reason
@@ -81,13 +80,13 @@ class Desk:
         """Deliver what is due; returns how many were received."""
         if not self._breaker.may_try(self._clock()):
             return 0
-        due = self._ledger.due_deliveries(self.name, self._clock(), longest_s=self._longest_s)
+        due = self._deliveries.due(self.name, self._clock(), longest_s=self._longest_s)
         if self._breaker.open:  # one probe, and not always the same one: it may be the message that breaks the peer
             due = sorted(due, key=lambda item: item.attempts)[:1]
         received = 0
         for delivery in due:
             began = self._clock()
-            if not leads() or not self._ledger.begin_try(delivery, began):
+            if not leads() or not self._deliveries.begin_try(delivery, began):
                 break
             received += self._deliver(delivery)
             self._tracer.delivered(delivery, protocol=self._protocol, began=began, ended=self._clock())
@@ -115,7 +114,7 @@ class Desk:
             self._refused_for_now(delivery, TemporaryError(text))
             return False
         now = self._clock()
-        self._ledger.delivered(delivery, receipt, now)
+        self._deliveries.delivered(delivery, receipt, now)
         self._taken_at = now
         self._refused_at.pop(delivery.id, None)
         self._answered()
@@ -129,7 +128,7 @@ class Desk:
             if was_open:
                 log.info("destination_is_back", destination=self.name)
         if self._trouble:
-            self._ledger.hurry(self.name)
+            self._deliveries.hurry(self.name)
             self._trouble = False
 
     def _set(self, breaker: Breaker) -> None:
@@ -138,7 +137,7 @@ class Desk:
             name=self.name, open=breaker.open, failures=breaker.failures, since=breaker.since,
             next_try_at=breaker.next_try_at, reason=breaker.reason,
         )  # fmt: skip
-        self._ledger.set_gate(gate)
+        self._deliveries.set_gate(gate)
 
     def _away(self, delivery: Delivery, error: TemporaryError) -> None:
         now = self._clock()
@@ -146,7 +145,7 @@ class Desk:
         was_open = self._breaker.open
         if not self._gave_up(delivery, str(error)):
             wait_s = error.retry_after_s or min(LONGEST_S, back_off_s(delivery.attempts))  # a probe must find one due
-            self._ledger.put_off(delivery, str(error), next_try_at=now + wait_s, refused=False, now=now)
+            self._deliveries.put_off(delivery, str(error), next_try_at=now + wait_s, refused=False, now=now)
         self._set(self._breaker.failed(now, str(error)))
         if self._breaker.open and not was_open:
             log.warning("destination_away", destination=self.name, reason=str(error))
@@ -159,7 +158,7 @@ class Desk:
             self._park(delivery, f"{error}, {delivery.refusals + 1} times, while other messages were accepted")
         elif not self._gave_up(delivery, str(error)):
             wait_s = error.retry_after_s or back_off_s(delivery.refusals)
-            self._ledger.put_off(delivery, str(error), next_try_at=now + wait_s, refused=True, now=now)
+            self._deliveries.put_off(delivery, str(error), next_try_at=now + wait_s, refused=True, now=now)
 
     def _gave_up(self, delivery: Delivery, reason: str) -> bool:
         waited_s = self._clock() - delivery.since
@@ -170,7 +169,7 @@ class Desk:
 
     def _park(self, delivery: Delivery, reason: str) -> None:
         self._refused_at.pop(delivery.id, None)
-        if self._ledger.park(delivery, reason, self._clock()):
+        if self._deliveries.park(delivery, reason, self._clock()):
             log.warning("delivery_parked", job=delivery.job_id, destination=self.name, reason=reason)
         else:
             log.info("delivery_changed_under_way", job=delivery.job_id, destination=self.name, reason=reason)
@@ -187,7 +186,7 @@ class Courier:
     def __init__(
         self,
         settings: Settings,
-        ledger: Ledger,
+        deliveries: Deliveries,
         orthanc: Orthanc,
         *,
         leads: Callable[[], bool] = lambda: True,
@@ -195,16 +194,16 @@ class Courier:
         clock: Callable[[], float] = time.time,
     ) -> None:
         give_up_s = settings.worker.give_up_h * 3600.0
-        self._ledger = ledger
+        self._deliveries = deliveries
         self._clock = clock
         self._leads = leads
         self._poll_s = max(0.05, settings.orthanc.poll_s)
-        carriers = carriers_of(settings, ledger, orthanc)
+        carriers = carriers_of(settings, deliveries, orthanc)
         self.desks = [
             Desk(
                 name,
                 carry,
-                ledger,
+                deliveries,
                 give_up_s=give_up_s,
                 longest_s=longest_wait_s(settings, name),
                 protocol=protocol_of(settings, name),
@@ -233,9 +232,9 @@ class Courier:
     def park_unknown(self) -> None:
         """What is owed to a destination that is no longer configured waits for a person."""
         known = {desk.name for desk in self.desks}
-        for name in set(self._ledger.owed_to()) - known:
-            for delivery in self._ledger.due_deliveries(name, self._clock(), longest_s=0.0, limit=100_000):
-                self._ledger.park(delivery, f"the destination {name!r} is no longer configured", self._clock())
+        for name in set(self._deliveries.owed_to()) - known:
+            for delivery in self._deliveries.due(name, self._clock(), longest_s=0.0, limit=100_000):
+                self._deliveries.park(delivery, f"the destination {name!r} is no longer configured", self._clock())
 
     def _run_unknown(self) -> None:
         """A job may have been made, and read, before its destination was taken out of the settings."""
@@ -284,33 +283,33 @@ def longest_wait_s(settings: Settings, name: str) -> float:
     return fhir.RETRY_AFTER_MAX_S if is_fhir else BACK_OFF_MAX_S
 
 
-def carriers_of(settings: Settings, ledger: Ledger, orthanc: Orthanc) -> Mapping[str, Carrier]:
+def carriers_of(settings: Settings, deliveries: Deliveries, orthanc: Orthanc) -> Mapping[str, Carrier]:
     """Destination -> who carries to it."""
     carriers: dict[str, Carrier] = {
-        ARCHIVE: lambda delivery: to_archive(delivery, ledger, orthanc),
+        ARCHIVE: lambda delivery: to_archive(delivery, deliveries, orthanc),
         RIS: lambda delivery: ris.send_oru(delivery.payload or b"", delivery.control_id, settings.ris),
     }
     for name, destination in settings.destinations.items():
-        carriers[name] = _carrier(name, destination, ledger, orthanc)
+        carriers[name] = _carrier(name, destination, deliveries, orthanc)
     return carriers
 
 
-def _carrier(name: str, destination: Destination, ledger: Ledger, orthanc: Orthanc) -> Carrier:
+def _carrier(name: str, destination: Destination, deliveries: Deliveries, orthanc: Orthanc) -> Carrier:
     if isinstance(destination, FhirDestination):
         return lambda delivery: fhir.send(delivery.payload or b"", destination, name=name)
     node = DicomNode(orthanc, destination)
-    return lambda delivery: node.send(ledger.result_ids(delivery.job_id))
+    return lambda delivery: node.send(deliveries.result_ids(delivery.job_id))
 
 
-def to_archive(delivery: Delivery, ledger: Ledger, orthanc: Orthanc) -> str:
+def to_archive(delivery: Delivery, deliveries: Deliveries, orthanc: Orthanc) -> str:
     """Store the kept objects; what is there already is taken for stored (the same bytes under the same UIDs).
 
     A withdrawal deletes them; what is gone already is taken for deleted.
     """
     if delivery.kind == "withdrawal":
-        for name in ledger.result_ids(delivery.job_id):
+        for name in deliveries.result_ids(delivery.job_id):
             orthanc.delete("instances", name)
         return "deleted"
-    for kind, content in ledger.kept_objects(delivery.job_id):
+    for kind, content in deliveries.kept_objects(delivery.job_id):
         orthanc.store_result(kind, content)
     return "stored"

@@ -79,12 +79,12 @@ class Subscription:
 
     def start(self) -> None:
         """Find the cursor: where it was, or, at the very first start, the end of the log (the sweep reads back)."""
-        self._cursor = self._ledger.read_cursor(CURSOR)
+        self._cursor = self._ledger.studies.read_cursor(CURSOR)
         if self._cursor is None:
             first = self._clock() - self._backlog_s
             self._ledger.setting("first_start", repr(first))
             self._cursor = self._orthanc.last_change()
-            self._ledger.write_cursor(CURSOR, self._cursor, self._clock())
+            self._ledger.studies.write_cursor(CURSOR, self._cursor, self._clock())
         log.info("subscribed", cursor=self._cursor)
 
     def poll(self) -> Poll:
@@ -113,8 +113,8 @@ class Subscription:
         arrived = {
             str(c["ID"]): now if live else change_time(c, now) for c in changes if c["ChangeType"] == "NewInstance"
         }
-        ours = self._ledger.known_results(list(arrived))
-        self._remove(self._ledger.unwanted_results(ours) if ours else [])
+        ours = self._ledger.deliveries.known_results(list(arrived))
+        self._remove(self._ledger.removals.unwanted_results(ours) if ours else [])
         foreign = {name: at for name, at in arrived.items() if name not in ours}
         series = self._orthanc.series_of(foreign) if foreign else []
         views = self._views(series, foreign)
@@ -122,9 +122,9 @@ class Subscription:
         with self._ledger.begin() as db:
             for view, at in views:
                 heard = live and not self._just_moved(view.seen.orthanc_id, now)
-                self._ledger.see_study(view.seen, at=at, due_at=now, db=db, heard=heard)
-            fresh = [edit for edit in edits if self._ledger.see_edit(edit, now, db)]
-            self._ledger.write_cursor(CURSOR, last, now, db)
+                self._ledger.studies.see(view.seen, at=at, due_at=now, db=db, heard=heard)
+            fresh = [edit for edit in edits if self._ledger.edits.see(edit, now, db)]
+            self._ledger.studies.write_cursor(CURSOR, last, now, db)
         self._tell(fresh)
         for view, _ in views:
             count = sum(item.instances for item in view.seen.series)
@@ -193,7 +193,7 @@ class Subscription:
         except OrthancRefused:
             return False
         uid = str(study["MainDicomTags"].get("StudyInstanceUID", ""))
-        others = self._ledger.other_ids(orthanc_study, uid)
+        others = self._ledger.removals.other_ids(orthanc_study, uid)
         if not others:
             return False
         there = [name for name in others if self._orthanc.exists("studies", name)]
@@ -201,7 +201,7 @@ class Subscription:
         if there:
             return abs(now - change_time({"Date": study.get("LastUpdate", "")}, now)) < MOVE_S
         patient = str(study.get("PatientMainDicomTags", {}).get("PatientID", "")).strip()
-        if self._ledger.study_moved(others[0], orthanc_study, patient):
+        if self._ledger.removals.study_moved(others[0], orthanc_study, patient):
             self._moved = {name: at for name, at in self._moved.items() if now - at < MOVE_S} | {orthanc_study: now}
             log.info("study_moved", study=self._names.study(uid))
         return False
@@ -216,13 +216,13 @@ class Subscription:
         since = float(since_text)
         touched: list[str] = []
         start = 0
-        living = self._ledger.living_studies()
+        living = self._ledger.removals.living_studies()
         known_before = len(living)
         while page := self._orthanc.studies(since=start, limit=SWEEP_PAGE):
             start += len(page)
             for item in page:
                 living.pop(str(item["ID"]), None)
-            known = self._ledger.archive_updates([str(item["ID"]) for item in page])
+            known = self._ledger.studies.archive_updates([str(item["ID"]) for item in page])
             for item in page:
                 if known.get(str(item["ID"])) == str(item.get("LastUpdate", "")):
                     continue
@@ -252,7 +252,7 @@ class Subscription:
         """A study was deleted from Orthanc: cancel and withdraw what was read of it, unless it has only moved."""
         if any(name != orthanc_study for name in self._orthanc.studies_with_uid(study_uid)):
             return  # the sweep finds it under its other id
-        removed = self._ledger.study_removed(
+        removed = self._ledger.removals.study_removed(
             orthanc_study, self._clock(), within_s=self._withdraw_within_s, withdrawn=self._withdrawn
         )
         if removed is None:
@@ -263,7 +263,7 @@ class Subscription:
     def images_gone(self, orthanc_study: str, study_uid: str) -> None:
         """Where a study holds nothing but results of ours, its images were deleted: it is gone, and they go, too."""
         names = {str(name) for item in self._orthanc.series_of([orthanc_study]) for name in item["Instances"]}
-        if names and self._ledger.known_results(sorted(names)) == names:
+        if names and self._ledger.deliveries.known_results(sorted(names)) == names:
             self.study_gone(orthanc_study, study_uid)
             self._remove(sorted(names))
 
@@ -280,15 +280,15 @@ class Subscription:
             return []
         edits = self._edits(orthanc_study)
         now = self._clock()
-        before = self._ledger.study_row(orthanc_study)
+        before = self._ledger.studies.find(orthanc_study)
         at = change_time({"Date": updated}, now)
         with self._ledger.begin() as db:
-            study_id = self._ledger.see_study(view.seen, at=at, due_at=now, db=db)
-            self._ledger.forget_series(study_id, [item.orthanc_id for item in view.seen.series], db)
-            fresh = [edit for edit in edits if self._ledger.see_edit(edit, now, db)]
+            study_id = self._ledger.studies.see(view.seen, at=at, due_at=now, db=db)
+            self._ledger.studies.forget_series(study_id, [item.orthanc_id for item in view.seen.series], db)
+            fresh = [edit for edit in edits if self._ledger.edits.see(edit, now, db)]
         self._tell(fresh)
-        after = self._ledger.study_row(orthanc_study)
-        changed = before is None or after is None or before["last_instance_at"] != after["last_instance_at"]
+        after = self._ledger.studies.find(orthanc_study)
+        changed = before is None or after is None or before.last_instance_at != after.last_instance_at
         if changed:
             log.info("sweep_found", study=self._names.study(view.seen.study_uid))
         return [orthanc_study] if changed else []

@@ -13,13 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from cachetools import LRUCache
 
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
-from medai.router.ledger import Ledger
 from medai.router.ledger.studies import SeriesSeen, StudySeen
 from medai.router.orthanc.client import Orthanc
 
@@ -55,15 +54,32 @@ class StudyView:
     facts: StudyFacts
 
 
+class Orders(Protocol):
+    """Who knows what was ordered (ledger/studies.py)."""
+
+    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
+        """The order that names this study or its accession number."""
+        ...
+
+
+class OurResults(Protocol):
+    """Who knows our own objects (ledger/deliveries.py)."""
+
+    def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
+        """Which of these instances are ours."""
+        ...
+
+
 class FactsReader:
     """Reads studies from Orthanc; remembers the attributes of the series that it met last."""
 
     BREAKS_LIMIT = 2
     """How often Orthanc may fail on an instance's header before it is not asked for it again."""
 
-    def __init__(self, orthanc: Orthanc, ledger: Ledger, *, remember: int = 2000) -> None:
+    def __init__(self, orthanc: Orthanc, orders: Orders, results: OurResults, *, remember: int = 2000) -> None:
         self._orthanc = orthanc
-        self._ledger = ledger
+        self._orders = orders
+        self._results = results
         self._attributes: LRUCache[str, dict[str, Any]] = LRUCache(remember)
         self._breaks: Counter[str] = Counter()
 
@@ -89,7 +105,7 @@ class FactsReader:
         instances = [str(name) for name in item["Instances"]]
         modality = str(item["MainDicomTags"].get("0008,0060", item["MainDicomTags"].get("Modality", "")))
         if modality in NOT_IMAGES:
-            ours = self._ledger.known_results(instances)
+            ours = self._results.known_results(instances)
             instances = [name for name in instances if name not in ours]
         if not instances:
             return None
@@ -177,7 +193,7 @@ class FactsReader:
         )
 
     def _order(self, study_uid: str, accession: str) -> Order | None:
-        return self._ledger.order_for(study_uid=study_uid, accession=accession)
+        return self._orders.order_for(study_uid=study_uid, accession=accession)
 
 
 _STUDY_LEVEL = (

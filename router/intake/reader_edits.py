@@ -40,7 +40,7 @@ class Recogniser:
         ``series``: as ``Orthanc.series_of`` gave them, where the caller has just asked; else all of the study.
         """
         mine = None if series is None else _candidates(series)
-        readings = self._ledger.readings_with_results(orthanc_study) if mine is None or mine else []
+        readings = self._ledger.edits.readings_with_results(orthanc_study) if mine is None or mine else []
         if not readings:
             return []
         if mine is None:
@@ -50,8 +50,8 @@ class Recogniser:
     def _of_series(
         self, orthanc_study: str, kind: str, names: Sequence[str], readings: Sequence[Reading]
     ) -> Iterator[EditSeen]:
-        ours = self._ledger.known_results(names)
-        known = self._ledger.edit_digests(names)
+        ours = self._ledger.deliveries.known_results(names)
+        known = self._ledger.edits.digests(names)
         for name in names:
             if name in ours or self._breaks[name] >= BREAKS_LIMIT:
                 continue

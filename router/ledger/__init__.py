@@ -1,38 +1,80 @@
-"""The ledger: the truth about every study, job and delivery. All writes go through here.
+"""The ledger: the truth about every study, reading and delivery. All writes go through here.
 
 Orthanc's change log, Redis and every callback are doorbells; what must not be lost is committed here first. Its parts:
 studies.py (what was seen and ordered), jobs.py and claims.py (readings), deliveries.py (what is owed to whom),
 deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py (patients who
 were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they do),
-surveys.py (what they say), edits.py (what readers made of our results). Tables: schema.py. Reading for people:
-reports/readings.py.
+surveys.py (what they say), edits.py (what readers made of our results). What may become of a job or a delivery is in
+transitions.py alone. Tables: schema.py; rows as they are given out: rows.py. Reading for people: reports/readings.py.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 
 import structlog
+from sqlalchemy import Connection
 
 from medai.router.errors import TemporaryError
 from medai.router.ledger.accounts import Accounts
 from medai.router.ledger.actions import Actions
 from medai.router.ledger.claims import Claim, Claims
+from medai.router.ledger.database import Database
 from medai.router.ledger.deadletters import DeadLetters
 from medai.router.ledger.deliveries import Deliveries
 from medai.router.ledger.edits import Edits
 from medai.router.ledger.fleet import Fleet
 from medai.router.ledger.identities import Identities
-from medai.router.ledger.jobs import Held, NewJob
+from medai.router.ledger.jobs import Held, Jobs, NewJob
 from medai.router.ledger.removals import Removals
+from medai.router.ledger.studies import Studies
 from medai.router.ledger.surveys import Surveys
 
 __all__ = ["Claim", "Held", "Ledger", "NewJob", "migrated"]
 log = structlog.get_logger(__name__)
 
 
-class Ledger(Actions, Claims, Deliveries, DeadLetters, Removals, Identities, Fleet, Accounts, Surveys, Edits):
-    """Everything that Med-AI knows; safe to share between threads."""
+class Ledger:
+    """Everything that Med-AI knows, by parts, on one database; safe to share between threads.
+
+    Who needs one part takes that part. ``begin`` is for what several of them write together, and for reports.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.studies = Studies(self.database)
+        self.jobs = Jobs(self.database)
+        self.claims = Claims(self.database)
+        self.deliveries = Deliveries(self.database)
+        self.dead = DeadLetters(self.database)
+        self.removals = Removals(self.database)
+        self.identities = Identities(self.database)
+        self.fleet = Fleet(self.database)
+        self.accounts = Accounts(self.database)
+        self.actions = Actions(self.database, self.jobs)
+        self.surveys = Surveys(self.database)
+        self.edits = Edits(self.database)
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision; harmless when they are there already."""
+        self.database.migrate()
+
+    def begin(self, *, reads_only: bool = False) -> AbstractContextManager[Connection]:
+        """One transaction; a database that is away, locked or full is a TemporaryError."""
+        return self.database.begin(reads_only=reads_only)
+
+    def setting(self, key: str, default: str) -> str:
+        """A value that is made once and kept; the first writer wins."""
+        return self.database.setting(key, default)
+
+    def log_key(self) -> str:
+        """The key of the pseudonyms in the logs, made with the ledger."""
+        return self.database.log_key()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.database.close()
 
 
 def migrated(ledger: Ledger, stop: threading.Event) -> Ledger:

@@ -1,4 +1,4 @@
-"""The ledger's ninth part: the people who may look and act, and what they did.
+"""``ledger.accounts``: the people who may look and act, and what they did.
 
 Passwords are kept as scrypt hashes (RFC 7914), tokens as SHA-256 of 256 random bits. What a person does is written
 down in the transaction that does it wherever the action is the ledger's own. Next: console/auth.py.
@@ -13,14 +13,15 @@ import secrets
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Part
+from medai.router.ledger.history import noted
+from medai.router.ledger.rows import rows
 
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -59,10 +60,45 @@ class Account:
     role: Role
 
 
-class Accounts(Database):
+@dataclass(frozen=True, kw_only=True)
+class AccountRow:
+    """An account as people manage it, without its password."""
+
+    name: str
+    role: Role
+    created_at: float
+    disabled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRow:
+    """A token as people manage it, without what opens the door."""
+
+    id: int
+    account: str
+    kind: str
+    label: str
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionRow:
+    """What somebody did, or asked to see."""
+
+    id: int
+    at: float
+    account: str
+    action: str
+    study_id: int | None
+    job_id: str | None
+    detail: str
+
+
+class Accounts(Part):
     """Accounts, tokens and the audit log."""
 
-    def add_account(self, name: str, password: str, role: Role, now: float) -> None:
+    def add(self, name: str, password: str, role: Role, now: float) -> None:
         """Raises AccountExists where the name is taken, AccountFault where name or password will not do."""
         if not NAME.fullmatch(name):
             raise AccountFault(
@@ -70,41 +106,44 @@ class Accounts(Database):
             )
         values = {"name": name, "password": _hash(password), "role": role.value, "created_at": now, "disabled": False}
         try:
-            with self.begin() as db:
+            with self._database.begin() as db:
                 db.execute(insert(t.accounts).values(**values))
         except IntegrityError as error:
             raise AccountExists(f"an account named {name!r} exists") from error
 
     def set_password(self, name: str, password: str) -> None:
         """Change it; whoever is logged in under the name is no more."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             mine = t.accounts.c.name == name
             if db.execute(update(t.accounts).where(mine).values(password=_hash(password))).rowcount != 1:
                 raise AccountFault(f"no account is named {name!r}")
             db.execute(delete(t.tokens).where(t.tokens.c.account == name))
 
-    def disable_account(self, name: str, *, disabled: bool = True) -> None:
+    def disable(self, name: str, *, disabled: bool = True) -> None:
         """Let an account in no more, or again."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             mine = t.accounts.c.name == name
             if db.execute(update(t.accounts).where(mine).values(disabled=disabled)).rowcount != 1:
                 raise AccountFault(f"no account is named {name!r}")
             db.execute(delete(t.tokens).where(t.tokens.c.account == name))
 
-    def accounts(self) -> list[dict[str, Any]]:
+    def listed(self) -> list[AccountRow]:
         """Every account, without its password."""
         columns = (t.accounts.c.name, t.accounts.c.role, t.accounts.c.created_at, t.accounts.c.disabled)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(select(*columns).order_by(columns[0])).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return [
+                AccountRow(name=row.name, role=Role(row.role), created_at=row.created_at, disabled=row.disabled)
+                for row in db.execute(select(*columns).order_by(columns[0]))
+            ]
 
-    def has_accounts(self) -> bool:
+    def has_any(self) -> bool:
         """Whether anybody can log in."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return bool(db.execute(select(func.count()).select_from(t.accounts)).scalar_one())
 
-    def account_by_password(self, name: str, password: str) -> Account | None:
+    def by_password(self, name: str, password: str) -> Account | None:
         """Whose name and password these are; takes as long for a name that nobody has."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.accounts).where(t.accounts.c.name == name)).mappings().first()
         good = _matches(password, str(row["password"]) if row else _NOBODY)
         return Account(name=str(row["name"]), role=Role(row["role"])) if row and good and not row["disabled"] else None
@@ -116,39 +155,39 @@ class Accounts(Database):
             "digest": _digest(token), "account": account, "kind": kind, "label": label, "created_at": now,
             "expires_at": now + lasts_s,
         }  # fmt: skip
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.expires_at < now))
             db.execute(insert(t.tokens).values(**values))
         return token
 
-    def account_by_token(self, token: str, now: float) -> Account | None:
+    def by_token(self, token: str, now: float) -> Account | None:
         """Whose token it is, while it lasts."""
         valid = and_(t.tokens.c.digest == _digest(token), t.tokens.c.expires_at > now, ~t.accounts.c.disabled)
         query = select(t.accounts.c.name, t.accounts.c.role).join(t.tokens, t.tokens.c.account == t.accounts.c.name)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(query.where(valid)).first()
         return Account(name=str(row.name), role=Role(row.role)) if row else None
 
     def revoke_token(self, token: str) -> None:
         """Log out."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.digest == _digest(token)))
 
-    def tokens(self, now: float, *, account: str | None = None) -> list[dict[str, Any]]:
+    def tokens(self, now: float, *, account: str | None = None) -> list[TokenRow]:
         """The tokens that hold, of one account or of all, newest first; never what opens the door."""
         columns = [t.tokens.c[name] for name in ("id", "account", "kind", "label", "created_at", "expires_at")]
         query = select(*columns).where(t.tokens.c.expires_at > now).order_by(t.tokens.c.id.desc())
         if account is not None:
             query = query.where(t.tokens.c.account == account)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query, TokenRow)
 
     def revoke(self, token_id: int, *, account: str | None = None) -> bool:
         """End a token (of this account); False where there is none."""
         mine = t.tokens.c.id == token_id
         if account is not None:
             mine = and_(mine, t.tokens.c.account == account)
-        with self.begin() as db:
+        with self._database.begin() as db:
             return db.execute(delete(t.tokens).where(mine)).rowcount == 1
 
     def note_action(
@@ -156,29 +195,18 @@ class Accounts(Database):
         detail: str = "",
     ) -> None:  # fmt: skip
         """Write down what somebody did or asked to see."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             noted(db, account, action, now, study_id=study_id, job_id=job_id, detail=detail)
 
-    def actions(
-        self, *, before: int | None = None, study_id: int | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
+    def actions(self, *, before: int | None = None, study_id: int | None = None, limit: int = 100) -> list[ActionRow]:
         """What people did, newest first."""
         query = select(t.audit).order_by(t.audit.c.id.desc()).limit(limit)
         if before is not None:
             query = query.where(t.audit.c.id < before)
         if study_id is not None:
             query = query.where(t.audit.c.study_id == study_id)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
-
-
-def noted(
-    db: Connection, account: str, action: str, now: float, *, study_id: int | None = None, job_id: str | None = None,
-    detail: str = "",
-) -> None:  # fmt: skip
-    """Write down what somebody does, in the transaction that does it."""
-    values = {"at": now, "account": account, "action": action, "study_id": study_id, "job_id": job_id, "detail": detail}
-    db.execute(insert(t.audit).values(**values))
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query, ActionRow)
 
 
 def _digest(token: str) -> str:

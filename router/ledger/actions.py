@@ -1,4 +1,4 @@
-"""The ledger's tenth part: what a person may do to a reading. Raise it, cancel it, read it anew, take it back.
+"""``ledger.actions``: what a person may do to a reading. Raise it, cancel it, read it anew, take it back.
 
 Each is one transaction that says what it expects, writes the decision with its reason, and who asked for it.
 Next: removals.py (a study that is gone), deadletters.py (what could not go on), console/api.py (who asks).
@@ -7,7 +7,6 @@ Next: removals.py (a study that is gone), deadletters.py (what could not go on),
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import Connection, and_, or_, select, update
 
@@ -23,11 +22,14 @@ from medai.router.contract import (
     control_id,
 )
 from medai.router.errors import MedaiError
+from medai.router.ledger import rows, transitions
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import noted
-from medai.router.ledger.database import decide
-from medai.router.ledger.jobs import GONE, UNREAD, Jobs, NewJob, end_attempt, settle
+from medai.router.ledger.database import Database, Part
+from medai.router.ledger.history import decide, end_attempt, noted
+from medai.router.ledger.jobs import Jobs, NewJob
 from medai.router.ledger.removals import Withdrawn
+from medai.router.ledger.rows import JobRow
+from medai.router.ledger.transitions import GONE
 
 PENDING, DONE, PARKED = (s.value for s in (DeliveryState.PENDING, DeliveryState.DONE, DeliveryState.PARKED))
 
@@ -36,12 +38,16 @@ class ActionRefused(MedaiError):
     """What was asked for can't be done now; the text says why."""
 
 
-class Actions(Jobs):
+class Actions(Part):
     """What people ask of readings."""
 
-    def hurry_reading(self, job_id: str, now: float, *, by: str) -> None:
+    def __init__(self, database: Database, jobs: Jobs) -> None:
+        super().__init__(database)
+        self._jobs = jobs
+
+    def hurry(self, job_id: str, now: float, *, by: str) -> None:
         """Raise a reading that waits to STAT. Raises ActionRefused where it does not wait, or is STAT already."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = _reading(db, job_id)
             waits = and_(
                 t.jobs.c.id == job_id,
@@ -53,17 +59,12 @@ class Actions(Jobs):
                 raise ActionRefused(f"only a waiting reading can be raised to STAT: this one is {_stands(row)}")
             _record(db, row, Verdict.ROUTE, "raised to STAT by a person", now, by=by, action="stat")
 
-    def cancel_reading(self, job_id: str, reason: str, now: float, *, by: str) -> None:
+    def cancel(self, job_id: str, reason: str, now: float, *, by: str) -> None:
         """Take a reading out of the queue, or out of a worker's hands. Raises ActionRefused once it has a result."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = _reading(db, job_id)
-            unread = and_(t.jobs.c.id == job_id, t.jobs.c.state.in_(UNREAD), t.jobs.c.storing_at.is_(None))
             text = f"cancelled by a person: {reason}"
-            values = {
-                "state": JobState.CANCELLED.value, "failure": Failure.CANCELLED.value, "finished_at": now,
-                "reason": text, "lease_token": None, "lease_until": None,
-            }  # fmt: skip
-            if db.execute(update(t.jobs).where(unread).values(**values)).rowcount != 1:
+            if not transitions.cancel(db, job_id, text, now):
                 raise ActionRefused(f"only a reading without a result can be cancelled: this one is {_stands(row)}")
             end_attempt(db, job_id, now, "cancelled", "cancelled by a person")
             _record(db, row, Verdict.SKIP, text, now, by=by, action="cancel", detail=reason)
@@ -73,72 +74,60 @@ class Actions(Jobs):
 
         Raises ActionRefused where that model has read, or reads, exactly these images.
         """
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = _reading(db, job_id)
-            study = dict(db.execute(select(t.studies).where(t.studies.c.id == row["study_id"])).mappings().one())
-        if study["deleted_at"] is not None:
+            study = rows.study(db, row.study_id)
+        if study.deleted_at is not None:
             raise ActionRefused("the study was deleted from the archive: there is nothing to read")
-        if (model, version) == (row["model"], row["model_version"]):
+        if (model, version) == (row.model, row.model_version):
             raise ActionRefused("this model has read these images already: it would say the same again")
         same = ("study_id", "route", "modality", "sources_hash", "sources_count", "queue", "quiet_s")
         new = NewJob(
-            **{name: row[name] for name in same},
-            series=tuple(row["series"]),
-            destinations=tuple(row["destinations"]),
-            priority=Priority(row["priority"]),
+            **{name: getattr(row, name) for name in same},
+            series=tuple(row.series),
+            destinations=tuple(row.destinations),
+            priority=Priority(row.priority),
             model=model,
             model_version=version,
-            slot=_slot(row["slot"], model),
-            study_uid=str(study["study_uid"]),
+            slot=_slot(row.slot, model),
+            study_uid=study.study_uid,
         )
 
         def also(db: Connection, made: JobId) -> None:
-            noted(db, by, "read_again", now, study_id=row["study_id"], job_id=made, detail=f"by {model} {version}")
+            noted(db, by, "read_again", now, study_id=row.study_id, job_id=made, detail=f"by {model} {version}")
 
         reason = f"a person asked for a reading by {model}"
-        made, decision = self.create_job(new, study=study, reason=reason, now=now, also=also)
+        made, decision = self._jobs.create(new, study=study, reason=reason, now=now, also=also)
         if decision.verdict is Verdict.SKIP:
             raise ActionRefused(decision.reason)
         return made
 
-    def withdraw_reading(
+    def withdraw(
         self, job_id: str, reason: str, now: float, *, withdrawn: Mapping[str, Withdrawn], by: str
     ) -> list[str]:
         """Take a result back: its objects leave the archive, and whoever was told of it is told so.
 
         Returns the destinations that hear of it. Raises ActionRefused where there is no result, or no longer.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             row = _reading(db, job_id)
-            if row["storing_at"] is None or row["failure"] in GONE or row["state"] == JobState.RUNNING.value:
+            if row.storing_at is None or row.failure in GONE or row.state == JobState.RUNNING.value:
                 raise ActionRefused(f"there is no result to withdraw: the reading is {_stands(row)}")
             self._require_newest(db, row)
             told = [name for name in (ARCHIVE, *withdrawn) if self._owe_withdrawal(db, job_id, name, withdrawn, now)]
             text = f"withdrawn by a person: {reason}"
-            unsent = and_(
-                t.deliveries.c.job_id == job_id,
-                t.deliveries.c.kind == "result",
-                or_(
-                    t.deliveries.c.state == PARKED,
-                    and_(t.deliveries.c.state == PENDING, t.deliveries.c.destination.not_in(told)),
-                ),
-            )
-            stop = {"state": DeliveryState.CANCELLED.value, "error": "the result was withdrawn"}
-            db.execute(update(t.deliveries).where(unsent).values(**stop))
-            settle(db, job_id, now)
-            values = {"failure": Failure.WITHDRAWN.value, "reason": text}
-            db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
-            db.execute(
-                update(t.jobs)
-                .where(t.jobs.c.id == job_id, t.jobs.c.state == JobState.FAILED.value)
-                .values(state=JobState.CANCELLED.value)
-            )
+            d = t.deliveries.c
+            unsent = or_(d.state == PARKED, and_(d.state == PENDING, d.destination.not_in(told)))
+            results = and_(d.job_id == job_id, d.kind == "result", unsent)
+            transitions.call_off(db, results, "the result was withdrawn")
+            transitions.settle(db, job_id, now)
+            transitions.withdraw(db, job_id, text)
             _record(db, row, Verdict.SKIP, text, now, by=by, action="withdraw", detail=reason)
         return told
 
     @staticmethod
-    def _require_newest(db: Connection, row: Mapping[str, Any]) -> None:
-        later = select(t.jobs.c.id).where(t.jobs.c.predecessor == row["id"], t.jobs.c.storing_at.is_not(None))
+    def _require_newest(db: Connection, row: JobRow) -> None:
+        later = select(t.jobs.c.id).where(t.jobs.c.predecessor == row.id, t.jobs.c.storing_at.is_not(None))
         if db.execute(later.limit(1)).first() is not None:
             raise ActionRefused("a later revision has superseded this result: withdraw that one")
 
@@ -148,16 +137,16 @@ class Actions(Jobs):
         """Owe a destination the word, where it has the result or may have it."""
         d = t.deliveries
         mine = and_(d.c.job_id == job_id, d.c.destination == name, d.c.kind == "result")
-        row = db.execute(select(d).where(mine)).mappings().first()
-        if row is None or not (row["state"] == DONE or (row["state"] == PENDING and row["attempts"] > 0)):
+        row = db.execute(select(d.c.state, d.c.attempts, d.c.payload).where(mine)).first()
+        if row is None or not (row.state == DONE or (row.state == PENDING and row.attempts > 0)):
             return False
         number = control_id(job_id, f"{name}-withdrawn")
-        payload = withdrawn[name](bytes(row["payload"]), number) if name != ARCHIVE else None
+        payload = withdrawn[name](bytes(row.payload), number) if name != ARCHIVE else None
         values = {
-            "job_id": job_id, "destination": name, "kind": "withdrawal", "state": PENDING, "control_id": number,
-            "payload": payload, "created_at": now,
+            "job_id": job_id, "destination": name, "kind": "withdrawal", "control_id": number, "payload": payload,
+            "created_at": now,
         }  # fmt: skip
-        db.execute(self._insert(d).values(**values).on_conflict_do_nothing())
+        transitions.owe(db, values)
         return True
 
 
@@ -166,25 +155,25 @@ def _slot(slot: str, model: str) -> str:
     return f"{slot.partition('~')[0]}~{model}"[:64]
 
 
-def _reading(db: Connection, job_id: str) -> dict[str, Any]:
-    row = db.execute(select(t.jobs).where(t.jobs.c.id == job_id)).mappings().first()
+def _reading(db: Connection, job_id: str) -> JobRow:
+    row = rows.job(db, job_id)
     if row is None:
         raise ActionRefused("there is no such reading")
-    return dict(row)
+    return row
 
 
-def _stands(row: Mapping[str, Any]) -> str:
+def _stands(row: JobRow) -> str:
     """Where a reading stands, in words."""
-    state = str(row["state"])
-    if row["failure"] in GONE:
-        return "withdrawn" if row["failure"] == Failure.WITHDRAWN.value else "gone with its study"
-    return f"{state} ({Priority(row['priority']).name})" if state == JobState.PENDING.value else state
+    state = row.state
+    if row.failure in GONE:
+        return "withdrawn" if row.failure == Failure.WITHDRAWN.value else "gone with its study"
+    return f"{state} ({Priority(row.priority).name})" if state == JobState.PENDING.value else state
 
 
 def _record(
-    db: Connection, row: Mapping[str, Any], verdict: Verdict, reason: str, now: float, *, by: str, action: str,
+    db: Connection, row: JobRow, verdict: Verdict, reason: str, now: float, *, by: str, action: str,
     detail: str = "",
 ) -> None:  # fmt: skip
-    decision = Decision(verdict=verdict, reason=reason, route=str(row["route"]))
-    decide(db, int(row["study_id"]), decision, now, job_id=str(row["id"]))
-    noted(db, by, action, now, study_id=int(row["study_id"]), job_id=str(row["id"]), detail=detail)
+    decision = Decision(verdict=verdict, reason=reason, route=row.route)
+    decide(db, row.study_id, decision, now, job_id=row.id)
+    noted(db, by, action, now, study_id=row.study_id, job_id=row.id, detail=detail)

@@ -16,12 +16,11 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, insert, or_, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from medai.router.contract import Decision
 from medai.router.errors import LedgerFull, LedgerNewer, LedgerUnreachable
 from medai.router.ledger import schema as t
 
@@ -35,7 +34,6 @@ class Database:
         self.url = url
         self.engine = make_engine(url)
         self._reader = self.engine.execution_options(reads_only=True)
-        self._insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
 
     # -- set-up
 
@@ -73,12 +71,19 @@ class Database:
     def setting(self, key: str, default: str) -> str:
         """A value that is made once and kept (the log key, the first start); the first writer wins."""
         with self.begin() as db:
-            db.execute(self._insert(t.meta).values(key=key, value=default).on_conflict_do_nothing())
+            db.execute(upsert(db, t.meta).values(key=key, value=default).on_conflict_do_nothing())
             return str(db.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar_one())
 
     def log_key(self) -> str:
         """The key of the pseudonyms in the logs, made with the ledger."""
         return self.setting("log_key", secrets.token_hex(16))
+
+
+class Part:
+    """A part of the ledger: what it does on the one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def translated(error: DBAPIError | PoolExhausted) -> LedgerUnreachable | None:
@@ -104,6 +109,11 @@ PATIENCE = {
     "options": "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000",
 }
 """A PostgreSQL that is cut off is noticed within seconds, and a frozen client's locks are let go."""
+
+
+def upsert(db: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that may say what happens where the row is there already (``on_conflict_do_update``)."""
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def due_by(column: Any, now: float, longest_s: float) -> Any:
@@ -134,17 +144,3 @@ def make_engine(url: str) -> Engine:
 
 def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def decide(db: Connection, study_id: int, decision: Decision, now: float, *, job_id: str | None = None) -> None:
-    """Record a decision in an open transaction."""
-    db.execute(
-        insert(t.decisions).values(
-            study_id=study_id,
-            job_id=job_id,
-            at=now,
-            verdict=decision.verdict.value,
-            route=decision.route,
-            reason=decision.reason,
-        )
-    )

@@ -1,4 +1,4 @@
-"""The ledger's fifth part: dead letters. A job or delivery that can't go on is parked here with its whole history.
+"""``ledger.dead``: dead letters. A job or delivery that can't go on is parked here with its whole history.
 
 Nothing is ever deleted: a person tries it again (``retry``) or says that it is settled (``drop``), and the ledger keeps
 who it was, why, and when. A dead letter blocks nothing. Next: cli/readings.py (``medai dead``, ``retry``, ``drop``).
@@ -7,17 +7,17 @@ who it was, why, and when. A dead letter blocks nothing. Next: cli/readings.py (
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, case, collate, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, collate, func, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import noted
-from medai.router.ledger.database import Database, decide
-from medai.router.ledger.jobs import settle
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Part
+from medai.router.ledger.history import decide, noted
+from medai.router.ledger.rows import rows
 
 PARKED = DeliveryState.PARKED.value
 ID_LENGTH = 36
@@ -69,10 +69,23 @@ def mark_of(text: str) -> tuple[float, str]:
     return float(mark[1]), mark[2]
 
 
-class DeadLetters(Database):
+@dataclass(frozen=True, kw_only=True)
+class DeliveryTry:
+    """What came of trying to deliver, ``count`` times in a row."""
+
+    destination: str
+    kind: str
+    outcome: str
+    text: str
+    count: int
+    first_at: float
+    last_at: float
+
+
+class DeadLetters(Part):
     """What is parked, and the two ways out."""
 
-    def dead_letters(
+    def letters(
         self, *, prefix: str = "", limit: int = 1000, behind: tuple[float, str] | None = None
     ) -> list[DeadLetter]:
         """Parked readings and deliveries, newest first.
@@ -83,11 +96,10 @@ class DeadLetters(Database):
         job_id, _, rest = prefix.partition("/")
         queries = [(_deliveries, _delivery)] if rest else [(_readings, _reading), (_deliveries, _delivery)]
         found: list[DeadLetter] = []
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             for query, letter in queries:
                 part = _part(query(job_id), self._bytewise, limit=None if rest else limit, behind=behind)
-                rows = db.execute(part).mappings()
-                found += [letter(dict(row)) for row in rows]
+                found += [letter(row) for row in db.execute(part)]
         if rest:
             found = [letter for letter in found if rest in letter.names]
         return sorted(found, key=lambda letter: (letter.parked_at, letter.id), reverse=True)[:limit]
@@ -95,11 +107,11 @@ class DeadLetters(Database):
     @property
     def _bytewise(self) -> str:
         """The collation that orders ids as Python does."""
-        return "C" if self.engine.dialect.name == "postgresql" else "BINARY"
+        return "C" if self._database.engine.dialect.name == "postgresql" else "BINARY"
 
     def retry(self, letter: DeadLetter, now: float, *, by: str = "shell") -> bool:
         """Another try from the start of its patience; False when it is no longer a dead letter."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             done = self._retry_delivery(db, letter) if letter.destination else self._retry_job(db, letter, now)
             if done:
                 db.execute(update(t.jobs).where(t.jobs.c.id == letter.job_id).values(retried_at=now))
@@ -109,12 +121,7 @@ class DeadLetters(Database):
 
     @staticmethod
     def _retry_job(db: Connection, letter: DeadLetter, now: float) -> bool:
-        dead = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-        values = {
-            "state": JobState.PENDING.value, "failure": "", "reason": "tried again by a person", "crashes": 0,
-            "not_before": 0.0, "sent_at": None, "finished_at": None, "verdict": None,
-        }  # fmt: skip
-        if db.execute(update(t.jobs).where(dead).values(**values)).rowcount != 1:
+        if not transitions.retry(db, letter.job_id):
             return False
         decision = Decision(verdict=Verdict.ROUTE, reason="a person asked for another try", route=letter.route)
         decide(db, _study_of(db, letter), decision, now, job_id=letter.job_id)
@@ -122,21 +129,21 @@ class DeadLetters(Database):
 
     @staticmethod
     def _retry_delivery(db: Connection, letter: DeadLetter) -> bool:
-        values: dict[str, Any] = {"state": DeliveryState.PENDING.value, "next_try_at": 0.0, "refusals": 0}
-        values["done_at"] = None
-        if db.execute(update(t.deliveries).where(_parked(letter)).values(**values)).rowcount != 1:
+        if not transitions.unpark(db, _this(letter)):
             return False
         if letter.kind == "result":
-            again = {"state": JobState.DELIVERING.value, "failure": "", "reason": "", "finished_at": None}
-            failed = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-            db.execute(update(t.jobs).where(failed).values(**again))
+            transitions.deliver_again(db, letter.job_id)
         return True
 
     def drop(self, letter: DeadLetter, reason: str, now: float, *, by: str = "shell") -> bool:
         """Settled by a person, for a reason; False when it is no longer a dead letter."""
         text = f"dropped: {reason}"
-        with self.begin() as db:
-            done = self._drop_delivery(db, letter, text, now) if letter.destination else _drop_job(db, letter, text)
+        with self._database.begin() as db:
+            done = (
+                self._drop_delivery(db, letter, text, now)
+                if letter.destination
+                else transitions.drop(db, letter.job_id, text)
+            )
             if done:
                 decision = Decision(verdict=Verdict.SKIP, reason=text, route=letter.route)
                 study_id = _study_of(db, letter)
@@ -146,48 +153,38 @@ class DeadLetters(Database):
 
     @staticmethod
     def _drop_delivery(db: Connection, letter: DeadLetter, text: str, now: float) -> bool:
-        values = {"state": DeliveryState.DROPPED.value, "receipt": text}
-        if db.execute(update(t.deliveries).where(_parked(letter)).values(**values)).rowcount != 1:
+        if not transitions.drop_delivery(db, _this(letter), text):
             return False
-        if letter.kind == "result":
-            failed = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-            again = {"state": JobState.DELIVERING.value, "failure": "", "reason": text}
-            if db.execute(update(t.jobs).where(failed).values(**again)).rowcount:
-                _give_up_rest(db, letter, now)
+        if letter.kind == "result" and transitions.deliver_again(db, letter.job_id, text):
+            _give_up_rest(db, letter, now)
         return True
 
-    def history(self, job_id: str) -> list[dict[str, Any]]:
+    def history(self, job_id: str) -> list[DeliveryTry]:
         """What came of every try at a job's deliveries, oldest first."""
         columns = [t.delivery_tries.c[name] for name in ("outcome", "text", "count", "first_at", "last_at")]
         query = select(t.deliveries.c.destination, t.deliveries.c.kind, *columns).join(t.deliveries)
         query = query.where(t.deliveries.c.job_id == job_id).order_by(t.delivery_tries.c.id)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query, DeliveryTry)
 
 
 def _give_up_rest(db: Connection, letter: DeadLetter, now: float) -> None:
     """Without the archive's copy nothing else may go: what waited for it ends with it."""
     if letter.destination == "archive":
-        waits = and_(t.deliveries.c.job_id == letter.job_id, t.deliveries.c.state == DeliveryState.PENDING.value)
-        cancelled = {"state": DeliveryState.CANCELLED.value, "error": "its objects never reached the archive"}
-        db.execute(update(t.deliveries).where(waits).values(**cancelled))
-    settle(db, letter.job_id, now)
-
-
-def _drop_job(db: Connection, letter: DeadLetter, text: str) -> bool:
-    dead = and_(t.jobs.c.id == letter.job_id, t.jobs.c.state == JobState.FAILED.value)
-    values = {"state": JobState.CANCELLED.value, "failure": Failure.DROPPED.value, "reason": text}
-    return db.execute(update(t.jobs).where(dead).values(**values)).rowcount == 1
+        rest = t.deliveries.c.job_id == letter.job_id
+        transitions.call_off(
+            db, rest, "its objects never reached the archive", since=(DeliveryState.PENDING,)
+        )  # fmt: skip
+    transitions.settle(db, letter.job_id, now)
 
 
 def _study_of(db: Connection, letter: DeadLetter) -> int:
     return int(db.execute(select(t.jobs.c.study_id).where(t.jobs.c.id == letter.job_id)).scalar_one())
 
 
-def _parked(letter: DeadLetter) -> Any:
+def _this(letter: DeadLetter) -> ColumnElement[bool]:
     d = t.deliveries.c
-    same = and_(d.job_id == letter.job_id, d.destination == letter.destination, d.kind == letter.kind)
-    return and_(same, d.state == PARKED)
+    return and_(d.job_id == letter.job_id, d.destination == letter.destination, d.kind == letter.kind)
 
 
 Query = tuple[Select[Any], Any, Any]
@@ -219,27 +216,27 @@ def _begins(column: Any, prefix: str) -> Any:
 
 def _part(query: Query, bytewise: str, *, limit: int | None, behind: tuple[float, str] | None) -> Select[Any]:
     """The newest of them, or the newest behind a mark; without a moment they are the oldest."""
-    rows, moment, letter_id = query
+    wanted, moment, letter_id = query
     name = collate(letter_id, bytewise)
     at = func.coalesce(moment, 0.0)
     if behind is not None:
-        rows = rows.where(or_(at < behind[0], and_(at == behind[0], name < behind[1])))
-    return rows.order_by(at.desc(), name.desc()).limit(limit)
+        wanted = wanted.where(or_(at < behind[0], and_(at == behind[0], name < behind[1])))
+    return wanted.order_by(at.desc(), name.desc()).limit(limit)
 
 
-def _reading(row: Mapping[str, Any]) -> DeadLetter:
+def _reading(row: Any) -> DeadLetter:
     return DeadLetter(
-        id=row["id"], job_id=row["id"], destination="", kind="reading", route=row["route"], model=row["model"],
-        failure=row["failure"], reason=row["reason"], parked_at=float(row["finished_at"] or 0.0),
-        attempts=row["attempts"], study_uid=row["study_uid"], revision=row["revision"],
+        id=row.id, job_id=row.id, destination="", kind="reading", route=row.route, model=row.model,
+        failure=row.failure, reason=row.reason, parked_at=float(row.finished_at or 0.0),
+        attempts=row.attempts, study_uid=row.study_uid, revision=row.revision,
     )  # fmt: skip
 
 
-def _delivery(row: Mapping[str, Any]) -> DeadLetter:
-    parts = [row["job_id"], row["destination"]] + ([] if row["kind"] == "result" else [row["kind"]])
+def _delivery(row: Any) -> DeadLetter:
+    parts = [row.job_id, row.destination] + ([] if row.kind == "result" else [row.kind])
     return DeadLetter(
-        id="/".join(parts), job_id=row["job_id"], destination=row["destination"],
-        kind=row["kind"], route=row["route"], model=row["model"], failure=Failure.DELIVERY.value, reason=row["error"],
-        parked_at=float(row["done_at"] or 0.0), attempts=row["attempts"], study_uid=row["study_uid"],
-        revision=row["revision"],
+        id="/".join(parts), job_id=row.job_id, destination=row.destination,
+        kind=row.kind, route=row.route, model=row.model, failure=Failure.DELIVERY.value, reason=row.error,
+        parked_at=float(row.done_at or 0.0), attempts=row.attempts, study_uid=row.study_uid,
+        revision=row.revision,
     )  # fmt: skip

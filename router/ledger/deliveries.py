@@ -1,4 +1,4 @@
-"""The ledger's fourth part: what is owed to each destination, one row each, with attempts, next try and receipt.
+"""``ledger.deliveries``: what is owed to each destination, one row each, with attempts, next try and receipt.
 
 A delivery is tried by one courier at a time: ``begin_try`` is a compare-and-set on its count of attempts. The archive
 comes first; the others wait for it, and a revision's delivery waits for the one that it supersedes, destination by
@@ -16,8 +16,9 @@ from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, sel
 
 from medai.router.contract import ARCHIVE, RIS, DeliveryState, JobState, StampName
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, due_by
-from medai.router.ledger.jobs import archived_now, settle, stamp
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Part, due_by, upsert
+from medai.router.ledger.history import stamp
 
 RESULT = "result"
 WITHDRAWAL = "withdrawal"
@@ -58,12 +59,14 @@ _ANYTHING_OWED = (
 )
 
 
-class Deliveries(Database):
+class Deliveries(Part):
     """Deliveries and their destinations."""
 
-    def due_deliveries(self, destination: str, now: float, *, longest_s: float, limit: int = 50) -> list[Delivery]:
+    def due(self, destination: str, now: float, *, longest_s: float, limit: int = 50) -> list[Delivery]:
         """What may go to a destination now, the most urgent first."""
-        with self.begin(reads_only=True) as db:  # ten times a second, mostly in vain: the long question costs 5 ms
+        with self._database.begin(
+            reads_only=True
+        ) as db:  # ten times a second, mostly in vain: the long question costs 5 ms
             if db.execute(_ANYTHING_OWED, {"name": destination}).first() is None:
                 return []
         d, j = t.deliveries, t.jobs
@@ -78,14 +81,14 @@ class Deliveries(Database):
         )
         since = case((j.c.retried_at > d.c.created_at, j.c.retried_at), else_=d.c.created_at).label("since")
         query = select(*columns, d.c.refusals, since).join(j, j.c.id == d.c.job_id).where(ready)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             rows = db.execute(query.order_by(j.c.priority, d.c.id).limit(limit)).mappings()
             return [Delivery(**row) for row in rows]
 
     def owed_to(self) -> list[str]:
         """The destinations that anything is owed to."""
         query = select(t.deliveries.c.destination).where(t.deliveries.c.state == PENDING).distinct()
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return [str(row[0]) for row in db.execute(query)]
 
     def begin_try(self, delivery: Delivery, now: float) -> bool:
@@ -96,37 +99,36 @@ class Deliveries(Database):
             t.deliveries.c.attempts == delivery.attempts,
         )
         values = {"attempts": delivery.attempts + 1, "first_try_at": func.coalesce(t.deliveries.c.first_try_at, now)}
-        with self.begin() as db:
+        with self._database.begin() as db:
             if db.execute(update(t.deliveries).where(mine).values(**values)).rowcount != 1:
                 return False
             if delivery.destination == RIS and delivery.kind == RESULT:
-                stamp(db, delivery.job_id, StampName.ORU_SENT, now, keep_first=False, insert_=self._insert)
+                stamp(db, delivery.job_id, StampName.ORU_SENT, now, keep_first=False)
         return True
 
     def delivered(self, delivery: Delivery, receipt: str, now: float) -> None:
         """It was received: keep the receipt, and end the job when it was the last."""
-        values = {"state": DeliveryState.DONE.value, "done_at": now, "receipt": receipt, "error": ""}
-        with self.begin() as db:
-            db.execute(update(t.deliveries).where(_still(delivery)).values(**values))
+        with self._database.begin() as db:
+            transitions.delivered(db, t.deliveries.c.id == delivery.id, now, receipt)
             _note(db, delivery.id, "done", receipt, now)
             if delivery.kind == RESULT:
                 self._follow(db, delivery, now)
-                settle(db, delivery.job_id, now)
+                transitions.settle(db, delivery.job_id, now)
                 _overtake(db, delivery, now)
 
     def _follow(self, db: Connection, delivery: Delivery, now: float) -> None:
         """What the receipt means for the job: stored in the archive, or acknowledged by the RIS."""
         if delivery.destination == ARCHIVE:
-            archived_now(db, delivery.job_id, now, insert_=self._insert)
+            transitions.archived_now(db, delivery.job_id, now)
         elif delivery.destination == RIS:
-            stamp(db, delivery.job_id, StampName.ORU_ACKNOWLEDGED, now, keep_first=True, insert_=self._insert)
+            stamp(db, delivery.job_id, StampName.ORU_ACKNOWLEDGED, now, keep_first=True)
 
     def put_off(self, delivery: Delivery, reason: str, *, next_try_at: float, refused: bool, now: float) -> None:
         """Another try follows; ``refused``: the destination answered, and would not have this one now."""
         values: dict[str, Any] = {"next_try_at": next_try_at, "error": reason}
         if refused:
             values["refusals"] = t.deliveries.c.refusals + 1
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.deliveries).where(_still(delivery)).values(**values))
             _note(db, delivery.id, "retry", reason, now)
 
@@ -136,22 +138,21 @@ class Deliveries(Database):
         False where another message waits by now: its patient was merged while this one was on its way, and a refusal
         of the old says nothing of the new.
         """
-        values = {"state": DeliveryState.PARKED.value, "done_at": now, "error": reason}
-        same = and_(_still(delivery), t.deliveries.c.control_id == delivery.control_id)
-        with self.begin() as db:
-            if db.execute(update(t.deliveries).where(same).values(**values)).rowcount != 1:
+        same = and_(t.deliveries.c.id == delivery.id, t.deliveries.c.control_id == delivery.control_id)
+        with self._database.begin() as db:
+            if not transitions.park(db, same, now, reason):
                 _note(db, delivery.id, "retry", reason, now)
                 return False
             _note(db, delivery.id, "parked", reason, now)
             if delivery.kind == RESULT:
-                settle(db, delivery.job_id, now)
+                transitions.settle(db, delivery.job_id, now)
         return True
 
     def hurry(self, destination: str) -> int:
         """A destination is back: what was put off for it is due now."""
         waits = and_(t.deliveries.c.state == PENDING, t.deliveries.c.destination == destination)
         late = and_(waits, t.deliveries.c.next_try_at > 0, t.deliveries.c.refusals == 0)
-        with self.begin() as db:
+        with self._database.begin() as db:
             return int(db.execute(update(t.deliveries).where(late).values(next_try_at=0.0)).rowcount)
 
     def kept_objects(self, job_id: str) -> list[tuple[str, bytes]]:
@@ -159,20 +160,20 @@ class Deliveries(Database):
         order = {"seg": 0, "sr": 1, "sc": 2}
         columns = (t.result_objects.c.kind, t.result_objects.c.content)
         query = select(*columns).where(t.result_objects.c.job_id == job_id, t.result_objects.c.content.is_not(None))
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             rows = sorted(db.execute(query), key=lambda row: order.get(row.kind, 9))
             return [(str(row.kind), zlib.decompress(row.content)) for row in rows]
 
     def result_ids(self, job_id: str) -> list[str]:
         """Orthanc ids of a job's objects."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             query = select(t.result_objects.c.orthanc_id).where(t.result_objects.c.job_id == job_id)
             return [str(row[0]) for row in db.execute(query)]
 
     def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
         """Which of these instances are results of ours."""
         out: set[str] = set()
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             for start in range(0, len(orthanc_ids), 500):
                 part = list(orthanc_ids[start : start + 500])
                 query = select(t.result_objects.c.orthanc_id).where(t.result_objects.c.orthanc_id.in_(part))
@@ -183,15 +184,15 @@ class Deliveries(Database):
 
     def gate(self, name: str) -> Gate | None:
         """How a destination's circuit breaker stood when it was last written."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.destinations).where(t.destinations.c.name == name)).mappings().first()
         return Gate(**row) if row else None
 
     def set_gate(self, gate: Gate) -> None:
         """Write how it stands now."""
         values = asdict(gate)
-        statement = self._insert(t.destinations).values(**values)
-        with self.begin() as db:
+        with self._database.begin() as db:
+            statement = upsert(db, t.destinations).values(**values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
 
 
@@ -200,17 +201,15 @@ def _overtake(db: Connection, delivery: Delivery, now: float) -> None:
     j, d = t.jobs.c, t.deliveries.c
     mine = db.execute(select(j.study_id, j.route, j.slot, j.revision).where(j.id == delivery.job_id)).one()
     older = and_(j.study_id == mine.study_id, j.route == mine.route, j.slot == mine.slot, j.revision < mine.revision)
-    open_ = and_(d.job_id.in_(select(j.id).where(older)), d.state.in_((PENDING, DeliveryState.PARKED.value)))
+    open_ = and_(d.job_id.in_(select(j.id).where(older)), d.state.in_([state.value for state in transitions.WAITING]))
     if delivery.destination != ARCHIVE:  # what never came into the archive goes nowhere else either
         open_ = and_(open_, d.destination == delivery.destination)
     jobs = {str(row[0]) for row in db.execute(select(d.job_id).where(open_))}
     why = f"overtaken: revision {mine.revision} was delivered"
-    ended = {"state": DeliveryState.CANCELLED.value, "done_at": now, "error": why}
-    db.execute(update(t.deliveries).where(open_).values(**ended))
+    transitions.call_off(db, open_, why, now=now)
     for job_id in jobs:
-        failed = and_(j.id == job_id, j.state == JobState.FAILED.value)
-        db.execute(update(t.jobs).where(failed).values(state=JobState.DELIVERING.value, failure="", reason=why))
-        settle(db, job_id, now)
+        transitions.deliver_again(db, job_id, why)
+        transitions.settle(db, job_id, now)
 
 
 def _still(delivery: Delivery) -> Any:

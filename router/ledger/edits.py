@@ -1,4 +1,4 @@
-"""The ledger's twelfth part: what readers made of our results. Which object, of which reading, and how far from it.
+"""``ledger.edits``: what readers made of our results. Which object, of which reading, and how far from it.
 
 A row is a SEG or SR that somebody else stored on the images that we read; it is compared by a worker. A message and a
 claim may come twice: only the claim's token can write the outcome, and a comparison done twice says the same.
@@ -16,9 +16,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select, update
 
+from medai.router.contract import FINAL_STATES
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, due_by
-from medai.router.ledger.jobs import CLOCK_SLACK_S, FINAL, GONE
+from medai.router.ledger.database import Part, due_by, upsert
+from medai.router.ledger.jobs import CLOCK_SLACK_S
+from medai.router.ledger.rows import rows
+from medai.router.ledger.transitions import GONE
 
 CLAIM_S = 900.0
 """A worker that has not answered for so long about a comparison has lost it."""
@@ -91,6 +94,27 @@ class Compared:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnsentEdit:
+    """An edit whose comparison is to be asked for."""
+
+    id: int
+    queue: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A reading that an edit may be an edit of."""
+
+    job_id: str
+    objects: Mapping[str, str]
+    """Kind -> Orthanc id of its results."""
+    names: Mapping[int, str]
+    """Segment number -> name of the structures that it measured."""
+    stored: bool
+    """Whether the archive has its results, or never will."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EditClaim:
     """An edit in a worker's hands, with the readings that it may be an edit of, the likeliest first."""
 
@@ -100,26 +124,26 @@ class EditClaim:
     kind: str
     named: bool
     tries: int
-    readings: tuple[Mapping[str, Any], ...]
+    readings: tuple[Candidate, ...]
 
 
-class Edits(Database):
+class Edits(Part):
     """Edits: seen by the router, compared by a worker, counted by everybody."""
 
     # -- seen
 
     def readings_with_results(self, orthanc_study: str) -> list[Reading]:
         """The readings of a study whose results stand, newest first."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return _readings(db, t.studies.c.orthanc_id == orthanc_study)
 
-    def edit_digests(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
+    def digests(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
         """Orthanc id -> MD5 of the edits among these instances that are known."""
         query = select(t.edits.c.orthanc_id, t.edits.c.digest).where(t.edits.c.orthanc_id.in_(list(orthanc_ids)))
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return {str(row[0]): str(row[1]) for row in db.execute(query)}
 
-    def see_edit(self, seen: EditSeen, now: float, db: Connection) -> bool:
+    def see(self, seen: EditSeen, now: float, db: Connection) -> bool:
         """Record an edit, once; other content under its UID makes it new. Whether there is something to compare."""
         study = select(t.studies.c.id).where(t.studies.c.orthanc_id == seen.study_orthanc_id)
         study_id = db.execute(study).scalar()
@@ -133,7 +157,7 @@ class Edits(Database):
         values: dict[str, Any] = {k: v for k, v in asdict(seen).items() if k != "study_orthanc_id"}
         values |= {"tool": seen.tool[:160], "seen_at": now, "state": EditState.PENDING.value, "reason": ""}
         if known is None:
-            made = self._insert(t.edits).values(study_id=study_id, **values).on_conflict_do_nothing()
+            made = upsert(db, t.edits).values(study_id=study_id, **values).on_conflict_do_nothing()
             return bool(db.execute(made).rowcount)
         if known.digest == seen.digest:
             if known.orthanc_id != seen.orthanc_id:  # the archive gave the study another patient
@@ -147,7 +171,7 @@ class Edits(Database):
 
     # -- sent
 
-    def unsent_edits(self, now: float, *, resend_before: float, limit: int = 500) -> list[dict[str, Any]]:
+    def unsent(self, now: float, *, resend_before: float, limit: int = 500) -> list[UnsentEdit]:
         """Edits that wait, are in nobody's hands, and whose message never went or went before ``resend_before``."""
         c = t.edits.c
         ripe = and_(
@@ -157,48 +181,48 @@ class Edits(Database):
             or_(c.sent_at.is_(None), c.sent_at < resend_before, c.sent_at > now + CLOCK_SLACK_S),
         )
         query = select(c.id, t.jobs.c.queue).join(t.jobs, t.jobs.c.id == c.job_id).where(ripe)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query.order_by(c.seen_at, c.id).limit(limit)).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query.order_by(c.seen_at, c.id).limit(limit), UnsentEdit)
 
-    def edits_sent(self, sent: Mapping[int, float]) -> None:
+    def mark_sent(self, sent: Mapping[int, float]) -> None:
         """The messages of these edits are with the broker since these moments."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             for edit_id, at in sent.items():
                 db.execute(update(t.edits).where(t.edits.c.id == edit_id).values(sent_at=at))
 
     # -- compared
 
-    def claim_edit(self, edit_id: int, now: float) -> EditClaim | None:
+    def claim(self, edit_id: int, now: float) -> EditClaim | None:
         """Take an edit; None where there is nothing to do, or somebody else does it.
 
         One that was begun MAX_TRIES times and never ended fails here: it may be what ends its workers.
         """
         token = str(uuid.uuid4())
         waits = and_(t.edits.c.id == edit_id, t.edits.c.state == EditState.PENDING.value, _free(now))
-        with self.begin() as db:
-            row = db.execute(select(t.edits).where(waits)).mappings().first()
+        with self._database.begin() as db:
+            row = db.execute(select(t.edits).where(waits)).first()
             if row is None:
                 return None
-            if row["tries"] >= MAX_TRIES:
-                reason = f"begun {row['tries']} times and never finished"
+            if row.tries >= MAX_TRIES:
+                reason = f"begun {row.tries} times and never finished"
                 values = {"state": EditState.FAILED.value, "reason": reason, "token": None}
                 db.execute(update(t.edits).where(waits).values(**values))
                 return None
-            taken = {"token": token, "claimed_at": now, "tries": row["tries"] + 1}
+            taken = {"token": token, "claimed_at": now, "tries": row.tries + 1}
             if db.execute(update(t.edits).where(waits).values(**taken)).rowcount != 1:
                 return None
-            readings = _candidates(db, dict(row))
+            readings = _candidates(db, row.study_id, row.job_id, named=row.named)
         return EditClaim(
-            edit_id=edit_id, token=token, orthanc_id=str(row["orthanc_id"]), kind=str(row["kind"]),
-            named=bool(row["named"]), tries=int(row["tries"]) + 1, readings=tuple(readings),
+            edit_id=edit_id, token=token, orthanc_id=str(row.orthanc_id), kind=str(row.kind),
+            named=bool(row.named), tries=int(row.tries) + 1, readings=tuple(readings),
         )  # fmt: skip
 
-    def edit_compared(
+    def compared(
         self, claim: EditClaim, job_id: str, rows: Sequence[Compared], now: float, *, verdict: str = ""
     ) -> bool:
         """Keep what came of it; False where the claim is no longer this worker's (the edit was stored anew)."""
         values = {"job_id": job_id, "verdict": verdict, "compared_at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             if not _ended(db, claim, EditState.COMPARED, "", values):
                 return False
             db.execute(delete(t.edit_comparisons).where(t.edit_comparisons.c.edit_id == claim.edit_id))
@@ -207,16 +231,16 @@ class Edits(Database):
                 db.execute(insert(t.edit_comparisons).values(edit_id=claim.edit_id, **content))
         return True
 
-    def edit_ended(self, claim: EditClaim, state: EditState, reason: str) -> bool:
+    def ended(self, claim: EditClaim, state: EditState, reason: str) -> bool:
         """It can't be compared, or is none: why."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             return _ended(db, claim, state, reason, {})
 
-    def edit_later(self, claim: EditClaim, reason: str, not_before: float) -> None:
+    def put_off(self, claim: EditClaim, reason: str, not_before: float) -> None:
         """Give it back: another try may help. It does not count as a try."""
         values = {"reason": reason, "not_before": not_before, "token": None, "claimed_at": None, "sent_at": None}
         mine = and_(t.edits.c.id == claim.edit_id, t.edits.c.token == claim.token)
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.edits).where(mine).values(**values, tries=claim.tries - 1))
 
 
@@ -237,16 +261,16 @@ def _readings(db: Connection, of_study: Any) -> list[Reading]:
     stands = and_(of_study, j.c.storing_at.is_not(None), j.c.failure.not_in(tuple(GONE)))
     columns = (j.c.id, j.c.route, j.c.slot, j.c.model, j.c.series, j.c.study_id)
     query = select(*columns).join(t.studies, t.studies.c.id == j.c.study_id).where(stands)
-    rows = db.execute(query.order_by(j.c.created_at.desc(), j.c.revision.desc(), j.c.id)).all()
-    if not rows:
+    found = db.execute(query.order_by(j.c.created_at.desc(), j.c.revision.desc(), j.c.id)).all()
+    if not found:
         return []
     uids = {
         str(row.orthanc_id): str(row.series_uid)
-        for row in db.execute(select(t.series).where(t.series.c.study_id == rows[0].study_id))
+        for row in db.execute(select(t.series).where(t.series.c.study_id == found[0].study_id))
     }
     objects: dict[str, set[str]] = {}
     o = t.result_objects.c
-    for row in db.execute(select(o.job_id, o.sop_uid, o.series_uid).where(o.job_id.in_([row.id for row in rows]))):
+    for row in db.execute(select(o.job_id, o.sop_uid, o.series_uid).where(o.job_id.in_([row.id for row in found]))):
         objects.setdefault(str(row.job_id), set()).update((str(row.sop_uid), str(row.series_uid)))
     return [
         Reading(
@@ -258,26 +282,26 @@ def _readings(db: Connection, of_study: Any) -> list[Reading]:
             series_uids=frozenset(uids[name] for name in row.series if name in uids),
             objects=frozenset(objects.get(str(row.id), set())),
         )
-        for row in rows
+        for row in found
     ]
 
 
-def _candidates(db: Connection, edit: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _candidates(db: Connection, study_id: int, job_id: str, *, named: bool) -> list[Candidate]:
     """The reading that an edit was put to and, unless it names that one, the newest others of the same series."""
-    found = _readings(db, t.studies.c.id == edit["study_id"])
-    first = [reading for reading in found if reading.job_id == edit["job_id"]]
+    found = _readings(db, t.studies.c.id == study_id)
+    first = [reading for reading in found if reading.job_id == job_id]
     others: dict[tuple[str, str], Reading] = {(one.route, one.slot): one for one in first}
-    for reading in found if first and not edit["named"] else []:
+    for reading in found if first and not named else []:
         if reading.series & first[0].series:
             others.setdefault((reading.route, reading.slot), reading)
     o = t.result_objects.c
     out = []
     for reading in others.values():
-        rows = db.execute(select(o.kind, o.orthanc_id).where(o.job_id == reading.job_id))
-        objects = {str(row.kind): str(row.orthanc_id) for row in rows}
+        stored_as = db.execute(select(o.kind, o.orthanc_id).where(o.job_id == reading.job_id))
+        objects = {str(row.kind): str(row.orthanc_id) for row in stored_as}
         columns = (t.jobs.c.measurements, t.jobs.c.stored_at, t.jobs.c.state)
         job = db.execute(select(*columns).where(t.jobs.c.id == reading.job_id)).one()
         names = {int(m["segment_number"]): str(m["segment_name"]) for m in job.measurements or []}
-        stored = job.stored_at is not None or job.state in FINAL
-        out.append({"job_id": reading.job_id, "objects": objects, "names": names, "stored": stored})
+        stored = job.stored_at is not None or job.state in FINAL_STATES
+        out.append(Candidate(job_id=reading.job_id, objects=objects, names=names, stored=stored))
     return out

@@ -1,4 +1,4 @@
-"""The ledger's eighth part: who works here. Workers and their models, and which of several routers leads.
+"""``ledger.fleet``: who works here. Workers and their models, and which of several routers leads.
 
 Whether a holder still lives is never read off a clock: each renewal counts ``beat`` up, and whoever watches sees it
 stand still for long enough on a clock of its own. A stepped clock or two machines' different ones change nothing.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from sqlalchemy import Connection, and_, select, text, update
 from sqlalchemy.exc import ProgrammingError
 
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Part, upsert
+from medai.router.ledger.rows import first
 
 FORGET_WORKER_S = 3600.0
 ALIVE_S = 60.0
@@ -39,7 +40,39 @@ class LeaseSeen:
     beat: int
 
 
-class Fleet(Database):
+@dataclass(frozen=True, kw_only=True)
+class OwnCard:
+    """What a bundle says of itself (models/format/own_card.py); ``missing``: why it says nothing."""
+
+    text: str
+    figures: str
+    reference: Mapping[str, Any] | None
+    missing: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """What a worker says of a model; ``reason``: why it can't run where it is not available."""
+
+    name: str
+    version: str
+    available: bool
+    reason: str
+    own: OwnCard | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """What the workers said last of a model."""
+
+    name: str
+    version: str
+    available: bool
+    reason: str
+    seen_at: float
+
+
+class Fleet(Part):
     """Workers, models and leases."""
 
     # -- leases
@@ -47,7 +80,7 @@ class Fleet(Database):
     def lease(self, name: str) -> LeaseSeen | None:
         """Who holds a lease; None before anybody did."""
         columns = (t.leases.c.holder, t.leases.c.token, t.leases.c.beat)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(select(*columns).where(t.leases.c.name == name)).mappings().first()
         return LeaseSeen(**row) if row else None
 
@@ -55,9 +88,9 @@ class Fleet(Database):
         """Take a lease that stands exactly as ``seen``; the token, or None when another was faster."""
         token = str(uuid.uuid4())
         values = {"holder": holder, "token": token, "beat": 0, "at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             if seen is None:
-                db.execute(self._insert(t.leases).values(name=name, **values).on_conflict_do_nothing())
+                db.execute(upsert(db, t.leases).values(name=name, **values).on_conflict_do_nothing())
                 held = db.execute(select(t.leases.c.token).where(t.leases.c.name == name)).scalar()
                 return token if held == token else None
             same = and_(t.leases.c.name == name, t.leases.c.token == seen.token, t.leases.c.beat == seen.beat)
@@ -67,13 +100,13 @@ class Fleet(Database):
         """Hold it longer; False when another has taken it."""
         mine = and_(t.leases.c.name == name, t.leases.c.token == token)
         values = {"beat": t.leases.c.beat + 1, "at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             return db.execute(update(t.leases).where(mine).values(**values)).rowcount == 1
 
     def give_lease(self, name: str, token: str, now: float) -> None:
         """Let it go: the next one need not wait."""
         mine = and_(t.leases.c.name == name, t.leases.c.token == token)
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.leases).where(mine).values(holder="", beat=t.leases.c.beat + 1, at=now))
 
     # -- workers and models
@@ -96,46 +129,43 @@ class Fleet(Database):
             "alarm": alarm,
             "load": dict(load or {}),
         }
-        statement = self._insert(t.workers).values(name=name, **values)
-        with self.begin() as db:
+        with self._database.begin() as db:
+            statement = upsert(db, t.workers).values(name=name, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
             db.execute(t.workers.delete().where(t.workers.c.seen_at < now - FORGET_WORKER_S))  # the killed ones
 
     def worker_gone(self, name: str) -> None:
         """A worker stops in good order."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(t.workers.delete().where(t.workers.c.name == name))
 
-    def announce_models(self, cards: Sequence[Mapping[str, Any]], now: float) -> None:
-        """A worker says which models it knows of, and why one cannot run; see ``held_models`` for who has which.
-
-        ``own`` of a card, where it is there, is what the bundle says of itself (models/format/own_card.py).
-        """
-        with self.begin() as db:
+    def announce(self, cards: Sequence[Announced], now: float) -> None:
+        """A worker says which models it knows of, and why one cannot run; see ``held_models`` for who has which."""
+        with self._database.begin() as db:
             for card in cards:
-                values = {"seen_at": now, **{k: card[k] for k in ("version", "available", "reason")}}
-                statement = self._insert(t.models).values(name=card["name"], **values)
+                values = {"seen_at": now, "version": card.version, "available": card.available, "reason": card.reason}
+                statement = upsert(db, t.models).values(name=card.name, **values)
                 db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
-                if card.get("own") is not None:
-                    self._keep_card(db, card, now)
+                if card.own is not None:
+                    self._keep_card(db, card, card.own, now)
 
-    def _keep_card(self, db: Connection, card: Mapping[str, Any], now: float) -> None:
+    @staticmethod
+    def _keep_card(db: Connection, card: Announced, own: OwnCard, now: float) -> None:
         """What a version says of itself stays, also when another one has taken its place."""
-        key = {"name": card["name"], "version": card["version"]}
-        values = {**{k: card["own"][k] for k in ("text", "figures", "reference", "missing")}, "seen_at": now}
-        statement = self._insert(t.model_cards).values(**key, **values)
+        key = {"name": card.name, "version": card.version}
+        values = {**asdict(own), "seen_at": now}
+        statement = upsert(db, t.model_cards).values(**key, **values)
         db.execute(statement.on_conflict_do_update(index_elements=["name", "version"], set_=values))
 
-    def model(self, name: str) -> dict[str, Any] | None:
+    def model(self, name: str) -> ModelRow | None:
         """What the workers said of a model."""
-        with self.begin(reads_only=True) as db:
-            row = db.execute(select(t.models).where(t.models.c.name == name)).mappings().first()
-        return dict(row) if row else None
+        with self._database.begin(reads_only=True) as db:
+            return first(db, select(t.models).where(t.models.c.name == name), ModelRow)
 
     def held_models(self, now: float) -> dict[str, set[str]]:
         """Model -> the versions of it that living workers can run."""
         out: dict[str, set[str]] = {}
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             for models, seen_at in db.execute(select(t.workers.c.models, t.workers.c.seen_at)):
                 for name, version in (models or {}).items() if is_alive(seen_at, now) else ():
                     out.setdefault(str(name), set()).add(str(version))
@@ -146,7 +176,7 @@ class Fleet(Database):
     def fits(self) -> bool:
         """Whether the ledger has exactly the tables that this program knows: an older program must write nothing."""
         try:
-            with self.begin(reads_only=True) as db:
+            with self._database.begin(reads_only=True) as db:
                 return db.execute(text("SELECT version_num FROM alembic_version")).scalar() == newest_revision()
         except ProgrammingError:
             return False

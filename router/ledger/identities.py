@@ -1,4 +1,4 @@
-"""The ledger's seventh part: patients whose data or identifier the RIS has changed (ADT^A08, ADT^A40).
+"""``ledger.identities``: patients whose data or identifier the RIS has changed (ADT^A08, ADT^A40).
 
 What is kept here follows: orders, and results that the RIS has not acknowledged. Those that it has acknowledged it
 moves itself, and what a worker reads later is told under the surviving identifier. Next: hl7/patients.py (who is who),
@@ -13,14 +13,13 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select, update
 
-from medai.router.contract import RIS, DeliveryState, JobState, Order, Priority, control_id
+from medai.router.contract import RIS, Order, Priority, control_id
 from medai.router.hl7 import oru_edit
 from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.patients import Aliases, Patient, apply_to_order
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database
-
-WAITING = (DeliveryState.PENDING.value, DeliveryState.PARKED.value)
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Part, upsert
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +41,12 @@ class _Renamed:
     sex: str = ""
 
 
-class Identities(Database):
+class Identities(Part):
     """Merges and updates of patients."""
 
     def aliases(self) -> Aliases:
         """Every merge that the RIS told of."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return _aliases(db)
 
     def patient_changed(self, message: PatientMessage, now: float, *, unstated: str = "") -> Changed | None:
@@ -55,8 +54,8 @@ class Identities(Database):
 
         ``unstated``: the authority that our results name where neither order nor images name one.
         """
-        with self.begin() as db:
-            if message.kind == "merge" and not _merge(db, self._insert, message, now):
+        with self._database.begin() as db:
+            if message.kind == "merge" and not _merge(db, message, now):
                 return None
             orders = _orders(db, message)
             messages = _messages(db, message, unstated)
@@ -83,7 +82,7 @@ def _aliases(db: Connection) -> Aliases:
     return Aliases.of((Patient(r[0], r[1]), Patient(r[2], r[3])) for r in rows)
 
 
-def _merge(db: Connection, insert_: Any, message: PatientMessage, now: float) -> bool:
+def _merge(db: Connection, message: PatientMessage, now: float) -> bool:
     prior = Patient.of(message.prior_id, message.prior_id_authority)
     surviving = Patient.of(message.patient_id, message.patient_id_authority)
     same = and_(
@@ -95,7 +94,7 @@ def _merge(db: Connection, insert_: Any, message: PatientMessage, now: float) ->
     _aliases(db).merged(prior, surviving)
     values = {"patient_id": surviving.identifier, "patient_authority": surviving.authority}
     values |= {"control_id": message.digest[:64]}
-    row = insert_(t.patient_aliases).values(
+    row = upsert(db, t.patient_aliases).values(
         prior_id=prior.identifier, prior_authority=prior.authority, at=now, **values
     )
     db.execute(row.on_conflict_do_update(index_elements=["prior_id", "prior_authority"], set_={**values, "at": now}))
@@ -123,23 +122,23 @@ def _order(content: Mapping[str, Any]) -> Order:
 def _messages(db: Connection, message: PatientMessage, unstated: str) -> int:
     """Re-code what waits for the RIS. What may have been received under its number goes as a message of its own."""
     d = t.deliveries.c
-    waits = and_(d.destination == RIS, d.state.in_(WAITING), d.payload.is_not(None))
+    waits = and_(
+        d.destination == RIS, d.state.in_([state.value for state in transitions.WAITING]), d.payload.is_not(None)
+    )
     columns = (d.id, d.job_id, d.kind, d.state, d.attempts, d.payload)
     changed = 0
-    for row in db.execute(select(*columns).where(waits)).all():
+    for row in db.execute(select(*columns).where(waits).with_for_update()).all():
         coded = _recoded(bytes(row.payload), message, unstated)
         if coded is None or coded == bytes(row.payload):
             continue
-        values: dict[str, Any] = {"state": DeliveryState.PENDING.value, "next_try_at": 0.0, "refusals": 0}
+        values: dict[str, Any] = {"next_try_at": 0.0, "refusals": 0}
         if row.attempts:
             number = control_id(str(row.job_id), f"{RIS}-{row.kind}-{message.digest}")
             values["control_id"] = number
             coded = oru_edit.renumbered(coded, number)
         db.execute(update(t.deliveries).where(d.id == row.id).values(payload=coded, **values))
-        if row.state == DeliveryState.PARKED.value and row.kind == "result":
-            failed = and_(t.jobs.c.id == row.job_id, t.jobs.c.state == JobState.FAILED.value)
-            again = {"state": JobState.DELIVERING.value, "failure": "", "reason": "", "finished_at": None}
-            db.execute(update(t.jobs).where(failed).values(**again))
+        if transitions.unpark(db, d.id == row.id) and row.kind == "result":
+            transitions.deliver_again(db, str(row.job_id))
         changed += 1
     return changed
 

@@ -1,4 +1,4 @@
-"""The ledger's second part: readings as the router wants them, sends them, takes them back and ends them.
+"""``ledger.jobs``: readings as the router wants them, sends them, takes them back and ends them.
 
 Two rules make doing things twice harmless: a job's id derives from what it reads, and every change of a job's state is
 one UPDATE that names the state (and lease) it expects. Next: claims.py (a job in a worker's hands).
@@ -13,8 +13,6 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from medai.router.contract import (
-    ARCHIVE,
-    FINAL_STATES,
     Decision,
     DeliveryState,
     Failure,
@@ -26,14 +24,16 @@ from medai.router.contract import (
     make_job_id,
 )
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import decide, due_by
-from medai.router.ledger.studies import Studies, find_order
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Part, due_by
+from medai.router.ledger.history import decide, end_attempt, stamp
+from medai.router.ledger.rows import JobRow, StudyRow, first, rows
+from medai.router.ledger.studies import find_order
+from medai.router.ledger.transitions import GONE, UNREAD
 from medai.router.words import counted
 
 REFUSED = "refused"
 """Verdict of a reading whose model gave no result; the others come from the worker ("plausible", "check")."""
-FINAL = tuple(state.value for state in FINAL_STATES)
-UNREAD = (JobState.PENDING.value, JobState.RUNNING.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,22 @@ class Held:
     process: str
 
 
-class Jobs(Studies):
+@dataclass(frozen=True, kw_only=True)
+class UnsentJob:
+    """A job whose message is to be sent."""
+
+    id: str
+    queue: str
+    priority: int
+
+
+class Jobs(Part):
     """Jobs: made by the router, held by a worker, ended once."""
 
     # -- made by the router
 
-    def create_job(
-        self, new: NewJob, *, study: Mapping[str, Any], reason: str, now: float,
+    def create(
+        self, new: NewJob, *, study: StudyRow, reason: str, now: float,
         also: Callable[[Connection, JobId], None] | None = None,
     ) -> tuple[JobId, Decision]:  # fmt: skip
         """Make the job of a reading, or find that it exists; returns its id and the decision that was recorded.
@@ -82,12 +91,12 @@ class Jobs(Studies):
         A reading of other images than the last one supersedes it: what had not begun to store is dropped, what had
         becomes the predecessor of a new revision. ``also`` is written in the same transaction.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             last = _last_of_slot(db, new)
             salt = _salt(last, new)
             if last is not None and salt is None:
-                why = f"{counted(new.sources_count, 'image')}, read before ({last['state']}): nothing to do"
-                return JobId(last["id"]), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
+                why = f"{counted(new.sources_count, 'image')}, read before ({last.state}): nothing to do"
+                return JobId(last.id), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             job_id = _id_of(new, salt or "")
             columns = (t.jobs.c.state, t.jobs.c.failure, t.jobs.c.storing_at)
             known = db.execute(select(*columns).where(t.jobs.c.id == job_id)).first()
@@ -96,89 +105,66 @@ class Jobs(Studies):
                 return job_id, Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             revision, predecessor, verdict, note = self._supersede(db, last, now)
             if known is not None:  # its model's version, or just these images, were away and are back
-                self._revive(db, job_id, revision=revision, predecessor=predecessor, created_at=now)
-                decision = Decision(verdict=verdict, reason=reason + note, route=new.route)
-                decide(db, new.study_id, decision, now, job_id=job_id)
-                if also:
-                    also(db, job_id)
-                return job_id, decision
-            row = {
-                **{name: value for name, value in asdict(new).items() if name not in _NOT_COLUMNS},
-                "id": job_id,
-                "salt": salt or "",
-                "priority": int(new.priority),
-                "revision": revision,
-                "predecessor": predecessor,
-                "state": JobState.PENDING.value,
-                "created_at": now,
-            }
-            db.execute(insert(t.jobs).values(**row))
-            self._first_stamps(db, job_id, study, new, now)
+                transitions.revive(db, job_id, revision=revision, predecessor=predecessor, now=now)
+            else:
+                row = {
+                    **{name: value for name, value in asdict(new).items() if name not in _NOT_COLUMNS},
+                    "id": job_id,
+                    "salt": salt or "",
+                    "priority": int(new.priority),
+                    "revision": revision,
+                    "predecessor": predecessor,
+                    "created_at": now,
+                }
+                transitions.add_job(db, row)
+                self._first_stamps(db, job_id, study, new, now)
             decision = Decision(verdict=verdict, reason=reason + note, route=new.route)
             decide(db, new.study_id, decision, now, job_id=job_id)
             if also:
                 also(db, job_id)
         return job_id, decision
 
-    @staticmethod
-    def _revive(db: Connection, job_id: str, **place: Any) -> None:
-        values: dict[str, Any] = {"state": JobState.PENDING.value, "failure": "", "reason": "", "not_before": 0.0}
-        values |= {"finished_at": None, "sent_at": None, **place}
-        db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
-
-    def _supersede(
-        self, db: Connection, last: Mapping[str, Any] | None, now: float
-    ) -> tuple[int, str | None, Verdict, str]:
+    def _supersede(self, db: Connection, last: JobRow | None, now: float) -> tuple[int, str | None, Verdict, str]:
         if last is None:
             return 1, None, Verdict.ROUTE, ""
-        if last["failure"] in GONE:  # its objects are gone: nothing to point at
-            revision = int(last["revision"]) + (last["storing_at"] is not None)
-            return revision, None, Verdict.ROUTE, f"; {GONE[last['failure']]}"
-        begun = last["storing_at"] is not None
-        if last["state"] not in FINAL and not begun:
-            still = and_(t.jobs.c.id == last["id"], t.jobs.c.storing_at.is_(None), t.jobs.c.state.not_in(FINAL))
-            values = {
-                "state": JobState.SUPERSEDED.value,
-                "finished_at": now,
-                "lease_token": None,
-                "lease_until": None,
-                "reason": "other images of the study arrived before anything was stored",
-            }
-            if db.execute(update(t.jobs).where(still).values(**values)).rowcount == 1:
-                end_attempt(db, str(last["id"]), now, "superseded", "")
+        if last.failure in GONE:  # its objects are gone: nothing to point at
+            revision = last.revision + (last.storing_at is not None)
+            return revision, None, Verdict.ROUTE, f"; {GONE[last.failure]}"
+        begun = last.storing_at is not None
+        if last.state in UNREAD and not begun:
+            if transitions.supersede(db, last.id, now):
+                end_attempt(db, last.id, now, "superseded", "")
                 note = "; replaces a reading that had stored nothing yet"
-                return int(last["revision"]), last["predecessor"], Verdict.SUPERSEDE, note
+                return last.revision, last.predecessor, Verdict.SUPERSEDE, note
             begun = True
         if not begun:
-            failed = and_(t.jobs.c.id == last["id"], t.jobs.c.state == JobState.FAILED.value)
-            moot = {"state": JobState.SUPERSEDED.value, "failure": ""}  # no dead letter any more
-            db.execute(update(t.jobs).where(failed).values(**moot))
-            return int(last["revision"]), last["predecessor"], Verdict.ROUTE, ""
-        revision = int(last["revision"]) + 1
-        note = f"; revision {revision} supersedes the result from {counted(last['sources_count'], 'image')}"
-        return revision, str(last["id"]), Verdict.SUPERSEDE, note
+            transitions.supersede_failed(db, last.id)
+            return last.revision, last.predecessor, Verdict.ROUTE, ""
+        revision = last.revision + 1
+        note = f"; revision {revision} supersedes the result from {counted(last.sources_count, 'image')}"
+        return revision, last.id, Verdict.SUPERSEDE, note
 
-    def _first_stamps(self, db: Connection, job_id: str, study: Mapping[str, Any], new: NewJob, now: float) -> None:
-        order = find_order(db, study_uid=new.study_uid, accession=str(study["accession"]))
+    def _first_stamps(self, db: Connection, job_id: str, study: StudyRow, new: NewJob, now: float) -> None:
+        order = find_order(db, study_uid=new.study_uid, accession=study.accession)
         moments = {
             StampName.ORDERED: order.ordered_at if order else None,
-            StampName.ACQUIRED: study["acquired_at"],
-            StampName.FIRST_INSTANCE: study["first_instance_at"],
-            StampName.LAST_INSTANCE: study["last_instance_at"],
-            StampName.STUDY_COMPLETE: study["complete_at"] or now,
+            StampName.ACQUIRED: study.acquired_at,
+            StampName.FIRST_INSTANCE: study.first_instance_at,
+            StampName.LAST_INSTANCE: study.last_instance_at,
+            StampName.STUDY_COMPLETE: study.complete_at or now,
         }
         rows = [{"job_id": job_id, "name": n.value, "at": at} for n, at in moments.items() if at is not None]
         db.execute(insert(t.stamps), rows)
 
-    def unsent_jobs(
+    def unsent(
         self, now: float, *, resend_before: float, longest_s: float = 3600.0, limit: int = 500
-    ) -> list[dict[str, Any]]:
+    ) -> list[UnsentJob]:
         """Pending jobs that may run and whose message never went or went before ``resend_before``, in their order.
 
         A moment that lies further ahead than ``longest_s`` (the longest back-off) was written by a clock that has
         been put back since: it counts as past.
         """
-        columns = (t.jobs.c.id, t.jobs.c.queue, t.jobs.c.priority, t.jobs.c.sent_at)
+        columns = (t.jobs.c.id, t.jobs.c.queue, t.jobs.c.priority)
         ripe = and_(
             t.jobs.c.state == JobState.PENDING.value,
             due_by(t.jobs.c.not_before, now, longest_s),
@@ -186,21 +172,21 @@ class Jobs(Studies):
             predecessor_read(),
         )
         query = select(*columns).where(ripe).order_by(t.jobs.c.priority, t.jobs.c.created_at).limit(limit)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query, UnsentJob)
 
     def mark_sent(self, sent: Mapping[str, float]) -> None:
         """The messages of these jobs are with the broker since these moments."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             for job_id, at in sent.items():
                 db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(sent_at=at))
-                stamp(db, job_id, StampName.ENQUEUED, at, keep_first=True, insert_=self._insert)
+                stamp(db, job_id, StampName.ENQUEUED, at, keep_first=True)
 
-    def held_jobs(self) -> list[Held]:
+    def held(self) -> list[Held]:
         """The jobs that workers hold now."""
         columns = (t.jobs.c.id, t.jobs.c.lease_token, t.jobs.c.lease_beat, t.jobs.c.lease_process)
         query = select(*columns).where(t.jobs.c.state == JobState.RUNNING.value)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return [
                 Held(job_id=str(r.id), token=str(r.lease_token), beat=int(r.lease_beat), process=str(r.lease_process))
                 for r in db.execute(query)
@@ -211,32 +197,30 @@ class Jobs(Studies):
 
         What was kept already goes on to its destinations; what kills its workers again and again fails.
         """
-        mine = and_(
-            t.jobs.c.id == held.job_id,
-            t.jobs.c.state == JobState.RUNNING.value,
-            t.jobs.c.lease_token == held.token,
-            t.jobs.c.lease_beat == held.beat,
-        )
-        with self.begin() as db:
-            row = db.execute(select(t.jobs).where(mine)).mappings().first()
+        mine = and_(transitions.in_hand(held.job_id, held.token), t.jobs.c.lease_beat == held.beat)
+        with self._database.begin() as db:
+            row = first(db, select(t.jobs).where(mine), JobRow)
             if row is None:
                 return None
-            values = _taken_back(dict(row), reason, max_crashes, now)
-            if db.execute(update(t.jobs).where(mine).values(**values)).rowcount != 1:
+            state, values = _taken_back(row, reason, max_crashes, now)
+            if not transitions.give_back(db, mine, to=state, **values):
                 return None
             end_attempt(db, held.job_id, now, "lost", reason)
-            state = JobState(values["state"])
             if state is JobState.FAILED:
-                decision = Decision(verdict=Verdict.FAIL, reason=values["reason"], route=row["route"])
-                decide(db, row["study_id"], decision, now, job_id=held.job_id)
+                decision = Decision(verdict=Verdict.FAIL, reason=values["reason"], route=row.route)
+                decide(db, row.study_id, decision, now, job_id=held.job_id)
             return state
 
     def settle_idle(self, now: float) -> list[str]:
         """End jobs that wait for deliveries and have none that waits: a safety net, which should find nothing."""
         waits = and_(t.deliveries.c.job_id == t.jobs.c.id, t.deliveries.c.state == DeliveryState.PENDING.value)
         idle = and_(t.jobs.c.state == JobState.DELIVERING.value, ~select(t.deliveries.c.id).where(waits).exists())
-        with self.begin() as db:
-            return [str(row.id) for row in db.execute(select(t.jobs.c.id).where(idle)).all() if settle(db, row.id, now)]
+        with self._database.begin() as db:
+            return [
+                str(row.id)
+                for row in db.execute(select(t.jobs.c.id).where(idle)).all()
+                if transitions.settle(db, row.id, now)
+            ]
 
     # -- what outlives its reason
 
@@ -246,50 +230,39 @@ class Jobs(Studies):
         ``held``: model -> the versions that living workers hold. A model that nobody holds is waited for.
         """
         waits = and_(t.jobs.c.state == JobState.PENDING.value, t.jobs.c.storing_at.is_(None))
-        values = {
-            "state": JobState.SUPERSEDED.value,
-            "failure": Failure.VERSION.value,
-            "reason": "no worker has this version of the model any more: read by the newer one",
-            "finished_at": now,
-        }
         out = []
-        with self.begin() as db:
+        with self._database.begin() as db:
             columns = (t.jobs.c.id, t.jobs.c.study_id, t.jobs.c.model, t.jobs.c.model_version)
             for row in db.execute(select(*columns).where(waits)).all():
                 versions = held.get(row.model, set())
                 if not versions or row.model_version in versions:
                     continue
-                if db.execute(update(t.jobs).where(waits, t.jobs.c.id == row.id).values(**values)).rowcount == 1:
+                if transitions.outdate(db, row.id, now):
                     db.execute(update(t.studies).where(t.studies.c.id == row.study_id).values(due_at=now))
                     out.append(str(row.id))
         return out
 
 
 CLOCK_SLACK_S = 1.0
-GONE = {
-    Failure.DELETED.value: "the study had been deleted and is back",
-    Failure.WITHDRAWN.value: "the previous result was withdrawn by a person",
-}
 CONTENT = "content:"
 _NOT_COLUMNS = ("study_uid", "priority", "content_hash")
 
 
-def _last_of_slot(db: Connection, new: NewJob) -> dict[str, Any] | None:
+def _last_of_slot(db: Connection, new: NewJob) -> JobRow | None:
     slot = and_(t.jobs.c.study_id == new.study_id, t.jobs.c.route == new.route, t.jobs.c.slot == new.slot)
     order = (t.jobs.c.revision.desc(), t.jobs.c.created_at.desc())
-    found = db.execute(select(t.jobs).where(slot).order_by(*order).limit(1)).mappings().first()
-    return dict(found) if found else None
+    return first(db, select(t.jobs).where(slot).order_by(*order).limit(1), JobRow)
 
 
-def _salt(last: Mapping[str, Any] | None, new: NewJob) -> str | None:
+def _salt(last: JobRow | None, new: NewJob) -> str | None:
     """What sets this reading apart from the last one of the same images; None where there is nothing to read again."""
-    if last is None or last["sources_hash"] != new.sources_hash or last["model"] != new.model:
+    if last is None or last.sources_hash != new.sources_hash or last.model != new.model:
         return ""
-    if last["failure"] == Failure.DELETED.value:
-        return f"again:{last['id']}"
-    if last["failure"] == Failure.VERSION.value:
-        return str(last["salt"])
-    if new.content_hash and last["content_digest"] and new.content_hash != last["content_digest"]:
+    if last.failure == Failure.DELETED.value:
+        return f"again:{last.id}"
+    if last.failure == Failure.VERSION.value:
+        return last.salt
+    if new.content_hash and last.content_digest and new.content_hash != last.content_digest:
         return CONTENT + new.content_hash
     return None
 
@@ -310,65 +283,19 @@ def _id_of(new: NewJob, salt: str) -> JobId:
     )
 
 
-def _taken_back(row: Mapping[str, Any], reason: str, max_crashes: int, now: float) -> dict[str, Any]:
-    values: dict[str, Any] = {"lease_token": None, "lease_until": None, "sent_at": None}
-    if row["storing_at"] is not None:
-        return {**values, "state": JobState.DELIVERING.value, "reason": ""}
-    crashes = int(row["crashes"]) + 1
-    values |= {"crashes": crashes, "reason": f"{reason} ({crashes} times)"}
+def _taken_back(row: JobRow, reason: str, max_crashes: int, now: float) -> tuple[JobState, dict[str, Any]]:
+    """Where a job goes whose worker is silent, and what is written beside it."""
+    if row.storing_at is not None:
+        return JobState.DELIVERING, {"reason": ""}
+    crashes = row.crashes + 1
+    values: dict[str, Any] = {"crashes": crashes, "reason": f"{reason} ({crashes} times)"}
     if crashes < max_crashes:
-        return {**values, "state": JobState.PENDING.value, "not_before": 0.0}
-    return {**values, "state": JobState.FAILED.value, "failure": Failure.CRASH.value, "finished_at": now}
-
-
-def archived_now(db: Connection, job_id: str, now: float, *, insert_: Any) -> None:
-    """The archive has a job's objects: the ledger need not keep them any longer. In an open transaction."""
-    db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(stored_at=now))
-    db.execute(update(t.result_objects).where(t.result_objects.c.job_id == job_id).values(content=None))
-    stamp(db, job_id, StampName.STORED, now, keep_first=True, insert_=insert_)
-
-
-def settle(db: Connection, job_id: str, now: float) -> JobState:
-    """End a job whose deliveries have all ended, in an open transaction; returns its state.
-
-    The job's row is locked first: of two couriers that deliver its last two at once, each would see the other's as
-    still pending, and nobody would end the job.
-    """
-    db.execute(select(t.jobs.c.id).where(t.jobs.c.id == job_id).with_for_update())
-    query = select(t.deliveries.c.state, t.deliveries.c.destination, t.deliveries.c.error).where(
-        t.deliveries.c.job_id == job_id, t.deliveries.c.kind == "result"
-    )
-    rows = db.execute(query.order_by(t.deliveries.c.id)).all()
-    parked = [row for row in rows if row.state == DeliveryState.PARKED.value]
-    waits = any(row.state == DeliveryState.PENDING.value for row in rows)
-    if waits and not any(row.destination == ARCHIVE for row in parked):
-        return JobState.DELIVERING
-    state = JobState.FAILED if parked else JobState.DONE
-    values: dict[str, Any] = {"state": state.value, "finished_at": now}
-    if parked:
-        values |= {"failure": Failure.DELIVERY.value, "reason": f"{parked[0].destination}: {parked[0].error}"}
-    delivering = and_(t.jobs.c.id == job_id, t.jobs.c.state == JobState.DELIVERING.value)
-    db.execute(update(t.jobs).where(delivering).values(**values))
-    return state
-
-
-def stamp(db: Connection, job_id: str, name: StampName, at: float, *, keep_first: bool, insert_: Any) -> None:
-    """Write one stamp in an open transaction; the first or the newest moment stays."""
-    statement = insert_(t.stamps).values(job_id=job_id, name=name.value, at=at)
-    if keep_first:
-        db.execute(statement.on_conflict_do_nothing())
-    else:
-        db.execute(statement.on_conflict_do_update(index_elements=["job_id", "name"], set_={"at": at}))
+        return JobState.PENDING, {**values, "not_before": 0.0}
+    return JobState.FAILED, {**values, "failure": Failure.CRASH.value, "finished_at": now}
 
 
 def predecessor_read() -> Any:
     """What a job supersedes has been read (or has failed): its objects are known, and may be named."""
     before = t.jobs.alias("before")
-    unread = and_(before.c.id == t.jobs.c.predecessor, before.c.state.in_(UNREAD))
+    unread = and_(before.c.id == t.jobs.c.predecessor, before.c.state.in_([state.value for state in UNREAD]))
     return ~select(before.c.id).where(unread).exists()
-
-
-def end_attempt(db: Connection, job_id: str, now: float, outcome: str, error: str) -> None:
-    """Write how the running attempt of a job ended, in an open transaction."""
-    running = and_(t.attempts.c.job_id == job_id, t.attempts.c.ended_at.is_(None))
-    db.execute(update(t.attempts).where(running).values(ended_at=now, outcome=outcome, error=error))

@@ -1,4 +1,4 @@
-"""The ledger's sixth part: a study is gone from the archive, or lies under another patient there.
+"""``ledger.removals``: a study is gone from the archive, or lies under another patient there.
 
 What was read of a study that is gone is taken back.
 Readings that have not begun or not ended are cancelled; a result that the RIS acknowledged lately is withdrawn there
@@ -17,8 +17,10 @@ from sqlalchemy import Connection, and_, or_, select, update
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict, control_id
 from medai.router.contract import orthanc_id as orthanc_id_of
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, decide
-from medai.router.ledger.jobs import FINAL, end_attempt
+from medai.router.ledger import transitions
+from medai.router.ledger.database import Part
+from medai.router.ledger.history import decide, end_attempt
+from medai.router.ledger.rows import StudyRow, first
 from medai.router.words import counted
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
@@ -34,18 +36,18 @@ class Removed:
     withdrawn: int
 
 
-class Removals(Database):
+class Removals(Part):
     """Studies that were deleted from the archive."""
 
     def living_studies(self) -> dict[str, str]:
         """Orthanc id -> Study Instance UID of every study that is not known to be deleted."""
         query = select(t.studies.c.orthanc_id, t.studies.c.study_uid).where(t.studies.c.deleted_at.is_(None))
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return {str(row[0]): str(row[1]) for row in db.execute(query)}
 
     def other_ids(self, orthanc_id: str, study_uid: str) -> list[str]:
         """Under which other Orthanc ids this study is known; none where it is known under this one."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             if db.execute(select(t.studies.c.id).where(t.studies.c.orthanc_id == orthanc_id)).first():
                 return []
             living = and_(t.studies.c.study_uid == study_uid, t.studies.c.deleted_at.is_(None))
@@ -53,21 +55,21 @@ class Removals(Database):
 
     def study_moved(self, old: str, new: str, patient_id: str) -> bool:
         """The archive gave a study another patient: the same images and results under other Orthanc ids."""
-        with self.begin() as db:
-            row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == old)).mappings().first()
+        with self._database.begin() as db:
+            row = first(db, select(t.studies).where(t.studies.c.orthanc_id == old), StudyRow)
             if row is None:
                 return False
-            uid = str(row["study_uid"])
-            db.execute(update(t.studies).where(t.studies.c.id == row["id"]).values(orthanc_id=new, archive_update=""))
+            uid = row.study_uid
+            db.execute(update(t.studies).where(t.studies.c.id == row.id).values(orthanc_id=new, archive_update=""))
             renamed = {}
-            for item in db.execute(select(t.series).where(t.series.c.study_id == row["id"])).mappings().all():
+            for item in db.execute(select(t.series).where(t.series.c.study_id == row.id)).mappings().all():
                 name = orthanc_id_of(patient_id, uid, str(item["series_uid"]))
                 renamed[str(item["orthanc_id"])] = name
                 mine = t.series.c.orthanc_id == item["orthanc_id"]
                 db.execute(update(t.series).where(mine).values(orthanc_id=name))
-            _rename_results(db, int(row["id"]), uid, patient_id, renamed)
+            _rename_results(db, row.id, uid, patient_id, renamed)
             reason = "the archive gave the study another patient; its results stay"
-            decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), float(row["last_instance_at"]))
+            decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), row.last_instance_at)
         return True
 
     def study_removed(
@@ -77,23 +79,21 @@ class Removals(Database):
 
         ``withdrawn``: destination -> how its message is made; others are told nothing.
         """
-        with self.begin() as db:
+        with self._database.begin() as db:
             mine = and_(t.studies.c.orthanc_id == orthanc_id, t.studies.c.deleted_at.is_(None))
-            row = db.execute(select(t.studies).where(mine)).mappings().first()
+            row = first(db, select(t.studies).where(mine), StudyRow)
             if row is None:
                 return None
             gone = {"deleted_at": now, "due_at": None, "outcome_hash": ""}
             db.execute(update(t.studies).where(mine).values(**gone))
-            cancelled = _cancel_open(db, int(row["id"]), now, told=set(withdrawn))
-            told = sum(
-                self._withdraw(db, int(row["id"]), n, make, now - within_s, now) for n, make in withdrawn.items()
-            )
-            mark = and_(t.jobs.c.study_id == row["id"], t.jobs.c.failure == "")
+            cancelled = _cancel_open(db, row.id, now, told=set(withdrawn))
+            told = sum(self._withdraw(db, row.id, n, make, now - within_s, now) for n, make in withdrawn.items())
+            mark = and_(t.jobs.c.study_id == row.id, t.jobs.c.failure == "")
             db.execute(update(t.jobs).where(mark).values(failure=Failure.DELETED.value))
             words = [f"{counted(cancelled, 'reading')} cancelled"] if cancelled else []
             words += [f"{counted(told, 'result')} withdrawn"] if told else []
             reason = "the study was deleted from Orthanc" + (": " + ", ".join(words) if words else "")
-            decide(db, int(row["id"]), Decision(verdict=Verdict.SKIP, reason=reason), now)
+            decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), now)
         return Removed(cancelled=cancelled, withdrawn=told)
 
     def _withdraw(
@@ -113,17 +113,17 @@ class Removals(Database):
         for row in newest.values():
             number = control_id(str(row.job_id), f"{destination}-withdrawn")
             values = {
-                "job_id": row.job_id, "destination": destination, "kind": "withdrawal", "state": PENDING,
-                "control_id": number, "payload": make(bytes(row.payload), number), "created_at": now,
+                "job_id": row.job_id, "destination": destination, "kind": "withdrawal", "control_id": number,
+                "payload": make(bytes(row.payload), number), "created_at": now,
             }  # fmt: skip
-            db.execute(self._insert(d).values(**values).on_conflict_do_nothing())
+            transitions.owe(db, values)
         return len(newest)
 
     def unwanted_results(self, orthanc_ids: set[str]) -> list[str]:
         """Which of these objects of ours belong to a study that is gone: a worker stored them a moment too late."""
         gone = and_(t.jobs.c.failure == Failure.DELETED.value, t.result_objects.c.orthanc_id.in_(orthanc_ids))
         query = select(t.result_objects.c.orthanc_id).join(t.jobs, t.jobs.c.id == t.result_objects.c.job_id)
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return [str(row[0]) for row in db.execute(query.where(gone))]
 
 
@@ -140,28 +140,19 @@ def _rename_results(db: Connection, study_id: int, uid: str, patient_id: str, se
 
 def _cancel_open(db: Connection, study_id: int, now: float, *, told: set[str]) -> int:
     """Cancel what has not ended, except for what one of ``told`` may have received: it is sent, then withdrawn."""
-    query = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state.not_in(FINAL))
-    dead = select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state == JobState.FAILED.value)
+    open_, dead = (
+        select(t.jobs.c.id).where(t.jobs.c.study_id == study_id, t.jobs.c.state.in_([state.value for state in states]))
+        for states in (transitions.OPEN, (JobState.FAILED,))
+    )
+    d = t.deliveries.c
     cancelled = 0
-    for (job_id,) in [*db.execute(query), *db.execute(dead)]:
-        tried = and_(
-            t.deliveries.c.job_id == job_id,
-            t.deliveries.c.destination.in_(told),
-            t.deliveries.c.state == PENDING,
-            t.deliveries.c.attempts > 0,
-        )
-        open_ = and_(t.deliveries.c.job_id == job_id, t.deliveries.c.state.in_((PENDING, DeliveryState.PARKED.value)))
-        keeps = db.execute(select(t.deliveries.c.id).where(tried)).scalars().all()
-        drop = and_(open_, t.deliveries.c.id.not_in(keeps)) if keeps else open_
-        words = {"state": DeliveryState.CANCELLED.value, "error": "the study was deleted"}
-        db.execute(update(t.deliveries).where(drop).values(**words))
-        if keeps:
+    for (job_id,) in [*db.execute(open_), *db.execute(dead)]:
+        tried = and_(d.job_id == job_id, d.destination.in_(told), d.state == PENDING, d.attempts > 0)
+        keeps = db.execute(select(d.id).where(tried)).scalars().all()
+        rest = and_(d.job_id == job_id, d.id.not_in(keeps)) if keeps else d.job_id == job_id
+        transitions.call_off(db, rest, "the study was deleted")
+        if keeps or not transitions.cancel_deleted(db, str(job_id), now):
             continue
-        values = {
-            "state": JobState.CANCELLED.value, "failure": Failure.DELETED.value, "finished_at": now,
-            "reason": "the study was deleted from Orthanc", "lease_token": None, "lease_until": None,
-        }  # fmt: skip
-        db.execute(update(t.jobs).where(t.jobs.c.id == job_id).values(**values))
         db.execute(update(t.result_objects).where(t.result_objects.c.job_id == job_id).values(content=None))
         end_attempt(db, str(job_id), now, "cancelled", "the study was deleted")
         cancelled += 1

@@ -1,6 +1,6 @@
-"""The ledger's first half: what was seen in Orthanc and ordered by the RIS, and what was decided about it.
+"""``ledger.studies``: what was seen in Orthanc and ordered by the RIS, and what was decided about it.
 
-Next: __init__.py (jobs), intake/changes.py and daemon/loop.py (who writes here).
+Next: jobs.py (what follows), intake/changes.py and daemon/loop.py (who writes here).
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, JobState, Order, Priority
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Database, decide, due_by
+from medai.router.ledger.database import Part, due_by, upsert
+from medai.router.ledger.history import decide
+from medai.router.ledger.rows import SeriesRow, StudyRow, first, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +42,40 @@ class StudySeen:
     acquired_at: float | None = None
 
 
-class Studies(Database):
+@dataclass(frozen=True, kw_only=True)
+class DueStudy:
+    """A study whose completeness is to be decided now."""
+
+    id: int
+    orthanc_id: str
+    study_uid: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownStudy(StudyRow):
+    """A study with its series."""
+
+    series: tuple[SeriesRow, ...]
+
+
+class Studies(Part):
     """Orders, studies, series, decisions and the cursor in Orthanc's change log."""
 
     # -- the cursor in Orthanc's change log
 
     def read_cursor(self, name: str) -> int | None:
         """The last change that was taken in; None at the very first start."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             value = db.execute(select(t.cursor.c.value).where(t.cursor.c.name == name)).scalar()
         return None if value is None else int(value)
 
     def write_cursor(self, name: str, value: int, now: float, db: Connection | None = None) -> None:
         """Move the cursor; with ``db``, in the transaction that records what was seen up to it."""
         if db is None:
-            with self.begin() as own:
+            with self._database.begin() as own:
                 return self.write_cursor(name, value, now, own)
         values = {"value": value, "at": now}
-        statement = self._insert(t.cursor).values(name=name, **values)
+        statement = upsert(db, t.cursor).values(name=name, **values)
         db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
         return None
 
@@ -76,11 +94,11 @@ class Studies(Database):
             "control_id": control_id,
             "content": content,
         }
-        with self.begin() as db:
+        with self._database.begin() as db:
             known = db.execute(select(t.orders.c.control_id).where(t.orders.c.placer == order.placer)).scalar()
             if known == control_id:
                 return False
-            statement = self._insert(t.orders).values(placer=order.placer, **values)
+            statement = upsert(db, t.orders).values(placer=order.placer, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["placer"], set_=values))
             self._raise_priority(db, order)
         return known is None
@@ -106,21 +124,19 @@ class Studies(Database):
 
     def order_for(self, *, study_uid: str, accession: str) -> Order | None:
         """The newest order that is not cancelled and names this study or its accession number."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return find_order(db, study_uid=study_uid, accession=accession)
 
     # -- studies
 
-    def see_study(
-        self, seen: StudySeen, *, at: float, due_at: float | None, db: Connection, heard: bool = False
-    ) -> int:
+    def see(self, seen: StudySeen, *, at: float, due_at: float | None, db: Connection, heard: bool = False) -> int:
         """Record a study as Orthanc has it now; returns its row id.
 
         Its clock (``last_instance_at``) moves only for series that grew or shrank, so our own results and repeated
         events leave it alone. ``heard``: Orthanc told of new images just now. Where none are, they were sent again
         and overwrote what was there: the study is looked at again, for other content under the same UIDs.
         """
-        row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id)).mappings().first()
+        row = first(db, select(t.studies).where(t.studies.c.orthanc_id == seen.orthanc_id), StudyRow)
         common: dict[str, Any] = {
             "study_uid": seen.study_uid,
             "accession": seen.accession,
@@ -135,11 +151,11 @@ class Studies(Database):
             assert made.inserted_primary_key is not None
             study_id = int(made.inserted_primary_key[0])
         else:
-            study_id = int(row["id"])
+            study_id = row.id
             db.execute(update(t.studies).where(t.studies.c.id == study_id).values(**common))
-        if self._see_series(db, study_id, seen.series, at) or row is None or row["deleted_at"] is not None:
+        if self._see_series(db, study_id, seen.series, at) or row is None or row.deleted_at is not None:
             self._restart_clock(db, study_id, at, due_at)
-        elif heard and row["last_instance_at"] != at:
+        elif heard and row.last_instance_at != at:
             db.execute(update(t.studies).where(t.studies.c.id == study_id).values(resent_at=at))
             self._restart_clock(db, study_id, at, due_at)
         return study_id
@@ -147,7 +163,7 @@ class Studies(Database):
     def resend_judged(self, study_id: int, resent_at: float) -> None:
         """The images that were sent again have been compared."""
         mine = and_(t.studies.c.id == study_id, t.studies.c.resent_at == resent_at)
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.studies).where(mine).values(resent_at=None))
 
     def _see_series(self, db: Connection, study_id: int, seen: Sequence[SeriesSeen], at: float) -> bool:
@@ -160,7 +176,7 @@ class Studies(Database):
             changed = True
             values = {"instances": item.instances, "expected": dict(item.expected), "last_instance_at": at}
             keys = {"orthanc_id": item.orthanc_id, "study_id": study_id, "series_uid": item.series_uid}
-            statement = self._insert(t.series).values(**keys, **values)
+            statement = upsert(db, t.series).values(**keys, **values)
             db.execute(statement.on_conflict_do_update(index_elements=["orthanc_id"], set_=values))
         return changed
 
@@ -174,19 +190,20 @@ class Studies(Database):
         gone = and_(t.series.c.study_id == study_id, t.series.c.orthanc_id.not_in(list(keep)))
         db.execute(t.series.delete().where(gone))
 
-    def due_studies(self, now: float, *, longest_s: float = 86_400.0, limit: int = 200) -> list[dict[str, Any]]:
+    def due(self, now: float, *, longest_s: float = 86_400.0, limit: int = 200) -> list[DueStudy]:
         """Studies whose completeness is to be decided now, longest due first.
 
         One that is due later than any wait lasts (``longest_s``) was planned by a clock that has been put back since.
         """
-        query = select(t.studies).where(due_by(t.studies.c.due_at, now, longest_s))
+        columns = (t.studies.c.id, t.studies.c.orthanc_id, t.studies.c.study_uid)
+        query = select(*columns).where(due_by(t.studies.c.due_at, now, longest_s))
         query = query.order_by(t.studies.c.due_at).limit(limit)
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query, DueStudy)
 
     def next_due(self) -> float | None:
         """When the next study is to be looked at."""
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             value = db.execute(select(func.min(t.studies.c.due_at))).scalar()
         return None if value is None else float(value)
 
@@ -195,24 +212,24 @@ class Studies(Database):
         where = t.studies.c.id == study_id
         if if_seen_at is not None:
             where = and_(where, t.studies.c.last_instance_at == if_seen_at)
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.studies).where(where).values(due_at=due_at))
 
-    def study_row(self, orthanc_id: str) -> dict[str, Any] | None:
-        """A study's row with ``series``, by Orthanc id."""
-        with self.begin(reads_only=True) as db:
+    def find(self, orthanc_id: str) -> KnownStudy | None:
+        """A study with its series, by Orthanc id."""
+        with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.studies).where(t.studies.c.orthanc_id == orthanc_id)).mappings().first()
             if row is None:
                 return None
-            query = select(t.series).where(t.series.c.study_id == row["id"])
-            return {**row, "series": [dict(item) for item in db.execute(query).mappings()]}
+            series = rows(db, select(t.series).where(t.series.c.study_id == row["id"]), SeriesRow)
+            return KnownStudy(**row, series=tuple(series))
 
     def archive_updates(self, orthanc_ids: Sequence[str]) -> dict[str, str]:
         """LastUpdate as it was when each of these studies was last looked at; unknown ones are left out."""
         query = select(t.studies.c.orthanc_id, t.studies.c.archive_update).where(
             t.studies.c.orthanc_id.in_(orthanc_ids)
         )
-        with self.begin(reads_only=True) as db:
+        with self._database.begin(reads_only=True) as db:
             return {str(row[0]): str(row[1]) for row in db.execute(query)}
 
     def shift_waits(self, step_s: float) -> None:
@@ -223,7 +240,7 @@ class Studies(Database):
         pending, later = t.jobs.c.state == JobState.PENDING.value, t.jobs.c.not_before > 0
         owed = and_(t.deliveries.c.state == DeliveryState.PENDING.value, t.deliveries.c.next_try_at > 0)
         last, sent = t.series.c.last_instance_at + step_s, t.jobs.c.sent_at + step_s
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(update(t.series).where(of_waiting).values(last_instance_at=last))
             db.execute(update(t.studies).where(waiting).values(**moments))
             db.execute(update(t.jobs).where(pending, later).values(not_before=t.jobs.c.not_before + step_s))
@@ -232,7 +249,7 @@ class Studies(Database):
 
     def record(self, study_id: int, decisions: Sequence[Decision], now: float, *, outcome: str) -> bool:
         """Keep decisions, once: the same ``outcome`` as last time writes nothing and returns False."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             same = db.execute(select(t.studies.c.outcome_hash).where(t.studies.c.id == study_id)).scalar() == outcome
             if same:
                 return False
@@ -244,7 +261,7 @@ class Studies(Database):
 
     def set_complete(self, study_id: int, now: float) -> float:
         """Stamp the study complete (once per arrival of images) and return that moment."""
-        with self.begin() as db:
+        with self._database.begin() as db:
             empty = and_(t.studies.c.id == study_id, t.studies.c.complete_at.is_(None))
             db.execute(update(t.studies).where(empty).values(complete_at=now))
             value = db.execute(select(t.studies.c.complete_at).where(t.studies.c.id == study_id)).scalar_one()

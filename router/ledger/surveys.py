@@ -1,4 +1,4 @@
-"""The ledger's eleventh part: what people say of a reading's usefulness, and of the system's usability.
+"""``ledger.surveys``: what people say of a reading's usefulness, and of the system's usability.
 
 Two forms. Five questions about one reading: an account's later answer replaces its earlier one. The System Usability
 Scale about the whole: every answer is kept, the newest of each account counts. Answers carry a reader's number; the
@@ -8,6 +8,7 @@ console/surveys.py.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from sqlalchemy import Connection, func, insert, select
 
 from medai.router.errors import MedaiError
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import noted
 from medai.router.ledger.actions import ActionRefused
-from medai.router.ledger.database import Database
+from medai.router.ledger.database import Part, upsert
+from medai.router.ledger.history import noted
+from medai.router.ledger.rows import first, rows
 
 SCALE = range(1, 6)
 COMMENT_MAX = 1000
@@ -79,7 +81,98 @@ def sus_score(answers: Sequence[int]) -> float:
     return 2.5 * sum(each - 1 if number % 2 == 0 else 5 - each for number, each in enumerate(answers))
 
 
-class Surveys(Database):
+@dataclass(frozen=True, kw_only=True)
+class Usefulness:
+    """What an account said of a reading; None for what it did not answer. Its fields are the keys of USEFULNESS."""
+
+    job_id: str
+    answered_at: float
+    correct: int | None
+    time: int | None
+    changed: int | None
+    contours: int | None
+    again: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnUsefulness(Usefulness):
+    """With its comment, for the account itself."""
+
+    comment: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged(Usefulness):
+    """With the reading that it was said of."""
+
+    study_id: int
+    route: str
+    model: str
+    model_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsefulnessAnswer(Usefulness):
+    """With who said it (by number, and by name) and of which reading, for exports."""
+
+    id: int
+    reader_id: int
+    account: str
+    comment: str
+    route: str
+    model: str
+    model_version: str
+    modality: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToJudge:
+    """A reading that somebody may say something of; ``result``: whether it has one."""
+
+    id: str
+    study_id: int
+    route: str
+    model: str
+    model_version: str
+    revision: int
+    accession: str
+    result: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsefulnessCounts:
+    """All that was said of one model on one route; ``counts``: question's key -> how often 1, 2, 3, 4 and 5."""
+
+    model: str
+    route: str
+    readers: int
+    readings: int
+    counts: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SusAnswer:
+    """An account's answers to the System Usability Scale. Of its answers the ``newest`` counts."""
+
+    id: int
+    reader_id: int
+    account: str
+    answered_at: float
+    q1: int
+    q2: int
+    q3: int
+    q4: int
+    q5: int
+    q6: int
+    q7: int
+    q8: int
+    q9: int
+    q10: int
+    score: float
+    newest: bool
+
+
+class Surveys(Part):
     """What people said."""
 
     def _reader_number(self, db: Connection, account: str) -> int:
@@ -87,7 +180,7 @@ class Surveys(Database):
         known = select(t.survey_readers.c.id).where(t.survey_readers.c.account == account)
         found = db.execute(known).scalar_one_or_none()
         if found is None:  # only then: each try to insert would use up a number
-            db.execute(self._insert(t.survey_readers).values(account=account).on_conflict_do_nothing())
+            db.execute(upsert(db, t.survey_readers).values(account=account).on_conflict_do_nothing())
             found = db.execute(known).scalar_one()
         return int(found)
 
@@ -104,23 +197,22 @@ class Surveys(Database):
         values: dict[str, Any] = {question.key: answers.get(question.key) for question in USEFULNESS}
         _require_answers(answers, comment)
         values |= {"comment": comment.strip(), "answered_at": now}
-        with self.begin() as db:
+        with self._database.begin() as db:
             _require_result(db, job_id)
             row = {"reader_id": self._reader_number(db, account), "job_id": job_id, **values}
-            statement = self._insert(t.usefulness_answers).values(**row)
+            statement = upsert(db, t.usefulness_answers).values(**row)
             key = ["reader_id", "job_id"]
             db.execute(statement.on_conflict_do_update(index_elements=key, set_=values))
             noted(db, account, "survey usefulness", now)  # not of which reading: answers are pseudonymous
 
-    def usefulness_of(self, account: str, job_id: str) -> dict[str, Any] | None:
+    def usefulness_of(self, account: str, job_id: str) -> OwnUsefulness | None:
         """What somebody said of a reading; None for nothing."""
         query = select(*ANSWERED, t.usefulness_answers.c.comment).join(t.survey_readers)
         query = query.where(t.survey_readers.c.account == account, t.usefulness_answers.c.job_id == job_id)
-        with self.begin(reads_only=True) as db:
-            row = db.execute(query).mappings().first()
-        return dict(row) if row else None
+        with self._database.begin(reads_only=True) as db:
+            return first(db, query, OwnUsefulness)
 
-    def usefulness_by(self, account: str, *, study_id: int | None = None, limit: int = 50) -> list[dict[str, Any]]:
+    def usefulness_by(self, account: str, *, study_id: int | None = None, limit: int = 50) -> list[Judged]:
         """What somebody said, newest first, with the readings it was said of."""
         about = (t.jobs.c.study_id, t.jobs.c.route, t.jobs.c.model, t.jobs.c.model_version)
         query = select(*ANSWERED, *about).join(t.survey_readers).join(t.jobs, t.jobs.c.id == ANSWERED[0])
@@ -128,45 +220,46 @@ class Surveys(Database):
         if study_id is not None:
             query = query.where(t.jobs.c.study_id == study_id)
         query = query.order_by(t.usefulness_answers.c.answered_at.desc(), t.usefulness_answers.c.id.desc())
-        with self.begin(reads_only=True) as db:
-            return [dict(row) for row in db.execute(query.limit(limit)).mappings()]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query.limit(limit), Judged)
 
-    def reading_to_judge(self, job_id: str) -> dict[str, Any] | None:
+    def reading_to_judge(self, job_id: str) -> ToJudge | None:
         """Which reading this is, and whether it has a result; None for none."""
         names = ("id", "study_id", "route", "model", "model_version", "revision")
         query = select(
             *(t.jobs.c[name] for name in names), t.studies.c.accession, t.jobs.c.storing_at.is_not(None).label("result")
         ).join(t.studies)
-        with self.begin(reads_only=True) as db:
-            row = db.execute(query.where(t.jobs.c.id == job_id)).mappings().first()
-        return dict(row) if row else None
+        with self._database.begin(reads_only=True) as db:
+            return first(db, query.where(t.jobs.c.id == job_id), ToJudge)
 
-    def usefulness_answers(self, *, after: int = 0, limit: int = 500) -> list[dict[str, Any]]:
+    def usefulness_answers(self, *, after: int = 0, limit: int = 500) -> list[UsefulnessAnswer]:
         """A page of everybody's answers in the order in which they were first given, each with its reading."""
         a, about = t.usefulness_answers, ("route", "model", "model_version", "modality")
         query = select(a, t.survey_readers.c.account, *(t.jobs.c[name] for name in about))
         query = query.join(t.survey_readers).join(t.jobs, t.jobs.c.id == a.c.job_id)
-        with self.begin(reads_only=True) as db:
-            return [
-                dict(row) for row in db.execute(query.where(a.c.id > after).order_by(a.c.id).limit(limit)).mappings()
-            ]
+        with self._database.begin(reads_only=True) as db:
+            return rows(db, query.where(a.c.id > after).order_by(a.c.id).limit(limit), UsefulnessAnswer)
 
-    def usefulness_counts(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(model, route) -> readers, readings, and for each question how often 1, 2, 3, 4 and 5 was answered."""
+    def usefulness_counts(self) -> list[UsefulnessCounts]:
+        """How often each question was answered by 1, 2, 3, 4 and 5, by model and route, in their order."""
         a, group = t.usefulness_answers, (t.jobs.c.model, t.jobs.c.route)
         whole = (func.count(a.c.reader_id.distinct()), func.count(a.c.job_id.distinct()))
-        found: dict[tuple[str, str], dict[str, Any]] = {}
-        with self.begin(reads_only=True) as db:
-            for model, route, readers, readings in db.execute(select(*group, *whole).join(t.jobs).group_by(*group)):
-                counts = {question.key: [0] * len(SCALE) for question in USEFULNESS}
-                found[model, route] = {"readers": readers, "readings": readings, "counts": counts}
+        counts: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(
+            lambda: {question.key: [0] * len(SCALE) for question in USEFULNESS}
+        )
+        with self._database.begin(reads_only=True) as db:
+            groups = db.execute(select(*group, *whole).join(t.jobs).group_by(*group)).all()
             for question in USEFULNESS:
                 value = a.c[question.key]
                 query = select(*group, value, func.count()).join_from(a, t.jobs).where(value.is_not(None))
                 for model, route, answer, number in db.execute(query.group_by(*group, value)):
-                    if (model, route) in found:  # else its first answer came this moment
-                        found[model, route]["counts"][question.key][answer - 1] = number
-        return found
+                    counts[model, route][question.key][answer - 1] = number
+        return [
+            UsefulnessCounts(
+                model=model, route=route, readers=readers, readings=readings, counts=counts[model, route]
+            )
+            for model, route, readers, readings in sorted(groups, key=lambda row: (row.model, row.route))
+        ]  # fmt: skip
 
     # -- usability of the whole
 
@@ -174,25 +267,28 @@ class Surveys(Database):
         """Keep ten answers beside the earlier ones; returns their score. Raises SurveyFault."""
         score = sus_score(answers)
         row = {question.key: answer for question, answer in zip(SUS, answers, strict=True)}
-        with self.begin() as db:
+        with self._database.begin() as db:
             db.execute(insert(t.sus_answers).values(reader_id=self._reader_number(db, account), answered_at=now, **row))
             noted(db, account, "survey usability", now)
         return score
 
-    def sus_answers(self, *, account: str | None = None) -> list[dict[str, Any]]:
+    def sus_answers(self, *, account: str | None = None) -> list[SusAnswer]:
         """What everybody, or one account, said, newest first, with its score; the ``newest`` of an account counts."""
         query = select(t.sus_answers, t.survey_readers.c.account).join(t.survey_readers)
         if account is not None:
             query = query.where(t.survey_readers.c.account == account)
         query = query.order_by(t.sus_answers.c.answered_at.desc(), t.sus_answers.c.id.desc())
-        with self.begin(reads_only=True) as db:
-            rows = [dict(row) for row in db.execute(query).mappings()]
-        counted: set[int] = set()
-        for row in rows:
-            row["score"] = sus_score([row[question.key] for question in SUS])
-            row["newest"] = row["reader_id"] not in counted
-            counted.add(row["reader_id"])
-        return rows
+        with self._database.begin(reads_only=True) as db:
+            found = db.execute(query).mappings().all()
+        newest = {row["account"]: row["id"] for row in reversed(found)}
+        return [
+            SusAnswer(
+                **row,
+                score=sus_score([row[question.key] for question in SUS]),
+                newest=newest[row["account"]] == row["id"],
+            )
+            for row in found
+        ]
 
 
 ANSWERED = (

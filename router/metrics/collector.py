@@ -98,7 +98,7 @@ class LedgerCollector(Collector):
                 "medai_overdue", "Readings under way for longer than their objective.", ["priority"], late.items()
             )
             yield from drift.metrics(drifted)
-            yield from _ledger_disk(self._ledger.url)
+            yield from _ledger_disk(self._ledger.database.url)
 
     def _objective_figures(self) -> Iterator[Metric]:
         limits = ((p.name.lower(), self._objectives.limit_s(p.name.lower())) for p in Priority)

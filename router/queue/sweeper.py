@@ -8,9 +8,8 @@ what readers made of our results (ledger/edits.py) are asked for alike.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -18,6 +17,7 @@ from medai.router import processes
 from medai.router.contract import JobState
 from medai.router.errors import BrokerUnreachable
 from medai.router.ledger import Held, Ledger
+from medai.router.ledger.jobs import UnsentJob
 from medai.router.queue.dispatch import Dispatcher, edit_message
 from medai.router.tracing.tracer import NoTracer, Tracer
 
@@ -111,8 +111,8 @@ class Sweeper:
 
     def _reclaim(self) -> list[JobState]:
         taken = []
-        for held, reason in self._watch.silent(self._ledger.held_jobs()):
-            state = self._ledger.reclaim(held, reason, max_crashes=self._max_crashes, now=self._clock())
+        for held, reason in self._watch.silent(self._ledger.jobs.held()):
+            state = self._ledger.jobs.reclaim(held, reason, max_crashes=self._max_crashes, now=self._clock())
             if state is not None:
                 log.warning("job_taken_back", job=held.job_id, now=state.value, reason=reason)
                 self._tracer.attempted(held.job_id)
@@ -120,24 +120,24 @@ class Sweeper:
         return taken
 
     def _send(self) -> int:
-        jobs = self._ledger.unsent_jobs(self._clock(), resend_before=0.0, longest_s=self._longest_s)
+        jobs = self._ledger.jobs.unsent(self._clock(), resend_before=0.0, longest_s=self._longest_s)
         return self._hand(jobs)
 
-    def _hand(self, jobs: Sequence[Mapping[str, Any]]) -> int:
+    def _hand(self, jobs: Sequence[UnsentJob]) -> int:
         sent: dict[str, float] = {}
         try:
             for job in jobs:
                 at = self._clock()  # before: a worker may have started before send() returns
-                self._dispatcher.send(job["id"], queue=job["queue"], priority=job["priority"])
-                sent[job["id"]] = at
+                self._dispatcher.send(job.id, queue=job.queue, priority=job.priority)
+                sent[job.id] = at
         finally:
             if sent:
-                self._ledger.mark_sent(sent)
+                self._ledger.jobs.mark_sent(sent)
         return len(sent)
 
     def _resend(self) -> int:
         """Send again what should be queued and is not; what a worker has just taken is too young to be missed."""
-        old = self._ledger.unsent_jobs(
+        old = self._ledger.jobs.unsent(
             self._clock(),
             resend_before=self._clock() - self._resend_after_s,
             longest_s=self._longest_s,
@@ -146,7 +146,7 @@ class Sweeper:
         if not old:
             return 0
         queued = {queue: self._dispatcher.queued(queue) for queue in QUEUES}
-        missing = [job for job in old if job["id"] not in queued[job["queue"]]]
+        missing = [job for job in old if job.id not in queued[job.queue]]
         self._hand(missing)
         if missing:
             log.warning("messages_lost", resent=len(missing))
@@ -155,17 +155,17 @@ class Sweeper:
     def _send_edits(self, *, check_lost: bool) -> None:
         """Ask for the comparisons that wait, and again for those whose message is gone."""
         old = self._clock() - self._resend_after_s if check_lost else 0.0
-        waiting = self._ledger.unsent_edits(self._clock(), resend_before=old)
+        waiting = self._ledger.edits.unsent(self._clock(), resend_before=old)
         if not waiting:
             return
-        queued = {queue: self._dispatcher.queued(queue) for queue in {str(edit["queue"]) for edit in waiting}}
+        queued = {queue: self._dispatcher.queued(queue) for queue in {edit.queue for edit in waiting}}
         sent: dict[int, float] = {}
         try:
             for edit in waiting:
                 at = self._clock()
-                if edit_message(edit["id"]) not in queued[edit["queue"]]:
-                    self._dispatcher.send_edit(edit["id"], queue=edit["queue"])
-                sent[edit["id"]] = at
+                if edit_message(edit.id) not in queued[edit.queue]:
+                    self._dispatcher.send_edit(edit.id, queue=edit.queue)
+                sent[edit.id] = at
         finally:
             if sent:
-                self._ledger.edits_sent(sent)
+                self._ledger.edits.mark_sent(sent)

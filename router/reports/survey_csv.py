@@ -10,10 +10,9 @@ import csv
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from medai.router.ledger import Ledger
-from medai.router.ledger.surveys import SUS, USEFULNESS
+from medai.router.ledger.surveys import SUS, USEFULNESS, SusAnswer, UsefulnessAnswer
 
 Cell = str | int | float | None
 Row = Mapping[str, Cell]
@@ -26,22 +25,22 @@ FORMULA = tuple("=+-@\t\r＝＋－＠")
 def usefulness_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
     """Everybody's answers about readings, in parts."""
     after = 0
-    while part := ledger.usefulness_answers(after=after, limit=PART):
+    while part := ledger.surveys.usefulness_answers(after=after, limit=PART):
         yield [_row(each, USEFULNESS_CELLS, names=names) for each in part]
-        after = int(part[-1]["id"])
+        after = part[-1].id
 
 
 def sus_rows(ledger: Ledger, *, names: bool) -> Iterator[list[Row]]:
     """Everybody's System Usability Scales, in the order in which they were given."""
-    rows = [_row(each, SUS_CELLS, names=names) for each in reversed(ledger.sus_answers())]
+    rows = [_row(each, SUS_CELLS, names=names) for each in reversed(ledger.surveys.sus_answers())]
     for start in range(0, len(rows), PART):
         yield rows[start : start + PART]
 
 
-def _row(found: Mapping[str, Any], cells: tuple[str, ...], *, names: bool) -> Row:
-    who = {"reader": found["reader_id"], **({"account": found["account"]} if names else {})}
-    day = time.strftime("%Y-%m-%d", time.gmtime(found["answered_at"]))  # a moment would tell who was there
-    return {**who, "answered_on": day, **{name: found[name] for name in cells}}
+def _row(found: UsefulnessAnswer | SusAnswer, cells: tuple[str, ...], *, names: bool) -> Row:
+    who = {"reader": found.reader_id, **({"account": found.account} if names else {})}
+    day = time.strftime("%Y-%m-%d", time.gmtime(found.answered_at))  # a moment would tell who was there
+    return {**who, "answered_on": day, **{name: getattr(found, name) for name in cells}}
 
 
 USEFULNESS_CELLS = (

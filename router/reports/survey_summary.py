@@ -71,18 +71,17 @@ class SurveySummary(Report):
 
 def summary(ledger: Ledger) -> SurveySummary:
     """What both surveys came to: ``usefulness`` by model and route, ``sus`` of each account's newest answer."""
-    groups = sorted(ledger.usefulness_counts().items())
-    scores = [row["score"] for row in ledger.sus_answers() if row["newest"]]
+    scores = [answer.score for answer in ledger.surveys.sus_answers() if answer.newest]
     return SurveySummary(
         usefulness=tuple(
             GroupFigures(
-                model=model,
-                route=route,
-                readers=found["readers"],
-                readings=found["readings"],
-                questions=tuple(of_counts(each, found["counts"][each.key]) for each in USEFULNESS),
+                model=found.model,
+                route=found.route,
+                readers=found.readers,
+                readings=found.readings,
+                questions=tuple(of_counts(each, found.counts[each.key]) for each in USEFULNESS),
             )
-            for (model, route), found in groups
+            for found in ledger.surveys.usefulness_counts()
         ),
         sus=of_scores(scores),
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medai.router.contract import Decision, Priority, StampName, known_modality
+from medai.router.ledger.rows import StudyRow
 from medai.router.stages import STAGES
 
 OF_ATTEMPT = ("fetch", "prepare", "infer", "encode", "store")
@@ -68,13 +69,13 @@ class Trace:
             name=name, trace_id=self.id, span_id=self.span_id(*of), start=start, end=max(start, end), **given
         )  # fmt: skip
 
-    def arrival(self, study: Mapping[str, Any], complete_at: float, *, first: bool) -> Span:
+    def arrival(self, study: StudyRow, complete_at: float, *, first: bool) -> Span:
         """From the first image to the decision that all are there; for later images from the last of them."""
-        said = {"medai.modality": known_modality(str(study["modality"])), "medai.images": int(study["instances"])}
+        said = {"medai.modality": known_modality(study.modality), "medai.images": study.instances}
         if first:
-            start = float(study["first_instance_at"])
+            start = study.first_instance_at
             return self._span("study", start, complete_at, ["study"], parent_id=None, attributes=said)
-        start = float(study["last_instance_at"])
+        start = study.last_instance_at
         return self._span("later images", start, complete_at, ["later images", complete_at], attributes=said)
 
     def decision(self, made: Decision, began: float, ended: float, *, job_id: str = "") -> Span:

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, and_, select
 
 from medai.router.contract import Decision, DeliveryState, Verdict
 from medai.router.errors import SettingsError
-from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
+from medai.router.ledger.database import Database
 from medai.router.ledger.deliveries import Delivery
+from medai.router.ledger.rows import StudyRow
 from medai.router.log import describe
 from medai.router.settings.tracing import TracingSettings
 from medai.router.tracing.spans import Reading, Span, Trace, Tried, waiting_since
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 class Tracer(Protocol):
     """What is told, by those who know; none of these raises."""
 
-    def arrived(self, study: Mapping[str, Any], complete_at: float) -> None:
+    def arrived(self, study: StudyRow, complete_at: float) -> None:
         """All images of a study (its row) are there."""
         ...
 
@@ -58,7 +59,7 @@ class Tracer(Protocol):
 class NoTracer:
     """No tracing: nothing is read, nothing is kept."""
 
-    def arrived(self, study: Mapping[str, Any], complete_at: float) -> None:
+    def arrived(self, study: StudyRow, complete_at: float) -> None:
         """Nothing."""
 
     def decided(self, study_id: int, made: Decision, *, began: float, ended: float, job_id: str = "") -> None:
@@ -97,20 +98,20 @@ class Sink(Protocol):
 class LedgerTracer:
     """Makes spans of what the ledger holds, at the moment something ended."""
 
-    def __init__(self, ledger: Ledger, sink: Sink) -> None:
-        self._ledger = ledger
+    def __init__(self, database: Database, sink: Sink) -> None:
+        self._database = database
         self._sink = sink
         self._key = ""
         self._told = False
 
-    def arrived(self, study: Mapping[str, Any], complete_at: float) -> None:
+    def arrived(self, study: StudyRow, complete_at: float) -> None:
         """The root span, or one for later images."""
 
         def make() -> Iterable[Span]:
-            judged = and_(t.decisions.c.study_id == study["id"], t.decisions.c.verdict != Verdict.WAIT.value)
-            with self._ledger.begin(reads_only=True) as db:
+            judged = and_(t.decisions.c.study_id == study.id, t.decisions.c.verdict != Verdict.WAIT.value)
+            with self._database.begin(reads_only=True) as db:
                 before = db.execute(select(t.decisions.c.id).where(judged).limit(1)).first()
-            yield self._trace(int(study["id"])).arrival(study, complete_at, first=before is None)
+            yield self._trace(study.id).arrival(study, complete_at, first=before is None)
 
         self._safely(make)
 
@@ -122,7 +123,7 @@ class LedgerTracer:
         """The newest attempt that ended: by this worker, or lost."""
 
         def make() -> Iterable[Span]:
-            with self._ledger.begin(reads_only=True) as db:
+            with self._database.begin(reads_only=True) as db:
                 row, reading = _reading(db, job_id)
                 query = select(t.attempts).where(t.attempts.c.job_id == job_id).order_by(t.attempts.c.id)
                 attempts = [dict(found) for found in db.execute(query).mappings()]
@@ -139,7 +140,7 @@ class LedgerTracer:
         """One span a try."""
 
         def make() -> Iterable[Span]:
-            with self._ledger.begin(reads_only=True) as db:
+            with self._database.begin(reads_only=True) as db:
                 row, reading = _reading(db, delivery.job_id)
                 state = db.execute(select(t.deliveries.c.state).where(t.deliveries.c.id == delivery.id)).scalar_one()
             tried = Tried(
@@ -165,7 +166,7 @@ class LedgerTracer:
 
     def _trace(self, study_id: int) -> Trace:
         if not self._key:
-            self._key = self._ledger.log_key()
+            self._key = self._database.log_key()
         return Trace(key=self._key, study_id=study_id)
 
     def _safely(self, make: Callable[[], Iterable[Span]]) -> None:
@@ -212,7 +213,7 @@ def _is_here(name: str) -> bool:
         return False
 
 
-def open_tracer(settings: TracingSettings, ledger: Ledger, *, process: str, instance: str) -> Tracer:
+def open_tracer(settings: TracingSettings, database: Database, *, process: str, instance: str) -> Tracer:
     """The tracer of this process (``process`` is router or worker); OpenTelemetry is imported only where it is on."""
     if not settings.enabled:
         return NoTracer()
@@ -222,4 +223,4 @@ def open_tracer(settings: TracingSettings, ledger: Ledger, *, process: str, inst
     service = f"{settings.service_name}-{process}"
     sink = OtlpSink(settings, service=service, instance=instance, version=program_version())
     log.info("tracing", ratio=settings.ratio)
-    return LedgerTracer(ledger, sink)
+    return LedgerTracer(database, sink)

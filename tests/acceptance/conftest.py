@@ -17,9 +17,10 @@ from typing import Any
 import pydicom
 import pytest
 import urllib3
+import version_before
 from servers import wait_for
 
-from medai.router.onebox.site import Site
+from medai.router.onebox.site import Site, pick_ports
 
 LENIENT = """
 # For the tests: whatever the routes above leave goes to the brain model, which must say what is wrong with it.
@@ -128,8 +129,11 @@ class Running:
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Its folder was made by the version before, and ``medai up`` takes it over (tests/integration/test_version_before.py)."""
     folder = tmp_path_factory.mktemp("site")
+    version_before.site(folder, pick_ports(), python=sys.executable)
     site = Site.create(folder, free_ports=True)
+    assert site.password == "made-by-the-version-before"
     site.config.write_text(site.config.read_text() + LENIENT)
     medai("up", "--dir", str(folder))
     try:

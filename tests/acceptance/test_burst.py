@@ -23,6 +23,7 @@ from servers import MockRis, OrthancServer, free_port, make_orthanc, make_redis,
 
 from medai.router.contract import JobState
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
 from medai.router.reports import readings
@@ -103,7 +104,7 @@ def burst(tmp_path: Path) -> Iterator[Burst]:
         settings = load(str(config))
         ledger = Ledger(settings.ledger.url)
         ledger.migrate()
-        ledger.announce_models([{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time())
+        ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         with (tmp_path / "router.log").open("wb") as log:
             command = [sys.executable, "-m", "medai.router.cli", "router", "--config", str(config)]
             process = subprocess.Popen(command, stderr=log)
@@ -150,9 +151,9 @@ def test_a_burst_of_500_studies_is_accepted_read_in_order_and_answered(burst: Bu
     for name in names[::STAT_EVERY]:
         order_stat(burst, name)
     burst.send(names)
-    wait_for(lambda: len(burst.ledger.unsent_jobs(time.time(), resend_before=1e12, limit=9999)) == STUDIES,
+    wait_for(lambda: len(burst.ledger.jobs.unsent(time.time(), resend_before=1e12, limit=9999)) == STUDIES,
              within_s=300, what="500 jobs")  # fmt: skip
-    wait_for(lambda: not burst.ledger.unsent_jobs(time.time(), resend_before=0), within_s=30, what="their messages")
+    wait_for(lambda: not burst.ledger.jobs.unsent(time.time(), resend_before=0), within_s=30, what="their messages")
     expected = [
         job["job_id"] for job in sorted(burst.jobs(), key=lambda job: (job["priority"] != "stat", job["created_at"]))
     ]
@@ -163,7 +164,7 @@ def test_a_burst_of_500_studies_is_accepted_read_in_order_and_answered(burst: Bu
     (urgent,) = wait_for(
         lambda: [job for job in burst.jobs() if job["study_uid"] == study_uid("urgent")], what="its job"
     )
-    wait_for(lambda: not burst.ledger.unsent_jobs(time.time(), resend_before=0), what="its message")
+    wait_for(lambda: not burst.ledger.jobs.unsent(time.time(), resend_before=0), what="its message")
     rest = drain(burst, count=READ - FIRST + 1)
     assert rest == [urgent["job_id"], *expected[FIRST:READ]], "a STAT study overtakes those that wait"
     wait_for(lambda: len(burst.ris.get("/results")) == READ + 1, within_s=120, what="every result at the RIS")

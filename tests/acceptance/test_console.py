@@ -205,7 +205,7 @@ def test_a_study_raised_to_stat_overtakes_those_that_wait(place: Place) -> None:
         person.agree()
         expect(person.page.locator(".card h2")).to_contain_text("STAT")
         expect(person.go("/").locator("table", has_text="Waiting")).to_contain_text("STAT")
-        wait_for(lambda: not place.hospital.ledger.unsent_jobs(time.time(), resend_before=0), what="its message")
+        wait_for(lambda: not place.hospital.ledger.jobs.unsent(time.time(), resend_before=0), what="its message")
     finally:
         place.hospital.paused.clear()
     for name in names:

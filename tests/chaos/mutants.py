@@ -29,19 +29,19 @@ def _claim_without_state() -> None:
     """Whoever is told of a job takes it, whatever its state."""
     import sqlalchemy
 
-    from medai.router import ledger as module
     from medai.router.ledger import schema as t
+    from medai.router.ledger.claims import Claims
 
-    real = module.Ledger.claim
+    real = Claims.take
 
-    def claim(self: Any, job_id: str, **arguments: Any) -> Any:
-        with self.begin() as db:  # a read and a write, as if nobody came between
+    def take(self: Any, job_id: str, **arguments: Any) -> Any:
+        with self._database.begin() as db:  # a read and a write, as if nobody came between
             state = db.execute(sqlalchemy.select(t.jobs.c.state).where(t.jobs.c.id == job_id)).scalar()
             if state is not None:
                 db.execute(sqlalchemy.update(t.jobs).where(t.jobs.c.id == job_id).values(state="pending", not_before=0))
         return real(self, job_id, **arguments)
 
-    module.Ledger.claim = claim  # type: ignore[method-assign] # that is the point
+    Claims.take = take  # type: ignore[method-assign] # that is the point
 
 
 def _random_uids() -> None:
@@ -60,7 +60,7 @@ def _done_before_sent() -> None:
     real = Desk._deliver
 
     def early(self: Any, delivery: Any) -> bool:
-        self._ledger.delivered(delivery, "AA", self._clock())
+        self._deliveries.delivered(delivery, "AA", self._clock())
         return real(self, delivery)
 
     Desk._deliver = early  # type: ignore[method-assign] # that is the point
@@ -75,9 +75,9 @@ def _no_resending() -> None:
 
 def _no_reclaim() -> None:
     """A dead worker's job stays its own."""
-    from medai.router.ledger import Ledger
+    from medai.router.ledger.jobs import Jobs
 
-    Ledger.reclaim = lambda self, *_, **__: None  # type: ignore[method-assign] # that is the point
+    Jobs.reclaim = lambda self, *_, **__: None  # type: ignore[method-assign] # that is the point
 
 
 def _cursor_first() -> None:
@@ -87,7 +87,7 @@ def _cursor_first() -> None:
     real = Subscription._take
 
     def take(self: Any, changes: Any, last: int, *, live: bool) -> Any:
-        self._ledger.write_cursor("orthanc", last, self._clock())
+        self._ledger.studies.write_cursor("orthanc", last, self._clock())
         self._cursor = last
         return real(self, changes, last, live=live)
 

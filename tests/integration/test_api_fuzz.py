@@ -25,6 +25,7 @@ from medai.router.contract import Failure
 from medai.router.errors import OrthancRefused
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
@@ -67,7 +68,7 @@ def waiting(ledger: Ledger, uid: str) -> str:
 def read(ledger: Ledger, uid: str, *, told: bool) -> str:
     """A reading with a result, told to the RIS or still owed to it."""
     job_id = waiting(ledger, uid)
-    claim = ledger.claim(job_id, worker="w1", lease_s=20, now=T0 + 1)
+    claim = ledger.claims.take(job_id, worker="w1", lease_s=20, now=T0 + 1)
     assert claim is not None
     store(ledger, claim, T0 + 2)
     if told:
@@ -79,16 +80,16 @@ def parked(ledger: Ledger, uid: str) -> str:
     """A reading whose RIS would not have its result."""
     job_id = read(ledger, uid, told=False)
     (owed,) = [item for item in due(ledger, "ris", T0 + 5) if item.job_id == job_id]
-    assert ledger.begin_try(owed, T0 + 5)
-    ledger.park(owed, "AR: no such patient", T0 + 6)
+    assert ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.park(owed, "AR: no such patient", T0 + 6)
     return job_id
 
 
 def failed(ledger: Ledger, uid: str) -> str:
     job_id = waiting(ledger, uid)
-    claim = ledger.claim(job_id, worker="w1", lease_s=20, now=T0 + 1)
+    claim = ledger.claims.take(job_id, worker="w1", lease_s=20, now=T0 + 1)
     assert claim is not None
-    ledger.fail(job_id, claim.token, Failure.IMAGES, "slices are missing", T0 + 2)
+    ledger.claims.fail(job_id, claim.token, Failure.IMAGES, "slices are missing", T0 + 2)
     return job_id
 
 
@@ -103,20 +104,20 @@ class Names:
 def fill(ledger: Ledger) -> Names:
     """A study in each state, a worker with its models, people."""
     running = waiting(ledger, "1.1")
-    assert ledger.claim(running, worker="w1", lease_s=20, now=T0 + 1) is not None
+    assert ledger.claims.take(running, worker="w1", lease_s=20, now=T0 + 1) is not None
     lost, unheard = failed(ledger, "1.2"), parked(ledger, "1.3")
     jobs = (waiting(ledger, "1.4"), read(ledger, "1.5", told=True), read(ledger, "1.6", told=False))
     arrive(ledger, seen(uid="1.7"))
-    ledger.worker_seen(
+    ledger.fleet.worker_seen(
         "w1", queues=["cpu"], device="cpu", started_at=T0, job_id=running, now=T0 + 99, models={"mr_brain": "1"},
         load={"memory_bytes": 1e9},
     )  # fmt: skip
-    ledger.announce_models(
-        [{"name": name, "version": "2", "available": name != "broken", "reason": ""} for name in ("other", "broken")],
+    ledger.fleet.announce(
+        [Announced(name=name, version="2", available=name != "broken", reason="") for name in ("other", "broken")],
         T0,
     )
     for role in Role:
-        ledger.add_account(role.value, PASSWORD, role, T0)
+        ledger.accounts.add(role.value, PASSWORD, role, T0)
     return Names(jobs=(running, lost, unheard, *jobs), letters=(lost, f"{unheard}/ris"))
 
 
@@ -199,6 +200,6 @@ def ledger(filled: Path, tmp_path: Path) -> Iterator[Ledger]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 def test_an_operation_answers_as_it_says_whatever_is_sent(case: Any, ledger: Ledger) -> None:
     # A token for each request: some end theirs, or all of their account's
-    token = ledger.issue_token("admin", T0, kind="api", label="fuzz", lasts_s=1e6)
+    token = ledger.accounts.issue_token("admin", T0, kind="api", label="fuzz", lasts_s=1e6)
     answer = case.call_and_validate(headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code != 401 or case.path == "/api/login"

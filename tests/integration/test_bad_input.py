@@ -28,6 +28,7 @@ from medai.router.daemon.loop import Router
 from medai.router.intake.facts import FactsReader
 from medai.router.intake.watch_folder import WatchFolder
 from medai.router.ledger import Ledger, NewJob
+from medai.router.ledger.fleet import Announced
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
@@ -66,20 +67,20 @@ class Site:
             for s in self.client.studies(since=0, limit=200)
             if s["MainDicomTags"]["StudyInstanceUID"] == study_uid(study)
         ]
-        view = FactsReader(self.client, self.ledger).read(item["ID"])
+        view = FactsReader(self.client, self.ledger.studies, self.ledger.deliveries).read(item["ID"])
         assert view is not None
         with self.ledger.begin() as db:
-            self.ledger.see_study(view.seen, at=time.time(), due_at=None, db=db)
-        row = self.ledger.study_row(item["ID"])
+            self.ledger.studies.see(view.seen, at=time.time(), due_at=None, db=db)
+        row = self.ledger.studies.find(item["ID"])
         assert row is not None
         series = view.facts.series[0].orthanc_id
         sops = [instance["MainDicomTags"]["SOPInstanceUID"] for instance in self.client.instances(series)]
         new = NewJob(
-            study_id=row["id"], study_uid=study_uid(study), route="brain", slot="", model="mr_brain", model_version="1",
+            study_id=row.id, study_uid=study_uid(study), route="brain", slot="", model="mr_brain", model_version="1",
             modality="MR", series=(series,), sources_hash=sources_hash(sops), sources_count=len(sops), queue="cpu",
             priority=Priority.ROUTINE, destinations=("archive",), quiet_s=3.0,
         )  # fmt: skip
-        return self.ledger.create_job(new, study=row, reason="test", now=time.time())[0]
+        return self.ledger.jobs.create(new, study=row, reason="test", now=time.time())[0]
 
     def reason(self, job_id: str) -> str:
         return str(readings.jobs(self.ledger, job_id=job_id)[0].reason)
@@ -231,9 +232,7 @@ def test_a_study_on_whose_header_orthanc_dies_is_decided_and_the_others_are_read
     with running(redis):
         broker = {"url": f"redis://127.0.0.1:{redis.port}/0"}
         settings = Settings(**site.values, broker=broker, routes=[route])
-        site.ledger.announce_models(
-            [{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time()
-        )
+        site.ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         dispatcher = Dispatcher(settings.broker)
         watch = LeaseWatch(20.0)
         sweeper = Sweeper(site.ledger, dispatcher, clock=time.time, max_crashes=3, watch=watch)

@@ -26,6 +26,7 @@ from medai.router.errors import PermanentError
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.edits import EditState
+from medai.router.ledger.fleet import Announced
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import make_celery
@@ -71,8 +72,8 @@ class Site:
         )
         self.ledger = Ledger(self.settings.ledger.url)
         self.ledger.migrate()
-        model = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
-        self.ledger.announce_models([model], self.clock())
+        model = Announced(name="mr_brain", version="1", available=True, reason="")
+        self.ledger.fleet.announce([model], self.clock())
         self.client, self.dispatcher = Orthanc(self.settings.orthanc), Dispatcher(self.settings.broker)
         self.runner = JobRunner(
             self.settings, orthanc=self.client, ledger=self.ledger, models=BallModels(), worker="test", clock=self.clock
@@ -204,7 +205,7 @@ def test_what_the_change_log_never_told_is_found_by_the_sweep(site: Site) -> Non
     site.store(site.brain(site.truth))
     subscription = site.router._subscription
     skipped = site.client.last_change()
-    site.ledger.write_cursor("orthanc", skipped, site.clock())
+    site.ledger.studies.write_cursor("orthanc", skipped, site.clock())
     subscription.start()
     site.turn(1)
     assert site.rows() == []

@@ -126,7 +126,7 @@ def test_a_job_reads_a_study_by_a_monai_bundle_that_was_added(tmp_path: Path) ->
             orthanc.post(data)
         job_id = job(ledger, client, model="bright", version=registry.card("bright").version)
         assert runner.read(job_id) is JobState.DELIVERING
-        assert Courier(settings, ledger, client).round() == 1, "the RIS"
+        assert Courier(settings, ledger.deliveries, client).round() == 1, "the RIS"
         seg = next(found for found in objects(orthanc) if found.Modality == "SEG")
         (result,) = ris.get("/results")
         client.close()
@@ -139,20 +139,20 @@ def test_a_job_reads_a_study_by_a_monai_bundle_that_was_added(tmp_path: Path) ->
 def job(ledger: Ledger, client: Orthanc, *, model: str, version: str) -> str:
     """A job for the only study, as the router would make it."""
     (study,) = client.studies(since=0, limit=10)
-    view = FactsReader(client, ledger).read(study["ID"])
+    view = FactsReader(client, ledger.studies, ledger.deliveries).read(study["ID"])
     assert view is not None
     with ledger.begin() as db:
-        ledger.see_study(view.seen, at=0.0, due_at=None, db=db)
-    row = ledger.study_row(study["ID"])
+        ledger.studies.see(view.seen, at=0.0, due_at=None, db=db)
+    row = ledger.studies.find(study["ID"])
     assert row is not None
     series = view.facts.series[0].orthanc_id
     sops = [item["MainDicomTags"]["SOPInstanceUID"] for item in client.instances(series)]
     new = NewJob(
-        study_id=row["id"], study_uid=study_uid("a"), route="bright", slot="", model=model, model_version=version,
+        study_id=row.id, study_uid=study_uid("a"), route="bright", slot="", model=model, model_version=version,
         modality="MR", series=(series,), sources_hash=sources_hash(sops), sources_count=len(sops), queue="cpu",
         priority=Priority.ROUTINE, destinations=("archive", "ris"), quiet_s=3.0,
     )  # fmt: skip
-    return ledger.create_job(new, study=row, reason="test", now=0.0)[0]
+    return ledger.jobs.create(new, study=row, reason="test", now=0.0)[0]
 
 
 def objects(server: OrthancServer) -> list[pydicom.Dataset]:

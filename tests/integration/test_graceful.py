@@ -108,7 +108,7 @@ port = {self.orders}
 
     def leader(self) -> int | None:
         """Process number of the router that leads."""
-        seen = self.ledger.lease("router")
+        seen = self.ledger.fleet.lease("router")
         return int(seen.holder.split("|")[-2]) if seen is not None and seen.holder else None
 
     def takes_over(self, program: Program, *, within_s: float) -> float:

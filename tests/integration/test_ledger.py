@@ -52,7 +52,7 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 
 
 def claim(ledger: Ledger, job_id: str, at: float = T0, worker: str = "w1") -> Any:
-    got = ledger.claim(job_id, worker=worker, lease_s=20, now=at)
+    got = ledger.claims.take(job_id, worker=worker, lease_s=20, now=at)
     assert got is not None
     return got
 
@@ -81,11 +81,11 @@ def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(ledger: Led
     make(ledger, arrive(ledger, seen()))
     move_to(ledger, "0001")
     in_the_way = "CREATE TABLE lease (id INTEGER)"  # the third revision makes this table, the second none
-    with ledger.engine.begin() as db:
+    with ledger.database.engine.begin() as db:
         db.exec_driver_sql(in_the_way)
     with pytest.raises(DatabaseError, match="exists"):
         ledger.migrate()
-    with ledger.engine.begin() as db:
+    with ledger.database.engine.begin() as db:
         assert db.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one() == "0001"
         assert "verdict" not in {column["name"] for column in inspect(db).get_columns("job")}
         db.exec_driver_sql("DROP TABLE lease")
@@ -96,39 +96,43 @@ def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(ledger: Led
 def move_to(ledger: Ledger, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    config.attributes["engine"] = ledger.engine
+    config.attributes["engine"] = ledger.database.engine
     command.downgrade(config, revision)
 
 
 def test_several_processes_may_migrate_at_once(ledger: Ledger, tmp_path: Path) -> None:
-    url = ledger.url if ledger.url.startswith("postgresql") else f"sqlite:///{tmp_path / 'fresh.sqlite'}"
+    url = (
+        ledger.database.url
+        if ledger.database.url.startswith("postgresql")
+        else f"sqlite:///{tmp_path / 'fresh.sqlite'}"
+    )
     code = f"from medai.router.ledger import Ledger; Ledger({url!r}).migrate()"
     starts = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
     assert [start.wait(timeout=60) for start in starts] == [0, 0, 0, 0]
     other = Ledger(url)
-    assert other.read_cursor("orthanc") is None
+    assert other.studies.read_cursor("orthanc") is None
     other.close()
 
 
 def test_the_cursor_moves_only_with_what_was_seen(ledger: Ledger) -> None:
     def dies_half_way() -> None:
         with ledger.begin() as db:
-            ledger.see_study(seen(), at=T0, due_at=T0, db=db)
-            ledger.write_cursor("orthanc", 7, T0, db)
+            ledger.studies.see(seen(), at=T0, due_at=T0, db=db)
+            ledger.studies.write_cursor("orthanc", 7, T0, db)
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         dies_half_way()
-    assert ledger.read_cursor("orthanc") is None
-    assert ledger.study_row("o-1.2.3") is None
+    assert ledger.studies.read_cursor("orthanc") is None
+    assert ledger.studies.find("o-1.2.3") is None
 
 
 def test_repeated_events_leave_the_clock_alone_and_new_images_restart_it(ledger: Ledger) -> None:
-    assert arrive(ledger, seen(images=50))["last_instance_at"] == T0
-    ledger.set_complete(ledger.study_row("o-1.2.3")["id"], T0 + 3)  # type: ignore[index]  # it was just made
-    assert arrive(ledger, seen(images=50), at=T0 + 9)["last_instance_at"] == T0
+    assert arrive(ledger, seen(images=50)).last_instance_at == T0
+    ledger.studies.set_complete(ledger.studies.find("o-1.2.3").id, T0 + 3)  # type: ignore[union-attr]  # it was just made
+    assert arrive(ledger, seen(images=50), at=T0 + 9).last_instance_at == T0
     row = arrive(ledger, seen(images=51), at=T0 + 10)
-    assert (row["last_instance_at"], row["instances"], row["complete_at"]) == (T0 + 10, 51, None)
+    assert (row.last_instance_at, row.instances, row.complete_at) == (T0 + 10, 51, None)
 
 
 def test_a_second_arrival_of_the_same_study_makes_no_second_job(ledger: Ledger) -> None:
@@ -147,7 +151,7 @@ def test_only_one_of_many_workers_gets_a_job(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     got: list[Any] = []
     threads = [
-        threading.Thread(target=lambda n=n: got.append(ledger.claim(job_id, worker=f"w{n}", lease_s=20, now=T0)))
+        threading.Thread(target=lambda n=n: got.append(ledger.claims.take(job_id, worker=f"w{n}", lease_s=20, now=T0)))
         for n in range(8)
     ]
     for thread in threads:
@@ -160,17 +164,17 @@ def test_only_one_of_many_workers_gets_a_job(ledger: Ledger) -> None:
 def test_a_job_that_was_taken_back_is_read_again_and_the_old_worker_can_write_nothing(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     old = claim(ledger, job_id)
-    (held,) = ledger.held_jobs()
-    ledger.renew(job_id, old.token, lease_s=20, now=T0 + 5)
-    assert ledger.reclaim(held, "silent", max_crashes=5, now=T0 + 10) is None, "it was renewed after that look"
-    (held,) = ledger.held_jobs()
-    assert ledger.reclaim(held, "silent", max_crashes=5, now=T0 + 21) is JobState.PENDING
-    assert ledger.reclaim(held, "silent", max_crashes=5, now=T0 + 21) is None, "once"
+    (held,) = ledger.jobs.held()
+    ledger.claims.renew(job_id, old.token, lease_s=20, now=T0 + 5)
+    assert ledger.jobs.reclaim(held, "silent", max_crashes=5, now=T0 + 10) is None, "it was renewed after that look"
+    (held,) = ledger.jobs.held()
+    assert ledger.jobs.reclaim(held, "silent", max_crashes=5, now=T0 + 21) is JobState.PENDING
+    assert ledger.jobs.reclaim(held, "silent", max_crashes=5, now=T0 + 21) is None, "once"
     new = claim(ledger, job_id, at=T0 + 22, worker="w2")
     with pytest.raises(LeaseLost):
         cases.keep(ledger, old, T0 + 23)
     with pytest.raises(LeaseLost):
-        ledger.fail(job_id, old.token, Failure.IMAGES, "", T0 + 23)
+        ledger.claims.fail(job_id, old.token, Failure.IMAGES, "", T0 + 23)
     store(ledger, new, T0 + 24)
     assert [item.outcome for item in readings.attempts(ledger, job_id)] == ["lost", "read"]
 
@@ -178,45 +182,45 @@ def test_a_job_that_was_taken_back_is_read_again_and_the_old_worker_can_write_no
 def test_a_result_that_was_kept_is_delivered_when_its_worker_dies_and_not_read_again(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     cases.keep(ledger, claim(ledger, job_id))
-    (held,) = ledger.held_jobs()
-    assert ledger.reclaim(held, "silent", max_crashes=1, now=T0 + 30) is JobState.DELIVERING
-    assert ledger.kept_objects(job_id) == [("sr", b"DICM" * 50)]
+    (held,) = ledger.jobs.held()
+    assert ledger.jobs.reclaim(held, "silent", max_crashes=1, now=T0 + 30) is JobState.DELIVERING
+    assert ledger.deliveries.kept_objects(job_id) == [("sr", b"DICM" * 50)]
     assert due(ledger, "ris") == [], "the archive comes first"
     (owed,) = due(ledger, "archive")
-    assert ledger.begin_try(owed, T0 + 31)
-    assert not ledger.begin_try(owed, T0 + 31), "another courier has it"
-    ledger.delivered(owed, "stored", T0 + 32)
-    assert ledger.kept_objects(job_id) == [], "the archive has it"
+    assert ledger.deliveries.begin_try(owed, T0 + 31)
+    assert not ledger.deliveries.begin_try(owed, T0 + 31), "another courier has it"
+    ledger.deliveries.delivered(owed, "stored", T0 + 32)
+    assert ledger.deliveries.kept_objects(job_id) == [], "the archive has it"
     assert [item.control_id for item in due(ledger, "ris", T0 + 33)] == ["C1"]
 
 
 def test_a_job_for_a_version_that_this_worker_does_not_hold_is_left_for_another(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     for versions in ({}, {"mr_brain": "2"}, {"other": "1"}):
-        assert ledger.claim(job_id, worker="w", lease_s=20, now=T0, versions=versions) is None
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=T0, versions={"mr_brain": "1"}) is not None
+        assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0, versions=versions) is None
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0, versions={"mr_brain": "1"}) is not None
 
 
 def test_a_job_for_a_version_that_nobody_holds_any_more_makes_room_for_the_newer_one(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
     job_id, _ = make(ledger, row)
-    assert ledger.replace_outdated({}, T0) == [], "without workers it waits"
-    assert ledger.replace_outdated({"mr_brain": {"1", "2"}}, T0) == [], "an older worker still reads it"
-    assert ledger.replace_outdated({"mr_brain": {"2"}}, T0) == [job_id]
+    assert ledger.jobs.replace_outdated({}, T0) == [], "without workers it waits"
+    assert ledger.jobs.replace_outdated({"mr_brain": {"1", "2"}}, T0) == [], "an older worker still reads it"
+    assert ledger.jobs.replace_outdated({"mr_brain": {"2"}}, T0) == [job_id]
     newer, decision = make(ledger, row, model_version="2")
     assert newer != job_id
     assert decision.verdict is Verdict.ROUTE
-    assert ledger.replace_outdated({"mr_brain": {"1"}}, T0) == [newer]
+    assert ledger.jobs.replace_outdated({"mr_brain": {"1"}}, T0) == [newer]
     again, decision = make(ledger, row, model_version="1")
     assert (again, decision.verdict) == (job_id, Verdict.ROUTE), "the older one is back: its job is taken up again"
-    assert [job["id"] for job in ledger.unsent_jobs(T0, resend_before=0)] == [job_id]
+    assert [job.id for job in ledger.jobs.unsent(T0, resend_before=0)] == [job_id]
 
 
 def test_images_under_the_same_uids_with_other_content_make_a_revision(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
     first, _ = make(ledger, row)
     held = claim(ledger, first)
-    ledger.read_content(first, "content-1")
+    ledger.claims.read_content(first, "content-1")
     store(ledger, held)
     assert make(ledger, row, content_hash="content-1")[1].verdict is Verdict.SKIP
     second, decision = make(ledger, row, content_hash="content-2")
@@ -227,54 +231,54 @@ def test_images_under_the_same_uids_with_other_content_make_a_revision(ledger: L
 
 def test_every_wait_moves_with_a_stepped_clock(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
-    ledger.set_due(row["id"], T0 + 3)
+    ledger.studies.set_due(row.id, T0 + 3)
     job_id, _ = make(ledger, row)
     held = claim(ledger, job_id)
-    ledger.release(job_id, held.token, reason="away", not_before=T0 + 40, crashed=False, now=T0)
-    ledger.shift_waits(-3600.0)
-    moved = ledger.study_row("o-1.2.3")
+    ledger.claims.release(job_id, held.token, reason="away", not_before=T0 + 40, crashed=False, now=T0)
+    ledger.studies.shift_waits(-3600.0)
+    moved = ledger.studies.find("o-1.2.3")
     assert moved is not None
-    assert (moved["due_at"], moved["last_instance_at"]) == (T0 - 3597, T0 - 3600)
-    assert moved["series"][0]["last_instance_at"] == T0 - 3600
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 - 3600 + 39) is None
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 - 3600 + 41) is not None
+    assert (moved.due_at, moved.last_instance_at) == (T0 - 3597, T0 - 3600)
+    assert moved.series[0].last_instance_at == T0 - 3600
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 - 3600 + 39) is None
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 - 3600 + 41) is not None
 
 
 def test_a_moment_further_ahead_than_any_back_off_counts_as_past(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     held = claim(ledger, job_id, at=T0)
-    ledger.release(job_id, held.token, reason="away", not_before=T0 + 5, crashed=False, now=T0)
+    ledger.claims.release(job_id, held.token, reason="away", not_before=T0 + 5, crashed=False, now=T0)
     back = T0 - 3600  # another machine's clock, or this one put back while nobody looked
-    assert [j["id"] for j in ledger.unsent_jobs(back, resend_before=0, longest_s=60)] == [job_id]
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=back, longest_s=60) is not None
+    assert [j.id for j in ledger.jobs.unsent(back, resend_before=0, longest_s=60)] == [job_id]
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=back, longest_s=60) is not None
 
 
 def test_a_program_that_does_not_know_the_tables_sees_that_it_must_not_write(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ledger.fits()
+    assert ledger.fleet.fits()
     monkeypatch.setattr("medai.router.ledger.fleet.newest_revision", lambda: "0001")
-    assert not ledger.fits()
+    assert not ledger.fleet.fits()
 
 
 def test_the_lead_is_taken_by_compare_and_set(ledger: Ledger) -> None:
-    first = ledger.take_lease("router", "a", T0, seen=None)
+    first = ledger.fleet.take_lease("router", "a", T0, seen=None)
     assert first is not None
-    assert ledger.take_lease("router", "b", T0, seen=None) is None
-    seen_once = ledger.lease("router")
-    assert ledger.renew_lease("router", first, T0 + 1)
-    assert ledger.take_lease("router", "b", T0 + 2, seen=seen_once) is None, "it was renewed after that look"
-    second = ledger.take_lease("router", "b", T0 + 9, seen=ledger.lease("router"))
+    assert ledger.fleet.take_lease("router", "b", T0, seen=None) is None
+    seen_once = ledger.fleet.lease("router")
+    assert ledger.fleet.renew_lease("router", first, T0 + 1)
+    assert ledger.fleet.take_lease("router", "b", T0 + 2, seen=seen_once) is None, "it was renewed after that look"
+    second = ledger.fleet.take_lease("router", "b", T0 + 9, seen=ledger.fleet.lease("router"))
     assert second is not None
-    assert not ledger.renew_lease("router", first, T0 + 10), "the old leader learns that it lost the lead"
+    assert not ledger.fleet.renew_lease("router", first, T0 + 10), "the old leader learns that it lost the lead"
 
 
 def test_a_job_that_kills_its_workers_fails_in_the_end(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     for n in range(3):
         claim(ledger, job_id, at=T0 + 100 * n)
-        (held,) = ledger.held_jobs()
-        ledger.reclaim(held, "the worker stopped answering", max_crashes=3, now=T0 + 100 * n + 50)
+        (held,) = ledger.jobs.held()
+        ledger.jobs.reclaim(held, "the worker stopped answering", max_crashes=3, now=T0 + 100 * n + 50)
     (row,) = readings.jobs(ledger)
     assert (row.state, row.failure) == ("failed", "crash")
     assert "stopped answering (3 times)" in row.reason
@@ -300,9 +304,11 @@ def test_images_that_come_after_a_reading_make_a_revision_that_is_told_after_the
     cases.keep(ledger, old)
     second, decision = make(ledger, row, sources="hash-2", count=51)
     assert decision.verdict is Verdict.SUPERSEDE
-    assert ledger.claim(second, worker="w2", lease_s=20, now=T0) is None, "the old one is still in a worker's hands"
-    assert second not in [job["id"] for job in ledger.unsent_jobs(T0 + 5, resend_before=T0 + 5)]
-    ledger.hand_over(first, old.token, T0 + 2, archived=True)
+    assert ledger.claims.take(second, worker="w2", lease_s=20, now=T0) is None, (
+        "the old one is still in a worker's hands"
+    )
+    assert second not in [job.id for job in ledger.jobs.unsent(T0 + 5, resend_before=T0 + 5)]
+    ledger.claims.hand_over(first, old.token, T0 + 2, archived=True)
     new = claim(ledger, second, at=T0 + 3)
     assert new.job.revision == 2
     assert new.job.predecessor.sr_sop_uid == "9.1"
@@ -310,8 +316,8 @@ def test_images_that_come_after_a_reading_make_a_revision_that_is_told_after_the
     store(ledger, new, T0 + 4)
     (owed,) = due(ledger, "ris")
     assert owed.job_id == first, "a RIS hears of a result before it hears of its correction"
-    ledger.begin_try(owed, T0 + 5)
-    ledger.delivered(owed, "AA", T0 + 6)
+    ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.delivered(owed, "AA", T0 + 6)
     assert [item.job_id for item in due(ledger, "ris", T0 + 7)] == [second]
 
 
@@ -322,13 +328,13 @@ def test_what_a_ris_refused_for_good_does_not_hold_up_its_correction(ledger: Led
     second, _ = make(ledger, row, sources="hash-2", count=51)
     store(ledger, claim(ledger, second, at=T0 + 3), T0 + 4)
     (owed,) = due(ledger, "ris")
-    ledger.park(owed, "the RIS answered AE", T0 + 5)
+    ledger.deliveries.park(owed, "the RIS answered AE", T0 + 5)
     (newer,) = due(ledger, "ris", T0 + 6)
     assert newer.job_id == second
-    assert [letter.job_id for letter in ledger.dead_letters()] == [first]
-    ledger.begin_try(newer, T0 + 6)
-    ledger.delivered(newer, "AA", T0 + 7)
-    assert ledger.dead_letters() == [], "an older result must not follow its correction"
+    assert [letter.job_id for letter in ledger.dead.letters()] == [first]
+    ledger.deliveries.begin_try(newer, T0 + 6)
+    ledger.deliveries.delivered(newer, "AA", T0 + 7)
+    assert ledger.dead.letters() == [], "an older result must not follow its correction"
     states = {job.job_id: (job.state, job.reason) for job in readings.jobs(ledger)}
     assert states == {first: ("done", "overtaken: revision 2 was delivered"), second: ("done", "")}
 
@@ -338,13 +344,13 @@ def test_a_job_whose_last_two_deliveries_end_at_once_ends(ledger: Ledger) -> Non
         job_id, _ = make(ledger, arrive(ledger, seen(uid=f"1.2.{n}")))
         held = claim(ledger, job_id)
         cases.keep(ledger, held, destinations=("pacs",))
-        ledger.hand_over(job_id, held.token, T0 + 2, archived=True)
+        ledger.claims.hand_over(job_id, held.token, T0 + 2, archived=True)
         owed = [*due(ledger, "ris"), *due(ledger, "pacs")]
         start = threading.Barrier(2)
 
         def deliver(item: Any, start: threading.Barrier = start) -> None:
             start.wait()
-            ledger.delivered(item, "taken", T0 + 6)
+            ledger.deliveries.delivered(item, "taken", T0 + 6)
 
         threads = [threading.Thread(target=deliver, args=(item,)) for item in owed]
         for thread in threads:
@@ -352,32 +358,32 @@ def test_a_job_whose_last_two_deliveries_end_at_once_ends(ledger: Ledger) -> Non
         for thread in threads:
             thread.join()
     assert {job.state for job in readings.jobs(ledger)} == {"done"}
-    assert ledger.settle_idle(T0 + 7) == []
+    assert ledger.jobs.settle_idle(T0 + 7) == []
 
 
 def test_a_job_that_nobody_ended_is_ended_by_the_router(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     store(ledger, claim(ledger, job_id))
-    assert ledger.settle_idle(T0 + 5) == []
+    assert ledger.jobs.settle_idle(T0 + 5) == []
     with ledger.begin() as db:
         db.exec_driver_sql("UPDATE delivery SET state = 'done'")
-    assert ledger.settle_idle(T0 + 5) == [job_id]
+    assert ledger.jobs.settle_idle(T0 + 5) == [job_id]
     assert readings.jobs(ledger)[0].state == "done"
 
 
 def test_a_delivery_that_is_put_off_keeps_its_message_and_costs_no_reading(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     store(ledger, claim(ledger, job_id), T0 + 1)
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 10) is None, "it is read"
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 10) is None, "it is read"
     (owed,) = due(ledger, "ris", T0 + 2)
-    assert ledger.begin_try(owed, T0 + 2)
-    ledger.put_off(owed, "RIS away", next_try_at=T0 + 30, refused=False, now=T0 + 2)
+    assert ledger.deliveries.begin_try(owed, T0 + 2)
+    ledger.deliveries.put_off(owed, "RIS away", next_try_at=T0 + 30, refused=False, now=T0 + 2)
     assert due(ledger, "ris", T0 + 10) == [], "not before its time"
     (again,) = due(ledger, "ris", T0 + 31)
     assert (again.destination, bytes(again.payload or b""), again.control_id) == ("ris", b"MSH|", "C1")
     assert again.attempts == 1
-    ledger.begin_try(again, T0 + 31)
-    ledger.delivered(again, "AA", T0 + 32)
+    ledger.deliveries.begin_try(again, T0 + 31)
+    ledger.deliveries.delivered(again, "AA", T0 + 32)
     (row,) = readings.jobs(ledger)
     assert (row.state, row.oru and row.oru.ack) == ("done", "AA")
     assert row.stamps[StampName.ORU_ACKNOWLEDGED] == T0 + 32
@@ -389,15 +395,15 @@ def test_a_delivery_that_is_put_off_keeps_its_message_and_costs_no_reading(ledge
 
 def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
-    ledger.mark_sent({job_id: T0})
+    ledger.jobs.mark_sent({job_id: T0})
     order = Order(placer="P1", accession="A1.2.3", priority=Priority.STAT, procedure=("24590-2", "MR Brain", "LN"))
-    assert ledger.upsert_order(order, status="active", control_id="M1", now=T0)
-    assert not ledger.upsert_order(order, status="active", control_id="M1", now=T0 + 1), "a repeat is known"
-    (job,) = ledger.unsent_jobs(T0, resend_before=0)
-    assert (job["id"], job["priority"]) == (job_id, 0)
+    assert ledger.studies.upsert_order(order, status="active", control_id="M1", now=T0)
+    assert not ledger.studies.upsert_order(order, status="active", control_id="M1", now=T0 + 1), "a repeat is known"
+    (job,) = ledger.jobs.unsent(T0, resend_before=0)
+    assert (job.id, job.priority) == (job_id, 0)
     assert claim(ledger, job_id).job.order == order
-    ledger.upsert_order(order, status="cancelled", control_id="M2", now=T0 + 2)
-    assert ledger.order_for(study_uid="1.2.3", accession="A1.2.3") is None
+    ledger.studies.upsert_order(order, status="cancelled", control_id="M2", now=T0 + 2)
+    assert ledger.studies.order_for(study_uid="1.2.3", accession="A1.2.3") is None
 
 
 def test_the_same_decision_is_recorded_once(ledger: Ledger) -> None:
@@ -405,9 +411,9 @@ def test_the_same_decision_is_recorded_once(ledger: Ledger) -> None:
     from medai.router.contract import Decision
 
     skip = [Decision(verdict=Verdict.SKIP, reason="no route reads this study")]
-    assert ledger.record(row["id"], skip, T0, outcome="x")
-    assert not ledger.record(row["id"], skip, T0 + 5, outcome="x")
-    assert ledger.record(row["id"], skip, T0 + 9, outcome="y")
+    assert ledger.studies.record(row.id, skip, T0, outcome="x")
+    assert not ledger.studies.record(row.id, skip, T0 + 5, outcome="x")
+    assert ledger.studies.record(row.id, skip, T0 + 9, outcome="y")
     assert len(readings.decisions(ledger, study_uid="1.2.3")) == 2
 
 
@@ -415,7 +421,7 @@ def test_turnaround_is_a_query_over_stamps(ledger: Ledger) -> None:
     for n in range(4):
         row = arrive(ledger, seen(uid=f"1.2.{n}"), at=T0)
         job_id, _ = make(ledger, row, at=T0 + 3)
-        ledger.mark_sent({job_id: T0 + 3})
+        ledger.jobs.mark_sent({job_id: T0 + 3})
         got = claim(ledger, job_id, at=T0 + 4)
         store(ledger, got, at=T0 + 10)
         cases.acknowledge(ledger, got, T0 + 11 + n)
@@ -428,14 +434,14 @@ def test_turnaround_is_a_query_over_stamps(ledger: Ledger) -> None:
 def test_a_database_that_is_away_is_a_temporary_error() -> None:
     ledger = Ledger("postgresql+psycopg://medai@127.0.0.1:1/none")
     with pytest.raises(TemporaryError, match="ledger does not answer"):
-        ledger.read_cursor("orthanc")
+        ledger.studies.read_cursor("orthanc")
     ledger.close()
 
 
 def test_our_own_results_are_known_by_their_orthanc_ids(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     store(ledger, claim(ledger, job_id))
-    assert ledger.known_results([f"sr-{job_id}", "foreign"]) == {f"sr-{job_id}"}
+    assert ledger.deliveries.known_results([f"sr-{job_id}", "foreign"]) == {f"sr-{job_id}"}
     assert cases.T0 > 0
 
 
@@ -449,10 +455,10 @@ def test_images_that_come_and_go_again_are_read_as_they_are_now(ledger: Ledger) 
     assert decision.verdict is Verdict.SUPERSEDE
     back, decision = make(ledger, row, at=T0 + 2)
     assert (back, decision.verdict) == (first, Verdict.SUPERSEDE), "set aside unread, and wanted after all"
-    assert [job["id"] for job in ledger.unsent_jobs(T0 + 3, resend_before=0)] == [first]
+    assert [job.id for job in ledger.jobs.unsent(T0 + 3, resend_before=0)] == [first]
     again, _ = make(ledger, row, at=T0 + 4, sources="hash-2", count=51)
     assert again == second
-    assert [job["id"] for job in ledger.unsent_jobs(T0 + 5, resend_before=0)] == [second]
+    assert [job.id for job in ledger.jobs.unsent(T0 + 5, resend_before=0)] == [second]
     store(ledger, claim(ledger, second, at=T0 + 6), T0 + 7)
     last, decision = make(ledger, row, at=T0 + 8)
     assert (last, decision.verdict) == (first, Verdict.SUPERSEDE)
@@ -464,7 +470,7 @@ def test_a_ledger_of_a_newer_program_is_waited_for_and_not_written(ledger: Ledge
         db.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(TemporaryError, match="newer Med-AI"):
         ledger.migrate()
-    assert not ledger.fits()
+    assert not ledger.fleet.fits()
 
 
 def test_only_one_of_many_couriers_may_try_a_delivery(ledger: Ledger) -> None:
@@ -472,7 +478,7 @@ def test_only_one_of_many_couriers_may_try_a_delivery(ledger: Ledger) -> None:
     store(ledger, claim(ledger, job_id))
     (owed,) = due(ledger, "ris")
     got: list[bool] = []
-    threads = [threading.Thread(target=lambda: got.append(ledger.begin_try(owed, T0 + 5))) for _ in range(6)]
+    threads = [threading.Thread(target=lambda: got.append(ledger.deliveries.begin_try(owed, T0 + 5))) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -483,7 +489,7 @@ def test_only_one_of_many_couriers_may_try_a_delivery(ledger: Ledger) -> None:
 def test_only_one_of_many_routers_takes_a_free_lease(ledger: Ledger) -> None:
     got: list[str | None] = []
     threads = [
-        threading.Thread(target=lambda n=n: got.append(ledger.take_lease("router", f"r{n}", T0, seen=None)))
+        threading.Thread(target=lambda n=n: got.append(ledger.fleet.take_lease("router", f"r{n}", T0, seen=None)))
         for n in range(6)
     ]
     for thread in threads:
@@ -491,7 +497,7 @@ def test_only_one_of_many_routers_takes_a_free_lease(ledger: Ledger) -> None:
     for thread in threads:
         thread.join()
     assert sum(token is not None for token in got) == 1
-    held = ledger.lease("router")
+    held = ledger.fleet.lease("router")
     assert held is not None
     assert held.token in got
 
@@ -502,11 +508,11 @@ def test_what_was_put_off_is_due_at_once_when_its_destination_is_back(ledger: Le
         store(ledger, claim(ledger, job_id))
     away, refused, fresh = due(ledger, "ris")
     for owed, was_refused in ((away, False), (refused, True)):
-        assert ledger.begin_try(owed, T0 + 5)
-        ledger.put_off(owed, "later", next_try_at=T0 + 30, refused=was_refused, now=T0 + 5)
-    assert ledger.hurry("ris") == 1
+        assert ledger.deliveries.begin_try(owed, T0 + 5)
+        ledger.deliveries.put_off(owed, "later", next_try_at=T0 + 30, refused=was_refused, now=T0 + 5)
+    assert ledger.deliveries.hurry("ris") == 1
     assert [item.id for item in due(ledger, "ris", T0 + 6)] == [away.id, fresh.id], "a refused one keeps its own pace"
-    assert ledger.owed_to() == ["ris"]
+    assert ledger.deliveries.owed_to() == ["ris"]
 
 
 def test_patience_counts_from_the_later_of_making_and_asking_again(ledger: Ledger) -> None:
@@ -514,10 +520,10 @@ def test_patience_counts_from_the_later_of_making_and_asking_again(ledger: Ledge
     store(ledger, claim(ledger, job_id), T0 + 1)
     (owed,) = due(ledger, "ris")
     assert owed.since == T0 + 1
-    ledger.begin_try(owed, T0 + 5)
-    ledger.park(owed, "AE", T0 + 5)
-    (letter,) = ledger.dead_letters()
-    assert ledger.retry(letter, T0 + 50)
+    ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.park(owed, "AE", T0 + 5)
+    (letter,) = ledger.dead.letters()
+    assert ledger.dead.retry(letter, T0 + 50)
     (owed,) = due(ledger, "ris", T0 + 51)
     assert owed.since == T0 + 50
 
@@ -528,16 +534,16 @@ def test_dead_letters_are_paged_without_gaps_or_repeats_also_where_several_were_
     for n in range(4):
         row = arrive(ledger, seen(uid=f"1.2.{n}"))
         broken, _ = make(ledger, row, route="second")
-        ledger.fail(broken, claim(ledger, broken).token, Failure.CRASH, "it broke", T0 + 5)
+        ledger.claims.fail(broken, claim(ledger, broken).token, Failure.CRASH, "it broke", T0 + 5)
         job_id, _ = make(ledger, row)
         store(ledger, claim(ledger, job_id), T0 + 1)
     for owed in due(ledger, "ris"):
-        ledger.begin_try(owed, T0 + 5)
-        ledger.park(owed, "AE", T0 + 5)
-    whole = ledger.dead_letters()
+        ledger.deliveries.begin_try(owed, T0 + 5)
+        ledger.deliveries.park(owed, "AE", T0 + 5)
+    whole = ledger.dead.letters()
     paged: list[str] = []
     behind = None
-    while page := ledger.dead_letters(limit=3, behind=behind):
+    while page := ledger.dead.letters(limit=3, behind=behind):
         paged += [letter.id for letter in page]
         behind = (page[-1].parked_at, page[-1].id)
     assert (paged, len(paged)) == ([letter.id for letter in whole], 8)
@@ -546,19 +552,19 @@ def test_dead_letters_are_paged_without_gaps_or_repeats_also_where_several_were_
 def test_dead_letters_are_found_by_prefix_tried_again_and_dropped(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
     broken, _ = make(ledger, row, route="second")
-    ledger.fail(broken, claim(ledger, broken).token, Failure.CRASH, "it broke", T0 + 1)
+    ledger.claims.fail(broken, claim(ledger, broken).token, Failure.CRASH, "it broke", T0 + 1)
     job_id, _ = make(ledger, row)
     store(ledger, claim(ledger, job_id), T0 + 1)
     (owed,) = due(ledger, "ris")
-    ledger.begin_try(owed, T0 + 5)
-    ledger.park(owed, "AE", T0 + 5)
-    assert [item.id for item in ledger.dead_letters()] == [f"{job_id}/ris", broken]
-    assert ledger.dead_letters(prefix="%") == []
-    (reading,) = ledger.dead_letters(prefix=broken[:8])
-    (delivery,) = ledger.dead_letters(prefix=f"{job_id[:8]}/ris")
-    assert ledger.retry(reading, T0 + 9)
-    assert not ledger.retry(reading, T0 + 9)
-    assert ledger.drop(delivery, "entered by hand", T0 + 9)
+    ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.park(owed, "AE", T0 + 5)
+    assert [item.id for item in ledger.dead.letters()] == [f"{job_id}/ris", broken]
+    assert ledger.dead.letters(prefix="%") == []
+    (reading,) = ledger.dead.letters(prefix=broken[:8])
+    (delivery,) = ledger.dead.letters(prefix=f"{job_id[:8]}/ris")
+    assert ledger.dead.retry(reading, T0 + 9)
+    assert not ledger.dead.retry(reading, T0 + 9)
+    assert ledger.dead.drop(delivery, "entered by hand", T0 + 9)
     states = {item.job_id: item.state for item in readings.jobs(ledger)}
     assert states == {broken: "pending", job_id: "done"}
     assert readings.delivery_tries(ledger, job_id)[-1].count == 1
@@ -571,54 +577,54 @@ def test_a_deleted_study_is_withdrawn_once_and_its_next_result_waits_for_that(le
     store(ledger, got)
     cases.acknowledge(ledger, got, T0 + 6)
     told = {"ris": lambda data, number: data + number.encode()}
-    removed = ledger.study_removed("o-1.2.3", T0 + 50, within_s=100, withdrawn=told)
+    removed = ledger.removals.study_removed("o-1.2.3", T0 + 50, within_s=100, withdrawn=told)
     assert removed is not None
     assert (removed.cancelled, removed.withdrawn) == (0, 1)
-    assert ledger.study_removed("o-1.2.3", T0 + 51, within_s=100, withdrawn=told) is None
+    assert ledger.removals.study_removed("o-1.2.3", T0 + 51, within_s=100, withdrawn=told) is None
     again, _ = make(ledger, arrive(ledger, seen(), at=T0 + 60), at=T0 + 61)
     store(ledger, claim(ledger, again, at=T0 + 62), T0 + 63)
     (first,) = due(ledger, "ris", T0 + 64)
     assert (first.job_id, first.kind, bytes(first.payload or b"")[:4]) == (job_id, "withdrawal", b"MSH|")
-    assert ledger.begin_try(first, T0 + 65)
-    ledger.delivered(first, "AA", T0 + 65)
+    assert ledger.deliveries.begin_try(first, T0 + 65)
+    ledger.deliveries.delivered(first, "AA", T0 + 65)
     assert [item.job_id for item in due(ledger, "ris", T0 + 66)] == [again]
 
 
 def test_a_gate_is_written_over_and_a_worker_tells_its_models_and_alarm(ledger: Ledger) -> None:
     for failures in (3, 0):
         gate = Gate(name="ris", open=failures > 0, failures=failures, since=T0, next_try_at=T0 + 1, reason="away")
-        ledger.set_gate(gate)
-        assert ledger.gate("ris") == gate
+        ledger.deliveries.set_gate(gate)
+        assert ledger.deliveries.gate("ris") == gate
     for alarm in ("the disk is full", ""):
-        ledger.worker_seen(
+        ledger.fleet.worker_seen(
             "w1", queues=["cpu"], device="CPU", started_at=T0, job_id=None, now=T0, models={"m": "1"}, alarm=alarm
         )
-    assert ledger.held_models(T0 + 1) == {"m": {"1"}}
-    assert ledger.held_models(T0 + 999) == {}
+    assert ledger.fleet.held_models(T0 + 1) == {"m": {"1"}}
+    assert ledger.fleet.held_models(T0 + 999) == {}
 
 
 def test_one_account_that_answers_many_times_at_once_has_one_answer_and_one_number(ledger: Ledger) -> None:
     job_id, _ = make(ledger, arrive(ledger, seen()))
     store(ledger, claim(ledger, job_id))
-    ledger.answer_usefulness("bob", job_id, {"correct": 2, "contours": 5}, "", T0)
+    ledger.surveys.answer_usefulness("bob", job_id, {"correct": 2, "contours": 5}, "", T0)
 
     def answer(n: int) -> None:
-        ledger.answer_usefulness("ana", job_id, {"correct": n % 5 + 1, "time": None}, "once more", T0 + n)
-        ledger.answer_sus("ana", [3] * 10, T0 + n)
+        ledger.surveys.answer_usefulness("ana", job_id, {"correct": n % 5 + 1, "time": None}, "once more", T0 + n)
+        ledger.surveys.answer_sus("ana", [3] * 10, T0 + n)
 
     threads = [threading.Thread(target=answer, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {row["account"] for row in ledger.usefulness_answers()} == {"ana", "bob"}
-    assert len(ledger.usefulness_answers()) == 2
-    scales = ledger.sus_answers(account="ana")
-    assert (len(scales), sum(row["newest"] for row in scales), scales[0]["answered_at"]) == (8, 1, T0 + 7)
-    (counted,) = ledger.usefulness_counts().values()
-    assert (counted["readers"], counted["readings"], sum(counted["counts"]["correct"])) == (2, 1, 2)
-    assert counted["counts"]["contours"] == [0, 0, 0, 0, 1]
-    assert counted["counts"]["time"] == [0] * 5
+    assert {row.account for row in ledger.surveys.usefulness_answers()} == {"ana", "bob"}
+    assert len(ledger.surveys.usefulness_answers()) == 2
+    scales = ledger.surveys.sus_answers(account="ana")
+    assert (len(scales), sum(row.newest for row in scales), scales[0].answered_at) == (8, 1, T0 + 7)
+    (counted,) = ledger.surveys.usefulness_counts()
+    assert (counted.readers, counted.readings, sum(counted.counts["correct"])) == (2, 1, 2)
+    assert counted.counts["contours"] == [0, 0, 0, 0, 1]
+    assert counted.counts["time"] == [0] * 5
 
 
 def test_what_a_reader_made_of_a_result_is_kept_and_summed(ledger: Ledger) -> None:

@@ -39,35 +39,35 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def on_its_way(ledger: Ledger) -> Delivery:
     """A result's ORU of which a first try has begun."""
     job_id, _ = make(ledger, arrive(ledger, seen()))
-    held = ledger.claim(job_id, worker="w", lease_s=20, now=T0)
+    held = ledger.claims.take(job_id, worker="w", lease_s=20, now=T0)
     assert held is not None
     store(ledger, held)
     with ledger.begin() as db:
         db.execute(update(t.deliveries).where(t.deliveries.c.destination == "ris").values(payload=ORU))
     (owed,) = due(ledger, "ris")
-    assert ledger.begin_try(owed, T0 + 5)
+    assert ledger.deliveries.begin_try(owed, T0 + 5)
     return owed
 
 
 def test_a_refusal_of_the_old_message_does_not_park_the_new(ledger: Ledger) -> None:
     owed = on_its_way(ledger)
-    changed = ledger.patient_changed(MERGE, T0 + 5.1)
+    changed = ledger.identities.patient_changed(MERGE, T0 + 5.1)
     assert changed is not None
     assert changed.messages == 1
-    assert ledger.park(owed, "AE 204: merged", T0 + 5.2) is False
+    assert ledger.deliveries.park(owed, "AE 204: merged", T0 + 5.2) is False
     (new,) = due(ledger, "ris", T0 + 6)
     assert new.control_id != owed.control_id
     assert new.payload is not None
     assert b"PID|1||P1^^^H^MR||Roe^Joan" in new.payload
-    assert ledger.dead_letters() == []
+    assert ledger.dead.letters() == []
 
 
 def test_a_refusal_before_the_merge_waits_for_it_as_a_dead_letter(ledger: Ledger) -> None:
     owed = on_its_way(ledger)
-    assert ledger.park(owed, "AE 204: merged", T0 + 5.1) is True
-    assert len(ledger.dead_letters()) == 1
-    ledger.patient_changed(MERGE, T0 + 5.2)
+    assert ledger.deliveries.park(owed, "AE 204: merged", T0 + 5.1) is True
+    assert len(ledger.dead.letters()) == 1
+    ledger.identities.patient_changed(MERGE, T0 + 5.2)
     (new,) = due(ledger, "ris", T0 + 6)
     assert new.payload is not None
     assert b"|P1^" in new.payload
-    assert ledger.dead_letters() == []
+    assert ledger.dead.letters() == []

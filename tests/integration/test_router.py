@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from medai.router.contract import Order, Priority
 from medai.router.daemon.loop import Router
 from medai.router.errors import OrthancUnreachable
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
@@ -23,7 +25,7 @@ from medai.router.queue.sweeper import LeaseWatch, Sweeper
 from medai.router.reports import readings
 from medai.router.settings.tables import Settings
 
-MODEL = {"name": "mr_brain", "version": "1", "available": True, "reason": ""}
+MODEL = Announced(name="mr_brain", version="1", available=True, reason="")
 ROUTE = {
     "name": "brain",
     "when": 'study.Modality == "MR"',
@@ -58,7 +60,7 @@ class System:
         )
         self.ledger = Ledger(self.settings.ledger.url)
         self.ledger.migrate()
-        self.ledger.announce_models([MODEL], self.clock())
+        self.ledger.fleet.announce([MODEL], self.clock())
         self.client = Orthanc(self.settings.orthanc)
         self.dispatcher = Dispatcher(self.settings.broker)
         self.router = self.new_router()
@@ -237,7 +239,7 @@ def test_too_few_slices_are_explained(system: System) -> None:
 
 def test_an_order_gives_its_priority_to_the_job(system: System) -> None:
     order = Order(placer="P1", accession="ACCPLANTED9", priority=Priority.STAT)
-    system.ledger.upsert_order(order, status="active", control_id="M1", now=system.clock())
+    system.ledger.studies.upsert_order(order, status="active", control_id="M1", now=system.clock())
     system.send(study_files("a"))
     system.turn(later_s=4)
     assert system.jobs()[0]["priority"] == "stat"
@@ -254,12 +256,12 @@ def test_messages_lost_by_redis_are_sent_again(system: System) -> None:
 
 
 def test_without_a_model_the_study_waits_and_says_for_what(system: System) -> None:
-    system.ledger.announce_models([{**MODEL, "available": False, "reason": "its weights are missing"}], 0.0)
+    system.ledger.fleet.announce([replace(MODEL, available=False, reason="its weights are missing")], 0.0)
     system.send(study_files("a"))
     system.turn(later_s=4)
     assert system.jobs() == []
     assert "weights are missing" in system.reasons("a")
-    system.ledger.announce_models([MODEL], 0.0)
+    system.ledger.fleet.announce([MODEL], 0.0)
     system.turn(later_s=11)
     assert len(system.jobs()) == 1
 

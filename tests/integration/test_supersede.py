@@ -72,7 +72,7 @@ def test_a_result_that_the_ris_has_not_taken_follows_its_patient(hospital: Hospi
     wait_for(lambda: any(d["attempts"] for job in hospital.jobs("a") for d in job["deliveries"] if d["destination"] == "ris"),
              within_s=30, what="a first try")  # fmt: skip
     hospital.ris.post("/patients/merge", {"patient_id": "MRN-NEW", "prior_id": MRN, "patient_name": "Surviving^Name"})
-    wait_for(lambda: hospital.ledger.aliases().targets, what="the merge")
+    wait_for(lambda: hospital.ledger.identities.aliases().targets, what="the merge")
     urllib3.request("DELETE", f"http://127.0.0.1:{hospital.ris.http_port}/faults")
     assert hospital.result("a", "P")["sent_patient_id"] == "MRN-NEW"
     hospital.send(study_files("b"))
@@ -101,4 +101,6 @@ def test_an_archive_that_follows_the_ris_moves_its_study_and_nothing_is_read_aga
     assert hospital.models.model.calls == 1
     (job,) = hospital.jobs("a")
     there = {item["ID"] for item in hospital.orthanc.get("/instances?expand")}
-    assert set(hospital.ledger.result_ids(job["job_id"])) <= there, "the ledger knows its objects under their new names"
+    assert set(hospital.ledger.deliveries.result_ids(job["job_id"])) <= there, (
+        "the ledger knows its objects under their new names"
+    )

@@ -15,6 +15,7 @@ from servers import free_port, make_orthanc, make_redis, make_ris, running, wait
 
 from medai.router.daemon.service import build
 from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports import readings
 from medai.router.settings.tables import Settings
@@ -46,9 +47,10 @@ def test_a_study_is_one_trace_with_the_spans_of_router_and_worker_and_no_identif
         ledger = Ledger(settings.ledger.url)
         stack.callback(ledger.close)
         ledger.migrate()
-        ledger.announce_models([{"name": "mr_brain", "version": "1", "available": True, "reason": ""}], time.time())
+        ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], time.time())
         tracers = {
-            name: open_tracer(settings.tracing, ledger, process=name, instance="h") for name in ("router", "worker")
+            name: open_tracer(settings.tracing, ledger.database, process=name, instance="h")
+            for name in ("router", "worker")
         }
         client, stop = Orthanc(settings.orthanc), threading.Event()
         stack.callback(client.close)

@@ -49,7 +49,7 @@ class Site:
 
     def deliver(self) -> int:
         """One round of a courier."""
-        courier = Courier(self.runner.settings, self.ledger, self.runner.orthanc)
+        courier = Courier(self.runner.settings, self.ledger.deliveries, self.runner.orthanc)
         courier.park_unknown()
         return courier.round()
 
@@ -66,20 +66,20 @@ class Site:
         (study,) = [
             s for s in client.studies(since=0, limit=100) if s["MainDicomTags"]["StudyInstanceUID"] == study_uid(name)
         ]
-        view = FactsReader(client, self.ledger).read(study["ID"])
+        view = FactsReader(client, self.ledger.studies, self.ledger.deliveries).read(study["ID"])
         assert view is not None
         with self.ledger.begin() as db:
-            self.ledger.see_study(view.seen, at=time.time(), due_at=None, db=db)
-        row = self.ledger.study_row(study["ID"])
+            self.ledger.studies.see(view.seen, at=time.time(), due_at=None, db=db)
+        row = self.ledger.studies.find(study["ID"])
         assert row is not None
         series = view.facts.series[0].orthanc_id
         sops = [item["MainDicomTags"]["SOPInstanceUID"] for item in client.instances(series)]
         new = NewJob(
-            study_id=row["id"], study_uid=study_uid(name), route="brain", slot="", model="mr_brain", model_version="1",
+            study_id=row.id, study_uid=study_uid(name), route="brain", slot="", model="mr_brain", model_version="1",
             modality="MR", series=(series,), sources_hash=sources_hash(sops), sources_count=len(sops), queue="cpu",
             priority=Priority.ROUTINE, destinations=destinations, quiet_s=3.0,
         )  # fmt: skip
-        return self.ledger.create_job(new, study=row, reason="test", now=time.time())[0]
+        return self.ledger.jobs.create(new, study=row, reason="test", now=time.time())[0]
 
     def story(self, job_id: str) -> dict[str, Any]:
         return told(readings.jobs(self.ledger, job_id=job_id)[0])
@@ -188,7 +188,7 @@ def test_an_archive_that_is_away_when_results_are_ready_costs_no_second_inferenc
     site.models.model.after = None
     site.orthanc.start()
     time.sleep(2.1)
-    courier = Courier(site.runner.settings, site.ledger, site.runner.orthanc)
+    courier = Courier(site.runner.settings, site.ledger.deliveries, site.runner.orthanc)
     assert [courier.round(), courier.round()] == [2, 0], "the archive, then the RIS"
     assert site.story(job_id)["state"] == "done"
     assert [len(site.objects("a")[m]) for m in ("SEG", "SR", "OT")] == [1, 1, 1]
@@ -200,12 +200,12 @@ def test_a_ris_that_refuses_ends_the_job_with_its_reason(site: Site) -> None:
     job_id = site.job("a")
     assert site.read(job_id) is JobState.FAILED
     assert "answered AE" in site.story(job_id)["reason"]
-    (letter,) = site.ledger.dead_letters()
+    (letter,) = site.ledger.dead.letters()
     assert letter.id == f"{job_id}/ris"
-    assert site.ledger.retry(letter, time.time())
+    assert site.ledger.dead.retry(letter, time.time())
     assert site.deliver() == 1
     assert site.story(job_id)["state"] == "done"
-    assert site.ledger.dead_letters() == []
+    assert site.ledger.dead.letters() == []
 
 
 def test_a_late_slice_makes_a_superseding_revision(site: Site) -> None:
@@ -274,7 +274,7 @@ def test_a_lease_is_renewed_while_a_long_job_runs(site: Site) -> None:
     thread.start()
     watch = LeaseWatch(site.runner.settings.worker.lease_s)
     while thread.is_alive():
-        assert watch.silent(site.ledger.held_jobs()) == []
+        assert watch.silent(site.ledger.jobs.held()) == []
         time.sleep(0.2)
     assert site.story(job_id)["state"] == "delivering"
 

@@ -1,5 +1,5 @@
 """The mutation tester: one small change to a module at a time, and whether its own tests notice.
 
-``PYTHONPATH=.lint:tests python -m mutation`` (docs/mutation.md holds the last result). Read in this order: targets.py
+``python tests/mutation`` (docs/mutation.md holds the last result). Read in this order: targets.py
 (which modules, which tests), changes.py (what is changed), play.py (how one mutant is tried), cli.py.
 """

@@ -1,4 +1,4 @@
-"""``python -m mutation [MODULE …]``: try the mutants of the modules, tell which no test noticed, and sum up."""
+"""``python tests/mutation [MODULE …]``: try the mutants of the modules, tell which no test noticed, and sum up."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,14 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     survived: dict[str, list[str]] = {}
     for module in options.modules or TARGETS:
         if again is None or again.get(module):
-            survived[module] = _try(module, only=None if again is None else set(again[module]), every=options.every)
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:  # it has imported none of ours yet
+                only = None if again is None else frozenset(again[module])
+                survived[module] = fresh.submit(_try, module, only, options.every).result()
         if options.json:
             options.json.write_text(json.dumps(survived, indent=1))
     return int(any(survived.values()))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="mutation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests/mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(TARGETS)} (default: all)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the survivors, by module")
     parser.add_argument("--again", type=Path, metavar="FILE", help="only the survivors that such a file names")
@@ -41,13 +45,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _try(module: str, *, only: set[str] | None, every: int) -> list[str]:
+def _try(module: str, only: frozenset[str] | None, every: int) -> list[str]:
     """The names of the mutants of one module that its tests do not notice."""
     with TemporaryDirectory(prefix="mutation-") as folder:
         return _play(Player(module, TARGETS[module], Path(folder)), module, only, every)
 
 
-def _play(player: Player, module: str, only: set[str] | None, every: int) -> list[str]:
+def _play(player: Player, module: str, only: frozenset[str] | None, every: int) -> list[str]:
     took_s = player.baseline()
     tried = [each for each in mutants((ROOT / module).read_text()) if only is None or each.name in only][::every]
     print(f"{module}: {len(tried)} mutants; its tests take {took_s:.1f} s", flush=True)

@@ -110,6 +110,8 @@ class Player:
         if self.notices(None):
             raise RuntimeError(f"{self._name}: a test fails without any change\n{self._output.read_text()}")
         took_s = time.monotonic() - begun
+        if not self.notices(ast.parse("raise ImportError")):
+            raise RuntimeError(f"{self._name} was imported too early, or its tests do not import it")
         self._limit_s = max(KILLED_AT_LEAST_AFTER_S, 5 * took_s)
         return took_s
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 from pydicom import Dataset
@@ -17,7 +16,7 @@ from pydicom import Dataset
 from medai.models.errors import ModelsError
 from medai.router.errors import LedgerUnreachable, OrthancRefused, PermanentError, TemporaryError
 from medai.router.ledger import Ledger
-from medai.router.ledger.edits import Compared, EditClaim, EditState
+from medai.router.ledger.edits import Candidate, Compared, EditClaim, EditState
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
@@ -52,9 +51,9 @@ class EditRunner:
 
     def compare(self, edit_id: int) -> EditState | None:
         """Compare an edit; None when there was nothing to claim, or it is put off."""
-        if self._stopping.is_set() or not self._ledger.fits():
+        if self._stopping.is_set() or not self._ledger.fleet.fits():
             return None
-        claim = self._ledger.claim_edit(edit_id, self._clock())
+        claim = self._ledger.edits.claim(edit_id, self._clock())
         if claim is None:
             log.info("no_edit_to_claim", edit=edit_id)
             return None
@@ -67,21 +66,21 @@ class EditRunner:
         except TemporaryError as error:
             log.warning("edit_retries", edit=edit_id, reason=str(error))
             wait_s = error.retry_after_s or self._settings.worker.retry_max_s
-            self._ledger.edit_later(claim, str(error), self._clock() + wait_s)
+            self._ledger.edits.put_off(claim, str(error), self._clock() + wait_s)
             return None
         except (PermanentError, ModelsError) as error:
             return self._end(claim, EditState.FAILED, str(error))
         except Exception as error:  # what a foreign object does to a library must not end the worker
             log.error("unexpected_error", edit=edit_id, exc_info=error)
             return self._end(claim, EditState.FAILED, f"an unexpected error stopped the comparison ({describe(error)})")
-        if not self._ledger.edit_compared(claim, job_id, rows, self._clock(), verdict=verdict):
+        if not self._ledger.edits.compared(claim, job_id, rows, self._clock(), verdict=verdict):
             log.info("edit_lost", edit=edit_id)
             return None
         log.info("edit_compared", edit=edit_id, job=job_id, kind=claim.kind, rows=len(rows))
         return EditState.COMPARED
 
     def _end(self, claim: EditClaim, state: EditState, reason: str) -> EditState:
-        self._ledger.edit_ended(claim, state, reason)
+        self._ledger.edits.ended(claim, state, reason)
         log.info("edit_ended", edit=claim.edit_id, now=state.value, reason=reason)
         return state
 
@@ -99,7 +98,7 @@ class EditRunner:
         drawn = segments_of(theirs)
         if not claim.named and by_machine_alone(drawn):
             raise Unrelated("an algorithm drew all of it, and it refers to no result of ours")
-        best: tuple[int, Mapping[str, Any], Dataset] | None = None
+        best: tuple[int, Candidate, Dataset] | None = None
         for reading in claim.readings:
             ours = self._ours(reading, "seg")
             shared = len(match(segments_of(ours), drawn).pairs)
@@ -108,26 +107,26 @@ class EditRunner:
         assert best is not None
         if not best[0] and not claim.named:
             raise Unrelated("it holds none of the structures that were read, and refers to no result of ours")
-        return str(best[1]["job_id"]), compare_segs(best[2], theirs), ""
+        return best[1].job_id, compare_segs(best[2], theirs), ""
 
     def _sr(self, claim: EditClaim, theirs: Dataset) -> tuple[str, Sequence[Compared], str]:
         found: list[tuple[int, str, list[Compared]]] = []
         for reading in claim.readings:
-            rows = compare_srs(self._ours(reading, "sr"), theirs, reading["names"])
-            found.append((sum(row.outcome == "matched" for row in rows), str(reading["job_id"]), rows))
+            rows = compare_srs(self._ours(reading, "sr"), theirs, reading.names)
+            found.append((sum(row.outcome == "matched" for row in rows), reading.job_id, rows))
         shared, job_id, rows = max(found, key=lambda item: item[0])
         if not shared and not claim.named:
             raise Unrelated("it holds none of the measurements that were made, and refers to no result of ours")
         return job_id, rows if shared else (), verdict_of(theirs)
 
-    def _ours(self, reading: Mapping[str, Any], kind: str) -> Dataset:
-        name = reading["objects"].get(kind)
+    def _ours(self, reading: Candidate, kind: str) -> Dataset:
+        name = reading.objects.get(kind)
         if not name:
             raise PermanentError(f"the reading left no {kind.upper()} to compare with")
         try:
             return self._object(name, f"our own {kind.upper()} is no longer in the archive")
         except PermanentError as error:
-            if reading["stored"]:
+            if reading.stored:
                 raise
             raise TemporaryError(f"our own {kind.upper()} is not in the archive yet", retry_after_s=30.0) from error
 

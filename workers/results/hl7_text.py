@@ -66,7 +66,7 @@ def person_name(name: object) -> str:
         if not any(parts):
             continue
         family, given, middle, prefix, suffix = (parts + [""] * DEGREES_OF_A_NAME)[:DEGREES_OF_A_NAME]
-        marked = "" if not repetitions and representation == "A" else representation
+        marked = "" if representation == "A" else representation
         repetitions.append(components(family, given, middle, suffix, prefix, "", "L" if marked else "", marked))
     return "~".join(repetitions)
 
@@ -80,7 +80,7 @@ def patient_identifier(identifier: str, authority: str) -> str:
 def issuer(header: Dataset) -> str:
     """Issuer of Patient ID as an HD: namespace, and the universal id where the qualifiers give one."""
     namespace = str(header.get("IssuerOfPatientID") or "").strip()
-    qualifiers = header.get("IssuerOfPatientIDQualifiersSequence") or []
+    qualifiers = header.get("IssuerOfPatientIDQualifiersSequence")
     if not qualifiers or not qualifiers[0].get("UniversalEntityID"):
         return namespace
     item = qualifiers[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,23 +13,18 @@ from mutation.cli import main
 
 
 def test_a_change_is_noticed_and_one_without_effect_is_named(project_root: Path, tmp_path: Path) -> None:
-    """Of the geometry, two changes: how many millilitres are a voxel, and the default of a field that all tests set."""
+    """Of the geometry: a voxel of another size; corners as whole numbers, which is what they are as floats."""
     every = [each.name for each in mutants((project_root / "models/geometry.py").read_text())]
-    names = [name for name in every if name.endswith(("''  =>  'XX'", "float(np.prod(self.spacing_mm)) * 1000.0"))]
-    (tmp_path / "asked.json").write_text(json.dumps({"models/geometry.py": names}))
+    noticed = next(name for name in every if name.endswith("float(np.prod(self.spacing_mm)) * 1000.0"))
+    missed = next(name for name in every if name.endswith("for k in (0, slices - 1)])"))
+    (tmp_path / "asked.json").write_text(json.dumps({"models/geometry.py": [noticed, missed]}))
     arguments = ["models/geometry.py", "--again", str(tmp_path / "asked.json"), "--json", str(tmp_path / "found.json")]
-    path = os.pathsep.join([str(project_root / ".lint"), str(project_root / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-m", "mutation", *arguments],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, str(project_root / "tests" / "mutation"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "models/geometry.py: 2 mutants" in done.stdout
     assert "1 of 2 noticed" in done.stdout
-    assert json.loads((tmp_path / "found.json").read_text()) == {"models/geometry.py": names[:1]}
+    assert json.loads((tmp_path / "found.json").read_text()) == {"models/geometry.py": [missed]}
 
 
 def test_a_module_without_tests_of_its_own_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

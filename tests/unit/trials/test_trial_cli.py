@@ -202,7 +202,7 @@ def test_a_region_is_simulated_and_planned_with_gpus(capsys: pytest.CaptureFixtu
     assert 0 < found["studies_read"] < 40000 / 365 * 2 * 2
     assert called("plan", *region, "--objective", "p95=60s", "--gpu", "--max", "2", "--priority", "routine") == 0
     said = capsys.readouterr().out
-    assert said.startswith("1 GPU workers keep p95 under 60 s for routine\n")
+    assert said.startswith("1 GPU worker keeps p95 under 60 s for routine\n")
     assert "a GPU infers 10 times as fast (assumed)" in said
     assert called("plan", *region, "--objective", "p95=1s", "--max", "1") == 1
     assert "no number of workers up to 1 keeps p95 under 1 s" in capsys.readouterr().out

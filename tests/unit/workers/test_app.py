@@ -12,15 +12,17 @@ def test_a_model_that_can_run_brings_its_card_its_figures_and_its_reference() ->
     registry = Registry()
     (model,) = [each for each in registry.describe() if each.name == "mr_hippocampus"]
     told = _card(registry, model)
-    assert (told["name"], told["version"]) == ("mr_hippocampus", model.version)
-    assert "Hippocampus" in told["own"]["text"]
-    assert "Dice" in told["own"]["figures"]
-    assert told["own"]["reference"]["cases"] > 100
-    assert told["own"]["missing"] == ""
+    assert (told.name, told.version) == ("mr_hippocampus", model.version)
+    assert told.own is not None
+    assert told.own.reference is not None
+    assert "Hippocampus" in told.own.text
+    assert "Dice" in told.own.figures
+    assert told.own.reference["cases"] > 100
+    assert told.own.missing == ""
 
 
 def test_a_model_that_can_t_run_has_no_card_as_its_version_is_not_known() -> None:
     registry = Registry()
     told = _card(registry, replace(registry.describe()[0], card=None, available=False, reason="no weights"))
-    assert "own" not in told
-    assert told["reason"] == "no weights"
+    assert told.own is None
+    assert told.reason == "no weights"

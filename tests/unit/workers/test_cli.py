@@ -160,5 +160,5 @@ def test_a_worker_starts_with_a_ready_ledger_its_directorys_settings_and_the_que
     assert cli.main(["worker", "--dir", str(tmp_path), "--queue", "gpu"]) == 0
     assert started == [("gpu", str(tmp_path / "medai.toml"), "gpu")]
     ledger = Ledger(url)
-    assert ledger.study_row("none") is None
+    assert ledger.studies.find("none") is None
     ledger.close()

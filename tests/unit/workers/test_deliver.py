@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 
 from medai.router.contract import Job, JobId, JobState, Measurement, OrthancId, StudyUID, control_id, orthanc_id
 from medai.router.errors import LeaseLost, OrthancUnreachable, PermanentError
-from medai.router.ledger import Claim, Ledger
+from medai.router.ledger import Claim
+from medai.router.ledger.claims import Claims, Owed
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import RisSettings, Settings
 from medai.workers import deliver
@@ -32,7 +33,7 @@ CLAIM = Claim(job=JOB, token="t", created_at=0.0, give_up_from=0.0)
 
 
 @dataclass
-class FakeLedger:
+class FakeClaims:
     """Writes down what it is told, in order; ``lost`` makes the first word fail."""
 
     said: list[tuple[Any, ...]] = field(default_factory=list)
@@ -42,7 +43,7 @@ class FakeLedger:
     def keep(self, job_id: str, token: str, **values: Any) -> None:
         if self.lost:
             raise LeaseLost("lost")
-        self.said.append(("keep", [item["kind"] for item in values["objects"]]))
+        self.said.append(("keep", [item.kind for item in values["objects"]]))
         self.kept = values
 
     def hand_over(self, job_id: str, token: str, now: float, *, archived: bool = False) -> JobState:
@@ -54,7 +55,7 @@ class FakeLedger:
 class FakeOrthanc:
     """Keeps what it is given, until it raises ``error``."""
 
-    ledger: FakeLedger
+    ledger: FakeClaims
     error: Exception | None = None
 
     def store_result(self, kind: str, data: bytes) -> None:
@@ -70,22 +71,22 @@ def results() -> Results:
     return Results(objects=objects, oru=ORU, measurements=(one,), warnings=("note",), uids=ResultUids.of(JOB_ID))
 
 
-def hand_over(ledger: FakeLedger, error: Exception | None = None) -> JobState:
-    objects = deliver.keep(CLAIM, results(), ledger=cast(Ledger, ledger), settings=SETTINGS, now=7.0)
+def hand_over(ledger: FakeClaims, error: Exception | None = None) -> JobState:
+    objects = deliver.keep(CLAIM, results(), claims=cast(Claims, ledger), settings=SETTINGS, now=7.0)
     orthanc = cast(Orthanc, FakeOrthanc(ledger, error))
-    return deliver.hand_over(CLAIM, objects, orthanc=orthanc, ledger=cast(Ledger, ledger), clock=time.time)
+    return deliver.hand_over(CLAIM, objects, orthanc=orthanc, claims=cast(Claims, ledger), clock=time.time)
 
 
 def test_the_archive_comes_first_and_the_ris_last_with_the_message_and_its_number() -> None:
     assert owed(JOB, results(), SETTINGS) == [
-        {"destination": "archive"},
-        {"destination": "pacs2", "payload": None},
-        {"destination": "ris", "control_id": NUMBER, "payload": ORU},
+        Owed(destination="archive"),
+        Owed(destination="pacs2"),
+        Owed(destination="ris", control_id=NUMBER, payload=ORU),
     ]
 
 
 def test_nothing_is_owed_to_a_ris_that_is_not_configured_or_not_asked_for() -> None:
-    only = [{"destination": "archive"}]
+    only = [Owed(destination="archive")]
     assert owed(replace(JOB, destinations=("archive", "ris")), results(), Settings()) == only
     assert owed(replace(JOB, destinations=("archive",)), results(), SETTINGS) == only
 
@@ -99,18 +100,18 @@ def test_an_object_is_described_with_the_id_that_orthanc_will_give_it() -> None:
 
 
 def test_everything_is_kept_before_anything_is_sent() -> None:
-    ledger = FakeLedger()
+    ledger = FakeClaims()
     assert hand_over(ledger) is JobState.DELIVERING
     stores = [("store", kind) for kind in ("seg", "sr", "sc")]
     assert ledger.said == [("keep", ["seg", "sr", "sc"]), *stores, ("hand over", True)]
-    assert ledger.kept["measurements"][0]["segment_name"] == "Brain"
+    assert ledger.kept["measurements"][0].segment_name == "Brain"
     assert ledger.kept["warnings"] == ("note",)
     assert (ledger.kept["plausibility"]["verdict"], ledger.kept["plausibility"]["checks"]) == ("check", [])
-    assert all(item["content"][128:132] == b"DICM" for item in ledger.kept["objects"])
+    assert all(item.content[128:132] == b"DICM" for item in ledger.kept["objects"])
 
 
 def test_a_job_that_is_no_longer_ours_sends_nothing() -> None:
-    ledger = FakeLedger(lost=True)
+    ledger = FakeClaims(lost=True)
     with pytest.raises(LeaseLost):
         hand_over(ledger)
     assert ledger.said == []
@@ -118,6 +119,6 @@ def test_a_job_that_is_no_longer_ours_sends_nothing() -> None:
 
 @pytest.mark.parametrize("error", [OrthancUnreachable("away"), PermanentError("the archive refused the SEG object")])
 def test_an_archive_that_does_not_take_it_now_leaves_it_to_the_courier(error: Exception) -> None:
-    ledger = FakeLedger()
+    ledger = FakeClaims()
     assert hand_over(ledger, error) is JobState.DELIVERING
     assert ledger.said[-1] == ("hand over", False)

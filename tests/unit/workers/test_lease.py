@@ -8,13 +8,13 @@ from typing import cast
 import pytest
 
 from medai.router.errors import LeaseLost, TemporaryError
-from medai.router.ledger import Ledger
+from medai.router.ledger.claims import Claims
 from medai.workers.lease import Lease
 
 LEASE_S = 0.04
 
 
-class FakeLedger:
+class FakeClaims:
     """Renews as ``script`` says, one entry a renewal, then forever in peace."""
 
     def __init__(self, *script: Exception | None) -> None:
@@ -33,8 +33,8 @@ class FakeLedger:
             assert self.renewed.acquire(timeout=10)
 
 
-def lease(ledger: FakeLedger, *, lease_s: float = LEASE_S) -> Lease:
-    return Lease(cast(Ledger, ledger), "job", "token", lease_s=lease_s, clock=lambda: 1000.0)
+def lease(ledger: FakeClaims, *, lease_s: float = LEASE_S) -> Lease:
+    return Lease(cast(Claims, ledger), "job", "token", lease_s=lease_s, clock=lambda: 1000.0)
 
 
 def renewing() -> list[threading.Thread]:
@@ -49,7 +49,7 @@ def check_until_lost(held: Lease) -> None:
 
 
 def test_a_lease_is_renewed_again_and_again_for_its_whole_length() -> None:
-    ledger = FakeLedger()
+    ledger = FakeClaims()
     with lease(ledger) as held:
         ledger.wait(3)
         held.check()
@@ -57,21 +57,21 @@ def test_a_lease_is_renewed_again_and_again_for_its_whole_length() -> None:
 
 
 def test_nothing_is_renewed_once_the_work_is_over() -> None:
-    ledger = FakeLedger()
+    ledger = FakeClaims()
     with lease(ledger):
         ledger.wait(1)
     assert renewing() == []
 
 
 def test_short_work_needs_no_renewal_and_does_not_wait_for_one() -> None:
-    ledger = FakeLedger()
+    ledger = FakeClaims()
     with lease(ledger, lease_s=3600) as held:
         held.check()
     assert ledger.calls == []
 
 
 def test_a_lost_lease_stops_the_work_at_its_next_stage_and_is_not_asked_for_again() -> None:
-    ledger = FakeLedger(LeaseLost("taken back"))
+    ledger = FakeClaims(LeaseLost("taken back"))
     with lease(ledger) as held:
         ledger.wait(1)
         with pytest.raises(LeaseLost, match="taken back or superseded"):
@@ -82,14 +82,14 @@ def test_a_lost_lease_stops_the_work_at_its_next_stage_and_is_not_asked_for_agai
 
 
 def test_a_ledger_that_is_away_for_a_moment_does_not_lose_the_job() -> None:
-    ledger = FakeLedger(TemporaryError("away"), TemporaryError("away"), None)
+    ledger = FakeClaims(TemporaryError("away"), TemporaryError("away"), None)
     with lease(ledger) as held:
         ledger.wait(4)
         held.check()
 
 
 def test_an_error_of_the_work_goes_through_and_ends_the_renewals() -> None:
-    ledger = FakeLedger()
+    ledger = FakeClaims()
 
     def work() -> None:
         with lease(ledger):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from foreign_cases import torchscript_folder
 
-from medai.models.foreign import dry_run as trial
+from medai.models.foreign import dry_run
 from medai.models.foreign.dry_run import Trial
 from medai.models.format.metadata import faults_of
 from medai.workers.models_cli import EXAMPLE, main
@@ -19,7 +19,7 @@ from medai.workers.models_cli import EXAMPLE, main
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory with no system in it; the dry run is another test's matter."""
     done = Trial(seconds=0.1, load_seconds=0.1, memory_mb=1, voxels=(4, 4, 4), found=())
-    monkeypatch.setattr(trial, "run", lambda bundle, limit_s: done)
+    monkeypatch.setattr(dry_run, "run", lambda bundle, limit_s: done)
     monkeypatch.delenv("MEDAI_CONFIG", raising=False)
     monkeypatch.delenv("MEDAI_DIR", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -74,7 +74,7 @@ class Desk:
 
     def _hand_over(self, ports: Any) -> JobState:
         cases.keep(self.ledger, ports._claim, self.now)
-        return self.ledger.hand_over(ports._claim.job.job_id, ports._claim.token, self.now, archived=True)
+        return self.ledger.claims.hand_over(ports._claim.job.job_id, ports._claim.token, self.now, archived=True)
 
     def job(self, **changes: Any) -> str:
         return make(self.ledger, arrive(self.ledger, seen()), **changes)[0]
@@ -165,7 +165,7 @@ def test_what_is_away_costs_a_retry_at_a_distance_and_no_crash(desk: Desk) -> No
     assert desk.runner.read(job_id) is None, "not before its time"
     desk.now += 5
     assert desk.runner.read(job_id) is JobState.PENDING
-    assert desk.ledger.crashes(job_id) == 0
+    assert desk.ledger.claims.crashes(job_id) == 0
     assert desk.row(job_id)["reason"] == "the model's server is away"
 
 
@@ -178,7 +178,7 @@ def test_a_pause_that_was_asked_for_is_kept_within_the_longest_one(
     desk.runner.read(job_id)
     for later, count in ((1, 1), (18, 1), (2, 2)):
         desk.now += later
-        desk.ledger.unsent_jobs(desk.now, resend_before=0, longest_s=20.0)
+        desk.ledger.jobs.unsent(desk.now, resend_before=0, longest_s=20.0)
         desk.runner.read(job_id)
         assert desk.began == count
     desk.ledger.close()
@@ -213,7 +213,7 @@ def test_an_unexpected_error_costs_a_retry_and_a_second_one_the_job_and_neither_
     job_id = desk.job()
     desk.work = raises(ValueError(SECRET))
     assert desk.runner.read(job_id) is JobState.PENDING
-    assert desk.ledger.crashes(job_id) == 1
+    assert desk.ledger.claims.crashes(job_id) == 1
     desk.now += 100
     assert desk.runner.read(job_id) is JobState.FAILED
     row = desk.row(job_id)
@@ -241,7 +241,7 @@ def test_a_full_disk_raises_an_alarm_and_costs_time_only(desk: Desk, make_error:
             assert desk.runner.read(job_id) is JobState.PENDING
             desk.now += 100
     assert "disk_full" in [line["event"] for line in logs if line["log_level"] == "error"]
-    assert (desk.ledger.crashes(job_id), desk.runner.alarm) == (0, "the worker's disk is full: free some space")
+    assert (desk.ledger.claims.crashes(job_id), desk.runner.alarm) == (0, "the worker's disk is full: free some space")
     desk.work = lambda: None
     assert desk.runner.read(job_id) is JobState.DELIVERING
     assert desk.runner.alarm == "", "a job that went well takes the alarm back"
@@ -258,16 +258,16 @@ def test_a_result_that_was_kept_goes_on_whatever_happens_after_it(desk: Desk) ->
     desk.runner.settings.worker.__dict__["max_attempts"] = 1
     assert desk.runner.read(job_id) is JobState.DELIVERING
     assert [item.job_id for item in cases.due(desk.ledger, "archive", T0 + 9)] == [job_id]
-    assert desk.ledger.dead_letters() == []
+    assert desk.ledger.dead.letters() == []
 
 
 def test_a_job_that_was_taken_back_meanwhile_is_left_without_a_word_in_the_ledger(desk: Desk) -> None:
     job_id = desk.job()
 
     def taken() -> None:
-        (held,) = desk.ledger.held_jobs()
-        desk.ledger.reclaim(held, "silent", max_crashes=5, now=T0)
-        assert desk.ledger.claim(job_id, worker="w2", lease_s=20, now=T0) is not None
+        (held,) = desk.ledger.jobs.held()
+        desk.ledger.jobs.reclaim(held, "silent", max_crashes=5, now=T0)
+        assert desk.ledger.claims.take(job_id, worker="w2", lease_s=20, now=T0) is not None
 
     desk.work = taken
     assert desk.runner.read(job_id) is None
@@ -280,13 +280,13 @@ def test_a_ledger_that_is_away_leaves_the_job_to_the_sweeper(desk: Desk, monkeyp
     def away(*_arguments: object, **_more: object) -> None:
         raise LedgerUnreachable("away")
 
-    desk.work = lambda: monkeypatch.setattr(desk.ledger, "hand_over", away)
-    monkeypatch.setattr(desk.ledger, "release", away)
+    desk.work = lambda: monkeypatch.setattr(desk.ledger.claims, "hand_over", away)
+    monkeypatch.setattr(desk.ledger.claims, "release", away)
     with pytest.raises(MedaiError):
         desk.runner.read(job_id)
     assert desk.runner.current is None
-    (held,) = desk.ledger.held_jobs()
-    assert desk.ledger.reclaim(held, "silent", max_crashes=5, now=T0) is JobState.DELIVERING
+    (held,) = desk.ledger.jobs.held()
+    assert desk.ledger.jobs.reclaim(held, "silent", max_crashes=5, now=T0) is JobState.DELIVERING
 
 
 # -- handing back
@@ -298,12 +298,12 @@ def test_a_job_that_is_handed_back_is_another_workers_at_once_and_nobody_failed(
     def stopped() -> None:
         desk.runner.stopping.set()
         desk.runner.hand_back()
-        assert [job["id"] for job in desk.ledger.unsent_jobs(desk.now, resend_before=0)] == [job_id]
-        assert desk.ledger.claim(job_id, worker="w2", lease_s=20, now=desk.now) is not None
+        assert [job.id for job in desk.ledger.jobs.unsent(desk.now, resend_before=0)] == [job_id]
+        assert desk.ledger.claims.take(job_id, worker="w2", lease_s=20, now=desk.now) is not None
 
     desk.work = stopped
     assert desk.runner.read(job_id) is None
-    assert desk.ledger.crashes(job_id) == 0
+    assert desk.ledger.claims.crashes(job_id) == 0
     assert desk.outcomes(job_id) == ["retry", "running"]
 
 
@@ -331,7 +331,7 @@ def test_handing_back_never_raises(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
 
     def stopped() -> None:
         with monkeypatch.context() as outage:
-            outage.setattr(desk.ledger, "release", away)
+            outage.setattr(desk.ledger.claims, "release", away)
             desk.runner.hand_back()
 
     desk.work = stopped

@@ -27,8 +27,7 @@ from foreign_cases import (
 )
 
 from medai.models.errors import ModelUnavailable
-from medai.models.foreign import adding
-from medai.models.foreign import dry_run as trial
+from medai.models.foreign import adding, dry_run
 from medai.models.foreign.adding import Step, add, name_of
 from medai.models.foreign.dry_run import Trial
 from medai.models.foreign.phantom import phantom
@@ -46,7 +45,7 @@ def models(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the dry run, where a test is about something else."""
     done = Trial(seconds=0.1, load_seconds=0.1, memory_mb=1, voxels=(4, 4, 4), found=())
-    monkeypatch.setattr(trial, "run", lambda bundle, limit_s: done)
+    monkeypatch.setattr(dry_run, "run", lambda bundle, limit_s: done)
 
 
 def refused(path: Path, models: Path, **options: Any) -> str:
@@ -76,7 +75,7 @@ def test_the_same_again_changes_nothing_and_needs_no_dry_run(
 ) -> None:
     folder = torchscript_folder(tmp_path / "lungs")
     first = add(folder, models)
-    monkeypatch.setattr(trial, "run", lambda *_args, **_options: pytest.fail("a dry run"))
+    monkeypatch.setattr(dry_run, "run", lambda *_args, **_options: pytest.fail("a dry run"))
     again = add(folder, models)
     assert (first.changed, again.changed, again.version) == (True, False, first.version)
 

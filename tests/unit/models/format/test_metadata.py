@@ -41,7 +41,7 @@ def test_the_smallest_volume_that_is_read() -> None:
         (volume(modality=""), r"not \?"),
         (volume(unit="HU"), "values in arbitrary units, these are HU"),
         (volume(sides=(3, 20, 30)), r"\(3, 20, 30\) voxels; at least 4 along each axis"),
-        (volume(sides=(10, 20, 30), mm=3.01), "voxels are 3.01 mm wide; the model reads 3 mm"),
+        (volume(sides=(10, 20, 30), mm=3.01), "voxels are 3.01 mm wide; the model reads at most 3 mm"),
         (volume(sides=(9, 20, 30)), "9 mm from right to left; the model needs 10 mm"),
         (volume(sides=(10, 19, 30)), "19 mm from front to back; the model needs 20 mm"),
         (volume(sides=(10, 20, 29)), "29 mm from feet to head; the model needs 30 mm"),

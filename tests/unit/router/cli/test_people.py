@@ -28,11 +28,11 @@ def test_each_survey_command_has_an_example_that_parses(what: str, capsys: pytes
 
 def answered(ledger: Ledger) -> str:
     job_id = str(make(ledger, arrive(ledger, seen()))[0])
-    claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0)
+    claim = ledger.claims.take(job_id, worker="w", lease_s=20, now=T0)
     assert claim is not None
     store(ledger, claim)
-    ledger.answer_usefulness("ana", job_id, {"correct": 5, "time": 2}, "=1+1", T0)
-    ledger.answer_sus("ana", [5, 1] * 5, T0)
+    ledger.surveys.answer_usefulness("ana", job_id, {"correct": 5, "time": 2}, "=1+1", T0)
+    ledger.surveys.answer_sus("ana", [5, 1] * 5, T0)
     return job_id
 
 
@@ -56,7 +56,7 @@ def test_a_survey_export_is_printed_or_written_and_names_nobody_unasked(
     assert cli.main(["survey", "export", "sus", "--names", "--out", "sus.csv"]) == 0
     assert Path("sus.csv").read_bytes().splitlines()[1].startswith(b"1,ana,2027-01-15,5,1,")
     assert cli.main(["survey", "export", "sus", "--json"]) == 0
-    assert (printed(capsys)[0]["score"], ledger.actions()[1]["detail"]) == (100.0, "sus, with names")
+    assert (printed(capsys)[0]["score"], ledger.accounts.actions()[1].detail) == (100.0, "sus, with names")
     assert cli.main(["survey", "export", "sus", "--out", "nowhere/sus.csv"]) == 1
     assert "can't write nowhere/sus.csv" in capsys.readouterr().err
 
@@ -80,4 +80,4 @@ def test_an_export_of_edits_needs_a_folder_and_is_written_down(
     assert cli.main(["edits", "export", "--out", str(tmp_path / "edits"), "--since", "30d", "--json"]) == 0
     assert printed(capsys)["cases"] == 0
     assert json.loads((tmp_path / "edits" / "manifest.json").read_text())["edits"] == []
-    assert [row["action"] for row in ledger.actions()] == ["edits export"]
+    assert [row.action for row in ledger.accounts.actions()] == ["edits export"]

@@ -37,7 +37,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """One reading is done, one is read, one waits too long, one is parked; the RIS is away; a worker is silent."""
     made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     made.migrate()
-    (tmp_path / "medai.toml").write_text(f'[ledger]\nurl = "{made.url}"\n')
+    (tmp_path / "medai.toml").write_text(f'[ledger]\nurl = "{made.database.url}"\n')
     jobs = {}
     for i, (name, priority) in enumerate(
         {"done": Priority.STAT, "read": Priority.URGENT, "waits": Priority.STAT, "parked": Priority.ROUTINE}.items()
@@ -45,19 +45,19 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         row = arrive(made, seen(uid=f"1.2.{i}"), T0 + i)
         jobs[name], _ = make(made, row, T0 + 5 + i, priority=priority, sources=f"s{i}", route=name)
     for name in ("done", "read", "parked"):
-        claim = made.claim(jobs[name], worker=f"w-{name}", lease_s=20.0, now=T0 + 20)
+        claim = made.claims.take(jobs[name], worker=f"w-{name}", lease_s=20.0, now=T0 + 20)
         assert claim is not None
         if name == "done":
             cases.store(made, claim, T0 + 42)
             cases.acknowledge(made, claim, T0 + 50)
         elif name == "parked":
-            made.fail(jobs[name], claim.token, Failure.IMAGES, "no volume", T0 + 30)
+            made.claims.fail(jobs[name], claim.token, Failure.IMAGES, "no volume", T0 + 30)
     load = {"cores_used": 1.5, "memory_bytes": 2.1e9, "gpu_busy_ratio": 0.5}
     beat = {"device": "CPU (2 threads)", "started_at": T0}
-    made.worker_seen("w-read", queues=["gpu", "cpu"], job_id=jobs["read"], now=NOW - 2, load=load, **beat)  # type: ignore[arg-type]
-    made.worker_seen("w-gone", queues=["cpu"], job_id=None, now=NOW - 90, **beat)  # type: ignore[arg-type]
+    made.fleet.worker_seen("w-read", queues=["gpu", "cpu"], job_id=jobs["read"], now=NOW - 2, load=load, **beat)  # type: ignore[arg-type]
+    made.fleet.worker_seen("w-gone", queues=["cpu"], job_id=None, now=NOW - 90, **beat)  # type: ignore[arg-type]
     reason = "the RIS at 10.0.0.1 does not answer"
-    made.set_gate(Gate(name="ris", open=True, failures=5, since=NOW - 120, next_try_at=NOW, reason=reason))
+    made.deliveries.set_gate(Gate(name="ris", open=True, failures=5, since=NOW - 120, next_try_at=NOW, reason=reason))
     arrive(made, seen(uid="1.2.9"), NOW - 1)
     yield made
     made.close()

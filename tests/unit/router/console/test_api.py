@@ -27,6 +27,7 @@ from medai.router.contract import Failure
 from medai.router.errors import OrthancUnreachable
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.search import StudyPage
 from medai.router.reports.story import Story
@@ -59,7 +60,7 @@ class World:
 
     def __post_init__(self) -> None:
         for role in Role:
-            self.ledger.add_account(role.value, PASSWORDS[role], role, T0)
+            self.ledger.accounts.add(role.value, PASSWORDS[role], role, T0)
         settings = Settings(routes=(RouteSettings(name="brain", model="mr_brain", when='study.Modality == "MR"'),))
         self.app = make_app(
             settings, self.ledger, cast(Orthanc, self.archive), probes={}, version="1.2.3", clock=lambda: self.now,
@@ -80,9 +81,9 @@ class World:
 
     def dead(self) -> str:
         job_id = self.job()
-        claim = self.ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
+        claim = self.ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
         assert claim is not None
-        self.ledger.fail(job_id, claim.token, Failure.IMAGES, "cut short", T0 + 2)
+        self.ledger.claims.fail(job_id, claim.token, Failure.IMAGES, "cut short", T0 + 2)
         return job_id
 
 
@@ -187,7 +188,7 @@ def test_a_viewer_may_look_and_not_act(world: World) -> None:
     answer = client.post(f"/api/readings/{job_id}/stat")
     assert (answer.status_code, answer.json()["detail"]) == (403, "this needs the role operator; yours is viewer")
     assert client.get("/api/audit").status_code == client.get("/api/accounts").status_code == 403
-    assert world.ledger.actions()[0]["action"] == "login"
+    assert world.ledger.accounts.actions()[0].action == "login"
 
 
 def test_a_session_ends_with_its_hours_and_with_logout(world: World) -> None:
@@ -241,7 +242,7 @@ def test_the_first_start_makes_one_account_and_tells_its_password_once(tmp_path:
     password = first_account(ledger, T0)
     assert password is not None
     assert first_account(ledger, T0) is None
-    assert ledger.account_by_password("admin", password) is not None
+    assert ledger.accounts.by_password("admin", password) is not None
     ledger.close()
 
 
@@ -284,8 +285,8 @@ def test_a_patients_name_is_told_to_those_who_may_know_and_the_asking_is_written
     assert world.client(Role.VIEWER).get("/api/studies/1/patient").status_code == 403
     client = world.client(Role.OPERATOR)
     assert client.get("/api/studies/1/patient").json()["name"] == "Doe^Jane"
-    newest = world.ledger.actions()[0]
-    assert (newest["account"], newest["action"], newest["study_id"]) == ("operator", "patient", 1)
+    newest = world.ledger.accounts.actions()[0]
+    assert (newest.account, newest.action, newest.study_id) == ("operator", "patient", 1)
     world.archive.away = True
     assert client.get("/api/studies/1/patient").status_code == 503
 
@@ -300,14 +301,14 @@ def test_an_operator_raises_cancels_and_is_refused_with_the_reason(world: World)
     assert (again.status_code, "STAT" in again.json()["detail"]) == (409, True)
     assert client.post(f"/api/readings/{job_id}/cancel", json={"reason": ""}).status_code == 422
     assert client.post(f"/api/readings/{job_id}/cancel", json={"reason": "by mistake"}).status_code == 204
-    assert [row["action"] for row in world.ledger.actions()][:2] == ["cancel", "stat"]
+    assert [row.action for row in world.ledger.accounts.actions()][:2] == ["cancel", "stat"]
 
 
 def test_another_model_is_asked_only_where_a_worker_holds_it(world: World) -> None:
     job_id, client = world.job(), world.client(Role.OPERATOR)
     path = f"/api/readings/{job_id}/again"
     assert client.post(path, json={"model": "other"}).status_code == 409
-    world.ledger.announce_models([{"name": "other", "version": "2", "available": True, "reason": ""}], T0)
+    world.ledger.fleet.announce([Announced(name="other", version="2", available=True, reason="")], T0)
     made = client.post(path, json={"model": "other"})
     assert made.status_code == 201
     assert made.json()["job_id"] != job_id
@@ -315,7 +316,7 @@ def test_another_model_is_asked_only_where_a_worker_holds_it(world: World) -> No
 
 def test_a_result_is_withdrawn_with_its_reason(world: World) -> None:
     job_id, client = world.job(), world.client(Role.OPERATOR)
-    claim = world.ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
+    claim = world.ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
     assert claim is not None
     store(world.ledger, claim)
     answer = client.post(f"/api/readings/{job_id}/withdraw", json={"reason": "wrong side."})
@@ -330,7 +331,7 @@ def test_dead_letters_are_listed_tried_again_and_dropped(world: World) -> None:
     assert client.post(f"/api/dead/{job_id}/retry").status_code == 204
     assert client.get("/api/dead").json() == {"letters": [], "next": None}
     assert client.post(f"/api/dead/{job_id}/drop", json={"reason": "not needed"}).status_code == 404
-    assert world.ledger.actions()[0]["action"] == "retry"
+    assert world.ledger.accounts.actions()[0].action == "retry"
 
 
 def test_accounts_are_made_by_admins(world: World) -> None:
@@ -402,11 +403,11 @@ def test_a_path_that_is_not_there_is_404_and_a_method_that_is_not_for_it_405(wor
 
 def test_what_answers_hold_is_described(world: World) -> None:
     job_id, _ = world.job("1.1"), world.dead()
-    claim = world.ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
+    claim = world.ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
     assert claim is not None
     store(world.ledger, claim)
-    world.ledger.announce_models([{"name": "other", "version": "2", "available": True, "reason": ""}], T0)
-    world.ledger.worker_seen("w", queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=T0)
+    world.ledger.fleet.announce([Announced(name="other", version="2", available=True, reason="")], T0)
+    world.ledger.fleet.worker_seen("w", queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=T0)
     client = world.client(Role.ADMIN)
     asked = {
         "/api/status": StatusPage, "/api/turnaround": list[TurnaroundGroup], "/api/studies": StudyPage,
@@ -424,9 +425,11 @@ def test_dead_letters_and_actions_are_paged(world: World) -> None:
     wanted = set()
     for n in range(5):
         job_id = world.job(f"1.{n}")
-        claim = world.ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
+        claim = world.ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
         assert claim is not None
-        world.ledger.fail(job_id, claim.token, Failure.IMAGES, "cut short", T0 + 2 + n // 3)  # some at one moment
+        world.ledger.claims.fail(
+            job_id, claim.token, Failure.IMAGES, "cut short", T0 + 2 + n // 3
+        )  # some at one moment
         wanted.add(job_id)
     client = world.client(Role.ADMIN)
     found: list[str] = []
@@ -456,7 +459,7 @@ def test_an_admin_disables_an_account_and_lets_it_in_again_but_never_their_own(w
     assert world.client(Role.VIEWER).get("/api/me").status_code == 200
     assert admin.post("/api/accounts/admin/disable").status_code == 409
     assert admin.post("/api/accounts/nobody/disable").status_code == 404
-    assert [row["action"] for row in world.ledger.actions()][1:3] == ["account enable", "account disable"]
+    assert [row.action for row in world.ledger.accounts.actions()][1:3] == ["account enable", "account disable"]
 
 
 def test_a_password_is_changed_by_its_owner_who_knows_the_old_one_or_by_an_admin(world: World) -> None:
@@ -465,11 +468,11 @@ def test_a_password_is_changed_by_its_owner_who_knows_the_old_one_or_by_an_admin
     assert client.post("/api/me/password", json={"old": "wrong", **new}).status_code == 403
     assert client.post("/api/me/password", json={"old": PASSWORDS[Role.VIEWER], **new}).status_code == 204
     assert client.get("/api/me").status_code == 401, "every session ends"
-    assert world.ledger.account_by_password("viewer", "another password") is not None
+    assert world.ledger.accounts.by_password("viewer", "another password") is not None
     admin = world.client(Role.ADMIN)
     assert admin.post("/api/accounts/viewer/password", json={"password": "a third one"}).status_code == 204
     assert admin.post("/api/accounts/viewer/password", json={"password": "short"}).status_code == 422
-    assert world.ledger.account_by_password("viewer", "a third one") is not None
+    assert world.ledger.accounts.by_password("viewer", "a third one") is not None
 
 
 def test_tokens_are_listed_and_ended_by_their_owner_or_an_admin(world: World) -> None:

@@ -21,7 +21,7 @@ PASSWORD = "long enough"
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    ledger.add_account("ana", PASSWORD, Role.VIEWER, T0)
+    ledger.accounts.add("ana", PASSWORD, Role.VIEWER, T0)
     return ledger
 
 

@@ -14,6 +14,7 @@ from medai.router.contract import Failure
 from medai.router.errors import TemporaryError
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.status import DestinationEntry
 from medai.router.settings.routes import RouteSettings
@@ -32,7 +33,7 @@ class Archive:
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
     for role in Role:
-        ledger.add_account(role.value, PASSWORD, role, T0)
+        ledger.accounts.add(role.value, PASSWORD, role, T0)
     return ledger
 
 
@@ -42,7 +43,7 @@ def away() -> None:
 
 def browser(ledger: Ledger, role: Role | None = Role.OPERATOR) -> TestClient:
     settings = Settings(routes=(RouteSettings(name="brain", model="mr_brain", when='study.Modality == "<MR>"'),))
-    probes = {"Ledger": ledger.has_accounts, "Redis": away}
+    probes = {"Ledger": ledger.accounts.has_any, "Redis": away}
     app = make_app(settings, ledger, cast(Orthanc, Archive()), probes=probes, version="1.2.3", clock=lambda: T0 + 100)
     client = TestClient(app, base_url="http://console", follow_redirects=False)
     if role is not None:
@@ -56,7 +57,7 @@ def waiting(ledger: Ledger, uid: str = "1.2.3") -> str:
 
 def done(ledger: Ledger, uid: str = "1.2.3") -> str:
     job_id = waiting(ledger, uid)
-    claim = ledger.claim(job_id, worker="w1", lease_s=20, now=T0 + 1)
+    claim = ledger.claims.take(job_id, worker="w1", lease_s=20, now=T0 + 1)
     assert claim is not None
     store(ledger, claim, T0 + 2)
     acknowledge(ledger, claim, T0 + 3)
@@ -65,9 +66,9 @@ def done(ledger: Ledger, uid: str = "1.2.3") -> str:
 
 def failed(ledger: Ledger, reason: str, uid: str = "1.2.3") -> str:
     job_id = waiting(ledger, uid)
-    claim = ledger.claim(job_id, worker="w1", lease_s=20, now=T0 + 1)
+    claim = ledger.claims.take(job_id, worker="w1", lease_s=20, now=T0 + 1)
     assert claim is not None
-    ledger.fail(job_id, claim.token, Failure.IMAGES, reason, T0 + 2)
+    ledger.claims.fail(job_id, claim.token, Failure.IMAGES, reason, T0 + 2)
     return job_id
 
 
@@ -94,8 +95,8 @@ def test_the_first_page_shows_what_waits_who_works_and_what_is_away(ledger: Ledg
     done(ledger, "1.2")
     failed(ledger, "the images are cut short", "1.3")
     load = {"memory_bytes": 1.5e9, "cores_used": 1.2, "gpu_memory_used_bytes": 2e9, "gpu_memory_size_bytes": 8e9}
-    ledger.worker_seen("w1", queues=["gpu"], device="GPU", started_at=T0, job_id="j" * 36, now=T0 + 99, load=load)
-    ledger.worker_seen("w2", queues=["cpu"], device="CPU", started_at=T0, job_id=None, now=T0 + 20)
+    ledger.fleet.worker_seen("w1", queues=["gpu"], device="GPU", started_at=T0, job_id="j" * 36, now=T0 + 99, load=load)
+    ledger.fleet.worker_seen("w2", queues=["cpu"], device="CPU", started_at=T0, job_id=None, now=T0 + 20)
     text = browser(ledger).get("/").text
     for words in (
         "1.5 GB",
@@ -110,7 +111,7 @@ def test_the_first_page_shows_what_waits_who_works_and_what_is_away(ledger: Ledg
 
 def test_a_study_in_each_state_has_its_page_with_what_can_be_done(ledger: Ledger) -> None:
     waits, finished, broken = waiting(ledger, "1.1"), done(ledger, "1.2"), failed(ledger, "no volume", "1.3")
-    ledger.announce_models([{"name": "other", "version": "2", "available": True, "reason": ""}], T0)
+    ledger.fleet.announce([Announced(name="other", version="2", available=True, reason="")], T0)
     client = browser(ledger)
     pages = {name: client.get(f"/studies/{n}").text for n, name in enumerate(("waits", "done", "failed"), 1)}
     assert f"/api/readings/{waits}/stat" in pages["waits"]

@@ -26,7 +26,7 @@ GOOD: dict[str, Any] = {"correct": 5, "time": 4, "changed": 2, "contours": None,
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
     for role in Role:
-        ledger.add_account(role.value, PASSWORD, role, T0)
+        ledger.accounts.add(role.value, PASSWORD, role, T0)
     return ledger
 
 
@@ -34,7 +34,7 @@ def ledger(ledger: Ledger) -> Ledger:
 def job_id(ledger: Ledger) -> str:
     """A reading with a result."""
     name = str(make(ledger, arrive(ledger, seen()))[0])
-    claim = ledger.claim(name, worker="w", lease_s=20, now=T0)
+    claim = ledger.claims.take(name, worker="w", lease_s=20, now=T0)
     assert claim is not None
     store(ledger, claim)
     return name
@@ -94,13 +94,13 @@ def test_an_answer_about_a_reading_that_can_not_be_kept_is_422(
     ledger: Ledger, job_id: str, wrong: dict[str, Any]
 ) -> None:
     assert browser(ledger, Role.VIEWER).post(f"/api/surveys/usefulness/{job_id}", json=wrong).status_code == 422
-    assert ledger.usefulness_answers() == []
+    assert ledger.surveys.usefulness_answers() == []
 
 
 @pytest.mark.parametrize("wrong", [{}, {**BEST, "q10": None}, {**BEST, "q1": 0}, {**BEST, "q11": 3}])
 def test_a_scale_that_is_not_whole_is_422(ledger: Ledger, wrong: dict[str, Any]) -> None:
     assert browser(ledger, Role.VIEWER).post("/api/surveys/sus", json=wrong).status_code == 422
-    assert ledger.sus_answers() == []
+    assert ledger.surveys.sus_answers() == []
 
 
 def test_a_reading_without_a_result_is_409(ledger: Ledger) -> None:
@@ -138,7 +138,7 @@ def test_an_export_has_numbers_and_names_for_admins_alone_and_is_written_down(le
         assert operator.get(path, params={"names": True}).status_code == 403
         (row,) = csv.DictReader(io.StringIO(browser(ledger, Role.ADMIN).get(path, params={"names": True}).text))
         assert row["account"] == "viewer"
-    exports = [(row["account"], row["detail"]) for row in ledger.actions() if row["action"] == "survey export"]
+    exports = [(row.account, row.detail) for row in ledger.accounts.actions() if row.action == "survey export"]
     assert exports == [("admin", "sus, with names"), ("operator", "sus, no names"), ("admin", "usefulness, with names"), ("operator", "usefulness, no names")]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ class Router:
     def __init__(self, ledger: Ledger, name: str) -> None:
         self.now = 1000.0
         self.ledger = ledger
-        self.share = Leadership(ledger, monotonic=lambda: self.now, clock=lambda: 0.0, me=name)
+        self.share = Leadership(ledger.fleet, monotonic=lambda: self.now, clock=lambda: 0.0, me=name)
 
     def watch(self, seconds: float) -> bool:
         """Stand by for this long, a look each second."""
@@ -57,7 +57,7 @@ def away(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
         raise LedgerUnreachable("the ledger does not answer")
 
     for name in ("lease", "renew_lease", "take_lease", "give_lease"):
-        monkeypatch.setattr(router.ledger, name, no_answer)
+        monkeypatch.setattr(router.ledger.fleet, name, no_answer)
 
 
 def test_the_second_stands_by_while_the_first_renews(routers: tuple[Router, Router]) -> None:
@@ -109,7 +109,7 @@ def test_a_leader_that_was_frozen_learns_that_it_lost_the_lead_before_it_does_an
     assert first.share.lost.is_set()
     first.share.give()
     assert second.share.leads
-    assert second.ledger.renew_lease("router", str(second.share._token), 0.0), "what was lost can't be let go"
+    assert second.ledger.fleet.renew_lease("router", str(second.share._token), 0.0), "what was lost can't be let go"
 
 
 def test_a_leader_that_was_frozen_and_lost_nothing_leads_on(routers: tuple[Router, Router]) -> None:
@@ -169,7 +169,7 @@ def test_a_holder_that_died_on_this_machine_is_replaced_at_once(routers: tuple[R
     first, second = routers
     child = subprocess.Popen(["sleep", "60"])
     first.share.give()
-    assert Leadership(first.ledger, me=processes.identity(child.pid)).try_once()
+    assert Leadership(first.ledger.fleet, me=processes.identity(child.pid)).try_once()
     assert not second.share.try_once(), "it lives"
     child.kill()
     child.wait()
@@ -212,15 +212,15 @@ def test_a_leader_whose_ledger_was_brought_to_a_newer_version_stops(
 def test_the_lead_is_renewed_by_itself_until_it_is_let_go(url: str) -> None:
     ledger = Ledger(url)
     ledger.migrate()
-    share = Leadership(ledger, renew_s=0.01, me="a")
+    share = Leadership(ledger.fleet, renew_s=0.01, me="a")
     assert share.win(threading.Event())
-    seen = ledger.lease("router")
+    seen = ledger.fleet.lease("router")
     assert seen is not None
     waited = threading.Event()
-    while (now := ledger.lease("router")) is not None and now.beat < 3:
+    while (now := ledger.fleet.lease("router")) is not None and now.beat < 3:
         waited.wait(0.01)
     share.give()
-    given = ledger.lease("router")
+    given = ledger.fleet.lease("router")
     assert given is not None
     assert given.holder == ""
     ledger.close()

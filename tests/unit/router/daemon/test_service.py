@@ -107,7 +107,7 @@ class Program:
         self.said: list[str] = []
         self.fails = 0
         self.ledger = Ledger(settings.ledger.url)
-        self.leadership = Leadership(self.ledger, renew_s=0.02, me=name)
+        self.leadership = Leadership(self.ledger.fleet, renew_s=0.02, me=name)
         self.thread = threading.Thread(target=serve, args=(settings, self.ledger, self.leadership, self.stop))
 
     def build(self, leads: Callable[[], bool], stack: ExitStack, doors: Sequence[Door]) -> FakeRouter:
@@ -184,11 +184,11 @@ def test_a_router_that_loses_the_lead_stops_its_parts_and_stands_by(
     first, _ = programs
     first.thread.start()
     wait_for(lambda: first.said == ["leads"], within_s=10)
-    taken = first.ledger.take_lease("router", "other", 0.0, seen=first.ledger.lease("router"))
+    taken = first.ledger.fleet.take_lease("router", "other", 0.0, seen=first.ledger.fleet.lease("router"))
     while taken is None:  # it renewed between look and take
-        taken = first.ledger.take_lease("router", "other", 0.0, seen=first.ledger.lease("router"))
+        taken = first.ledger.fleet.take_lease("router", "other", 0.0, seen=first.ledger.fleet.lease("router"))
     wait_for(lambda: first.said == ["leads", "stopped"], within_s=10)
-    first.ledger.give_lease("router", taken, 0.0)
+    first.ledger.fleet.give_lease("router", taken, 0.0)
     wait_for(lambda: first.said == ["leads", "stopped", "leads"], within_s=10)
     first.end()
 

@@ -54,14 +54,14 @@ class Office:
 
     def new_desk(self) -> Desk:
         """As after a restart of the router."""
-        self.desk = Desk("ris", self.peer, self.ledger, give_up_s=72 * HOUR, clock=lambda: self.now)
+        self.desk = Desk("ris", self.peer, self.ledger.deliveries, give_up_s=72 * HOUR, clock=lambda: self.now)
         return self.desk
 
     def job(self, **changes: Any) -> str:
         """A reading whose ORU waits."""
         self._made += 1
         job_id, _ = make(self.ledger, arrive(self.ledger, seen(uid=f"1.{self._made}")), at=self.now, **changes)
-        claim = self.ledger.claim(job_id, worker="w", lease_s=20, now=self.now)
+        claim = self.ledger.claims.take(job_id, worker="w", lease_s=20, now=self.now)
         assert claim is not None
         cases.store(self.ledger, claim, self.now)
         return job_id
@@ -133,7 +133,7 @@ def test_three_in_a_row_open_the_breaker_and_then_one_message_at_a_time_is_riske
     assert 3 <= len(probes) <= 6
     assert set(probes[:3]) == set(jobs[3:]), "it may be one message that breaks the peer: each gets its turn"
     assert [line["event"] for line in logs] == ["destination_away"], "an outage is told once"
-    gate = office.ledger.gate("ris")
+    gate = office.ledger.deliveries.gate("ris")
     assert gate is not None
     assert (gate.open, gate.reason) == (True, "the RIS does not answer")
 
@@ -147,7 +147,7 @@ def test_everything_is_due_at_once_when_a_destination_is_back(office: Office) ->
         office.now += 0.5
     assert office.desk.work() == 5
     assert {office.state(job_id)[0] for job_id in jobs} == {"done"}
-    gate = office.ledger.gate("ris")
+    gate = office.ledger.deliveries.gate("ris")
     assert gate is not None
     assert not gate.open
 
@@ -230,8 +230,8 @@ def test_patience_begins_when_a_person_asks_for_another_try(office: Office) -> N
     job_id = office.job()
     office.peer.rule = unreachable
     office.wait(73 * HOUR, step_s=HOUR / 4)
-    (letter,) = office.ledger.dead_letters()
-    assert office.ledger.retry(letter, office.now)
+    (letter,) = office.ledger.dead.letters()
+    assert office.ledger.dead.retry(letter, office.now)
     office.wait(71 * HOUR, step_s=HOUR / 4)
     assert office.state(job_id)[0] == "delivering"
 
@@ -241,15 +241,17 @@ def test_what_is_owed_later_than_that_has_its_own_patience(office: Office) -> No
     job_id = office.job()
     office.peer.rule = lambda _job: PermanentError("the RIS answered AE")
     office.desk.work()
-    (letter,) = office.ledger.dead_letters()
-    office.ledger.retry(letter, office.now)
+    (letter,) = office.ledger.dead.letters()
+    office.ledger.dead.retry(letter, office.now)
     office.peer.rule = lambda _job: None
     assert office.wait(1) == 1
     office.now += 100 * HOUR
-    office.ledger.study_removed("o-1.1", office.now, within_s=200 * HOUR, withdrawn={"ris": lambda data, _id: data})
+    office.ledger.removals.study_removed(
+        "o-1.1", office.now, within_s=200 * HOUR, withdrawn={"ris": lambda data, _id: data}
+    )
     office.peer.rule = unreachable
     office.wait(60)
-    assert office.ledger.dead_letters() == []
+    assert office.ledger.dead.letters() == []
     office.peer.rule = lambda _job: None
     assert office.wait(20) == 1
     assert office.peer.sent[-1] == job_id
@@ -277,7 +279,7 @@ def test_a_ledger_that_is_away_at_the_receipt_costs_a_repetition_of_the_same_mes
         raise LedgerUnreachable("away")
 
     with monkeypatch.context() as outage:
-        outage.setattr(office.ledger, "delivered", away)
+        outage.setattr(office.ledger.deliveries, "delivered", away)
         with pytest.raises(LedgerUnreachable):
             office.desk.work()
     assert office.desk.work() == 1
@@ -288,10 +290,10 @@ def test_a_ledger_that_is_away_at_the_receipt_costs_a_repetition_of_the_same_mes
 def test_of_two_couriers_one_carries_each_message(office: Office) -> None:
     job_id = office.job()
     (seen_by_both,) = cases.due(office.ledger, "ris", office.now)
-    assert office.ledger.begin_try(seen_by_both, office.now)
-    assert not office.ledger.begin_try(seen_by_both, office.now)
+    assert office.ledger.deliveries.begin_try(seen_by_both, office.now)
+    assert not office.ledger.deliveries.begin_try(seen_by_both, office.now)
     assert office.desk.work() == 1, "its first courier may have died: the next one tries the same message"
-    assert not office.ledger.begin_try(seen_by_both, office.now)
+    assert not office.ledger.deliveries.begin_try(seen_by_both, office.now)
     assert office.peer.sent == [job_id]
 
 
@@ -342,10 +344,10 @@ def kept(office: Office, **changes: Any) -> str:
     """A reading that was kept and whose worker then left the archive to the courier."""
     row = arrive(office.ledger, seen(uid="9.9"))
     job_id, _ = make(office.ledger, row, at=office.now, **changes)
-    claim = office.ledger.claim(job_id, worker="w", lease_s=20, now=office.now)
+    claim = office.ledger.claims.take(job_id, worker="w", lease_s=20, now=office.now)
     assert claim is not None
     cases.keep(office.ledger, claim, office.now)
-    office.ledger.hand_over(job_id, claim.token, office.now)
+    office.ledger.claims.hand_over(job_id, claim.token, office.now)
     return job_id
 
 
@@ -354,8 +356,8 @@ def test_the_archive_comes_before_the_ris(office: Office) -> None:
     archive = Archive()
     first = Desk(
         "archive",
-        lambda delivery: to_archive(delivery, office.ledger, cast(Orthanc, archive)),
-        office.ledger,
+        lambda delivery: to_archive(delivery, office.ledger.deliveries, cast(Orthanc, archive)),
+        office.ledger.deliveries,
         give_up_s=HOUR,
         clock=lambda: office.now,
     )
@@ -366,7 +368,7 @@ def test_the_archive_comes_before_the_ris(office: Office) -> None:
     assert (office.desk.work(), first.work(), office.desk.work()) == (0, 1, 1)
     assert archive.stored == ["sr"]
     assert office.state(job_id)[0] == "done"
-    assert office.ledger.kept_objects(job_id) == []
+    assert office.ledger.deliveries.kept_objects(job_id) == []
 
 
 def test_a_result_is_told_before_its_correction_even_where_it_was_tried_more_often(office: Office) -> None:
@@ -374,7 +376,7 @@ def test_a_result_is_told_before_its_correction_even_where_it_was_tried_more_oft
     jobs = []
     for n in range(2):
         job_id, _ = make(office.ledger, row, at=office.now, sources=f"hash-{n}")
-        claim = office.ledger.claim(job_id, worker="w", lease_s=20, now=office.now)
+        claim = office.ledger.claims.take(job_id, worker="w", lease_s=20, now=office.now)
         assert claim is not None
         cases.store(office.ledger, claim, office.now)
         jobs.append(job_id)
@@ -394,15 +396,15 @@ def settings(**more: Any) -> Settings:
 
 
 def test_what_is_owed_to_a_destination_that_is_no_longer_configured_is_parked(office: Office) -> None:
-    office.ledger.announce_models([], T0)
+    office.ledger.fleet.announce([], T0)
     row = arrive(office.ledger, seen(uid="9.9"))
     job_id, _ = make(office.ledger, row, at=office.now)
-    claim = office.ledger.claim(job_id, worker="w", lease_s=20, now=office.now)
+    claim = office.ledger.claims.take(job_id, worker="w", lease_s=20, now=office.now)
     assert claim is not None
-    courier = Courier(settings(), office.ledger, cast(Orthanc, Archive()), clock=lambda: office.now)
+    courier = Courier(settings(), office.ledger.deliveries, cast(Orthanc, Archive()), clock=lambda: office.now)
     courier.park_unknown()
     cases.keep(office.ledger, claim, office.now, destinations=("old_pacs",))
-    office.ledger.hand_over(job_id, claim.token, office.now, archived=True)
+    office.ledger.claims.hand_over(job_id, claim.token, office.now, archived=True)
     office.desk.work()
     assert office.state(job_id)[0] == "delivering"
     courier.park_unknown()
@@ -414,28 +416,28 @@ def test_a_running_courier_parks_what_became_due_to_nobody_after_its_start(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("medai.router.delivery.courier.LOOK_S", 0.01)
-    courier = Courier(settings(), office.ledger, cast(Orthanc, Archive()), clock=lambda: office.now)
+    courier = Courier(settings(), office.ledger.deliveries, cast(Orthanc, Archive()), clock=lambda: office.now)
     courier.start()
     row = arrive(office.ledger, seen(uid="9.9"))
     job_id, _ = make(office.ledger, row, at=office.now)
-    claim = office.ledger.claim(job_id, worker="w", lease_s=20, now=office.now)
+    claim = office.ledger.claims.take(job_id, worker="w", lease_s=20, now=office.now)
     assert claim is not None
     cases.keep(office.ledger, claim, office.now, destinations=("old_pacs",))
-    office.ledger.hand_over(job_id, claim.token, office.now, archived=True)
+    office.ledger.claims.hand_over(job_id, claim.token, office.now, archived=True)
     until = time.monotonic() + 10
-    while not office.ledger.dead_letters() and time.monotonic() < until:
+    while not office.ledger.dead.letters() and time.monotonic() < until:
         time.sleep(0.01)
     courier.stop()
-    assert [letter.destination for letter in office.ledger.dead_letters()] == ["old_pacs"]
+    assert [letter.destination for letter in office.ledger.dead.letters()] == ["old_pacs"]
 
 
 def test_a_courier_starts_while_the_ledger_is_away(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_arguments: object, **_more: object) -> None:
         raise LedgerUnreachable("away")
 
-    for name in ("owed_to", "due_deliveries", "gate"):
-        monkeypatch.setattr(office.ledger, name, away)
-    courier = Courier(settings(), office.ledger, cast(Orthanc, Archive()))
+    for name in ("owed_to", "due", "gate"):
+        monkeypatch.setattr(office.ledger.deliveries, name, away)
+    courier = Courier(settings(), office.ledger.deliveries, cast(Orthanc, Archive()))
     courier.start()
     courier.stop()
 
@@ -445,7 +447,9 @@ def test_a_fhir_server_may_ask_to_be_left_alone_for_an_hour(office: Office) -> N
     assert (longest_wait_s(fhir, "fhir"), longest_wait_s(fhir, "ris")) == (6 * HOUR, BACK_OFF_MAX_S)
     job_id = office.job()
     longest_s = longest_wait_s(fhir, "fhir")
-    office.desk = Desk("ris", office.peer, office.ledger, give_up_s=HOUR, longest_s=longest_s, clock=lambda: office.now)
+    office.desk = Desk(
+        "ris", office.peer, office.ledger.deliveries, give_up_s=HOUR, longest_s=longest_s, clock=lambda: office.now
+    )
     office.peer.rule = lambda _job: FhirUnreachable("the server answered 503", retry_after_s=HOUR)
     office.desk.work()
     office.peer.rule = lambda _job: None

@@ -48,7 +48,7 @@ class Site:
         self.archive = Archive()
         orthanc = cast(Orthanc, self.archive)
         self.subscription = Subscription(
-            orthanc, self.ledger, FactsReader(orthanc, self.ledger), backlog_h=1.0, names=Pseudonyms("k"),
+            orthanc, self.ledger, FactsReader(orthanc, self.ledger.studies, self.ledger.deliveries), backlog_h=1.0, names=Pseudonyms("k"),
             clock=lambda: T0 + 100,
         )  # fmt: skip
 
@@ -77,7 +77,7 @@ def test_a_study_that_is_gone_is_taken_for_deleted_once(site: Site) -> None:
         site.subscription.sweep()
     assert [line["event"] for line in logs] == ["study_deleted"]
     assert "1.2.1" not in str(logs), "a study's name in the logs is a pseudonym"
-    assert (site.cancelled(), len(site.ledger.living_studies())) == (1, 2)
+    assert (site.cancelled(), len(site.ledger.removals.living_studies())) == (1, 2)
 
 
 def test_all_of_a_few_studies_may_be_deleted(site: Site) -> None:
@@ -147,9 +147,9 @@ def test_images_of_a_study_that_has_just_moved_were_not_sent_again(site: Site) -
         cast(Orthanc, archive), site.ledger, cast(FactsReader, archive), backlog_h=1.0, names=Pseudonyms("k"),
         clock=lambda: T0 + 100,
     )  # fmt: skip
-    site.ledger.write_cursor("orthanc", 0, T0)
+    site.ledger.studies.write_cursor("orthanc", 0, T0)
     subscription._heard_at = T0 + 99  # it has listened all the time
     subscription.poll()
-    after = site.ledger.study_row("o-new")
+    after = site.ledger.studies.find("o-new")
     assert after is not None
-    assert (after["id"], after["resent_at"], after["last_instance_at"]) == (row["id"], None, T0)
+    assert (after.id, after.resent_at, after.last_instance_at) == (row.id, None, T0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
@@ -11,7 +12,6 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from medai.router.contract import Order
 from medai.router.errors import OrthancRefused, OrthancUnreachable
 from medai.router.intake.facts import ALWAYS_MANY, NUMBERS, STUDY_LEVEL, FactsReader, change_time, orientation, typed
-from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 
 FLOATS = {"DS", "FL", "FD"}
@@ -132,16 +132,17 @@ class Book:
         self.ours, self.order = ours, order
         self.asked: dict[str, str] = {}
 
-    def known_results(self, names: list[str]) -> set[str]:
-        return set(names) & self.ours
+    def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
+        return set(orthanc_ids) & self.ours
 
-    def order_for(self, **asked: str) -> Order | None:
-        self.asked = asked
+    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
+        self.asked = {"study_uid": study_uid, "accession": accession}
         return self.order
 
 
 def reader(archive: Archive, book: Book | None = None, **options: int) -> FactsReader:
-    return FactsReader(cast(Orthanc, archive), cast(Ledger, book or Book()), **options)
+    book = book or Book()
+    return FactsReader(cast(Orthanc, archive), book, book, **options)
 
 
 def mr(images: int, **more: str) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from medai.router.contract import OrthancId, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
 from medai.router.intake import facts as module
 from medai.router.intake.facts import NUMBERS, FactsReader, typed
-from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.routing.rules import Rules
 from medai.router.settings.routes import RouteSettings, SeriesSettings
@@ -84,15 +83,15 @@ class Archive:
 class Nothing:
     """A ledger without orders."""
 
-    def known_results(self, names: Any) -> set[str]:
+    def known_results(self, orthanc_ids: Any) -> set[str]:
         return set()
 
-    def order_for(self, **what: str) -> None:
+    def order_for(self, *, study_uid: str, accession: str) -> None:
         return None
 
 
 def reader(archive: Archive) -> FactsReader:
-    return FactsReader(cast(Orthanc, archive), cast(Ledger, Nothing()))
+    return FactsReader(cast(Orthanc, archive), Nothing(), Nothing())
 
 
 @EXAMPLES

@@ -15,20 +15,20 @@ PASSWORD = "correct horse"
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    ledger.add_account("ana", PASSWORD, Role.OPERATOR, T0)
+    ledger.accounts.add("ana", PASSWORD, Role.OPERATOR, T0)
     return ledger
 
 
 def test_a_password_lets_its_account_in_and_no_other(ledger: Ledger) -> None:
-    account = ledger.account_by_password("ana", PASSWORD)
+    account = ledger.accounts.by_password("ana", PASSWORD)
     assert account is not None
     assert (account.name, account.role) == ("ana", Role.OPERATOR)
-    assert ledger.account_by_password("ana", PASSWORD + "x") is None
-    assert ledger.account_by_password("bob", PASSWORD) is None
+    assert ledger.accounts.by_password("ana", PASSWORD + "x") is None
+    assert ledger.accounts.by_password("bob", PASSWORD) is None
 
 
 def test_neither_password_nor_token_is_kept_in_clear(ledger: Ledger) -> None:
-    token = ledger.issue_token("ana", T0, kind="api", label="script", lasts_s=60)
+    token = ledger.accounts.issue_token("ana", T0, kind="api", label="script", lasts_s=60)
     with ledger.begin() as db:
         kept = f"{db.execute(select(t.accounts)).all()}{db.execute(select(t.tokens)).all()}"
     assert PASSWORD not in kept
@@ -36,38 +36,38 @@ def test_neither_password_nor_token_is_kept_in_clear(ledger: Ledger) -> None:
 
 
 def test_two_accounts_with_one_password_are_kept_differently(ledger: Ledger) -> None:
-    ledger.add_account("bob", PASSWORD, Role.VIEWER, T0)
+    ledger.accounts.add("bob", PASSWORD, Role.VIEWER, T0)
     with ledger.begin() as db:
         first, second = db.execute(select(t.accounts.c.password)).scalars()
     assert first != second
 
 
 def test_a_token_lasts_as_long_as_was_said(ledger: Ledger) -> None:
-    token = ledger.issue_token("ana", T0, kind="session", label="", lasts_s=60)
-    assert ledger.account_by_token(token, T0 + 59) is not None
-    assert ledger.account_by_token(token, T0 + 61) is None
-    assert ledger.account_by_token(token[:-1], T0) is None
+    token = ledger.accounts.issue_token("ana", T0, kind="session", label="", lasts_s=60)
+    assert ledger.accounts.by_token(token, T0 + 59) is not None
+    assert ledger.accounts.by_token(token, T0 + 61) is None
+    assert ledger.accounts.by_token(token[:-1], T0) is None
 
 
 def test_expired_tokens_are_forgotten(ledger: Ledger) -> None:
-    ledger.issue_token("ana", T0, kind="session", label="", lasts_s=60)
-    ledger.issue_token("ana", T0 + 100, kind="session", label="", lasts_s=60)
+    ledger.accounts.issue_token("ana", T0, kind="session", label="", lasts_s=60)
+    ledger.accounts.issue_token("ana", T0 + 100, kind="session", label="", lasts_s=60)
     with ledger.begin() as db:
         assert len(db.execute(select(t.tokens)).all()) == 1
 
 
 @pytest.mark.parametrize("how", ["revoked", "disabled", "new password"])
 def test_a_token_that_was_taken_back_lets_nobody_in(ledger: Ledger, how: str) -> None:
-    token = ledger.issue_token("ana", T0, kind="session", label="", lasts_s=60)
+    token = ledger.accounts.issue_token("ana", T0, kind="session", label="", lasts_s=60)
     if how == "revoked":
-        ledger.revoke_token(token)
+        ledger.accounts.revoke_token(token)
     elif how == "disabled":
-        ledger.disable_account("ana")
-        assert ledger.account_by_password("ana", PASSWORD) is None
+        ledger.accounts.disable("ana")
+        assert ledger.accounts.by_password("ana", PASSWORD) is None
     else:
-        ledger.set_password("ana", "another password")
-        assert ledger.account_by_password("ana", PASSWORD) is None
-    assert ledger.account_by_token(token, T0 + 1) is None
+        ledger.accounts.set_password("ana", "another password")
+        assert ledger.accounts.by_password("ana", PASSWORD) is None
+    assert ledger.accounts.by_token(token, T0 + 1) is None
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_a_token_that_was_taken_back_lets_nobody_in(ledger: Ledger, how: str) ->
 )
 def test_what_will_not_do_is_refused_with_its_reason(ledger: Ledger, name: str, password: str, words: str) -> None:
     with pytest.raises(AccountFault, match=words):
-        ledger.add_account(name, password, Role.VIEWER, T0)
-    assert [row["name"] for row in ledger.accounts()] == ["ana"]
+        ledger.accounts.add(name, password, Role.VIEWER, T0)
+    assert [row.name for row in ledger.accounts.listed()] == ["ana"]
 
 
 def test_an_account_that_does_not_exist_can_not_be_changed(ledger: Ledger) -> None:
     with pytest.raises(AccountFault, match="no account"):
-        ledger.set_password("bob", PASSWORD)
+        ledger.accounts.set_password("bob", PASSWORD)
     with pytest.raises(AccountFault, match="no account"):
-        ledger.disable_account("bob")
+        ledger.accounts.disable("bob")
 
 
 def test_each_role_may_what_those_before_it_may() -> None:
@@ -105,8 +105,8 @@ def test_each_role_may_what_those_before_it_may() -> None:
 
 def test_the_audit_log_is_paged_newest_first_and_by_study(ledger: Ledger) -> None:
     for number in range(5):
-        ledger.note_action("ana", f"act{number}", T0 + number, study_id=number % 2)
-    newest = ledger.actions(limit=2)
-    assert [row["action"] for row in newest] == ["act4", "act3"]
-    assert [row["action"] for row in ledger.actions(before=newest[-1]["id"])] == ["act2", "act1", "act0"]
-    assert [row["action"] for row in ledger.actions(study_id=1)] == ["act3", "act1"]
+        ledger.accounts.note_action("ana", f"act{number}", T0 + number, study_id=number % 2)
+    newest = ledger.accounts.actions(limit=2)
+    assert [row.action for row in newest] == ["act4", "act3"]
+    assert [row.action for row in ledger.accounts.actions(before=newest[-1].id)] == ["act2", "act1", "act0"]
+    assert [row.action for row in ledger.accounts.actions(study_id=1)] == ["act3", "act1"]

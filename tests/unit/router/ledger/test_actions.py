@@ -22,7 +22,7 @@ def waiting(ledger: Ledger) -> str:
 
 
 def claimed(ledger: Ledger, job_id: str) -> Claim:
-    claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 1)
+    claim = ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
     assert claim is not None
     return claim
 
@@ -31,10 +31,10 @@ def delivered(ledger: Ledger) -> str:
     """A reading whose result archive and RIS have."""
     claim = claimed(ledger, waiting(ledger))
     keep(ledger, claim, T0 + 1)
-    ledger.hand_over(claim.job.job_id, claim.token, T0 + 1)
+    ledger.claims.hand_over(claim.job.job_id, claim.token, T0 + 1)
     (owed,) = due(ledger, "archive")
-    ledger.begin_try(owed, T0 + 5)
-    ledger.delivered(owed, "stored", T0 + 5)
+    ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.delivered(owed, "stored", T0 + 5)
     acknowledge(ledger, claim, T0 + 6)
     return str(claim.job.job_id)
 
@@ -44,7 +44,7 @@ def word(payload: bytes, number: str) -> bytes:
 
 
 def withdraw(ledger: Ledger, job_id: str) -> list[str]:
-    return ledger.withdraw_reading(job_id, "wrong side", T0 + 9, withdrawn={"ris": word}, by="ana")
+    return ledger.actions.withdraw(job_id, "wrong side", T0 + 9, withdrawn={"ris": word}, by="ana")
 
 
 def row(ledger: Ledger, job_id: str) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def row(ledger: Ledger, job_id: str) -> dict[str, Any]:
 
 
 def last_action(ledger: Ledger) -> tuple[str, str, str]:
-    (found, *_) = ledger.actions()
-    return found["account"], found["action"], found["detail"]
+    (found, *_) = ledger.accounts.actions()
+    return found.account, found.action, found.detail
 
 
 # -- STAT
@@ -62,23 +62,23 @@ def last_action(ledger: Ledger) -> tuple[str, str, str]:
 
 def test_a_reading_that_waits_is_raised_to_stat_and_its_message_goes_again(ledger: Ledger) -> None:
     job_id = waiting(ledger)
-    ledger.mark_sent({job_id: T0})
-    ledger.hurry_reading(job_id, T0 + 1, by="ana")
-    (unsent,) = ledger.unsent_jobs(T0 + 1, resend_before=T0 - 100)
-    assert unsent["priority"] == int(Priority.STAT)
+    ledger.jobs.mark_sent({job_id: T0})
+    ledger.actions.hurry(job_id, T0 + 1, by="ana")
+    (unsent,) = ledger.jobs.unsent(T0 + 1, resend_before=T0 - 100)
+    assert unsent.priority == int(Priority.STAT)
     assert last_action(ledger) == ("ana", "stat", "")
     assert "raised to STAT" in readings.decisions(ledger, job_id=job_id)[-1].reason
 
 
 def test_what_is_stat_already_or_does_not_wait_is_not_raised(ledger: Ledger) -> None:
     job_id = waiting(ledger)
-    ledger.hurry_reading(job_id, T0, by="ana")
+    ledger.actions.hurry(job_id, T0, by="ana")
     with pytest.raises(ActionRefused, match="pending \\(STAT\\)"):
-        ledger.hurry_reading(job_id, T0, by="ana")
+        ledger.actions.hurry(job_id, T0, by="ana")
     claimed(ledger, job_id)
     with pytest.raises(ActionRefused, match="running"):
-        ledger.hurry_reading(job_id, T0, by="ana")
-    assert len(ledger.actions()) == 1, "what was refused was not done"
+        ledger.actions.hurry(job_id, T0, by="ana")
+    assert len(ledger.accounts.actions()) == 1, "what was refused was not done"
 
 
 # -- cancel
@@ -88,11 +88,11 @@ def test_what_is_stat_already_or_does_not_wait_is_not_raised(ledger: Ledger) -> 
 def test_a_reading_without_a_result_is_cancelled_and_its_worker_loses_it(ledger: Ledger, running: bool) -> None:
     job_id = waiting(ledger)
     claim = claimed(ledger, job_id) if running else None
-    ledger.cancel_reading(job_id, "sent by mistake", T0 + 2, by="ana")
+    ledger.actions.cancel(job_id, "sent by mistake", T0 + 2, by="ana")
     assert (row(ledger, job_id)["state"], row(ledger, job_id)["failure"]) == ("cancelled", "cancelled")
     assert "sent by mistake" in row(ledger, job_id)["reason"]
     assert last_action(ledger) == ("ana", "cancel", "sent by mistake")
-    assert ledger.claim(job_id, worker="w", lease_s=20, now=T0 + 3) is None
+    assert ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 3) is None
     if claim is not None:
         with pytest.raises(LeaseLost):
             keep(ledger, claim, T0 + 3)
@@ -101,7 +101,7 @@ def test_a_reading_without_a_result_is_cancelled_and_its_worker_loses_it(ledger:
 def test_a_cancelled_reading_is_not_made_again_from_the_same_images_but_from_others(ledger: Ledger) -> None:
     study = arrive(ledger, seen())
     job_id, _ = make(ledger, study)
-    ledger.cancel_reading(job_id, "sent by mistake", T0 + 2, by="ana")
+    ledger.actions.cancel(job_id, "sent by mistake", T0 + 2, by="ana")
     assert make(ledger, study)[1].verdict is Verdict.SKIP
     _, late = make(ledger, study, sources="hash-2", count=60)
     assert late.verdict is not Verdict.SKIP
@@ -110,7 +110,7 @@ def test_a_cancelled_reading_is_not_made_again_from_the_same_images_but_from_oth
 def test_a_reading_with_a_result_is_not_cancelled(ledger: Ledger) -> None:
     job_id = delivered(ledger)
     with pytest.raises(ActionRefused, match="done"):
-        ledger.cancel_reading(job_id, "too late", T0 + 9, by="ana")
+        ledger.actions.cancel(job_id, "too late", T0 + 9, by="ana")
     assert row(ledger, job_id)["state"] == "done"
 
 
@@ -119,7 +119,7 @@ def test_a_reading_with_a_result_is_not_cancelled(ledger: Ledger) -> None:
 
 def test_another_model_reads_the_same_images_beside_the_first(ledger: Ledger) -> None:
     first = delivered(ledger)
-    second = ledger.read_again(first, "other", "2", T0 + 9, by="ana")
+    second = ledger.actions.read_again(first, "other", "2", T0 + 9, by="ana")
     made = row(ledger, second)
     assert (made["model"], made["model_version"], made["state"], made["revision"]) == ("other", "2", "pending", 1)
     assert made["supersedes"] is None
@@ -129,24 +129,24 @@ def test_another_model_reads_the_same_images_beside_the_first(ledger: Ledger) ->
 
 def test_its_filler_number_is_not_that_of_the_first(ledger: Ledger) -> None:
     job_id = waiting(ledger)
-    again = ledger.read_again(job_id, "other", "2", T0, by="ana")
+    again = ledger.actions.read_again(job_id, "other", "2", T0, by="ana")
     assert claimed(ledger, job_id).job.filler != claimed(ledger, again).job.filler
 
 
 def test_the_same_model_or_a_model_that_was_asked_before_does_not_read_again(ledger: Ledger) -> None:
     job_id = waiting(ledger)
     with pytest.raises(ActionRefused, match="the same again"):
-        ledger.read_again(job_id, "mr_brain", "1", T0, by="ana")
-    ledger.read_again(job_id, "other", "2", T0, by="ana")
+        ledger.actions.read_again(job_id, "mr_brain", "1", T0, by="ana")
+    ledger.actions.read_again(job_id, "other", "2", T0, by="ana")
     with pytest.raises(ActionRefused, match="read before"):
-        ledger.read_again(job_id, "other", "2", T0, by="ana")
+        ledger.actions.read_again(job_id, "other", "2", T0, by="ana")
 
 
 def test_a_deleted_study_is_not_read_again(ledger: Ledger) -> None:
     job_id = waiting(ledger)
-    ledger.study_removed("o-1.2.3", T0 + 1, within_s=60, withdrawn={})
+    ledger.removals.study_removed("o-1.2.3", T0 + 1, within_s=60, withdrawn={})
     with pytest.raises(ActionRefused, match="deleted"):
-        ledger.read_again(job_id, "other", "2", T0 + 2, by="ana")
+        ledger.actions.read_again(job_id, "other", "2", T0 + 2, by="ana")
 
 
 # -- withdraw
@@ -162,7 +162,7 @@ def test_a_result_is_taken_back_from_archive_and_ris(ledger: Ledger) -> None:
     assert row(ledger, job_id)["failure"] == Failure.WITHDRAWN.value
     assert "wrong side" in row(ledger, job_id)["reason"]
     assert last_action(ledger) == ("ana", "withdraw", "wrong side")
-    assert ledger.dead_letters() == []
+    assert ledger.dead.letters() == []
 
 
 def test_a_result_is_taken_back_once(ledger: Ledger) -> None:
@@ -184,13 +184,13 @@ def test_a_result_that_the_ris_may_have_is_sent_and_then_withdrawn(ledger: Ledge
     claim = claimed(ledger, waiting(ledger))
     store(ledger, claim)
     (owed,) = due(ledger, "ris")
-    ledger.begin_try(owed, T0 + 5)
-    ledger.put_off(owed, "no answer", next_try_at=T0 + 6, refused=False, now=T0 + 5)
+    ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.put_off(owed, "no answer", next_try_at=T0 + 6, refused=False, now=T0 + 5)
     assert withdraw(ledger, claim.job.job_id) == ["archive", "ris"]
     (first,) = due(ledger, "ris", T0 + 10)
     assert first.kind == "result"
-    ledger.begin_try(first, T0 + 10)
-    ledger.delivered(first, "AA", T0 + 10)
+    ledger.deliveries.begin_try(first, T0 + 10)
+    ledger.deliveries.delivered(first, "AA", T0 + 10)
     (second,) = due(ledger, "ris", T0 + 11)
     assert second.kind == "withdrawal"
     assert row(ledger, claim.job.job_id)["failure"] == Failure.WITHDRAWN.value
@@ -200,11 +200,11 @@ def test_a_parked_delivery_of_a_withdrawn_result_waits_for_nobody(ledger: Ledger
     claim = claimed(ledger, waiting(ledger))
     store(ledger, claim)
     (owed,) = due(ledger, "ris")
-    ledger.begin_try(owed, T0 + 5)
-    ledger.park(owed, "AE", T0 + 5)
-    assert len(ledger.dead_letters()) == 1
+    ledger.deliveries.begin_try(owed, T0 + 5)
+    ledger.deliveries.park(owed, "AE", T0 + 5)
+    assert len(ledger.dead.letters()) == 1
     withdraw(ledger, claim.job.job_id)
-    assert ledger.dead_letters() == []
+    assert ledger.dead.letters() == []
     assert row(ledger, claim.job.job_id)["state"] == "cancelled"
 
 
@@ -219,17 +219,17 @@ def test_what_has_no_result_can_not_be_withdrawn(ledger: Ledger) -> None:
 def test_a_withdrawn_result_is_not_read_again_from_the_same_images_and_not_named_by_the_next(ledger: Ledger) -> None:
     job_id = delivered(ledger)
     withdraw(ledger, job_id)
-    study = ledger.study_row("o-1.2.3")
+    study = ledger.studies.find("o-1.2.3")
     assert study is not None
     assert make(ledger, study)[1].verdict is Verdict.SKIP
-    later, _ = ledger.create_job(wanted(study, sources="hash-2", count=60), study=study, reason="late", now=T0 + 20)
+    later, _ = ledger.jobs.create(wanted(study, sources="hash-2", count=60), study=study, reason="late", now=T0 + 20)
     made = row(ledger, later)
     assert (made["revision"], made["supersedes"]) == (2, None)
 
 
 def test_a_superseded_result_is_not_the_one_to_withdraw(ledger: Ledger) -> None:
     first = delivered(ledger)
-    study = ledger.study_row("o-1.2.3")
+    study = ledger.studies.find("o-1.2.3")
     assert study is not None
     second, _ = make(ledger, study, at=T0 + 10, sources="hash-2", count=60)
     claim = claimed(ledger, second)
@@ -240,10 +240,10 @@ def test_a_superseded_result_is_not_the_one_to_withdraw(ledger: Ledger) -> None:
 
 def test_every_action_is_kept_with_its_study(ledger: Ledger) -> None:
     job_id = waiting(ledger)
-    ledger.hurry_reading(job_id, T0, by="ana")
+    ledger.actions.hurry(job_id, T0, by="ana")
     with ledger.begin() as db:
         kept = db.execute(select(t.audit.c.study_id, t.audit.c.job_id)).one()
-    study = ledger.study_row("o-1.2.3")
+    study = ledger.studies.find("o-1.2.3")
     assert study is not None
-    assert tuple(kept) == (study["id"], job_id)
+    assert tuple(kept) == (study.id, job_id)
     assert row(ledger, job_id)["state"] == JobState.PENDING.value

@@ -30,7 +30,7 @@ def test_an_edit_that_moved_with_its_study_is_found_under_its_new_name(ledger: L
     edit = edit_of(read(ledger))
     see(ledger, edit)
     assert not see(ledger, edit, orthanc_id="elsewhere")
-    claim = ledger.claim_edit(1, T0 + 20)
+    claim = ledger.edits.claim(1, T0 + 20)
     assert claim is not None
     assert claim.orthanc_id == "elsewhere"
 
@@ -41,39 +41,39 @@ def test_a_study_that_the_ledger_does_not_know_has_no_edit(ledger: Ledger) -> No
 
 def test_one_worker_has_an_edit_and_a_dead_ones_comes_back(ledger: Ledger) -> None:
     see(ledger, edit_of(read(ledger)))
-    first = ledger.claim_edit(1, T0 + 20)
+    first = ledger.edits.claim(1, T0 + 20)
     assert first is not None
-    assert ledger.claim_edit(1, T0 + 21) is None
-    assert ledger.unsent_edits(T0 + 21, resend_before=T0 + 21) == []
+    assert ledger.edits.claim(1, T0 + 21) is None
+    assert ledger.edits.unsent(T0 + 21, resend_before=T0 + 21) == []
     later = T0 + 21 + CLAIM_S
-    assert [row["id"] for row in ledger.unsent_edits(later, resend_before=later)] == [1]
-    second = ledger.claim_edit(1, later)
+    assert [row.id for row in ledger.edits.unsent(later, resend_before=later)] == [1]
+    second = ledger.edits.claim(1, later)
     assert second is not None
-    assert not ledger.edit_compared(first, "x", [], later), "the first worker has lost it"
-    assert ledger.edit_ended(second, EditState.FAILED, "why")
+    assert not ledger.edits.compared(first, "x", [], later), "the first worker has lost it"
+    assert ledger.edits.ended(second, EditState.FAILED, "why")
 
 
 def test_a_claim_of_a_clock_that_was_put_back_is_lost_too(ledger: Ledger) -> None:
     see(ledger, edit_of(read(ledger)))
-    assert ledger.claim_edit(1, T0 + 100_000) is not None
-    assert ledger.claim_edit(1, T0 + 20) is not None
+    assert ledger.edits.claim(1, T0 + 100_000) is not None
+    assert ledger.edits.claim(1, T0 + 20) is not None
 
 
 def test_what_was_stored_anew_meanwhile_is_not_given_the_old_figures(ledger: Ledger) -> None:
     job_id = read(ledger)
     see(ledger, edit_of(job_id))
-    claim = ledger.claim_edit(1, T0 + 20)
+    claim = ledger.edits.claim(1, T0 + 20)
     assert claim is not None
     see(ledger, edit_of(job_id), T0 + 21, digest="d2")
-    assert not ledger.edit_compared(claim, job_id, [brain(0.9)], T0 + 22)
+    assert not ledger.edits.compared(claim, job_id, [brain(0.9)], T0 + 22)
     assert edits(ledger)[0].comparisons == ()
 
 
 def test_what_ends_its_workers_again_and_again_is_given_up(ledger: Ledger) -> None:
     see(ledger, edit_of(read(ledger)))
     for turn in range(MAX_TRIES):
-        assert ledger.claim_edit(1, T0 + 2 * CLAIM_S * turn) is not None
-    assert ledger.claim_edit(1, T0 + 2 * CLAIM_S * MAX_TRIES) is None
+        assert ledger.edits.claim(1, T0 + 2 * CLAIM_S * turn) is not None
+    assert ledger.edits.claim(1, T0 + 2 * CLAIM_S * MAX_TRIES) is None
     (row,) = edits(ledger)
     assert (row.state, row.reason) == ("failed", f"begun {MAX_TRIES} times and never finished")
 
@@ -82,39 +82,39 @@ def test_what_is_put_off_waits_and_does_not_use_its_tries_up(ledger: Ledger) -> 
     see(ledger, edit_of(read(ledger)))
     for turn in range(2 * MAX_TRIES):
         now = T0 + 100 * turn
-        claim = ledger.claim_edit(1, now)
+        claim = ledger.edits.claim(1, now)
         assert claim is not None
-        ledger.edit_later(claim, "Orthanc is away", now + 50)
-        assert ledger.unsent_edits(now + 10, resend_before=now) == []
-        assert len(ledger.unsent_edits(now + 51, resend_before=now)) == 1
+        ledger.edits.put_off(claim, "Orthanc is away", now + 50)
+        assert ledger.edits.unsent(now + 10, resend_before=now) == []
+        assert len(ledger.edits.unsent(now + 51, resend_before=now)) == 1
 
 
 def test_a_message_that_went_is_not_missed_before_its_time(ledger: Ledger) -> None:
     see(ledger, edit_of(read(ledger)))
-    ledger.edits_sent({1: T0 + 20})
-    assert ledger.unsent_edits(T0 + 22, resend_before=T0 + 17) == []
-    assert len(ledger.unsent_edits(T0 + 30, resend_before=T0 + 25)) == 1
+    ledger.edits.mark_sent({1: T0 + 20})
+    assert ledger.edits.unsent(T0 + 22, resend_before=T0 + 17) == []
+    assert len(ledger.edits.unsent(T0 + 30, resend_before=T0 + 25)) == 1
 
 
 def test_an_edit_may_be_of_any_model_that_read_its_series_unless_it_names_one(ledger: Ledger) -> None:
     brain_job, other = read(ledger), read(ledger, model="mr_hippocampus", at=T0 + 1)
     see(ledger, edit_of(brain_job))
-    claim = ledger.claim_edit(1, T0 + 20)
+    claim = ledger.edits.claim(1, T0 + 20)
     assert claim is not None
-    assert [each["job_id"] for each in claim.readings] == [brain_job, other]
+    assert [each.job_id for each in claim.readings] == [brain_job, other]
     with ledger.begin() as db:
-        ledger.see_edit(replace(edit_of(brain_job), named=True, digest="d2"), T0 + 21, db)
-    claim = ledger.claim_edit(1, T0 + 22)
+        ledger.edits.see(replace(edit_of(brain_job), named=True, digest="d2"), T0 + 21, db)
+    claim = ledger.edits.claim(1, T0 + 22)
     assert claim is not None
-    assert [each["job_id"] for each in claim.readings] == [brain_job]
+    assert [each.job_id for each in claim.readings] == [brain_job]
 
 
 def test_a_withdrawn_result_has_no_edits(ledger: Ledger) -> None:
     job_id = read(ledger)
-    assert [each.job_id for each in ledger.readings_with_results("o-1.2.3")] == [job_id]
+    assert [each.job_id for each in ledger.edits.readings_with_results("o-1.2.3")] == [job_id]
     see(ledger, edit_of(job_id))
-    ledger.withdraw_reading(job_id, "wrong side", T0 + 15, withdrawn={}, by="ana")
-    assert ledger.readings_with_results("o-1.2.3") == []
-    claim = ledger.claim_edit(1, T0 + 20)
+    ledger.actions.withdraw(job_id, "wrong side", T0 + 15, withdrawn={}, by="ana")
+    assert ledger.edits.readings_with_results("o-1.2.3") == []
+    claim = ledger.edits.claim(1, T0 + 20)
     assert claim is not None
     assert claim.readings == ()

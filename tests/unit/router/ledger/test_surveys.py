@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from ledger_cases import T0, arrive, make, seen, store
 
 from medai.router.ledger import Ledger
 from medai.router.ledger.actions import ActionRefused
-from medai.router.ledger.surveys import SUS, USEFULNESS, SurveyFault, sus_score
+from medai.router.ledger.surveys import SUS, USEFULNESS, SurveyFault, UsefulnessAnswer, sus_score
 from medai.router.reports import survey_csv
 from medai.router.reports.survey_summary import adjective, of_counts, of_scores, screen, student_t, summary, wilson
 
@@ -22,7 +23,7 @@ BEST = [5, 1] * 5
 def read(ledger: Ledger, uid: str = "1.2.3", **changes: Any) -> str:
     """A reading with a result."""
     job_id = str(make(ledger, arrive(ledger, seen(uid=uid)), **changes)[0])
-    claim = ledger.claim(job_id, worker="w", lease_s=20, now=T0)
+    claim = ledger.claims.take(job_id, worker="w", lease_s=20, now=T0)
     assert claim is not None
     store(ledger, claim)
     return job_id
@@ -77,16 +78,16 @@ def test_the_statements_alternate_between_praise_and_blame_as_brookes_do() -> No
 
 
 def test_every_scale_is_kept_and_the_newest_of_each_account_counts(ledger: Ledger) -> None:
-    assert ledger.answer_sus("ana", [3] * 10, T0) == 50.0
-    ledger.answer_sus("bob", [1, 5] * 5, T0 + 1)
-    ledger.answer_sus("ana", BEST, T0 + 2)
-    assert [(row["score"], row["newest"]) for row in ledger.sus_answers(account="ana")] == [
+    assert ledger.surveys.answer_sus("ana", [3] * 10, T0) == 50.0
+    ledger.surveys.answer_sus("bob", [1, 5] * 5, T0 + 1)
+    ledger.surveys.answer_sus("ana", BEST, T0 + 2)
+    assert [(row.score, row.newest) for row in ledger.surveys.sus_answers(account="ana")] == [
         (100.0, True),
         (50.0, False),
     ]
     found = summary(ledger).sus
     assert (found.readers, found.mean) == (2, 50.0)
-    assert ledger.sus_answers(account="eve") == []
+    assert ledger.surveys.sus_answers(account="eve") == []
 
 
 # -- the usefulness of a reading
@@ -94,27 +95,28 @@ def test_every_scale_is_kept_and_the_newest_of_each_account_counts(ledger: Ledge
 
 def test_a_later_answer_replaces_the_earlier_one_of_the_same_account_alone(ledger: Ledger) -> None:
     job_id = read(ledger)
-    ledger.answer_usefulness("ana", job_id, ALL_FIVE, "good", T0)
-    ledger.answer_usefulness("bob", job_id, {"correct": 1}, "", T0 + 1)
-    ledger.answer_usefulness("ana", job_id, {"correct": 2, "time": None}, " worse\n", T0 + 2)
-    mine = ledger.usefulness_of("ana", job_id)
-    assert mine == {"job_id": job_id, "answered_at": T0 + 2, "correct": 2, "time": None, "changed": None, "contours": None, "again": None, "comment": "worse"}  # fmt: skip
-    assert [row["correct"] for row in table_of(ledger)] == [2, 1]
-    assert ledger.usefulness_of("eve", job_id) is None
+    ledger.surveys.answer_usefulness("ana", job_id, ALL_FIVE, "good", T0)
+    ledger.surveys.answer_usefulness("bob", job_id, {"correct": 1}, "", T0 + 1)
+    ledger.surveys.answer_usefulness("ana", job_id, {"correct": 2, "time": None}, " worse\n", T0 + 2)
+    mine = ledger.surveys.usefulness_of("ana", job_id)
+    assert mine is not None
+    assert asdict(mine) == {"job_id": job_id, "answered_at": T0 + 2, "correct": 2, "time": None, "changed": None, "contours": None, "again": None, "comment": "worse"}  # fmt: skip
+    assert [row.correct for row in table_of(ledger)] == [2, 1]
+    assert ledger.surveys.usefulness_of("eve", job_id) is None
 
 
-def table_of(ledger: Ledger) -> list[dict[str, Any]]:
-    return ledger.usefulness_answers()
+def table_of(ledger: Ledger) -> list[UsefulnessAnswer]:
+    return ledger.surveys.usefulness_answers()
 
 
 def test_my_answers_are_listed_with_their_readings_and_by_study(ledger: Ledger) -> None:
     first, second = read(ledger, "1.1"), read(ledger, "1.2")
     for at, job_id in enumerate((first, second)):
-        ledger.answer_usefulness("ana", job_id, ALL_FIVE, "", T0 + at)
-    assert [row["job_id"] for row in ledger.usefulness_by("ana")] == [second, first]
-    (row,) = ledger.usefulness_by("ana", study_id=1)
-    assert (row["job_id"], row["route"], row["model"]) == (first, "brain", "mr_brain")
-    assert ledger.usefulness_by("bob") == []
+        ledger.surveys.answer_usefulness("ana", job_id, ALL_FIVE, "", T0 + at)
+    assert [row.job_id for row in ledger.surveys.usefulness_by("ana")] == [second, first]
+    (row,) = ledger.surveys.usefulness_by("ana", study_id=1)
+    assert (row.job_id, row.route, row.model) == (first, "brain", "mr_brain")
+    assert ledger.surveys.usefulness_by("bob") == []
 
 
 @pytest.mark.parametrize(
@@ -133,35 +135,35 @@ def test_what_can_not_be_kept_is_refused_with_its_reason(
 ) -> None:
     job_id = read(ledger)
     with pytest.raises(SurveyFault, match=words):
-        ledger.answer_usefulness("ana", job_id, answers, comment, T0)
+        ledger.surveys.answer_usefulness("ana", job_id, answers, comment, T0)
     assert table_of(ledger) == []
 
 
 def test_only_a_reading_with_a_result_can_be_judged(ledger: Ledger) -> None:
     job_id = str(make(ledger, arrive(ledger, seen()))[0])
     with pytest.raises(ActionRefused, match="no result yet"):
-        ledger.answer_usefulness("ana", job_id, ALL_FIVE, "", T0)
+        ledger.surveys.answer_usefulness("ana", job_id, ALL_FIVE, "", T0)
     with pytest.raises(ActionRefused, match="no such reading"):
-        ledger.answer_usefulness("ana", "x", ALL_FIVE, "", T0)
-    assert ledger.actions() == []
+        ledger.surveys.answer_usefulness("ana", "x", ALL_FIVE, "", T0)
+    assert ledger.accounts.actions() == []
 
 
 def test_a_withdrawn_result_can_be_judged_too(ledger: Ledger) -> None:
     job_id = read(ledger)
-    ledger.withdraw_reading(job_id, "wrong side", T0 + 5, withdrawn={}, by="ana")
-    ledger.answer_usefulness("ana", job_id, {"correct": 1}, "", T0 + 6)
+    ledger.actions.withdraw(job_id, "wrong side", T0 + 5, withdrawn={}, by="ana")
+    ledger.surveys.answer_usefulness("ana", job_id, {"correct": 1}, "", T0 + 6)
     assert len(table_of(ledger)) == 1
 
 
 def test_the_audit_log_says_that_somebody_answered_and_not_what_or_about_which_study(ledger: Ledger) -> None:
-    ledger.answer_usefulness("ana", read(ledger), {"correct": 1}, "secret", T0)
-    ledger.answer_sus("ana", BEST, T0)
-    rows = ledger.actions()
-    assert [(row["account"], row["action"]) for row in rows] == [
+    ledger.surveys.answer_usefulness("ana", read(ledger), {"correct": 1}, "secret", T0)
+    ledger.surveys.answer_sus("ana", BEST, T0)
+    rows = ledger.accounts.actions()
+    assert [(row.account, row.action) for row in rows] == [
         ("ana", "survey usability"),
         ("ana", "survey usefulness"),
     ]
-    assert {(row["study_id"], row["job_id"], row["detail"]) for row in rows} == {(None, None, "")}
+    assert {(row.study_id, row.job_id, row.detail) for row in rows} == {(None, None, "")}
 
 
 # -- what they come to
@@ -239,9 +241,9 @@ def test_a_score_has_the_adjective_whose_mean_is_nearest(score: float, word: str
 
 def test_usefulness_is_summed_for_each_model_and_route(ledger: Ledger) -> None:
     brain, other = read(ledger, "1.1"), read(ledger, "1.2", route="head", model="other")
-    ledger.answer_usefulness("ana", brain, {"correct": 5, "time": 2}, "", T0)
-    ledger.answer_usefulness("bob", brain, {"correct": 4}, "", T0)
-    ledger.answer_usefulness("ana", other, {"correct": 1}, "", T0)
+    ledger.surveys.answer_usefulness("ana", brain, {"correct": 5, "time": 2}, "", T0)
+    ledger.surveys.answer_usefulness("bob", brain, {"correct": 4}, "", T0)
+    ledger.surveys.answer_usefulness("ana", other, {"correct": 1}, "", T0)
     first, second = summary(ledger).usefulness
     assert (first.model, first.route, first.readers, first.readings) == ("mr_brain", "brain", 2, 1)
     assert (second.model, second.route, second.readers) == ("other", "head", 1)
@@ -252,12 +254,12 @@ def test_usefulness_is_summed_for_each_model_and_route(ledger: Ledger) -> None:
 
 def test_the_screen_says_how_sure_it_is(ledger: Ledger) -> None:
     assert "nobody has answered yet" in screen(summary(ledger))
-    ledger.answer_usefulness("ana", read(ledger), {"correct": 5}, "", T0)
-    ledger.answer_sus("ana", BEST, T0)
+    ledger.surveys.answer_usefulness("ana", read(ledger), {"correct": 5}, "", T0)
+    ledger.surveys.answer_sus("ana", BEST, T0)
     text = screen(summary(ledger))
     assert "100% (21% to 100%)" in text
     assert "mean 100.0 of 1 reader; nearest to “best imaginable” (Bangor 2009)" in text
-    ledger.answer_sus("bob", [3] * 10, T0)
+    ledger.surveys.answer_sus("bob", [3] * 10, T0)
     assert "95% interval 0.0 to 100.0" in screen(summary(ledger))
 
 
@@ -267,8 +269,8 @@ def test_the_screen_says_how_sure_it_is(ledger: Ledger) -> None:
 def test_an_export_names_no_account_unless_it_is_asked_to(ledger: Ledger) -> None:
     job_id = read(ledger)
     for account in ("ana", "bob"):
-        ledger.answer_usefulness(account, job_id, ALL_FIVE, "", T0)
-        ledger.answer_sus(account, BEST, T0)
+        ledger.surveys.answer_usefulness(account, job_id, ALL_FIVE, "", T0)
+        ledger.surveys.answer_sus(account, BEST, T0)
     for what in survey_csv.EXPORTS:
         assert [row["reader"] for row in table(ledger, what)] == ["1", "2"]
         assert "ana" not in "".join(survey_csv.text(ledger, what))
@@ -276,7 +278,7 @@ def test_an_export_names_no_account_unless_it_is_asked_to(ledger: Ledger) -> Non
 
 
 def test_an_export_holds_days_and_not_moments(ledger: Ledger) -> None:
-    ledger.answer_sus("ana", BEST, T0)
+    ledger.surveys.answer_sus("ana", BEST, T0)
     (row,) = table(ledger, "sus")
     assert (row["answered_on"], row["q1"], row["q2"], row["score"], row["newest"]) == (
         "2027-01-15",
@@ -289,7 +291,7 @@ def test_an_export_holds_days_and_not_moments(ledger: Ledger) -> None:
 
 def test_an_export_holds_no_identifier_of_the_study(ledger: Ledger) -> None:
     job_id = read(ledger, "1.2.826.7")
-    ledger.answer_usefulness("ana", job_id, {"correct": 4}, "", T0)
+    ledger.surveys.answer_usefulness("ana", job_id, {"correct": 4}, "", T0)
     (row,) = table(ledger, "usefulness")
     assert (row["job_id"], row["correct"], row["time"]) == (job_id, "4", "")
     assert "1.2.826.7" not in str(row)
@@ -299,14 +301,14 @@ def test_an_export_holds_no_identifier_of_the_study(ledger: Ledger) -> None:
 def test_a_comment_is_no_formula(ledger: Ledger, start: str) -> None:
     comment = f'{start}HYPERLINK("http://evil", "a,b")'
     assert survey_csv.harmless(comment) == f"'{comment}"
-    ledger.answer_usefulness("ana", read(ledger), {"correct": 4}, comment, T0)
+    ledger.surveys.answer_usefulness("ana", read(ledger), {"correct": 4}, comment, T0)
     (row,) = table(ledger, "usefulness")
     assert row["comment"] == "'" + comment.strip()
 
 
 def test_what_is_no_formula_is_left_alone(ledger: Ledger) -> None:
     comment = 'left, "too" small\n- and late'
-    ledger.answer_usefulness("ana", read(ledger), {"correct": 4}, comment, T0)
+    ledger.surveys.answer_usefulness("ana", read(ledger), {"correct": 4}, comment, T0)
     assert table(ledger, "usefulness")[0]["comment"] == comment
     assert survey_csv.harmless(-1) == -1
 
@@ -315,8 +317,8 @@ def test_a_long_export_comes_in_parts_and_whole(ledger: Ledger, monkeypatch: pyt
     monkeypatch.setattr(survey_csv, "PART", 2)
     job_id = read(ledger)
     for n in range(5):
-        ledger.answer_usefulness(f"reader{n}", job_id, ALL_FIVE, "", T0)
-        ledger.answer_sus(f"reader{n}", BEST, T0 + n)
+        ledger.surveys.answer_usefulness(f"reader{n}", job_id, ALL_FIVE, "", T0)
+        ledger.surveys.answer_sus(f"reader{n}", BEST, T0 + n)
     for what in survey_csv.EXPORTS:
         assert len(list(survey_csv.text(ledger, what))) == 4, "its head, and 2 + 2 + 1"
         assert [row["reader"] for row in table(ledger, what)] == ["1", "2", "3", "4", "5"]

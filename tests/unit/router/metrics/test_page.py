@@ -55,20 +55,20 @@ class World:
     def slow(self, uid: str, at: float) -> None:
         """A reading that the RIS acknowledges after twelve seconds."""
         job_id, _ = make(self.ledger, arrive(self.ledger, seen(uid=uid), at=at), at=at)
-        claim = self.ledger.claim(job_id, worker="w1", lease_s=20, now=at + 1)
+        claim = self.ledger.claims.take(job_id, worker="w1", lease_s=20, now=at + 1)
         assert claim is not None
         store(self.ledger, claim, at=at + 2)
         acknowledge(self.ledger, claim, at + 12)
 
     def reading(self, uid: str, at: float, state: JobState = JobState.DONE, *, modality: str = "MR") -> None:
         job_id, _ = make(self.ledger, arrive(self.ledger, seen(uid=uid), at=at), at=at, modality=modality)
-        claim = self.ledger.claim(job_id, worker="w1", lease_s=20, now=at + 1)
+        claim = self.ledger.claims.take(job_id, worker="w1", lease_s=20, now=at + 1)
         assert claim is not None
         if state is JobState.DONE:
             store(self.ledger, claim, at=at + 2)
             acknowledge(self.ledger, claim, at + 3)
         else:
-            self.ledger.fail(job_id, claim.token, Failure.IMAGES, "", at + 3)
+            self.ledger.claims.fail(job_id, claim.token, Failure.IMAGES, "", at + 3)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_readings_are_counted_by_model_and_verdict(world: World) -> None:
 
 def test_gauges_say_what_the_ledger_holds_now(world: World) -> None:
     make(world.ledger, arrive(world.ledger, seen(uid="1.1")), at=T0 - 30)
-    world.ledger.worker_seen("w1", queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=T0)
+    world.ledger.fleet.worker_seen("w1", queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=T0)
     values = world.values()
     assert values["medai_build_info", "1.2.3"] == 1
     assert values["medai_orthanc_up",] == values["medai_ledger_up",] == values["medai_workers_alive",] == 1
@@ -163,7 +163,7 @@ def test_a_modality_that_no_scanner_sends_is_no_label(world: World) -> None:
 def test_workers_say_what_they_use_and_dead_ones_are_not_shown(world: World) -> None:
     load = {"memory_bytes": 5e8, "cores_used": 1.5, "gpu_memory_used_bytes": 2e9, "unknown": 1.0}
     for name, at in (("w1", T0), ("w2", T0 - 60)):
-        world.ledger.worker_seen(
+        world.ledger.fleet.worker_seen(
             name, queues=["gpu", "cpu"], device="GPU", started_at=T0, job_id="j", now=at, load=load
         )
     values = world.values()

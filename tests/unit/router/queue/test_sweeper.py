@@ -49,7 +49,7 @@ class System:
         )
 
     def claim(self, job_id: str) -> Claim:
-        claim = self.ledger.claim(job_id, worker="w", lease_s=20, now=self.now)
+        claim = self.ledger.claims.take(job_id, worker="w", lease_s=20, now=self.now)
         assert claim is not None
         return claim
 
@@ -158,7 +158,7 @@ def test_only_what_is_missing_is_sent_again(system: System) -> None:
     claim = system.claim(running)
     system.broker.queue = [item for item in system.broker.queue if item[0] == queued]
     system.now += 60
-    system.ledger.renew(running, claim.token, lease_s=20, now=system.now)
+    system.ledger.claims.renew(running, claim.token, lease_s=20, now=system.now)
     assert system.sweeper.tick() == Swept(resent=1)
     assert system.sent() == [queued, lost]
 
@@ -179,7 +179,9 @@ def test_a_lease_that_is_renewed_is_left_alone_whatever_the_clocks_say(system: S
     claim = system.claim(job_id)
     for _ in range(20):
         assert system.wait(5) == []
-        system.ledger.renew(job_id, claim.token, lease_s=20, now=T0 - 3600)  # the worker's clock is an hour behind
+        system.ledger.claims.renew(
+            job_id, claim.token, lease_s=20, now=T0 - 3600
+        )  # the worker's clock is an hour behind
 
 
 def test_a_sweeper_that_was_frozen_itself_gives_every_worker_its_time_again(system: System) -> None:
@@ -189,7 +191,7 @@ def test_a_sweeper_that_was_frozen_itself_gives_every_worker_its_time_again(syst
     system.wait(3)
     system.now += 100  # nobody looked
     assert system.wait(15) == []
-    system.ledger.renew(job_id, claim.token, lease_s=20, now=system.now)
+    system.ledger.claims.renew(job_id, claim.token, lease_s=20, now=system.now)
     assert system.wait(15) == []
 
 
@@ -198,7 +200,7 @@ def test_a_worker_that_died_on_this_machine_is_noticed_at_once(system: System) -
     system.sweeper.tick()
     child = subprocess.Popen(["sleep", "60"])
     process = processes.identity(child.pid)
-    assert system.ledger.claim(job_id, worker="w", lease_s=20, now=system.now, process=process) is not None
+    assert system.ledger.claims.take(job_id, worker="w", lease_s=20, now=system.now, process=process) is not None
     assert system.wait(2) == []
     child.kill()
     child.wait()

@@ -13,13 +13,14 @@ from medai.router.console.app import make_app
 from medai.router.console.deployed import html
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
 
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    ledger.add_account("viewer", "long enough", Role.VIEWER, T0)
+    ledger.accounts.add("viewer", "long enough", Role.VIEWER, T0)
     return ledger
 
 
@@ -59,7 +60,7 @@ def test_without_a_reference_the_page_says_why(ledger: Ledger) -> None:
 
 
 def test_a_model_that_says_nothing_of_itself_has_a_page(ledger: Ledger) -> None:
-    ledger.announce_models([{"name": "bare", "version": "1", "available": False, "reason": "no weights"}], T0)
+    ledger.fleet.announce([Announced(name="bare", version="1", available=False, reason="no weights")], T0)
     page = client(ledger).get("/models/bare").text
     assert "It comes with no model card." in page
     assert "no weights" in page

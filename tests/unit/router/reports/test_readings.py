@@ -58,7 +58,7 @@ def test_what_a_newer_worker_wrote_beyond_what_is_known_comes_along() -> None:
 
 def test_tries_of_a_delivery_are_told_oldest_first(ledger: Ledger) -> None:
     job, _ = make(ledger, arrive(ledger, seen()), at=T0)
-    claim = ledger.claim(job, worker="w", lease_s=100, now=T0)
+    claim = ledger.claims.take(job, worker="w", lease_s=100, now=T0)
     assert claim is not None
     store(ledger, claim)
     assert readings.delivery_tries(ledger, job) == []

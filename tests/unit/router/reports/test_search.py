@@ -40,9 +40,9 @@ def test_they_are_found_by_accession_study_job_route_state_priority_and_time(
 ) -> None:
     monkeypatch.setattr(search, "FEW", few)
     jobs = several(ledger)
-    claim = ledger.claim(jobs[1], worker="w", lease_s=20, now=T0 + 5)
+    claim = ledger.claims.take(jobs[1], worker="w", lease_s=20, now=T0 + 5)
     assert claim is not None
-    ledger.fail(jobs[1], claim.token, Failure.IMAGES, "no", T0 + 6)
+    ledger.claims.fail(jobs[1], claim.token, Failure.IMAGES, "no", T0 + 6)
     assert uids(ledger, text="A1.1") == ["1.1"]
     assert uids(ledger, text=" 1.2 ") == ["1.2"]
     assert uids(ledger, text=jobs[0][:8].upper()) == ["1.0"]

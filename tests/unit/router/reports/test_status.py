@@ -34,22 +34,24 @@ def test_the_queue_is_counted_by_queue_and_urgency_with_the_oldest_of_each(ledge
 
 def test_a_worker_is_alive_while_it_was_heard_of_lately_for_pages_and_for_routing_alike(ledger: Ledger) -> None:
     for name, at in (("fresh", T0 - ALIVE_S + 1), ("silent", T0 - ALIVE_S), ("ahead", T0 + 5)):
-        ledger.worker_seen(name, queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=at, models={"m": name})
+        ledger.fleet.worker_seen(
+            name, queues=["cpu"], device="cpu", started_at=T0, job_id=None, now=at, models={"m": name}
+        )
     alive = {worker.name: worker.alive for worker in status(ledger, T0).workers}
     assert alive == {"fresh": True, "silent": False, "ahead": True}
-    assert ledger.held_models(T0) == {"m": {"fresh", "ahead"}}
+    assert ledger.fleet.held_models(T0) == {"m": {"fresh", "ahead"}}
 
 
 def test_a_verdict_is_kept_with_its_checks_and_counted_by_model(ledger: Ledger) -> None:
     for uid, verdict in (("1.1", "plausible"), ("1.2", "check"), ("1.3", "check")):
         job_id, _ = make(ledger, arrive(ledger, seen(uid=uid)))
-        claim = ledger.claim(job_id, worker="w", lease_s=100, now=T0)
+        claim = ledger.claims.take(job_id, worker="w", lease_s=100, now=T0)
         assert claim is not None
         store(ledger, claim, verdict=verdict)
     refused, _ = make(ledger, arrive(ledger, seen(uid="1.4")))
-    claim = ledger.claim(refused, worker="w", lease_s=100, now=T0)
+    claim = ledger.claims.take(refused, worker="w", lease_s=100, now=T0)
     assert claim is not None
-    ledger.fail(refused, claim.token, Failure.IMAGES, "no brain", T0 + 1, refused=True)
+    ledger.claims.fail(refused, claim.token, Failure.IMAGES, "no brain", T0 + 1, refused=True)
     (first,) = jobs(ledger, study_uid="1.1")
     assert first.plausibility is not None
     assert (first.verdict, first.plausibility.summary) == ("plausible", "1 of 1 checks passed")

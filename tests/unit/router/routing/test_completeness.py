@@ -57,7 +57,7 @@ CASES = [
     (study(5, expected={STUDY_COUNT: 0}), 3, POLICY, "complete", None, "no new image"),
     (study(5, expected={STUDY_COUNT: -4}), 1, POLICY, "wait", 3, "5 images here"),
     (study(5, series=(series(5, ImagesInAcquisition=9),)), 3, POLICY, "complete", None, "no new image"),
-    (study(1, expected={STUDY_COUNT: 1}), 0, POLICY, "complete", None, "the only image that the study announces is here"),
+    (study(1, expected={STUDY_COUNT: 1}), 0, POLICY, "complete", None, "the one announced image is here"),
     (study(1, expected={STUDY_COUNT: 2}), 3, POLICY, "wait", 60, "1 of 2"),
     (study(0), 1, POLICY, "wait", 55, "no image of this study is here yet"),
     (study(0), 55, POLICY, "skip", None, "no image of this study came"),
@@ -91,6 +91,8 @@ def test_either_moment_far_in_the_future_tells_of_a_clock_that_went_back(name: s
     ("progress", "after_s", "reason"),
     [
         (study(275, expected={STUDY_COUNT: 275}), 0, "all 275 announced images are here"),
+        (study(2, expected={STUDY_COUNT: 2}), 0, "all 2 announced images are here"),
+        (study(1, expected={STUDY_COUNT: 1}), 0, "the one announced image is here"),
         (study(250, expected={STUDY_COUNT: 275}), 1, "250 of 275 announced images are here"),
         (study(50, series=TWO), 1, "40 of 60 announced images of 1 of 2 series are here"),
         (study(40, series=TWO[:1]), 60, "only 40 of 60 announced images of the only series came, and no new image for 60.0 s: going on with what is here"),

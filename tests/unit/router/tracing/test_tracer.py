@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import ledger_cases as cases
@@ -47,14 +48,14 @@ class Kept:
 
 
 def claimed(ledger: Ledger, job_id: str, at: float) -> Claim:
-    claim = ledger.claim(job_id, worker="w1", lease_s=20.0, now=at)
+    claim = ledger.claims.take(job_id, worker="w1", lease_s=20.0, now=at)
     assert claim is not None
     return claim
 
 
 def stamped(ledger: Ledger, job_id: str, at: float, names: str = "fetched prepared inferred encoded") -> None:
     for i, name in enumerate(names.split(), start=1):
-        ledger.stamp(job_id, StampName(name), at + i)
+        ledger.claims.stamp(job_id, StampName(name), at + i)
 
 
 # -- what is told
@@ -63,11 +64,11 @@ def stamped(ledger: Ledger, job_id: str, at: float, names: str = "fetched prepar
 def test_an_attempt_is_told_with_the_wait_before_it_and_its_stages_to_the_moment(ledger: Ledger) -> None:
     kept = Kept()
     job_id, _ = make(ledger, arrive(ledger, seen()), T0 + 3)
-    ledger.mark_sent({job_id: T0 + 4})
+    ledger.jobs.mark_sent({job_id: T0 + 4})
     claim = claimed(ledger, job_id, T0 + 10)
     stamped(ledger, job_id, T0 + 10)
     cases.store(ledger, claim, T0 + 15)
-    LedgerTracer(ledger, kept).attempted(job_id, worker="w1")
+    LedgerTracer(ledger.database, kept).attempted(job_id, worker="w1")
     got = {span.name: (span.start - T0, span.end - T0) for span in kept.spans}
     assert got == {"queue": (4, 10), "read": (10, 15), "fetch": (10, 11), "prepare": (11, 12), "infer": (12, 13),
                    "encode": (13, 14), "store": (14, 15)}  # fmt: skip
@@ -83,14 +84,14 @@ def test_an_attempt_is_told_with_the_wait_before_it_and_its_stages_to_the_moment
 
 def test_a_retry_joins_the_same_trace_with_spans_of_its_own_and_a_failure_is_marked(ledger: Ledger) -> None:
     kept = Kept()
-    tracer = LedgerTracer(ledger, kept)
+    tracer = LedgerTracer(ledger.database, kept)
     job_id, _ = make(ledger, arrive(ledger, seen()), T0)
     first = claimed(ledger, job_id, T0 + 1)
     stamped(ledger, job_id, T0 + 1, "fetched")
-    ledger.release(job_id, first.token, reason="away", not_before=T0 + 8, crashed=False, now=T0 + 3)
+    ledger.claims.release(job_id, first.token, reason="away", not_before=T0 + 8, crashed=False, now=T0 + 3)
     tracer.attempted(job_id, worker="w1")
     second = claimed(ledger, job_id, T0 + 10)
-    ledger.fail(job_id, second.token, Failure.IMAGES, "no volume", T0 + 12)
+    ledger.claims.fail(job_id, second.token, Failure.IMAGES, "no volume", T0 + 12)
     tracer.attempted(job_id, worker="w1")
     reads = kept.named("read")
     assert [(span.failed, span.attributes["medai.outcome"], span.attributes["medai.attempt"]) for span in reads] == [
@@ -107,20 +108,20 @@ def test_a_lost_attempt_is_told_by_the_router_alone(ledger: Ledger) -> None:
     router, worker = Kept(), Kept()
     job_id, _ = make(ledger, arrive(ledger, seen()), T0)
     claimed(ledger, job_id, T0 + 1)
-    (held,) = ledger.held_jobs()
-    ledger.reclaim(held, "the worker died", max_crashes=5, now=T0 + 30)
-    LedgerTracer(ledger, worker).attempted(job_id, worker="w1")
-    LedgerTracer(ledger, router).attempted(job_id)
+    (held,) = ledger.jobs.held()
+    ledger.jobs.reclaim(held, "the worker died", max_crashes=5, now=T0 + 30)
+    LedgerTracer(ledger.database, worker).attempted(job_id, worker="w1")
+    LedgerTracer(ledger.database, router).attempted(job_id)
     assert not worker.spans
     assert [(s.name, s.attributes["medai.outcome"], s.failed) for s in router.spans] == [("read", "lost", True)]
 
 
 def test_the_first_arrival_is_the_root_and_later_images_hang_from_it(ledger: Ledger) -> None:
     kept = Kept()
-    tracer = LedgerTracer(ledger, kept)
+    tracer = LedgerTracer(ledger.database, kept)
     row = arrive(ledger, seen())
     tracer.arrived(row, T0 + 3)
-    tracer.decided(row["id"], Decision(verdict=Verdict.SKIP, route="brain", reason="x"), began=T0 + 3, ended=T0 + 3.5)
+    tracer.decided(row.id, Decision(verdict=Verdict.SKIP, route="brain", reason="x"), began=T0 + 3, ended=T0 + 3.5)
     make(ledger, row)
     more = arrive(ledger, seen(images=60), T0 + 100)
     tracer.arrived(more, T0 + 103)
@@ -142,7 +143,7 @@ def test_every_try_to_deliver_is_told_with_its_outcome(ledger: Ledger) -> None:
             raise answer
         return "AA"
 
-    desk = Desk("ris", carry, ledger, give_up_s=3600.0, protocol="hl7", tracer=LedgerTracer(ledger, kept),
+    desk = Desk("ris", carry, ledger.deliveries, give_up_s=3600.0, protocol="hl7", tracer=LedgerTracer(ledger.database, kept),
                 clock=lambda: now[0])  # fmt: skip
     job_id, _ = make(ledger, arrive(ledger, seen()), T0)
     cases.store(ledger, claimed(ledger, job_id, T0))
@@ -181,8 +182,8 @@ def test_stages_of_an_attempt_that_came_later_are_left_to_it() -> None:
 
 def test_a_header_in_place_of_a_modality_is_not_told(ledger: Ledger) -> None:
     kept = Kept()
-    row = {**arrive(ledger, seen()), "modality": "DOE^JANE"}
-    LedgerTracer(ledger, kept).arrived(row, T0)
+    row = replace(arrive(ledger, seen()), modality="DOE^JANE")
+    LedgerTracer(ledger.database, kept).arrived(row, T0)
     assert kept.spans[0].attributes["medai.modality"] == "other"
 
 
@@ -190,22 +191,22 @@ def test_a_header_in_place_of_a_modality_is_not_told(ledger: Ledger) -> None:
 
 
 def test_a_ledger_that_is_away_costs_a_span_and_one_warning(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Kept()
-    tracer = LedgerTracer(ledger, kept)
+    kept, study = Kept(), arrive(ledger, seen())
+    tracer = LedgerTracer(ledger.database, kept)
 
     def away(**_kwargs: Any) -> Any:
         raise LedgerUnreachable("away")
 
-    monkeypatch.setattr(ledger, "begin", away)
+    monkeypatch.setattr(ledger.database, "begin", away)
     with capture_logs() as logs:
         tracer.attempted("x", worker="w")
-        tracer.arrived({"id": 1}, T0)
+        tracer.arrived(study, T0)
     assert [entry["event"] for entry in logs] == ["span_not_made"]
     assert not kept.spans
 
 
 def test_off_means_that_nothing_is_imported_and_nothing_is_read(ledger: Ledger) -> None:
-    assert isinstance(open_tracer(TracingSettings(), ledger, process="router", instance="h"), NoTracer)
+    assert isinstance(open_tracer(TracingSettings(), ledger.database, process="router", instance="h"), NoTracer)
     code = "import sys, medai.router.daemon.service, medai.router.cli; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
@@ -215,7 +216,7 @@ def test_a_missing_extra_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatc
     real = importlib.util.find_spec
     monkeypatch.setattr(tracing, "find_spec", lambda name: None if name.startswith("opentelemetry") else real(name))
     with pytest.raises(SettingsError, match=r"med-ai\[tracing\]"):
-        open_tracer(TracingSettings(enabled=True), ledger, process="router", instance="h")
+        open_tracer(TracingSettings(enabled=True), ledger.database, process="router", instance="h")
 
 
 def test_a_base_address_is_completed() -> None:
@@ -236,14 +237,16 @@ def told(at: Collector, count: int) -> list[Seen]:
 
 def test_the_collector_gets_exactly_these_spans(ledger: Ledger) -> None:
     with collector() as at:
-        tracer = open_tracer(TracingSettings(enabled=True, endpoint=at.url), ledger, process="router", instance="host")
+        tracer = open_tracer(
+            TracingSettings(enabled=True, endpoint=at.url), ledger.database, process="router", instance="host"
+        )
         row = arrive(ledger, seen())
         tracer.arrived(row, T0 + 3)
-        tracer.decided(row["id"], Decision(verdict=Verdict.ROUTE, route="b", reason="x"), began=T0 + 3, ended=T0 + 3.25)
+        tracer.decided(row.id, Decision(verdict=Verdict.ROUTE, route="b", reason="x"), began=T0 + 3, ended=T0 + 3.25)
         tracer.close()
         assert tracer.counts() == {"sent": 2, "lost": 0}
     root, decision = at.spans()
-    trace = Trace(key=ledger.log_key(), study_id=row["id"])
+    trace = Trace(key=ledger.log_key(), study_id=row.id)
     assert at.paths == ["/v1/traces"]
     assert root.trace == decision.trace == trace.id.to_bytes(16, "big")
     assert (root.id, root.parent) == (trace.root.to_bytes(8, "big"), b"")
@@ -258,9 +261,9 @@ def test_router_and_worker_choose_the_same_studies(ledger: Ledger) -> None:
     for process in ("router", "worker"):
         with collector() as at:
             settings = TracingSettings(enabled=True, endpoint=at.url, ratio=0.5)
-            tracer = open_tracer(settings, ledger, process=process, instance="h")
+            tracer = open_tracer(settings, ledger.database, process=process, instance="h")
             for row in rows:
-                tracer.decided(row["id"], Decision(verdict=Verdict.ROUTE, reason=""), began=T0, ended=T0)
+                tracer.decided(row.id, Decision(verdict=Verdict.ROUTE, reason=""), began=T0, ended=T0)
             tracer.close()
         found.append({span.trace for span in at.spans()})
     assert found[0] == found[1]
@@ -272,7 +275,7 @@ def test_a_collector_that_is_away_is_told_once_counted_and_holds_nothing_up(ledg
     row = arrive(ledger, seen())
     with capture_logs() as logs:
         settings = TracingSettings(enabled=True, endpoint=endpoint, timeout_s=0.2)
-        tracer = open_tracer(settings, ledger, process="router", instance="h")
+        tracer = open_tracer(settings, ledger.database, process="router", instance="h")
         began = time.monotonic()
         for _ in range(50):
             tracer.arrived(row, T0 + 1)
@@ -294,7 +297,9 @@ def test_a_collector_that_comes_back_gets_what_follows(ledger: Ledger) -> None:
     row = arrive(ledger, seen())
     with collector() as at, capture_logs() as logs:
         at.status = 400  # a refusal is not tried again
-        tracer = open_tracer(TracingSettings(enabled=True, endpoint=at.url), ledger, process="router", instance="h")
+        tracer = open_tracer(
+            TracingSettings(enabled=True, endpoint=at.url), ledger.database, process="router", instance="h"
+        )
         tracer.arrived(row, T0 + 1)
         until = time.monotonic() + 8.0
         while not tracer.counts()["lost"] and time.monotonic() < until:
@@ -310,8 +315,8 @@ def test_a_collector_that_comes_back_gets_what_follows(ledger: Ledger) -> None:
 def test_an_attempt_whose_clock_runs_behind_the_routers_has_no_wait_below_zero(ledger: Ledger) -> None:
     kept = Kept()
     job_id, _ = make(ledger, arrive(ledger, seen()), T0)
-    ledger.mark_sent({job_id: T0 + 5})
+    ledger.jobs.mark_sent({job_id: T0 + 5})
     claim = claimed(ledger, job_id, T0 + 4)
     cases.store(ledger, claim, T0 + 6)
-    LedgerTracer(ledger, kept).attempted(job_id, worker="w1")
+    LedgerTracer(ledger.database, kept).attempted(job_id, worker="w1")
     assert all(span.end >= span.start for span in kept.spans)

@@ -15,4 +15,4 @@ def test_a_report_shows_the_cases_with_errors_first_and_counts_the_rest() -> Non
     page = report(found_here, pictures=1)
     assert page.index("<h3>empty</h3>") > 0
     assert "<h3>pieces</h3>" not in page
-    assert "1 more cases with findings have no picture" in page
+    assert "Cases with findings but without a picture: 1;" in page

@@ -12,17 +12,12 @@ import pytest
 from trial_cases import WITH_AI, WITHOUT_AI, trial
 
 from medai.trials.hospital.record import NEVER, TrialRun
-from medai.trials.report import command as report_cli
-from medai.trials.report import figures
-from medai.trials.report import page as report
-
-
-def page(run: TrialRun) -> str:
-    return report.render(run)
+from medai.trials.report import command, figures
+from medai.trials.report.page import render, write_report
 
 
 def test_it_says_what_happened_in_plain_sentences() -> None:
-    text = page(trial())
+    text = render(trial())
     assert "60 studies were made in 2 hours of the hospital" in text
     assert "were; 0 were lost, 0 answered twice" in text
     assert "the objective of 900 s was kept" in text
@@ -33,14 +28,14 @@ def test_what_was_lost_is_shown_and_not_only_counted() -> None:
     run = trial()
     rows = [replace(row, lost=True, results_at_ris=0) if row.number == 3 else row for row in run.studies]
     rows = [replace(row, duplicate=True) if row.number == 5 else row for row in rows]
-    text = page(replace(run, studies=tuple(rows)))
+    text = render(replace(run, studies=tuple(rows)))
     assert 'class="box bad"' in text
     assert "Lost or answered twice" in text
     assert "1 were lost, 1 answered twice" in text
 
 
 def test_every_picture_has_words_and_ids_of_its_own() -> None:
-    text = page(trial(arms=(WITH_AI, WITHOUT_AI)))
+    text = render(trial(arms=(WITH_AI, WITHOUT_AI)))
     assert text.count("<svg") == 11
     assert text.count('role="img" aria-label="') == 11
     ids = Counter(re.findall(r'\bid="([^"]+)"', text))
@@ -50,13 +45,13 @@ def test_every_picture_has_words_and_ids_of_its_own() -> None:
 
 
 def test_it_loads_nothing() -> None:
-    text = page(trial())
+    text = render(trial())
     assert "<script" not in text
     assert set(re.findall(r'(?:src|href)="(?!#)([^"]*)"', text)) == set()
 
 
 def test_texts_of_a_scenario_are_not_markup() -> None:
-    assert "Some hours &lt;of a Monday&gt; &amp; more" in page(trial())
+    assert "Some hours &lt;of a Monday&gt; &amp; more" in render(trial())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +66,7 @@ def test_what_is_missing_is_said_and_breaks_nothing(change: str) -> None:
         "few studies": trial(studies=3),
         "only without": trial(arms=(WITHOUT_AI,)),
     }[change]
-    text = page(run)
+    text = render(run)
     assert text.count("<figure") >= 3
     if change in ("no positives", "only without", "no studies"):
         assert "there is nothing to compare" in text
@@ -107,7 +102,7 @@ def test_studies_alive_during_a_fault_are_those_that_had_come_and_had_no_answer(
 
 def test_both_files_are_written_and_the_pdf_is_one(tmp_path: Path) -> None:
     trial().write(tmp_path)
-    html, pdf = report.write_report(tmp_path)
+    html, pdf = write_report(tmp_path)
     assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert pdf.read_bytes().startswith(b"%PDF-")
     assert not list(tmp_path.glob("*.part"))
@@ -115,8 +110,8 @@ def test_both_files_are_written_and_the_pdf_is_one(tmp_path: Path) -> None:
 
 def test_several_trials_make_one_table(tmp_path: Path) -> None:
     trial().write(tmp_path / "one")
-    rows = [report_cli.row_of(TrialRun.read(tmp_path / "one"), tmp_path / "one")]
-    table = report_cli.table(rows).splitlines()
+    rows = [command.row_of(TrialRun.read(tmp_path / "one"), tmp_path / "one")]
+    table = command.table(rows).splitlines()
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| some-hours | 60 |")
     assert json.dumps(rows)

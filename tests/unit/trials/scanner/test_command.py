@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from medai.trials.scanner import command as scan_cli
+from medai.trials.scanner import command
 from medai.trials.scanner.command import HABITS, Patience, main
 from medai.trials.scenario import Habits
 
@@ -24,7 +24,7 @@ from medai.trials.scenario import Habits
         (["--archive", "h:1", "--aet", "A_TITLE_THAT_IS_TOO_LONG"], "1 to 16 characters"),
         (["--archive", "h:1", "--habit", "sleeping"], "sleeping"),
         (["--archive", "h:1", "--count", "0"], "--count must be at least 1"),
-        (["--archive", "h:1", "--pace", "-1"], "--pace must not be negative"),
+        (["--archive", "h:1", "--pace", "-1"], "--pace must be finite and not negative"),
         (["--archive", "h:1", "--pace", "nan"], "--pace must be finite and not negative"),
         (["--archive", "h:1", "--give-up", "inf"], "--give-up must be finite and not negative"),
         (["--archive", "h:1", "--source", "/nowhere"], "is not a folder"),
@@ -51,7 +51,7 @@ def test_a_folder_of_ct_gives_radiographs_too(tmp_path: Path) -> None:
         slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID
         slice_.ImagePositionPatient = [0, 0, 5 * number]
         slice_.save_as(tmp_path / f"{number}.dcm")
-    template = scan_cli._of_folder(tmp_path, "CR")
+    template = command._of_folder(tmp_path, "CR")
     assert (template.modality, len(template.headers)) == ("CR", 1)
     assert template.source.startswith("projection of")
 

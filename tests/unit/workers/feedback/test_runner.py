@@ -59,7 +59,7 @@ class Site:
         self.archive, self.stopping = Archive(), threading.Event()
         self.brain, self.hippocampus = read(self.ledger), read(self.ledger, model="mr_hippocampus", at=T0 + 5)
         ours = {self.brain: seg("Brain", BRAIN, "a"), self.hippocampus: seg("Hippocampus", HIPPOCAMPUS, "b")}
-        monkeypatch.setattr(EditRunner, "_ours", lambda _self, reading, _kind: ours[reading["job_id"]])
+        monkeypatch.setattr(EditRunner, "_ours", lambda _self, reading, _kind: ours[reading.job_id])
         self.runner = EditRunner(
             Settings(), orthanc=cast(Orthanc, self.archive), ledger=self.ledger, stopping=self.stopping,
             clock=lambda: T0 + 100,
@@ -69,7 +69,7 @@ class Site:
         edit = replace(edit_of(job_id), named=named)
         self.archive.files[edit.orthanc_id] = dataset if isinstance(dataset, bytes) else to_bytes(dataset)
         with self.ledger.begin() as db:
-            self.ledger.see_edit(edit, T0 + 50, db)
+            self.ledger.edits.see(edit, T0 + 50, db)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_an_unexpected_error_ends_the_edit_and_not_the_worker(site: Site, monkey
 
 def test_a_withdrawn_result_is_compared_with_nothing(site: Site) -> None:
     site.see(seg("Brain", BRAIN, "c"), job_id=site.brain)
-    site.ledger.withdraw_reading(site.brain, "wrong side", T0 + 60, withdrawn={}, by="ana")
+    site.ledger.actions.withdraw(site.brain, "wrong side", T0 + 60, withdrawn={}, by="ana")
     assert site.runner.compare(1) is EditState.UNRELATED
     assert "withdrawn" in edits(site.ledger)[0].reason
 

@@ -340,8 +340,9 @@ def test_each_finding_and_each_total_has_its_own_number(make: Any, source: Any) 
     twice = replace(plain, totals=(*plain.totals, replace(plain.totals[0], name="Both")), warnings=("a", "b"))
     found = rows(message(make, source, found=twice), "OBX")
     assert [obx[4] for obx in found if obx[4][:1] in "TW" and obx[4]] == ["T1", "T1", "T2", "T2", "W1", "W2"]
-    assert [(obx[3], obx[5], obx[8]) for obx in found[-2:]] == [
-        ("PLAUSIBILITY^Plausibility of the AI result^99MEDAI", f"CHECK^{text}^99MEDAI", "A") for text in ("a", "b")
+    assert [(obx[2], obx[3], obx[5], obx[8]) for obx in found[-2:]] == [
+        ("CWE", "PLAUSIBILITY^Plausibility of the AI result^99MEDAI", f"CHECK^{text}^99MEDAI", "A")
+        for text in ("a", "b")
     ]
 
 

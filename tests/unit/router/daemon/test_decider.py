@@ -1,0 +1,214 @@
+"""Deciding about one study: when to look again, which jobs follow, and what is told of a study that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_cases import T0, arrive, seen
+from structlog.testing import capture_logs
+
+from medai.router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
+from medai.router.daemon.decider import LOOK_AGAIN_S, Decider, fingerprint, progress_of
+from medai.router.errors import OrthancUnreachable
+from medai.router.intake.facts import StudyView
+from medai.router.ledger import Ledger
+from medai.router.ledger.fleet import Announced
+from medai.router.ledger.studies import DueStudy, KnownStudy
+from medai.router.log import Pseudonyms
+from medai.router.reports import readings
+from medai.router.settings.tables import Settings
+from medai.router.tracing.tracer import NoTracer
+
+ROUTE = {
+    "name": "brain", "when": 'study.Modality == "MR"', "model": "mr_brain", "series": {"slices_min": 1},
+    "completeness": {"quiet_s": 3.0},
+}  # fmt: skip
+FACTS = StudyFacts(
+    study_uid=StudyUID("1.2.3"), orthanc_id=OrthancId("o-1.2.3"), attributes={"Modality": "MR"},
+    series=(
+        SeriesFacts(
+            series_uid=SeriesUID("1.2.3.1"), orthanc_id=OrthancId("s-1.2.3"), instances=50,
+            attributes={"Modality": "MR", "NumberOfInstances": 50, "Orientation": "axial", "SliceThickness": 1.0},
+        ),
+    ),
+)  # fmt: skip
+
+
+@dataclass
+class World:
+    """The archive, its reader and what becomes of studies that are gone."""
+
+    facts: StudyFacts | None = FACTS
+    there: bool = True
+    error: Exception | None = None
+    images: int = 50
+    asked: list[str] = field(default_factory=list)
+    gone: list[tuple[str, str]] = field(default_factory=list)
+
+    def exists(self, level: str, resource: str) -> bool:
+        return self.there
+
+    def instances(self, orthanc_series: str) -> list[dict[str, Any]]:
+        return [{"ID": f"i{n}", "MainDicomTags": {"SOPInstanceUID": f"1.9.{n}"}} for n in range(self.images)]
+
+    def md5(self, orthanc_instance: str) -> str:
+        self.asked.append(orthanc_instance)
+        return f"md5 of {orthanc_instance}"
+
+    def read(self, orthanc_study: str) -> StudyView | None:
+        if self.error:
+            raise self.error
+        return None if self.facts is None else StudyView(seen=seen(), facts=self.facts)
+
+    def study_gone(self, orthanc_study: str, study_uid: str) -> None:
+        self.gone.append(("study", orthanc_study))
+
+    def images_gone(self, orthanc_study: str, study_uid: str) -> None:
+        self.gone.append(("images", orthanc_study))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    ledger.migrate()
+    ledger.fleet.announce([Announced(name="mr_brain", version="1", available=True, reason="")], T0)
+    yield ledger
+    ledger.close()
+
+
+def consider(ledger: Ledger, world: World, at: float, routes: tuple[dict[str, Any], ...] = (ROUTE,)) -> KnownStudy:
+    """Decide about the study at a moment; returns it as it is afterwards."""
+    decider = Decider(
+        Settings(routes=list(routes)), archive=world, ledger=ledger, reader=world, farewell=world,
+        names=Pseudonyms("key"), tracer=NoTracer(), clock=lambda: at,
+    )  # fmt: skip
+    decider.consider(DueStudy(id=1, orthanc_id="o-1.2.3", study_uid="1.2.3"))
+    after = ledger.studies.find("o-1.2.3")
+    assert after is not None
+    return after
+
+
+def reasons(ledger: Ledger) -> list[tuple[str, str]]:
+    return [(row.verdict, row.reason) for row in readings.decisions(ledger, study_id=1)]
+
+
+def jobs(ledger: Ledger) -> list[readings.Reading]:
+    return readings.jobs(ledger)
+
+
+def test_a_study_that_still_grows_is_looked_at_when_its_quiet_time_is_over(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    assert consider(ledger, World(), T0 + 1).due_at == T0 + 3
+    assert jobs(ledger) == []
+
+
+def test_a_complete_study_makes_its_job_and_is_not_looked_at_again(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    after = consider(ledger, World(), T0 + 4)
+    (job,) = jobs(ledger)
+    assert (job.route, job.model, job.model_version, job.state) == ("brain", "mr_brain", "1", "pending")
+    assert (after.due_at, after.complete_at) == (None, T0 + 4)
+
+
+def test_deciding_again_makes_no_second_job_and_says_why_once(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    for at in (T0 + 4, T0 + 5, T0 + 6):
+        consider(ledger, World(), at)
+    assert len(jobs(ledger)) == 1
+    assert sum("read before" in reason for _, reason in reasons(ledger)) == 1
+
+
+@pytest.mark.parametrize(
+    ("announced", "words"),
+    [(None, "no worker has announced the model"), ("its weights are missing", "its weights are missing")],
+)
+def test_without_its_model_a_study_waits_and_says_for_what(
+    ledger: Ledger, announced: str | None, words: str
+) -> None:  # fmt: skip
+    route = {**ROUTE, "model": "mr_other"}
+    if announced:
+        ledger.fleet.announce([Announced(name="mr_other", version="1", available=False, reason=announced)], T0)
+    arrive(ledger, seen())
+    assert consider(ledger, World(), T0 + 4, (route,)).due_at == T0 + 4 + LOOK_AGAIN_S
+    assert jobs(ledger) == []
+    assert any(verdict == "wait" and words in reason for verdict, reason in reasons(ledger))
+
+
+def test_a_study_that_no_route_reads_says_so_once(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    route = {**ROUTE, "when": 'study.Modality == "CT"'}
+    for at in (T0 + 4, T0 + 5):
+        assert consider(ledger, World(), at, (route,)).due_at is None
+    assert [reason for _, reason in reasons(ledger)].count("no route reads this study") == 1
+
+
+def test_without_routes_every_study_is_left_alone_and_says_so(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    consider(ledger, World(), T0 + 4, ())
+    assert reasons(ledger) == [("skip", "no route is configured")]
+
+
+def test_a_study_that_can_not_be_looked_at_is_put_off_and_told_without_its_uid(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    with capture_logs() as logs:
+        after = consider(ledger, World(error=OrthancUnreachable("away")), T0 + 4)
+    assert after.due_at == T0 + 4 + LOOK_AGAIN_S
+    assert [entry["event"] for entry in logs] == ["study_put_off"]
+    assert "1.2.3" not in str(logs)
+    assert reasons(ledger)[0][0] == "wait"
+
+
+def test_a_study_without_images_is_gone_from_the_archive_or_holds_results_alone(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    world = World(facts=None)
+    assert consider(ledger, world, T0 + 4).due_at is None
+    world.there = False
+    assert consider(ledger, world, T0 + 4).due_at == T0 + 4 + LOOK_AGAIN_S, "it may only have moved"
+    assert world.gone == [("images", "o-1.2.3"), ("study", "o-1.2.3")]
+
+
+def test_the_files_are_compared_only_where_images_were_sent_again(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    world = World()
+    consider(ledger, world, T0 + 4)
+    assert world.asked == []
+    with ledger.begin() as db:
+        ledger.studies.see(seen(), at=T0 + 10, due_at=T0 + 10, db=db, heard=True)
+    after = consider(ledger, world, T0 + 20)
+    assert len(world.asked) == 50
+    assert after.resent_at is None, "judged"
+
+
+def test_a_series_without_images_makes_no_job(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    consider(ledger, World(images=0), T0 + 4)
+    assert jobs(ledger) == []
+
+
+def test_a_study_that_the_ledger_does_not_know_is_passed_over(ledger: Ledger) -> None:
+    world = World(error=OrthancUnreachable("nobody may ask"))
+    decider = Decider(
+        Settings(routes=[ROUTE]), archive=world, ledger=ledger, reader=world, farewell=world,
+        names=Pseudonyms("key"), tracer=NoTracer(), clock=lambda: T0,
+    )  # fmt: skip
+    with capture_logs() as logs:
+        decider.consider(DueStudy(id=7, orthanc_id="o-9", study_uid="9"))
+    assert logs == []
+
+
+def test_the_progress_of_a_study_is_what_the_ledger_holds(ledger: Ledger) -> None:
+    study = arrive(ledger, seen(expected={"ImagesInAcquisition": 60}))
+    progress = progress_of(study)
+    assert (progress.instances, progress.first_instance_at, progress.last_instance_at) == (50, T0, T0)
+    assert [(item.series_uid, item.instances, item.expected) for item in progress.series] == [
+        ("1.2.3.1", 50, {"ImagesInAcquisition": 60}),
+    ]  # fmt: skip
+
+
+def test_a_fingerprint_tells_where_one_text_ends_and_the_next_begins() -> None:
+    assert fingerprint([("a", "b")]) == fingerprint([("a", "b")])
+    assert len({fingerprint([("ab",)]), fingerprint([("a", "b")]), fingerprint([("a",), ("b",)])}) == 3
