@@ -18,14 +18,45 @@ SPREAD = frozenset(
         "chaos/test_mutants.py",
         "integration/test_bad_input.py",
         "unit/models/foreign/test_adding.py",
-        "unit/trials/test_set_up_script.py",
+        "unit/test_set_up_script.py",
     }
 )
 """Their tests share nothing: each may be played anywhere."""
 TOGETHER = {"acceptance/test_prometheus.py": "acceptance/test_system.py"}
 """One system serves both."""
-LONGEST_FIRST: tuple[str, ...] = ()
-"""Modules and tests that take longest, in that order; all others follow in the order of their names."""
+LONGEST_FIRST = (
+    "chaos/test_chaos.py",
+    "acceptance/test_trials.py",
+    "acceptance/test_system.py",
+    "acceptance/test_readme.py",
+    "integration/test_wheel.py",
+    "unit/training/etl/test_command.py",
+    "chaos/test_mutants.py",
+    "acceptance/test_burst.py",
+    "integration/test_training_hippocampus.py",
+    "integration/test_documented_commands.py",
+    "integration/test_benchmarks.py",
+    "integration/test_foreign_models.py",
+    "acceptance/test_console.py",
+    "integration/test_made_studies.py",
+    "integration/test_bad_input.py",
+    "integration/test_mock_ris.py",
+    "integration/test_api_fuzz.py",
+    "integration/test_worker.py",
+    "integration/test_ris_dicom.py",
+    "integration/test_supersede.py",
+    "integration/test_feedback.py",
+    "integration/test_results_validators.py",
+    "integration/test_ledger.py",
+    "integration/test_recode.py",
+    "unit/training/fitting/test_fit.py",
+    "unit/models/segmenters/test_load.py",
+    "unit/models/foreign/test_adding.py",
+    "integration/test_router.py",
+    "unit/trials/scanner/test_volumes.py",
+    "unit/trials/report/test_page.py",
+)
+"""Modules that take longest, in about that order; all others follow in the order of their names."""
 
 
 def processes() -> int:
@@ -50,7 +81,8 @@ def longest_first(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
 
     def place(item: pytest.Item) -> int:
-        return places.get(scope_of(item.nodeid), len(places))
+        module = module_of(item.nodeid)
+        return places.get(TOGETHER.get(module, module), len(places))
 
     items.sort(key=place)
 

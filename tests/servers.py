@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -159,13 +161,11 @@ def make_postgresql(folder: Path) -> Server:
     assert programs, "PostgreSQL is not installed: run ./medai test, which installs it"
     folder.mkdir(parents=True, exist_ok=True)
     as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    data = folder / "cluster"
-    data.mkdir()
+    # Not in the test's folder: each pytest that starts closes the folder of all of them to other users.
+    data = Path(tempfile.mkdtemp(prefix="medai-postgresql-", dir="/tmp" if as_user else None))  # noqa: S108 - made anew
+    atexit.register(shutil.rmtree, data, ignore_errors=True)
     if as_user:
         shutil.chown(data, "postgres", "postgres")
-        for parent in data.parents:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
     port = free_port()
     initdb = [*as_user, str(programs[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "medai", "-N", "-E", "UTF8"]
     subprocess.run(initdb, check=True, capture_output=True, cwd="/")

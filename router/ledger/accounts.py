@@ -82,19 +82,6 @@ class TokenRow:
     expires_at: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class ActionRow:
-    """What somebody did, or asked to see."""
-
-    id: int
-    at: float
-    account: str
-    action: str
-    study_id: int | None
-    job_id: str | None
-    detail: str
-
-
 class Accounts(Part):
     """Accounts, tokens and the audit log."""
 
@@ -197,16 +184,6 @@ class Accounts(Part):
         """Write down what somebody did or asked to see."""
         with self._database.begin() as db:
             noted(db, account, action, now, study_id=study_id, job_id=job_id, detail=detail)
-
-    def actions(self, *, before: int | None = None, study_id: int | None = None, limit: int = 100) -> list[ActionRow]:
-        """What people did, newest first."""
-        query = select(t.audit).order_by(t.audit.c.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(t.audit.c.id < before)
-        if study_id is not None:
-            query = query.where(t.audit.c.study_id == study_id)
-        with self._database.begin(reads_only=True) as db:
-            return rows(db, query, ActionRow)
 
 
 def _digest(token: str) -> str:

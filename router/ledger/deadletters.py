@@ -17,7 +17,6 @@ from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part
 from medai.router.ledger.history import decide, noted
-from medai.router.ledger.rows import rows
 
 PARKED = DeliveryState.PARKED.value
 ID_LENGTH = 36
@@ -67,19 +66,6 @@ def mark_of(text: str) -> tuple[float, str]:
     if mark is None:
         raise ValueError(f"a mark is MOMENT:ID, not {text!r}")
     return float(mark[1]), mark[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveryTry:
-    """What came of trying to deliver, ``count`` times in a row."""
-
-    destination: str
-    kind: str
-    outcome: str
-    text: str
-    count: int
-    first_at: float
-    last_at: float
 
 
 class DeadLetters(Part):
@@ -158,14 +144,6 @@ class DeadLetters(Part):
         if letter.kind == "result" and transitions.deliver_again(db, letter.job_id, text):
             _give_up_rest(db, letter, now)
         return True
-
-    def history(self, job_id: str) -> list[DeliveryTry]:
-        """What came of every try at a job's deliveries, oldest first."""
-        columns = [t.delivery_tries.c[name] for name in ("outcome", "text", "count", "first_at", "last_at")]
-        query = select(t.deliveries.c.destination, t.deliveries.c.kind, *columns).join(t.deliveries)
-        query = query.where(t.deliveries.c.job_id == job_id).order_by(t.delivery_tries.c.id)
-        with self._database.begin(reads_only=True) as db:
-            return rows(db, query, DeliveryTry)
 
 
 def _give_up_rest(db: Connection, letter: DeadLetter, now: float) -> None:

@@ -71,7 +71,7 @@ class SurveySummary(Report):
 
 def summary(ledger: Ledger) -> SurveySummary:
     """What both surveys came to: ``usefulness`` by model and route, ``sus`` of each account's newest answer."""
-    scores = [answer.score for answer in ledger.surveys.sus_answers() if answer.newest]
+    scores = [row.score for row in ledger.surveys.sus_answers() if row.newest]
     return SurveySummary(
         usefulness=tuple(
             GroupFigures(

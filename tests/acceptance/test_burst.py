@@ -146,6 +146,7 @@ def drain(burst: Burst, *, count: int) -> list[str]:
     return read
 
 
+@pytest.mark.slow
 def test_a_burst_of_500_studies_is_accepted_read_in_order_and_answered(burst: Burst) -> None:
     names = [f"burst{number}" for number in range(STUDIES)]
     for name in names[::STAT_EVERY]:

@@ -192,6 +192,7 @@ LUNGS = {
 }
 
 
+@pytest.mark.slow
 def test_the_foreign_lung_unet_draws_lungs_as_its_own_code_does(
     shared_data: Callable[[str], Path], tmp_path: Path
 ) -> None:

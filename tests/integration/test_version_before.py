@@ -21,7 +21,9 @@ from medai.router.ledger.schema import metadata
 from medai.router.onebox import supervisor
 from medai.router.onebox.site import DEFAULT_PORTS, Site
 from medai.router.reports import readings
+from medai.router.reports.readings import delivery_tries
 from medai.router.reports.status import status
+from medai.router.reports.story import actions
 from medai.router.settings.load import load
 
 
@@ -79,7 +81,7 @@ def test_what_was_seen_ordered_and_read_is_read_as_it_was(ledger: Ledger) -> Non
     assert order is not None
     assert (order.placer, order.patient_id) == ("P1", "MRN-2"), "under the identifier that it was merged into"
     done = job_of(ledger, JobState.DONE)
-    assert [tried.outcome for tried in ledger.dead.history(done)] == ["retry", "done", "retry", "done"]
+    assert [tried.outcome for tried in delivery_tries(ledger, done)] == ["retry", "done", "retry", "done"]
     assert {state: number for state, number in status(ledger, T0 + 100).jobs.items() if number} == {
         "done": 1, "pending": 1, "running": 1, "failed": 2, "delivering": 1, "cancelled": 1,
     }  # fmt: skip
@@ -90,7 +92,7 @@ def test_people_come_in_with_the_passwords_that_they_have(ledger: Ledger) -> Non
     assert ana is not None
     assert ana.role is Role.ADMIN
     assert [token.label for token in ledger.accounts.tokens(T0)] == ["script"]
-    assert [action.action for action in ledger.accounts.actions()] == ["survey usability", "survey usefulness", "login"]
+    assert [action.action for action in actions(ledger)] == ["survey usability", "survey usefulness", "login"]
     (answer,) = ledger.surveys.usefulness_answers()
     assert (answer.account, answer.correct, answer.comment) == ("ana", 5, "fine")
     assert [answer.score for answer in ledger.surveys.sus_answers()] == [50.0]

@@ -90,13 +90,13 @@ def test_an_unknown_configuration_names_those_there_are(plans: dict[str, Any]) -
 
 
 def test_a_results_folder_draws_what_its_networks_say(tmp_path: Path) -> None:
-    folder = nnunet_folder(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    folder = nnunet_folder(tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres", spacing=[8.0, 12.0, 16.0])
     metadata = json.loads((folder / "metadata.json").read_text())
     metadata["medai"]["inferer"] = {"mirror": []}
     (folder / "metadata.json").write_text(json.dumps(metadata))
     add(folder, tmp_path / "models", name="nnunet_spleen", limit_s=300)
-    # The patch is [y, z, x] = (16, 24, 16) at (2, 3, 4) mm: one window holds exactly this volume.
-    volume = ct_volume((24, 16, 16), (4.0, 2.0, 3.0))
+    # The patch is [y, z, x] = (16, 24, 16) at (8, 12, 16) mm: one window holds exactly this volume, few the phantom.
+    volume = ct_volume((24, 16, 16), (16.0, 8.0, 12.0))
     found = Registry((tmp_path / "models",)).load("nnunet_spleen").draw(volume)
     known = (np.clip(volume.voxels.astype(np.float32), -900, 300) - 50) / 100
     batch = torch.from_numpy(np.ascontiguousarray(known.transpose(1, 0, 2)))[None, None]

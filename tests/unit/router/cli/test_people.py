@@ -12,6 +12,7 @@ from ledger_cases import T0, arrive, make, seen, store
 
 from medai.router.cli import main as cli
 from medai.router.ledger import Ledger
+from medai.router.reports.story import actions
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -56,7 +57,7 @@ def test_a_survey_export_is_printed_or_written_and_names_nobody_unasked(
     assert cli.main(["survey", "export", "sus", "--names", "--out", "sus.csv"]) == 0
     assert Path("sus.csv").read_bytes().splitlines()[1].startswith(b"1,ana,2027-01-15,5,1,")
     assert cli.main(["survey", "export", "sus", "--json"]) == 0
-    assert (printed(capsys)[0]["score"], ledger.accounts.actions()[1].detail) == (100.0, "sus, with names")
+    assert (printed(capsys)[0]["score"], actions(ledger)[1].detail) == (100.0, "sus, with names")
     assert cli.main(["survey", "export", "sus", "--out", "nowhere/sus.csv"]) == 1
     assert "can't write nowhere/sus.csv" in capsys.readouterr().err
 
@@ -80,4 +81,4 @@ def test_an_export_of_edits_needs_a_folder_and_is_written_down(
     assert cli.main(["edits", "export", "--out", str(tmp_path / "edits"), "--since", "30d", "--json"]) == 0
     assert printed(capsys)["cases"] == 0
     assert json.loads((tmp_path / "edits" / "manifest.json").read_text())["edits"] == []
-    assert [row.action for row in ledger.accounts.actions()] == ["edits export"]
+    assert [row.action for row in actions(ledger)] == ["edits export"]

@@ -16,6 +16,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.surveys import SUS, USEFULNESS
 from medai.router.orthanc.client import Orthanc
+from medai.router.reports.story import actions
 from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
@@ -138,7 +139,7 @@ def test_an_export_has_numbers_and_names_for_admins_alone_and_is_written_down(le
         assert operator.get(path, params={"names": True}).status_code == 403
         (row,) = csv.DictReader(io.StringIO(browser(ledger, Role.ADMIN).get(path, params={"names": True}).text))
         assert row["account"] == "viewer"
-    exports = [(row.account, row.detail) for row in ledger.accounts.actions() if row.action == "survey export"]
+    exports = [(row.account, row.detail) for row in actions(ledger) if row.action == "survey export"]
     assert exports == [("admin", "sus, with names"), ("operator", "sus, no names"), ("admin", "usefulness, with names"), ("operator", "usefulness, no names")]  # fmt: skip
 
 

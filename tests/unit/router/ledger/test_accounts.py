@@ -9,6 +9,7 @@ from sqlalchemy import select
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.accounts import AccountFault, Role
+from medai.router.reports.story import actions
 
 PASSWORD = "correct horse"
 
@@ -106,7 +107,7 @@ def test_each_role_may_what_those_before_it_may() -> None:
 def test_the_audit_log_is_paged_newest_first_and_by_study(ledger: Ledger) -> None:
     for number in range(5):
         ledger.accounts.note_action("ana", f"act{number}", T0 + number, study_id=number % 2)
-    newest = ledger.accounts.actions(limit=2)
+    newest = actions(ledger, limit=2)
     assert [row.action for row in newest] == ["act4", "act3"]
-    assert [row.action for row in ledger.accounts.actions(before=newest[-1].id)] == ["act2", "act1", "act0"]
-    assert [row.action for row in ledger.accounts.actions(study_id=1)] == ["act3", "act1"]
+    assert [row.action for row in actions(ledger, before=newest[-1].id)] == ["act2", "act1", "act0"]
+    assert [row.action for row in actions(ledger, study_id=1)] == ["act3", "act1"]

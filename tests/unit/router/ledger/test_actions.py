@@ -15,6 +15,7 @@ from medai.router.ledger import Claim, Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.actions import ActionRefused
 from medai.router.reports import readings
+from medai.router.reports.story import actions
 
 
 def waiting(ledger: Ledger) -> str:
@@ -53,7 +54,7 @@ def row(ledger: Ledger, job_id: str) -> dict[str, Any]:
 
 
 def last_action(ledger: Ledger) -> tuple[str, str, str]:
-    (found, *_) = ledger.accounts.actions()
+    (found, *_) = actions(ledger)
     return found.account, found.action, found.detail
 
 
@@ -78,7 +79,7 @@ def test_what_is_stat_already_or_does_not_wait_is_not_raised(ledger: Ledger) -> 
     claimed(ledger, job_id)
     with pytest.raises(ActionRefused, match="running"):
         ledger.actions.hurry(job_id, T0, by="ana")
-    assert len(ledger.accounts.actions()) == 1, "what was refused was not done"
+    assert len(actions(ledger)) == 1, "what was refused was not done"
 
 
 # -- cancel

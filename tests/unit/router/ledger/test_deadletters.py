@@ -17,6 +17,7 @@ from medai.router.cli import main as cli
 from medai.router.contract import Failure, JobState
 from medai.router.ledger import Claim, Ledger
 from medai.router.reports import readings
+from medai.router.reports.readings import delivery_tries
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +244,7 @@ def test_the_history_counts_the_same_answer_instead_of_repeating_it(ledger: Ledg
         (owed,) = cases.due(ledger, "ris", T0 + 100 * n)
         ledger.deliveries.begin_try(owed, T0 + 100 * n)
         ledger.deliveries.put_off(owed, words, next_try_at=0.0, refused=False, now=T0 + 100 * n)
-    rows = ledger.dead.history(job_id)
+    rows = delivery_tries(ledger, job_id)
     assert [(item.text, item.count) for item in rows] == [("no answer", 4), ("busy", 2), ("no answer", 1)]
     assert (rows[0].first_at, rows[0].last_at) == (T0, T0 + 300)
 

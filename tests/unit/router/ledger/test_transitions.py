@@ -1,4 +1,4 @@
-"""Where a job and a delivery may go, as a table; and that nothing but transitions.py writes where they stand."""
+"""Where a job and a delivery may go, as a table; and that nothing but router/ledger/transitions.py writes where they stand."""
 
 from __future__ import annotations
 
@@ -397,7 +397,7 @@ def _keys_of_name(name: str, scope: Sequence[ast.AST]) -> set[str]:
 
 
 def modules(root: Path) -> list[Path]:
-    """What may not write a state: all of router and workers but transitions.py and the history of the schema."""
+    """What may not write a state: all of router and workers but router/ledger/transitions.py and the history of the schema."""
     found = [path for top in ("router", "workers") for path in sorted((root / top).rglob("*.py"))]
     return [path for path in found if "migrations" not in path.parts and path.name != "transitions.py"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,12 +21,13 @@ from medai.training.data.datasets import write_pair
 from medai.training.errors import ConfigError
 from medai.training.fitting.fit import learning_rate, recompute_activations
 
-CONFIG = """
+EPOCHS = 12
+CONFIG = f"""
 name = "balls"
 seed = 4
 [data]
 modality = "MR"
-classes = { small = [1], large = [2] }
+classes = {{ small = [1], large = [2] }}
 [split]
 test = 0.25
 validation = 0.25
@@ -42,7 +44,7 @@ lr = 1e-2
 warmup_epochs = 0.5
 ema = 0.8
 [budget]
-epochs = 6
+epochs = {EPOCHS}
 patch = [16, 24, 16]
 crop = "centre"
 batch = 2
@@ -77,38 +79,50 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_training_learns_and_leaves_a_whole_run_folder(data: Path, config: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    assert main(["fit", str(config), "--data", str(data), "--out", str(run), "--set", "budget.epochs=12"]) == 0
-    rows = history(run)
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training to its end; nobody changes it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "balls.toml").write_text(CONFIG, encoding="utf-8")
+    assert main(["fit", str(folder / "balls.toml"), "--data", str(data), "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_a_training_learns_and_leaves_a_whole_run_folder(trained: Path) -> None:
+    rows = history(trained)
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     assert {"best.safetensors", "last.pt", "summary.json", "split.json", "config.toml"} <= {
-        p.name for p in run.iterdir()
+        p.name for p in trained.iterdir()
     }
-    assert any((run / "tensorboard").iterdir())
+    assert any((trained / "tensorboard").iterdir())
 
 
-def test_a_killed_training_goes_on_with_the_same_losses(data: Path, config: Path, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(["fit", str(config), "--data", str(data), "--out", str(whole)]) == 0
+def test_a_killed_training_goes_on_with_the_same_losses(
+    data: Path, config: Path, trained: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
     kill_in_the_middle(["fit", str(config), "--data", str(data), "--out", str(killed)], killed)
-    done = len(history(killed))
-    assert done < 6, "killed too late to show anything"
+    assert len(history(killed)) < EPOCHS, "killed too late to show anything"
     assert main(["fit", str(config), "--data", str(data), "--out", str(killed), "--resume"]) == 0
-    np.testing.assert_allclose(losses(killed), losses(whole), rtol=1e-4)
+    np.testing.assert_allclose(losses(killed), losses(trained), rtol=1e-4)
 
 
-def test_a_second_training_does_not_write_over_the_first(data: Path, config: Path, tmp_path: Path) -> None:
-    command = ["fit", str(config), "--data", str(data), "--out", str(tmp_path / "run"), "--set", "budget.epochs=1"]
-    assert main(command) == 0
-    assert main(command) == 1
+def test_a_second_training_does_not_write_over_the_first(data: Path, config: Path, copied: Path) -> None:
+    before = (copied / "history.csv").read_bytes()
+    assert main(["fit", str(config), "--data", str(data), "--out", str(copied)]) == 1
+    assert (copied / "history.csv").read_bytes() == before
 
 
 def test_a_resumed_training_must_be_the_same(
-    data: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, config: Path, copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["fit", str(config), "--data", str(data), "--out", str(tmp_path / "run"), "--set", "budget.epochs=1"]
-    assert main(command) == 0
+    command = ["fit", str(config), "--data", str(data), "--out", str(copied)]
     assert main([*command, "--resume", "--set", "optimiser.lr=0.5"]) == 1
     assert "must be the same" in capsys.readouterr().err
 
@@ -185,10 +199,9 @@ def test_the_same_image_under_two_names_is_leakage(data: Path, config: Path, tmp
 
 
 def test_a_training_may_start_from_the_weights_of_another(
-    data: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, config: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert main(["fit", str(config), "--data", str(data), "--out", str(first)]) == 0
+    first, second = trained, tmp_path / "second"
     command = ["fit", str(config), "--data", str(data), "--out", str(second), "--set", "budget.epochs=2"]
     assert main([*command, "--set", f"network.start='{first}'", "--set", "optimiser.lr=1e-3"]) == 0
     assert float(history(second)[0]["loss"]) < 0.8 * float(history(first)[0]["loss"])

@@ -16,10 +16,10 @@ from medai.training import cli
 SPLIT = {"train": ["a"], "validation": ["b"], "test": ["c", "d", "e", "f"]}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Two cases that trained, four for the test."""
-    return cases.write_blocks(tmp_path / "blocks", dict.fromkeys("abcdef", 0))
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cases that trained, four for the test; nobody changes them."""
+    return cases.write_blocks(tmp_path_factory.mktemp("data") / "blocks", dict.fromkeys("abcdef", 0))
 
 
 def run_of(tmp_path: Path, name: str, core: float, **more: Any) -> Path:
@@ -27,9 +27,10 @@ def run_of(tmp_path: Path, name: str, core: float, **more: Any) -> Path:
     return cases.make_run(tmp_path / "runs" / name, weights=cases.threshold_weights(core=core), split=split)
 
 
-@pytest.fixture
-def compared(tmp_path: Path, data: Path) -> Path:
-    """A comparison of a good and a worse model, with its page."""
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A comparison of a good and a worse model, with its page; nobody changes it."""
+    tmp_path = tmp_path_factory.mktemp("compared")
     good, worse = run_of(tmp_path, "good", 3.0), run_of(tmp_path, "worse", 3.97)
     words = ["compare", good, worse, "--data", data, "--out", tmp_path / "out"]
     assert cli.main([*map(str, words), "--markdown", str(tmp_path / "docs" / "comparison.md")]) == 0
@@ -75,13 +76,13 @@ def test_the_page_says_how_it_was_made_and_links_pictures_that_are_there(compare
     assert all((compared / "docs" / link).is_file() for link in links)
 
 
-def test_only_timings_differ_when_it_is_done_again(compared: Path, data: Path) -> None:
-    runs = compared / "runs"
-    words = ["compare", runs / "good", runs / "worse", "--data", data, "--out", compared / "again"]
+def test_only_timings_differ_when_it_is_done_again(compared: Path, data: Path, tmp_path: Path) -> None:
+    runs, again = compared / "runs", tmp_path / "again"
+    words = ["compare", runs / "good", runs / "worse", "--data", data, "--out", again]
     assert cli.main(list(map(str, words))) == 0
     for name in ("dice.png", "differences.png", "training.png"):
-        assert (compared / "out" / name).read_bytes() == (compared / "again" / name).read_bytes()
-    one, other = (json.loads((compared / each / "comparison.json").read_text("utf-8")) for each in ("out", "again"))
+        assert (compared / "out" / name).read_bytes() == (again / name).read_bytes()
+    one, other = (json.loads((each / "comparison.json").read_text("utf-8")) for each in (compared / "out", again))
     assert one["pairs"] == other["pairs"]
     assert one["models"]["worse"]["structures"] == other["models"]["worse"]["structures"]
 

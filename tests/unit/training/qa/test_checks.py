@@ -47,11 +47,7 @@ def test_a_sound_set_has_no_findings() -> None:
         (with_labels(lambda a: put(a == 2, 1)(a)), "warning", "labels", r"back \(2\) is missing"),
         (with_labels(put((slice(5, 12), slice(5, 10), slice(0, 5)), 1)), "warning", "clipped", r"front \(1\) touches .*first column"),
         (with_labels(put((16, 16, 16), 1)), "warning", "pieces", r"front \(1\) lies in 2 pieces, the smallest of 1 voxel"),
-<<<<<<< HEAD
         (with_labels(put(8, 0)), "warning", "gaps", r"front \(1\) is missing on 1 slice"),
-=======
-        (with_labels(put(8, 0)), "warning", "gaps", r"front \(1\) is missing on 1 slice between"),
->>>>>>> refs/heads/models
         (with_labels(put((slice(3, 17), slice(5, 10), slice(5, 17)), 1)), "warning", "volume", r"front \(1\) has 0.84 ml"),
         (head(9, spacing_mm=3.0), "warning", "spacing", "voxels of 3 mm along x"),
         (head(9, scale=1000.0), "warning", "values", "on another scale than nearly all cases"),
