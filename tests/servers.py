@@ -35,13 +35,15 @@ def free_port() -> int:
             return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], Any], *, within_s: float = 30.0, what: str = "the condition") -> Any:
+def wait_for(
+    condition: Callable[[], Any], *, within_s: float = 30.0, every_s: float = 0.05, what: str = "the condition"
+) -> Any:
     """Poll until a value is true; the last value is returned."""
     until = time.monotonic() + within_s
     while not (value := condition()):
         if time.monotonic() > until:
             raise AssertionError(f"{what} did not come within {within_s:.0f} s")
-        time.sleep(0.05)
+        time.sleep(every_s)
     return value
 
 

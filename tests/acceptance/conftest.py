@@ -106,7 +106,7 @@ class Running:
             states = self.states(study_uid)
             return len(states) >= jobs and set(states) <= {"done", "failed", "superseded"}
 
-        wait_for(over, within_s=within_s, what="the reading")
+        wait_for(over, within_s=within_s, every_s=0.25, what="the reading")
         return dict(self.jobs(study_uid)["jobs"][0])
 
     def objects(self, study_uid: str, modality: str) -> list[pydicom.Dataset]:

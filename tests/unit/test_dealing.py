@@ -5,10 +5,10 @@ from __future__ import annotations
 import dealing
 import pytest
 
+NAMES = sorted({*dealing.SPREAD, *dealing.TOGETHER, *dealing.TOGETHER.values(), *dealing.LONGEST_FIRST})
 
-@pytest.mark.parametrize(
-    "name", [*dealing.SPREAD, *dealing.TOGETHER, *dealing.TOGETHER.values(), *dealing.LONGEST_FIRST]
-)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_module_that_is_dealt_out_in_its_own_way_exists(name: str) -> None:
     assert dealing.exists(name)
 
