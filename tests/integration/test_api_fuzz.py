@@ -144,7 +144,7 @@ CONFIG = SchemathesisConfig.from_dict(
 class World:
     """The application that is asked, and what exists in its ledger."""
 
-    app: Any = application(cast(Ledger, None))
+    app: Any = application(Ledger("sqlite://"))  # to be described, not asked
     names: Names
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
