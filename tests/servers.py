@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import urllib3
 
 PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -184,9 +185,19 @@ def postgresql(folder: Path) -> Iterator[str]:
     server = make_postgresql(folder)
     server.start()
     try:
+        # Its port is open before it takes anybody: "the database system is starting up".
+        wait_for(lambda: _takes_connections(server.port), within_s=60.0, what="PostgreSQL")
         yield f"postgresql+psycopg://medai@127.0.0.1:{server.port}/postgres"
     finally:
         server.stop(number=signal.SIGINT)
+
+
+def _takes_connections(port: int) -> bool:
+    try:
+        psycopg.connect(f"postgresql://medai@127.0.0.1:{port}/postgres", connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @dataclass

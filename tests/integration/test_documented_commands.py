@@ -123,6 +123,7 @@ BY_ANOTHER_TEST = {
     "medai trial run trauma-burst --arms with-ai,without-ai --out trauma": "test_both_arms_have_the_same_patients",
     "medai scan --archive localhost:4242 --modality CT --source ~/dicom/chest --habit localizer --habit late-slices": "test_studies_of_people_who_do_not_exist_reach_the_archive",
     "medai scan --archive localhost:4242 --ris localhost:11112 --count 3": "test_the_worklist_is_worked_off_and_each_step_reported",
+    ".venv/bin/python tests/mutation models/geometry.py --json SURVIVORS": "test_a_change_is_noticed_and_one_without_effect_is_named",
     "python tests/peers/check_messages.py monday/messages": "test_foreign_receivers_take_every_message_of_a_trial",
 }
 """With data, names and numbers of that test's own."""

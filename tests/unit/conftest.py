@@ -16,24 +16,30 @@ from sqlalchemy import Engine, event, make_url
 from medai.router.ledger import accounts, database
 from medai.router.ledger.database import Database
 
+MIGRATE = Database.migrate
 
-@pytest.fixture(scope="session", autouse=True)
-def _quick_ledgers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The first SQLite ledger of the session is migrated; each later one that does not exist yet begins as its copy."""
-    migrate = Database.migrate
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A SQLite ledger that was migrated, as a file."""
     made = tmp_path_factory.mktemp("migrated") / "ledger.sqlite"
     first = Database(f"sqlite:///{made}")
-    migrate(first)
+    MIGRATE(first)
     first.close()
-    content = made.read_bytes()
+    return made.read_bytes()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_ledgers(migrated: bytes) -> Iterator[None]:
+    """Each SQLite ledger that does not exist yet begins as a copy. For one module: others may follow in this process."""
 
     def quick(self: Database) -> None:
         url = make_url(self.url)
         path = Path(url.database or "")
         if url.get_backend_name() == "sqlite" and url.database and path.parent.is_dir() and not path.exists():
-            path.write_bytes(content)
+            path.write_bytes(migrated)
         else:
-            migrate(self)
+            MIGRATE(self)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "migrate", quick)
@@ -49,7 +55,7 @@ def _without_waiting_for_the_disk(make_engine: Callable[[str], Engine], url: str
     return engine
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _quick_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(accounts.SCRYPT, "n", 2**4)

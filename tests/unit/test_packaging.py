@@ -72,8 +72,8 @@ OLD = re.compile(
     """,
     re.MULTILINE,
 )
-SPELT_OUT = {"CHANGELOG.md", "tests/unit/test_packaging.py"}
-"""They tell what the old names were."""
+SPELT_OUT = ("CHANGELOG.md", "tests/unit/test_packaging.py", "tests/version_before_files/")
+"""They tell what the old names were, or are a site of that time."""
 
 
 def written() -> Iterator[Path]:
@@ -88,7 +88,7 @@ def test_no_file_uses_a_name_from_before_the_packages_were_called_medai() -> Non
     found = []
     for path in written():
         name = path.relative_to(ROOT).as_posix()
-        if name in SPELT_OUT or "__pycache__" in name:
+        if name.startswith(SPELT_OUT) or "__pycache__" in name:
             continue
         text = path.read_text(encoding="utf-8", errors="replace")
         found += [
