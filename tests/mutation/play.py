@@ -28,7 +28,7 @@ import pytest
 
 from mutation.targets import ROOT, Tests
 
-PLUGINS = ("_hypothesis_pytestplugin", "pytest_timeout", "no:cacheprovider", "no:unraisableexception")
+PLUGINS = ("_hypothesis_pytestplugin", "pytest_timeout", "xdist.plugin", "no:cacheprovider", "no:unraisableexception")
 OPTIONS = (
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",

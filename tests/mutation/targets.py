@@ -27,6 +27,7 @@ TARGETS: Mapping[str, Tests] = {
     "router/routing/completeness.py": _unit("router/routing", "completeness"),
     "router/routing/conditions.py": _unit("router/routing", "conditions"),
     "router/routing/condition_values.py": _unit("router/routing", "conditions"),
+    "router/ledger/transitions.py": _unit("router/ledger", "transition_values", "transitions", fixtures_from="tests"),
     "models/geometry.py": _unit("models", "geometry"),
     "workers/results/measure.py": _unit("workers/results", "measure"),
     "workers/results/context.py": _unit("workers/results", "context"),
