@@ -18,7 +18,7 @@ KINDS = {
 """What each must be caught as; the other mutants are for ``medai chaos --mutant NAME``."""
 
 
-@pytest.mark.slow
+@pytest.mark.alone  # its waits end in time, or are told as slow, on a machine that does nothing else
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_broken_build_is_caught(name: str, tmp_path: Path) -> None:
