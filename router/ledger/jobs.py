@@ -104,8 +104,9 @@ class Jobs(Part):
                 why = f"an earlier reading of exactly these images exists ({known.state})"
                 return job_id, Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
             revision, predecessor, verdict, note = self._supersede(db, last, now)
+            created_at = _after(last, now)
             if known is not None:  # its model's version, or just these images, were away and are back
-                transitions.revive(db, job_id, revision=revision, predecessor=predecessor, now=now)
+                transitions.revive(db, job_id, revision=revision, predecessor=predecessor, created_at=created_at)
             else:
                 row = {
                     **{name: value for name, value in asdict(new).items() if name not in _NOT_COLUMNS},
@@ -114,7 +115,7 @@ class Jobs(Part):
                     "priority": int(new.priority),
                     "revision": revision,
                     "predecessor": predecessor,
-                    "created_at": now,
+                    "created_at": created_at,
                 }
                 transitions.add_job(db, row)
                 self._first_stamps(db, job_id, study, new, now)
@@ -252,6 +253,15 @@ def _last_of_slot(db: Connection, new: NewJob) -> JobRow | None:
     slot = and_(t.jobs.c.study_id == new.study_id, t.jobs.c.route == new.route, t.jobs.c.slot == new.slot)
     order = (t.jobs.c.revision.desc(), t.jobs.c.created_at.desc())
     return first(db, select(t.jobs).where(slot).order_by(*order).limit(1), JobRow)
+
+
+def _after(last: JobRow | None, now: float) -> float:
+    """When a job counts as made: after the last one of its slot, also where the clock was put back between them.
+
+    Whatever asks for a slot's last job goes by this moment: were it the wrong one, the job that it supersedes would
+    stay open beside it.
+    """
+    return now if last is None else max(now, last.created_at + 0.001)
 
 
 def _salt(last: JobRow | None, new: NewJob) -> str | None:

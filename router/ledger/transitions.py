@@ -87,10 +87,10 @@ def add_job(db: Connection, row: Mapping[str, Any]) -> None:
     db.execute(insert(t.jobs).values(**row, state=JobState.PENDING.value))
 
 
-def revive(db: Connection, job_id: str, *, revision: int, predecessor: str | None, now: float) -> bool:
+def revive(db: Connection, job_id: str, *, revision: int, predecessor: str | None, created_at: float) -> bool:
     """A job that was set aside unread is wanted after all, at a place of its own in the row of revisions."""
     values = {
-        "failure": "", "reason": "", "not_before": 0.0, "finished_at": None, "sent_at": None, "created_at": now,
+        "failure": "", "reason": "", "not_before": 0.0, "finished_at": None, "sent_at": None, "created_at": created_at,
         "revision": revision, "predecessor": predecessor,
     }  # fmt: skip
     return _move_job(db, job_id, JobState.PENDING, (JobState.SUPERSEDED,), values)

@@ -156,7 +156,7 @@ def test_a_job_that_is_revived_begins_anew_at_its_place_among_the_revisions(
     put(db, JOB.SUPERSEDED)
 
     def revive() -> None:
-        assert transitions.revive(db, job_id, revision=3, predecessor=other_id, now=T0)
+        assert transitions.revive(db, job_id, revision=3, predecessor=other_id, created_at=T0)
 
     assert written(db, t.jobs, revive) == {
         job_id: {
@@ -164,7 +164,7 @@ def test_a_job_that_is_revived_begins_anew_at_its_place_among_the_revisions(
             "created_at": T0, "revision": 3, "predecessor": other_id,
         }
     }  # fmt: skip
-    assert not transitions.revive(db, job_id, revision=4, predecessor=None, now=T0)
+    assert not transitions.revive(db, job_id, revision=4, predecessor=None, created_at=T0)
 
 
 def test_a_result_that_is_taken_back_says_why_and_only_a_dead_letter_leaves_its_place(

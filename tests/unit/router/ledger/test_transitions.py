@@ -141,7 +141,7 @@ JOB_FUNCTIONS: dict[str, tuple[Callable[[Connection, str], object], dict[JobStat
     "back to deliver": (gives_back(JOB.DELIVERING), {JOB.RUNNING: JOB.DELIVERING}),
     "back to fail": (gives_back(JOB.FAILED), {JOB.RUNNING: JOB.FAILED}),
     "revive": (
-        lambda db, job: transitions.revive(db, job, revision=1, predecessor=None, now=T0),
+        lambda db, job: transitions.revive(db, job, revision=1, predecessor=None, created_at=T0),
         {JOB.SUPERSEDED: JOB.PENDING},
     ),
     "supersede": (
