@@ -13,6 +13,7 @@ from io import BytesIO
 import structlog
 from pydicom.dataset import Dataset
 
+from medai.models.images.header import text
 from medai.router.contract import ARCHIVE, RIS, Job, JobState, control_id, orthanc_id
 from medai.router.errors import MedaiError
 from medai.router.ledger import Claim
@@ -27,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 def kept(kind: str, dataset: Dataset) -> ResultObject:
     """An object as the ledger keeps it."""
-    patient = str(dataset.get("PatientID") or "").strip()
+    patient = text(dataset, "PatientID").strip()
     uids = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
     return ResultObject(
         kind=kind, sop_uid=uids[2], series_uid=uids[1], orthanc_id=orthanc_id(patient, *uids), content=to_bytes(dataset)

@@ -5,10 +5,7 @@ Next: fetch.py (images from Orthanc), source_files.py (images from a disk).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from io import BytesIO
-from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -17,8 +14,6 @@ from medai.router.errors import PermanentError
 from medai.router.files import dicom_scan
 
 NESTED = f"holds sequences that are nested more than {dicom_scan.DEPTH_LIMIT} deep"
-
-NUMBERS = frozenset({"DS", "IS", "FD", "FL"})
 
 
 class Unreadable(PermanentError):
@@ -46,29 +41,3 @@ def read_image(data: bytes, *, max_bytes: int, headers_only: bool = False) -> Da
     if not uid:
         raise Unreadable("")
     return image
-
-
-def drop_unreadable(header: Dataset) -> None:
-    """Remove attributes whose values can't be read, or are no numbers where they should be, so that results can be
-    built from the others.
-
-    What decides about pixels and geometry was read before, and refused where it could not be.
-    """
-    for tag in list(header.keys()):
-        try:
-            element = header[tag]
-            if element.VR == "SQ":
-                for item in element.value:
-                    drop_unreadable(item)
-            elif element.VR in NUMBERS and not _finite(element.value):
-                del header[tag]
-        except Exception:  # noqa: BLE001 - pydicom raises errors of many kinds for a value that is not what its VR says
-            del header[tag]
-
-
-def _finite(value: Any) -> bool:
-    """Whether a number, or each of several, is one; pydicom keeps a text that is none as it is."""
-    if value is None or value == "":
-        return True
-    numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    return all(math.isfinite(float(number)) for number in numbers)

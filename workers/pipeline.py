@@ -17,6 +17,7 @@ from typing import Protocol
 from pydicom.dataset import Dataset
 
 from medai.models.errors import ModelsError, ModelUnavailable
+from medai.models.images.header import text
 from medai.models.images.preprocess import series_to_volume
 from medai.models.segmenters.case_figures import Figure, case_figures
 from medai.models.segmenters.load import Segmenter
@@ -25,8 +26,8 @@ from medai.router.contract import Job, StampName
 from medai.router.errors import PermanentError, TemporaryError
 from medai.router.hl7.patients import Aliases, same_patient
 from medai.router.settings.tables import Settings, WorkerSettings
-from medai.workers.dicom_file import drop_unreadable
 from medai.workers.results.encode import Results, encode_all
+from medai.workers.sound_header import make_sound
 
 
 class Ports(Protocol):
@@ -95,7 +96,7 @@ def figures_of(stack: Stack, segmentation: Segmentation) -> dict[str, Figure]:
 def prepare(images: Sequence[Dataset], worker: WorkerSettings) -> Stack:
     """One regular volume, or NotAVolume with the slice that is wrong."""
     stack = series_to_volume(images, threads=worker.fetch_threads, max_bytes=worker.max_series_bytes)
-    drop_unreadable(stack.datasets[0])  # the header that speaks for the study in every result
+    make_sound(stack.datasets[0])  # the header that speaks for the study in every result
     return stack
 
 
@@ -106,7 +107,7 @@ def join_order(
 
     Patients whom the RIS has merged (``aliases``) are one.
     """
-    patient = str(image.get("PatientID") or "").strip()
+    patient = text(image, "PatientID").strip()
     if job.order is None or not job.order.patient_id or job.order.patient_id.strip() == patient:
         return job, segmentation
     if same_patient(patient, job.order.patient_id, aliases()):

@@ -27,6 +27,7 @@ NOT_READ = frozenset({"SEG", "SR", "PR", "KO", "DOC", "OT", "REG", "RTSTRUCT", "
 MAX_UNPACKED_BYTES = 16 * 2**30
 DEFAULTS = WorkerSettings()
 NO_DICOM = "not DICOM"
+NO_PREAMBLE = "DICOM without the preamble of a file (dcmconv and gdcmconv add it)"
 Items = dict[str, list[tuple[Any, Dataset, int]]]
 """Series Instance UID -> where each image is, its header, and the bytes of its file."""
 
@@ -62,9 +63,11 @@ class _Found:
     @property
     def others(self) -> str:
         """In words."""
-        told = {NO_DICOM: self.passed_over[NO_DICOM], **self.passed_over}
+        told = self.passed_over or {NO_DICOM: 0}
         return ", ".join(
-            f"{counted(count, 'file')} {why}" if why == NO_DICOM else f"{count} that {why}"
+            f"{counted(count, 'file')} that {'is' if count == 1 else 'are'} {why}"
+            if why in (NO_DICOM, NO_PREAMBLE)
+            else f"{count} that {why}"
             for why, count in told.items()
         )
 
@@ -77,7 +80,7 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
     found = _Found()
     for source, header, size in _headers(path, worker):
         found.add(source, header, size)
-    images = {uid: items for uid, items in found.series.items() if _readable(items[0][1])}
+    images = {uid: kept for uid, items in found.series.items() if (kept := [one for one in items if _readable(one[1])])}
     if not images:
         others = sum(map(len, found.series.values()))
         raise PermanentError(f"{path} holds no image series ({others} other DICOM objects, {found.others})")
@@ -86,6 +89,8 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
     why = f"series {_number(images[uid][0][1])}: {counted(len(images[uid]), 'image')}"
     if len(images) > 1:
         why += f", the most of {len(images)} series" if number is None else f", as asked, of {len(images)} series"
+    if found.passed_over.total():
+        why += f"; passed over: {found.others}"
     return Chosen(images=list(_full(path, [source for source, _, _ in images[uid]], worker)), reason=why)
 
 
@@ -149,9 +154,17 @@ def _header_of_file(path: Path, worker: WorkerSettings) -> tuple[Dataset | str, 
     if size > worker.max_image_bytes:
         return f"have more than {worker.max_image_gb:g} GiB (worker.max_image_gb)", size
     with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return NO_DICOM, size
+        start = file.read(132)
+        if start[128:] != b"DICM":
+            return (NO_PREAMBLE if _begins_a_data_set(start) else NO_DICOM), size
     return _header(path.read_bytes(), worker), size
+
+
+def _begins_a_data_set(start: bytes) -> bool:
+    """Whether bytes look like the first attribute of a data set, group 2 or 8, in either byte order."""
+    group, element = start[:2], start[2:4]
+    little = group in (b"\x02\x00", b"\x08\x00") and element[1:] == b"\x00"
+    return little or (group in (b"\x00\x02", b"\x00\x08") and element[:1] == b"\x00")
 
 
 def _header(data: bytes, worker: WorkerSettings) -> Dataset | str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -32,6 +33,7 @@ from medai.models.images.codestream import is_whole, read_header, rle_size
 from medai.models.images.header import text, value, whole
 from medai.models.images.isolated import GdcmProcess
 from medai.models.images.slices import frame_count, functional_group, image_name
+from medai.models.images.stored import Layout, Mask, layout_of
 from medai.models.volume import Voxels
 
 NATIVE = frozenset(
@@ -46,28 +48,46 @@ RLE_RATIO = 64
 """Two bytes of RLE unpack to 128 at most (PS3.5 annex G)."""
 RLE_BOMB_FROM = 256 * 1024**2
 """What can't unpack to so many bytes is not measured first."""
+MEASURED = frozenset({"PT", "NM"})
+"""Modalities whose values are an activity, whichever end of the grey scale is white."""
+EXCESS_LIMIT = 4096
+"""Bytes behind the pixels that may fill a block of a disk."""
+AIR_HU = -1024
+NEVER_HU = -1500
+"""No tissue, and no noise in air, is less dense: a scanner's mark for what it did not scan."""
+PADDING_HU = (-900, 3071)
+"""A value between these may be tissue: it marks padding only where it frames the image."""
 SCALE_LIMIT = 1e12
 """Largest Rescale Slope and Intercept: beyond it a rescaled value may be no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """One image to decode: a frame (from 0) of a dataset, and its Rescale Slope and Intercept."""
+    """One image to decode: a frame (from 0) of a dataset, its Rescale Slope and Intercept, and how it is stored.
+
+    ``scaled``: the header gives slope or intercept; ``hounsfield``: rescaled values are Hounsfield units.
+    """
 
     dataset: Dataset
     index: int
     name: str
     slope: float
     intercept: float
+    layout: Layout
+    scaled: bool = False
+    hounsfield: bool = False
 
 
 def decode(frames: Sequence[Frame], *, threads: int = 2, max_bytes: int = MAX_BYTES) -> Voxels:
     """All frames as one array [slice, row, column], rescaled.
 
+    What the headers mark as padding is air in a CT, and the least value that is no padding elsewhere.
+
     int16 where every value is a whole number in its range (all usual CT in HU), else the stored type where
     nothing is rescaled, else float32. Removes each dataset's PixelData. Raises UnreadableImage, also when the headers
     announce more than ``max_bytes`` of stored pixels: nothing is unpacked then.
     """
+    _require_scaled_alike(frames)
     each = {id(frame.dataset): frame for frame in frames}.values()
     for frame in each:
         _require_pixels(frame)
@@ -111,11 +131,12 @@ def frames_of_enhanced(dataset: Dataset, order: Sequence[int]) -> list[Frame]:
 
 
 def _frame(dataset: Dataset, scaling: Dataset, index: int, name: str) -> Frame:
-    slope, intercept = value(scaling, "RescaleSlope"), value(scaling, "RescaleIntercept")
+    slope, intercept = _given(scaling, "RescaleSlope"), _given(scaling, "RescaleIntercept")
     if "ModalityLUTSequence" in dataset:
         raise UnreadableImage(f"{name} has a modality lookup table in place of a Rescale Slope; that is not supported")
     if text(dataset, "Modality") == "CT" and (slope is None or intercept is None):
         raise UnreadableImage(f"{name} has no Rescale Slope and Intercept: its Hounsfield units are unknown")
+    scaled = slope is not None or intercept is not None
     try:
         slope = 1.0 if slope is None else float(slope)
         intercept = 0.0 if intercept is None else float(intercept)
@@ -124,7 +145,41 @@ def _frame(dataset: Dataset, scaling: Dataset, index: int, name: str) -> Frame:
     # NaN compares with nothing: it is refused too.
     if not (0 < abs(slope) <= SCALE_LIMIT and abs(intercept) <= SCALE_LIMIT):
         raise UnreadableImage(f"{name} has a Rescale Slope of {slope:g} and Intercept of {intercept:g}")
-    return Frame(dataset=dataset, index=index, name=name, slope=slope, intercept=intercept)
+    hounsfield = is_hounsfield(dataset, scaling)
+    return Frame(
+        dataset=dataset,
+        index=index,
+        name=name,
+        slope=slope,
+        intercept=intercept,
+        layout=layout_of(dataset, name, measured=hounsfield or text(dataset, "Modality") in MEASURED),
+        scaled=scaled,
+        hounsfield=hounsfield,
+    )
+
+
+def is_hounsfield(dataset: Dataset, scaling: Dataset) -> bool:
+    """Whether rescaled values are Hounsfield units: a CT whose Rescale Type is HU or is not said."""
+    return text(dataset, "Modality") == "CT" and (text(scaling, "RescaleType") or "HU") == "HU"
+
+
+def _given(scaling: Dataset, keyword: str) -> Any:
+    """A value that is there and not empty."""
+    found = value(scaling, keyword)
+    return None if found is None or found == "" else found
+
+
+def _require_scaled_alike(frames: Sequence[Frame]) -> None:
+    """An attribute that gives the values their meaning is in all images or in none: else some would be off by it."""
+    without = [frame.name for frame in frames if not frame.scaled]
+    if without and len(without) < len(frames):
+        raise UnreadableImage(
+            f"{len(without)} of {len(frames)} images have no Rescale Slope and Intercept, the others have "
+            f"(first: {without[0]}): their values do not compare"
+        )
+    kinds = {text(frame.dataset, "PhotometricInterpretation") for frame in frames if frame.layout.inverted}
+    if kinds and not all(frame.layout.inverted for frame in frames):
+        raise UnreadableImage("some images of the series are stored inverted (MONOCHROME1) and some are not")
 
 
 def _require_pixels(frame: Frame) -> None:
@@ -138,6 +193,8 @@ def _require_pixels(frame: Frame) -> None:
         raise UnreadableImage(f"{name} does not say how its pixels are stored (Bits Allocated, Pixel Representation)")
     syntax = _syntax(frame)
     _plugin(frame, syntax)
+    if syntax not in NATIVE and not frame.layout.low_aligned:
+        raise UnreadableImage(f"{name} is compressed, and its High Bit is not the highest of its Bits Stored")
     if syntax in NATIVE:
         _require_length(frame)
     elif syntax != RLELossless:
@@ -167,11 +224,40 @@ def _require_length(frame: Frame) -> None:
     length = len(_pixels(frame))
     if length < expected:
         raise UnreadableImage(f"{frame.name} was cut short: it has {length} of {expected} bytes of pixels")
-    if length > expected + expected % 2:
+    if length <= expected + expected % 2:
+        return
+    if not _is_padded(frame, expected):
         raise UnreadableImage(
             f"{frame.name} says that it has {dataset.Rows} x {dataset.Columns} pixels ({expected} bytes), "
             f"but it has {length} bytes"
         )
+    dataset.PixelData = _pixels(frame)[:expected]  # a decoder would take the rest for another frame
+
+
+def _is_padded(frame: Frame, expected: int) -> bool:
+    """Whether what follows the pixels is nothing: one byte over and over, as some devices fill a block (PS3.5 8.1.1).
+
+    Columns that a header forgets end in such bytes, too, where the image's rim is black. Then each row would be
+    shifted against the last: rows that resemble their neighbours better in a wider image tell.
+    """
+    pixels, dataset = _pixels(frame), frame.dataset
+    excess = pixels[expected:]
+    if len(excess) >= EXCESS_LIMIT or excess.count(excess[:1]) != len(excess):
+        return False
+    column = dataset.Rows * _frame_bytes(frame) // (dataset.Rows * dataset.Columns)
+    more, rest = divmod(len(excess), column)
+    if rest or frame_count(dataset) > 1:
+        return frame_count(dataset) == 1
+    kind = np.dtype(f"u{column // dataset.Rows}")
+    return _roughness(pixels, kind, dataset.Rows, dataset.Columns) <= _roughness(
+        pixels, kind, dataset.Rows, dataset.Columns + more
+    )
+
+
+def _roughness(pixels: bytes, kind: np.dtype[Any], rows: int, columns: int) -> float:
+    """How much each row differs from the next one, on average."""
+    image = np.frombuffer(pixels, dtype=kind, count=rows * columns).reshape(rows, columns).astype(np.float32)
+    return float(np.abs(np.diff(image, axis=0)).mean())
 
 
 def _syntax(frame: Frame) -> UID:
@@ -222,11 +308,37 @@ def _decode_one(frame: Frame, gdcm: GdcmProcess) -> Voxels:
             )
             stored = gdcm.decode(frame.dataset, encoded, syntax)
         else:
-            stored, _ = get_decoder(syntax).as_array(frame.dataset, index=frame.index, raw=True, decoding_plugin=plugin)
+            stored, _ = get_decoder(syntax).as_array(
+                frame.dataset, index=frame.index, raw=True, decoding_plugin=plugin, correct_unused_bits=False
+            )
     except Exception as error:
         # Each decoder has errors of its own for damaged pixels.
         raise UnreadableImage(f"{frame.name}: its pixels are damaged ({syntax.name})") from error
-    return _rescaled(_release(frame, stored), frame)
+    values = frame.layout.values(_release(frame, stored))
+    padded = frame.layout.padded(values)
+    rescaled = _rescaled(frame.layout.upright(values), frame)
+    return _without_padding(rescaled, padded, hounsfield=frame.hounsfield)
+
+
+def _without_padding(values: Voxels, padded: Mask | None, *, hounsfield: bool) -> Voxels:
+    """Air, or in other units the least real value, where a scanner stored nothing."""
+    if padded is not None and _is_nothing(values, padded, hounsfield=hounsfield):
+        real = values[~padded]
+        filler = AIR_HU if hounsfield else (real.min() if real.size else 0)
+        values = values.copy() if not values.flags.writeable else values
+        values[padded] = filler
+    if hounsfield and values.min() < NEVER_HU:
+        values = np.where(values < NEVER_HU, values.dtype.type(AIR_HU), values)
+    return values
+
+
+def _is_nothing(values: Voxels, padded: Mask, *, hounsfield: bool) -> bool:
+    """Whether marked pixels are padding: a header may name a value that tissue has, too; padding lies around it."""
+    low, high = PADDING_HU
+    value = float(values[padded].flat[0])
+    if not hounsfield or not low < value < high:
+        return True
+    return bool(padded[0, 0] and padded[0, -1] and padded[-1, 0] and padded[-1, -1])
 
 
 def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:

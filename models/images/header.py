@@ -26,9 +26,19 @@ def value(dataset: Dataset, keyword: str, default: Any = None) -> Any:
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """The attribute as text, empty where it is absent."""
-    found = value(dataset, keyword)
-    return "" if found is None else str(found)
+    """The attribute as text, empty where it is absent; several values as DICOM writes them, with backslashes.
+
+    A backslash in an identifier reads as two values, and is one identifier all the same (PS3.18 F.2.4).
+    """
+    return joined(value(dataset, keyword))
+
+
+def joined(found: Any) -> str:
+    """A value, or several, as the text that the file holds."""
+    if found is None:
+        return ""
+    several = isinstance(found, Sequence) and not isinstance(found, str | bytes)
+    return "\\".join("" if one is None else str(one) for one in found) if several else str(found)
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:

@@ -24,8 +24,9 @@ from pydicom import Dataset
 
 from medai.models.errors import GeometryMismatch, NotAVolume, UnreadableImage
 from medai.models.geometry import Geometry
-from medai.models.images.decode import MAX_BYTES, Frame, decode, frames_of, frames_of_enhanced
+from medai.models.images.decode import MAX_BYTES, Frame, decode, frames_of, frames_of_enhanced, is_hounsfield
 from medai.models.images.header import items, text
+from medai.models.images.series import one_series, require_one_pass
 from medai.models.images.slices import (
     MIN_SLICES,
     arrange,
@@ -55,7 +56,7 @@ def series_to_volume(
     ``enhanced`` accepts one enhanced multi-frame object too: see Stack.frames. ``max_bytes`` bounds the stored
     pixels of the whole series, unpacked. Raises NotAVolume or UnreadableImage with a reason for a radiographer.
     """
-    images = _without_copies(datasets)
+    images = one_series(datasets)
     multi_frame = [image for image in images if "PerFrameFunctionalGroupsSequence" in image]
     if multi_frame:
         return _enhanced_to_stack(images, threads=threads, accepted=enhanced, max_bytes=max_bytes)
@@ -63,22 +64,9 @@ def series_to_volume(
         raise NotAVolume("the series holds multi-frame images without positions in the patient (such as cine loops)")
     planes, geometry = arrange([plane_of(image, index) for index, image in enumerate(images)])
     ordered = tuple(images[plane.index] for plane in planes)
+    require_one_pass(ordered)
     volume = _volume(frames_of(ordered), geometry, ordered[0], threads, max_bytes)
     return Stack(volume=volume, datasets=ordered)
-
-
-def _without_copies(datasets: Sequence[Dataset]) -> list[Dataset]:
-    """The same instance sent twice counts once."""
-    if not datasets:
-        raise NotAVolume("the series has no images")
-    if len({text(dataset, "SeriesInstanceUID") for dataset in datasets}) > 1:
-        raise NotAVolume("the images belong to more than one series")
-    if len({text(dataset, "Modality") for dataset in datasets}) > 1:
-        raise NotAVolume("the images of the series name different modalities")
-    seen: dict[str, Dataset] = {}
-    for number, dataset in enumerate(datasets):
-        seen.setdefault(text(dataset, "SOPInstanceUID") or str(number), dataset)
-    return list(seen.values())
 
 
 def _enhanced_to_stack(images: Sequence[Dataset], *, threads: int, accepted: bool, max_bytes: int) -> Stack:
@@ -103,7 +91,7 @@ def _volume(frames: Sequence[Frame], geometry: Geometry, header: Dataset, thread
     require_reach(geometry)
     modality = text(header, "Modality")
     scaling = functional_group(header, frames[0].index, "PixelValueTransformationSequence") or header
-    hounsfield = modality == "CT" and (text(scaling, "RescaleType") or "HU") == "HU"
+    hounsfield = is_hounsfield(header, scaling)
     return Volume(voxels=voxels, geometry=geometry, modality=modality, unit="HU" if hounsfield else "arbitrary")
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 
 from pydicom import Dataset
 
+from medai.models.images.header import text
 from medai.models.volume import ModelCard, Segmentation
 from medai.router.contract import Job, Measurement
 from medai.router.settings.tables import Settings
@@ -59,14 +60,14 @@ class Context:
         order = self.job.order
         if order is not None and order.patient_id:
             return order.patient_id, order.patient_id_authority
-        return str(self.header.get("PatientID") or "").strip(), issuer(self.header)
+        return text(self.header, "PatientID").strip(), issuer(self.header)
 
     @property
     def accession(self) -> str:
         """At most 16 characters (DICOM SH); a longer one is no accession number and is left out."""
         order = self.job.order
-        known = ((order.accession if order else ""), str(self.header.get("AccessionNumber") or "").strip())
-        return next((text for text in known if text and len(text) <= ACCESSION_MAX), "")
+        known = ((order.accession if order else ""), text(self.header, "AccessionNumber").strip())
+        return next((one for one in known if one and len(one) <= ACCESSION_MAX), "")
 
     @property
     def ordered_procedure(self) -> tuple[str, str, str] | None:

@@ -47,6 +47,7 @@ from medai.workers.results.fhir_text import (
     uid_identifier,
     unescaped,
 )
+from medai.workers.results.hl7_text import IMAGED, first_moment
 from medai.workers.results.measure import TOTAL
 from medai.workers.results.source import usable
 
@@ -121,7 +122,7 @@ def _study(record: _Record) -> Json:
         ],
         status="available",
         subject=record.subject,
-        started=date_time(*_when(header, "Study")),
+        started=date_time(*first_moment(header, "Study"), str(usable(header, "TimezoneOffsetFromUTC") or "")),
         endpoint=[{"reference": "#wado"}],
     )
 
@@ -299,10 +300,5 @@ def _procedure(context: Context) -> Json:
 
 def _observed(header: Dataset) -> str:
     """When the patient was imaged: the acquisition, else the study; left out where no image says."""
-    found = (date_time(*_when(header, name)) for name in ("Acquisition", "Content", "Series", "Study"))
-    return next((moment for moment in found if moment), "")
-
-
-def _when(header: Dataset, name: str) -> tuple[str, str, str]:
-    offset = str(usable(header, "TimezoneOffsetFromUTC") or "")
-    return str(header.get(f"{name}Date") or ""), str(header.get(f"{name}Time") or ""), offset
+    date, time = first_moment(header, *IMAGED)
+    return date_time(date, time, str(usable(header, "TimezoneOffsetFromUTC") or ""))

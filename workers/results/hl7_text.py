@@ -11,7 +11,12 @@ from datetime import datetime
 
 from pydicom import Dataset
 
+from medai.models.images.header import text
+from medai.workers.sound_header import sound_date, sound_time
+
 ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
+IMAGED = ("Acquisition", "Content", "Series", "Study")
+"""Whose date and time tell when the patient was imaged, the best first."""
 NAME_REPRESENTATIONS = ("A", "I", "P")
 """XPN.8 (table 0465) of DICOM's three component groups: alphabetic, ideographic, phonetic."""
 DEGREES_OF_A_NAME = 5
@@ -46,13 +51,20 @@ def timestamp(moment: datetime) -> str:
 
 def dicom_timestamp(date: str, time: str, offset: str = "") -> str:
     """DTM of a DICOM date and time (DA, TM and Timezone Offset From UTC); empty when the date is unusable."""
-    if not re.fullmatch(r"\d{8}", date):
+    day, clock = sound_date(date), sound_time(time)
+    if not day:
         return ""
-    digits = re.match(r"(?:\d{6}|\d{4})", time)
+    digits = re.match(r"(?:\d{6}|\d{4})", clock)
     if digits is None:
-        return date
-    zone = offset if re.fullmatch(r"[+-]\d{4}", offset) else ""
-    return f"{date}{digits.group()}{zone}"
+        return day
+    zone = offset if re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", offset) else ""
+    return f"{day}{digits.group()}{zone}"
+
+
+def first_moment(header: Dataset, *names: str) -> tuple[str, str]:
+    """Date and time of the first of "Acquisition", "Series", … whose both are sound, else of the first sound date."""
+    pairs = [(sound_date(text(header, f"{name}Date")), sound_time(text(header, f"{name}Time"))) for name in names]
+    return next((pair for pair in pairs if all(pair)), None) or next((pair for pair in pairs if pair[0]), ("", ""))
 
 
 def person_name(name: object) -> str:
@@ -79,7 +91,7 @@ def patient_identifier(identifier: str, authority: str) -> str:
 
 def issuer(header: Dataset) -> str:
     """Issuer of Patient ID as an HD: namespace, and the universal id where the qualifiers give one."""
-    namespace = str(header.get("IssuerOfPatientID") or "").strip()
+    namespace = text(header, "IssuerOfPatientID").strip()
     qualifiers = header.get("IssuerOfPatientIDQualifiersSequence")
     if not qualifiers or not qualifiers[0].get("UniversalEntityID"):
         return namespace

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from medai.models.images.header import text
 from medai.models.volume import Code
 from medai.router.contract import Job, Measurement, control_id
 from medai.workers.results import identity
 from medai.workers.results.codes import ARTIFICIAL_INTELLIGENCE, LATERALITY, QUANTITIES, QUANTITY_WORDS, TOPOGRAPHY
 from medai.workers.results.context import Context
 from medai.workers.results.hl7_text import (
+    IMAGED,
     as_received,
     components,
     dicom_timestamp,
     escape,
+    first_moment,
     join,
     patient_identifier,
     person_name,
@@ -29,6 +32,7 @@ from medai.workers.results.hl7_text import (
 )
 from medai.workers.results.measure import MILLILITRE, TOTAL
 from medai.workers.results.source import usable
+from medai.workers.sound_header import sound_date
 
 LOCAL = "99MEDAI"
 NAME_UNKNOWN = "^^^^^^U"
@@ -79,7 +83,7 @@ def _pid(context: Context) -> str:
     order, header = context.job.order, context.header
     identifier, authority = context.patient
     name = as_received(order.patient_name) if order is not None and order.patient_name else ""
-    born = (order.birth_date if order else "") or usable(header, "PatientBirthDate") or ""
+    born = sound_date(order.birth_date if order else "") or sound_date(text(header, "PatientBirthDate"))
     sex = (order.sex if order else "") or usable(header, "PatientSex") or ""
     return segment(
         "PID",
@@ -129,13 +133,9 @@ def _requested(context: Context, keyword: str) -> str:
 
 def _observed(context: Context) -> str:
     """When the patient was imaged: the acquisition, else the study, else (nothing known) now."""
-    header = context.header
-    for name in ("Acquisition", "Content", "Series", "Study"):
-        date, time = str(header.get(f"{name}Date") or ""), str(header.get(f"{name}Time") or "")
-        found = dicom_timestamp(date, time, str(header.get("TimezoneOffsetFromUTC") or ""))
-        if found:
-            return found
-    return timestamp(context.created_at)
+    date, time = first_moment(context.header, *IMAGED)
+    offset = str(context.header.get("TimezoneOffsetFromUTC") or "")
+    return dicom_timestamp(date, time, offset) or timestamp(context.created_at)
 
 
 def _study(context: Context) -> Iterator[dict[int, str]]:
@@ -216,12 +216,12 @@ def _plausibility(context: Context) -> Iterator[dict[int, str]]:
         5: components(plausibility.verdict.upper(), identity.plain(plausibility.summary, 190), LOCAL),
         8: "N" if plausibility.verdict == "plausible" else "A",
     }
-    for number, text in enumerate(plausibility.findings, start=1):
+    for number, finding in enumerate(plausibility.findings, start=1):
         yield {
             2: "CWE",
             3: components("PLAUSIBILITY", "Plausibility of the AI result", LOCAL),
             4: f"W{number}",
-            5: components("CHECK", identity.plain(text, 190), LOCAL),
+            5: components("CHECK", identity.plain(finding, 190), LOCAL),
             8: "A",
         }
 

@@ -64,7 +64,7 @@ def test_a_series_may_be_asked_for_by_its_number(tmp_path: Path) -> None:
 def test_what_is_not_dicom_is_passed_over_however_deep_it_lies(tmp_path: Path) -> None:
     chosen = read_series(folder(tmp_path, RUBBISH, {f"deep/er/{k}": v for k, v in files(3).items()}))
     assert numbers(chosen.images) == {1, 2, 3}
-    assert chosen.reason == "series 1: 3 images"
+    assert chosen.reason == "series 1: 3 images; passed over: 5 files that are not DICOM"
 
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
