@@ -22,8 +22,9 @@ from medai.router.daemon.loop import Router
 from medai.router.delivery.courier import Courier
 from medai.router.errors import BrokerUnreachable, TemporaryError
 from medai.router.hl7.listener import OrderListener
-from medai.router.hl7.messages import OrderMessage, PatientMessage
+from medai.router.hl7.orders_in import OrderMessage
 from medai.router.hl7.patients import dicom_patient
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.intake.watch_folder import WatchFolder
 from medai.router.ledger import Ledger, migrated
 from medai.router.ledger.identities import Identities

@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 
 from medai.router.contract import short_id
-from medai.router.hl7.messages import BadMessage, Header
+from medai.router.hl7.segments import BadMessage, Header
 from medai.router.hl7.text import escape
 
 _CODES = {

@@ -20,10 +20,12 @@ from typing import Any
 import structlog
 
 from medai.router.errors import PermanentError, TemporaryError
-from medai.router.hl7 import messages as hl7
 from medai.router.hl7 import mllp
 from medai.router.hl7.acknowledge import acknowledge
-from medai.router.hl7.messages import BadMessage, OrderMessage, PatientMessage
+from medai.router.hl7.messages import parse
+from medai.router.hl7.orders_in import OrderMessage
+from medai.router.hl7.patients_in import PatientMessage
+from medai.router.hl7.segments import BadMessage, header
 from medai.router.settings.tables import Hl7InSettings
 
 MESSAGE_TIMEOUT_S = 30.0
@@ -173,7 +175,7 @@ class OrderListener:
     def _reply(self, data: bytes) -> bytes:
         """The acknowledgement of one message, after it is kept."""
         try:
-            header, content = hl7.parse(data)
+            head, content = parse(data)
             self._keep(content)
         except BadMessage as error:
             return self._refusal(data, error)
@@ -186,8 +188,8 @@ class OrderListener:
         except Exception:  # whatever a message brings about, the RIS gets an answer and the listener goes on
             log.exception("hl7_message_failed")
             return self._refusal(data, BadMessage("the router failed on this message; see its log", code="207"))
-        log.info("hl7_taken", type="^".join(header.kind), orders=len(content) if isinstance(content, tuple) else 0)
-        return acknowledge(header, "AA", now=self._clock())
+        log.info("hl7_taken", type="^".join(head.kind), orders=len(content) if isinstance(content, tuple) else 0)
+        return acknowledge(head, "AA", now=self._clock())
 
     def _keep(self, content: tuple[OrderMessage, ...] | PatientMessage) -> None:
         if isinstance(content, tuple):
@@ -200,7 +202,7 @@ class OrderListener:
 
     def _refusal(self, data: bytes, error: BadMessage) -> bytes:
         log.warning("hl7_refused", ack=error.ack, code=error.code, reason=str(error))
-        return acknowledge(hl7.header(data), error.ack, now=self._clock(), error=error)
+        return acknowledge(header(data), error.ack, now=self._clock(), error=error)
 
 
 def _tune(writer: asyncio.StreamWriter) -> None:

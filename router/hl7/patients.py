@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from medai.router.contract import Order
 from medai.router.errors import PermanentError
-from medai.router.hl7.messages import PatientMessage
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.hl7.text import unescape
 
 DICOM_SEXES = frozenset({"M", "F", "O"})

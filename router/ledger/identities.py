@@ -15,8 +15,8 @@ from sqlalchemy import Connection, and_, select, update
 
 from medai.router.contract import RIS, Order, Priority, control_id
 from medai.router.hl7 import oru_edit
-from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.patients import Aliases, Patient, apply_to_order
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, upsert

@@ -13,7 +13,7 @@ import pytest
 from ledger_cases import T0, arrive, due, make, seen, store
 from sqlalchemy import update
 
-from medai.router.hl7.messages import PatientMessage
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.deliveries import Delivery

@@ -15,6 +15,7 @@ from medai.hl7_mock.orders import OrderBook, OrderConflictError
 from medai.hl7_mock.patient_messages import Person, encode, parse_person
 from medai.hl7_mock.patients import QUEUE, PatientBook
 from medai.router.hl7 import messages as hl7
+from medai.router.hl7.patients_in import PatientMessage
 
 JOAN = Person(patient_id="B|2", patient_name="Röe & Co^Joan", birth_date="19710202", sex="F")
 
@@ -35,7 +36,7 @@ def test_an_adt_passes_an_independent_validator(prior: str, structure) -> None:
 def test_the_router_understands_an_adt(prior: str) -> None:
     raw = encode(JOAN, prior_id=prior, control_id="ID1", sent_at=1_800_000_000.0)
     _, told = hl7.parse(raw)
-    assert isinstance(told, hl7.PatientMessage)
+    assert isinstance(told, PatientMessage)
     assert (told.kind, told.prior_id) == ("merge" if prior else "update", prior)
     assert (told.patient_id, told.patient_id_authority) == ("B|2", "HOSPITAL")
     assert (told.patient_name, told.birth_date, told.sex) == ("Röe \\T\\ Co^Joan", "19710202", "F")

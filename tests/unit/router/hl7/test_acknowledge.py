@@ -8,7 +8,8 @@ import hl7 as reader
 import pytest
 
 from medai.router.hl7.acknowledge import acknowledge
-from medai.router.hl7.messages import BadMessage, header, parse
+from medai.router.hl7.messages import parse
+from medai.router.hl7.segments import BadMessage, header
 
 NOW = 1_700_000_000.0
 MSH = "MSH|^~\\&|RIS|HOSPITAL|MEDAI|AI|20240301101500+0100||ORM^O01^ORM_O01|MSG00001|P|2.5.1"

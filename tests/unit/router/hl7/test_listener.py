@@ -12,7 +12,8 @@ import pytest
 from medai.router.errors import PermanentError, TemporaryError
 from medai.router.hl7 import mllp
 from medai.router.hl7.listener import OrderListener
-from medai.router.hl7.messages import OrderMessage, PatientMessage
+from medai.router.hl7.orders_in import OrderMessage
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.settings.tables import Hl7InSettings
 
 MSH = "MSH|^~\\&|RIS|H|MEDAI|AI|20240301101500||{kind}|{number}|P|2.5.1\r"

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from medai.router.contract import Order, Priority
 from medai.router.hl7.acknowledge import acknowledge
-from medai.router.hl7.messages import Action, BadMessage, Header, OrderMessage, PatientMessage, header, parse
+from medai.router.hl7.messages import parse
+from medai.router.hl7.orders_in import Action, OrderMessage
+from medai.router.hl7.patients_in import PatientMessage
+from medai.router.hl7.segments import BadMessage, Header, header
 from medai.router.hl7.text import decode
 
 NOW = 1_700_000_000.0

@@ -16,8 +16,8 @@ from medai.hl7_mock.inbox import _contradictions
 from medai.hl7_mock.message import parse
 from medai.hl7_mock.results import readings
 from medai.router.contract import Order, short_id
-from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.oru_edit import WORDS, recode, withdrawn
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.hl7.text import escape
 
 KEPT = (

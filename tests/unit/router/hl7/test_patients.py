@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from medai.router.contract import Order
 from medai.router.errors import PermanentError
 from medai.router.hl7 import messages as hl7
-from medai.router.hl7.messages import PatientMessage
 from medai.router.hl7.patients import (
     Aliases,
     CircularMerge,
@@ -21,6 +20,7 @@ from medai.router.hl7.patients import (
     dicom_patient,
     same_patient,
 )
+from medai.router.hl7.patients_in import PatientMessage
 
 A, B, C, D = (Patient(letter, "H") for letter in "ABCD")
 ORDER = Order(

@@ -17,7 +17,7 @@ from medai.router.errors import RisUnreachable
 from medai.router.hl7 import messages as hl7
 from medai.router.hl7 import mllp
 from medai.router.hl7.acknowledge import acknowledge
-from medai.router.hl7.messages import BadMessage
+from medai.router.hl7.segments import BadMessage, header
 from medai.router.hl7.text import escape, unescape
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
@@ -58,10 +58,10 @@ def mutated(draw: st.DrawFn, whole: bytes) -> bytes:
 def answered(data: bytes) -> None:
     """It is taken or refused, and acknowledged either way."""
     try:
-        header, _ = hl7.parse(data)
-        ack = acknowledge(header, "AA", now=1.7e9)
+        head, _ = hl7.parse(data)
+        ack = acknowledge(head, "AA", now=1.7e9)
     except BadMessage as error:
-        ack = acknowledge(hl7.header(data), error.ack, now=1.7e9, error=error)
+        ack = acknowledge(header(data), error.ack, now=1.7e9, error=error)
     answer = mock.parse(ack)
     assert answer.segments[1].raw(1)[1] in "AER"
 
@@ -87,7 +87,7 @@ def test_eight_megabytes_of_marks_are_refused_at_once() -> None:
     began = time.monotonic()
     with pytest.raises(BadMessage, match="more than 20000 fields"):
         hl7.parse(ORDER + b"|" * (8 * 1024 * 1024 - 1000))
-    assert hl7.header(ORDER + b"|" * (8 * 1024 * 1024 - 1000)) is not None
+    assert header(ORDER + b"|" * (8 * 1024 * 1024 - 1000)) is not None
     assert time.monotonic() - began < 5
 
 
