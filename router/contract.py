@@ -181,15 +181,26 @@ class StudyFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """An imaging order from the RIS (ORM^O01 or OMI^O23); empty text where the message was silent."""
+    """An imaging order from the RIS (ORM, OMG or OMI); empty text where no message said it.
+
+    What the RIS numbers itself is kept whole, HL7 encoded with the usual delimiters, and goes back as it came.
+    """
 
     placer: str
+    """Placer order number, an EI (ORC-2, OBR-2): number^namespace^universal id^type. Empty where there is only a
+    filler number."""
     filler: str = ""
+    """Filler order number, an EI (ORC-3, OBR-3)."""
     accession: str = ""
     study_uid: str = ""
     priority: Priority = Priority.ROUTINE
     patient_id: str = ""
+    """Of the repetition of PID-3 that is the medical record number, else the first."""
     patient_id_authority: str = ""
+    patient_identifiers: tuple[str, ...] = ()
+    """Every repetition of PID-3, each a CX."""
+    patient_account: str = ""
+    """PID-18, a CX."""
     patient_name: str = ""
     """As in PID-5, HL7 encoded (family^given)."""
     birth_date: str = ""
@@ -199,7 +210,14 @@ class Order:
     requested_procedure_id: str = ""
     scheduled_step_id: str = ""
     modality: str = ""
+    ordered_by: str = ""
+    """OBR-16, else ORC-12: every repetition, an XCN each."""
+    patient_class: str = ""
+    """PV1-2."""
+    location: str = ""
+    """PV1-3, a PL."""
     visit_number: str = ""
+    """PV1-19, a CX."""
     ordered_at: float | None = None
     """Seconds since the epoch (ORC-9, else the message's time)."""
 
@@ -247,6 +265,9 @@ class Job:
     attempt: int = 1
     destinations: tuple[str, ...] = ("archive", "ris")
     order: Order | None = None
+    """The best match; whether it is of the images' patient is seen when they are here."""
+    other_orders: tuple[Order, ...] = ()
+    """Others that name this study or its accession number, which another hospital may have given, too."""
     predecessor: Predecessor | None = None
 
     @property

@@ -1,8 +1,8 @@
 """The router's MLLP listener: takes orders from the RIS and acknowledges each after it is kept.
 
-An AA leaves only when ``on_order`` (the ledger's write) has returned for every order of the message. AE: the content is
-wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the ledger is away (207):
-send it again later. The RIS may send a message twice; ``on_order`` must make a copy harmless.
+An AA leaves only when ``on_orders`` (the ledger's write) has returned: every order of the message is kept, or none.
+AE: the content is wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the
+ledger is away (207): send it again later. The RIS may send a message twice; ``on_orders`` must make a copy harmless.
 Next: messages.py (what a message says), ledger/__init__.py (where an order is kept).
 """
 
@@ -13,7 +13,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,17 +39,18 @@ log = structlog.get_logger(__name__)
 class OrderListener:
     """An MLLP server in a thread of its own. Port 0 takes a free one; ``port`` tells which.
 
-    ``on_order`` is called in one thread, an order at a time; it may raise TemporaryError (AR) or PermanentError (AE).
+    ``on_orders`` is called in one thread, with all orders of a message; it may raise TemporaryError (AR) or
+    PermanentError (AE).
     ``on_patient`` takes ADT^A08 and ADT^A40; without it they get AR: nothing is acknowledged that nobody keeps.
     """
 
     def __init__(
-        self, settings: Hl7InSettings, on_order: Callable[[OrderMessage], None],
+        self, settings: Hl7InSettings, on_orders: Callable[[Sequence[OrderMessage]], None],
         clock: Callable[[], float] = time.time, *,
         on_patient: Callable[[PatientMessage], None] | None = None, message_timeout_s: float = MESSAGE_TIMEOUT_S,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._on_order = on_order
+        self._on_orders = on_orders
         self._on_patient = on_patient
         self._clock = clock
         self._timeout_s = message_timeout_s
@@ -193,8 +194,7 @@ class OrderListener:
 
     def _keep(self, content: tuple[OrderMessage, ...] | PatientMessage) -> None:
         if isinstance(content, tuple):
-            for order in content:
-                self._on_order(order)
+            self._on_orders(content)
         elif self._on_patient is None:
             raise BadMessage("patient updates are not processed here", ack="AR", code="200", location="MSH^1^9")
         else:

@@ -19,6 +19,7 @@ from cachetools import LRUCache
 
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
+from medai.router.hl7.patients import Aliases, order_fits
 from medai.router.ledger.studies import SeriesSeen, StudySeen
 from medai.router.orthanc.client import Orthanc
 
@@ -55,10 +56,18 @@ class StudyView:
 
 
 class Orders(Protocol):
-    """Who knows what was ordered (ledger/studies.py)."""
+    """Who knows what was ordered (ledger/orders.py)."""
 
-    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
-        """The order that names this study or its accession number."""
+    def of_study(self, *, study_uid: str, accession: str) -> tuple[Order, ...]:
+        """Orders that name this study or its accession number, the best match first."""
+        ...
+
+
+class Merges(Protocol):
+    """Who knows which patients are one by now (ledger/identities.py)."""
+
+    def aliases(self) -> Aliases:
+        """Every merge that the RIS told of."""
         ...
 
 
@@ -76,9 +85,12 @@ class FactsReader:
     BREAKS_LIMIT = 2
     """How often Orthanc may fail on an instance's header before it is not asked for it again."""
 
-    def __init__(self, orthanc: Orthanc, orders: Orders, results: OurResults, *, remember: int = 2000) -> None:
+    def __init__(
+        self, orthanc: Orthanc, orders: Orders, merges: Merges, results: OurResults, *, remember: int = 2000
+    ) -> None:
         self._orthanc = orthanc
         self._orders = orders
+        self._merges = merges
         self._results = results
         self._attributes: LRUCache[str, dict[str, Any]] = LRUCache(remember)
         self._breaks: Counter[str] = Counter()
@@ -171,7 +183,8 @@ class FactsReader:
             "NumberOfInstances": sum(s.instances for s in facts),
             "NumberOfSeries": len(facts),
         }
-        order = self._order(uid, accession)
+        patient = str(study.get("PatientMainDicomTags", {}).get("PatientID", ""))
+        order = self._order(uid, accession, patient)
         return StudyView(
             seen=StudySeen(
                 study_uid=uid,
@@ -192,8 +205,11 @@ class FactsReader:
             ),
         )
 
-    def _order(self, study_uid: str, accession: str) -> Order | None:
-        return self._orders.order_for(study_uid=study_uid, accession=accession)
+    def _order(self, study_uid: str, accession: str, patient_id: str) -> Order | None:
+        """The best match that is not of another patient."""
+        found = self._orders.of_study(study_uid=study_uid, accession=accession)
+        aliases = self._merges.aliases() if found else Aliases()
+        return next((order for order in found if order_fits(order, patient_id, aliases)), None)
 
 
 _STUDY_LEVEL = (

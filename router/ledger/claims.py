@@ -38,8 +38,8 @@ from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.identities import under_surviving
 from medai.router.ledger.jobs import CONTENT, REFUSED, predecessor_read
+from medai.router.ledger.orders import orders_of
 from medai.router.ledger.rows import JobRow, StudyRow
-from medai.router.ledger.studies import find_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +254,7 @@ def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:
                 sr_series_uid=results["sr"]["series_uid"],
                 sr_sop_uid=results["sr"]["sop_uid"],
             )
+    orders = orders_of(db, study_uid=study.study_uid, accession=study.accession)
     return Job(
         job_id=JobId(row.id),
         study_uid=StudyUID(study.study_uid),
@@ -271,6 +272,7 @@ def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:
         revision=row.revision,
         attempt=row.attempts,
         destinations=tuple(row.destinations),
-        order=find_order(db, study_uid=study.study_uid, accession=study.accession),
+        order=next(iter(orders), None),
+        other_orders=orders[1:],
         predecessor=predecessor,
     )

@@ -28,7 +28,6 @@ from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, due_by
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
-from medai.router.ledger.studies import find_order
 from medai.router.ledger.transitions import GONE, UNREAD
 from medai.router.words import counted
 
@@ -54,6 +53,7 @@ class NewJob:
     priority: Priority
     destinations: tuple[str, ...]
     quiet_s: float
+    ordered_at: float | None = None
     content_hash: str = ""
     """Hash over the images' bytes, where the router had to ask for it: what was sent again may hold other content."""
 
@@ -146,9 +146,8 @@ class Jobs(Part):
         return revision, last.id, Verdict.SUPERSEDE, note
 
     def _first_stamps(self, db: Connection, job_id: str, study: StudyRow, new: NewJob, now: float) -> None:
-        order = find_order(db, study_uid=new.study_uid, accession=study.accession)
         moments = {
-            StampName.ORDERED: order.ordered_at if order else None,
+            StampName.ORDERED: new.ordered_at,
             StampName.ACQUIRED: study.acquired_at,
             StampName.FIRST_INSTANCE: study.first_instance_at,
             StampName.LAST_INSTANCE: study.last_instance_at,
@@ -246,7 +245,7 @@ class Jobs(Part):
 
 CLOCK_SLACK_S = 1.0
 CONTENT = "content:"
-_NOT_COLUMNS = ("study_uid", "priority", "content_hash")
+_NOT_COLUMNS = ("study_uid", "priority", "content_hash", "ordered_at")
 
 
 def _last_of_slot(db: Connection, new: NewJob) -> JobRow | None:

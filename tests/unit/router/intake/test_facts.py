@@ -11,6 +11,7 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from medai.router.contract import Order
 from medai.router.errors import OrthancRefused, OrthancUnreachable
+from medai.router.hl7.patients import Aliases
 from medai.router.intake.facts import ALWAYS_MANY, NUMBERS, STUDY_LEVEL, FactsReader, change_time, orientation, typed
 from medai.router.orthanc.client import Orthanc
 
@@ -135,14 +136,17 @@ class Book:
     def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
         return set(orthanc_ids) & self.ours
 
-    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
+    def of_study(self, *, study_uid: str, accession: str) -> tuple[Order, ...]:
         self.asked = {"study_uid": study_uid, "accession": accession}
-        return self.order
+        return (self.order,) if self.order else ()
+
+    def aliases(self) -> Aliases:
+        return Aliases()
 
 
 def reader(archive: Archive, book: Book | None = None, **options: int) -> FactsReader:
     book = book or Book()
-    return FactsReader(cast(Orthanc, archive), book, book, **options)
+    return FactsReader(cast(Orthanc, archive), book, book, book, **options)
 
 
 def mr(images: int, **more: str) -> dict[str, Any]:
