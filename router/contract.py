@@ -248,6 +248,8 @@ class Job:
 
     job_id: JobId
     study_uid: StudyUID
+    twin: int = 0
+    """How many other studies with this UID were known before it: two patients may share one."""
     study_orthanc_id: OrthancId
     series_orthanc_ids: tuple[OrthancId, ...]
     sources_hash: str
@@ -273,7 +275,7 @@ class Job:
     @property
     def filler(self) -> str:
         """OBR-3, stable for every revision of this series' result on this route (at most 20 characters)."""
-        return filler_number(self.study_uid, self.route + self.slot)
+        return filler_number(self.study_uid, self.route + self.slot, self.twin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,9 +335,17 @@ def short_id(seed: str, *, length: int = 20) -> str:
     return base64.b32encode(hashlib.sha256(seed.encode()).digest()).decode()[:length]
 
 
-def filler_number(study_uid: str, route: str) -> str:
-    """OBR-3: stable per study and route, so that a correction carries the number it corrects."""
-    return "AI" + short_id(f"{NAMESPACE}|filler|{study_uid}|{route}", length=16)
+def filler_number(study_uid: str, route: str, twin: int = 0) -> str:
+    """OBR-3: stable per study and route, so that a correction carries the number it corrects.
+
+    ``twin``: of several patients' studies with one UID, which; never do two patients share a number.
+    """
+    return "AI" + short_id(f"{NAMESPACE}|filler|{twin_uid(study_uid, twin)}|{route}", length=16)
+
+
+def twin_uid(study_uid: str, twin: int) -> str:
+    """What tells a study from others with its UID, to derive numbers from."""
+    return f"{study_uid}#{twin}" if twin else study_uid
 
 
 def control_id(job_id: str, destination: str) -> str:

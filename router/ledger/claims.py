@@ -40,6 +40,7 @@ from medai.router.ledger.identities import under_surviving
 from medai.router.ledger.jobs import CONTENT, REFUSED, predecessor_read
 from medai.router.ledger.orders import orders_of
 from medai.router.ledger.rows import JobRow, StudyRow
+from medai.router.ledger.studies import twin_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +259,7 @@ def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:
     return Job(
         job_id=JobId(row.id),
         study_uid=StudyUID(study.study_uid),
+        twin=twin_of(db, study),
         study_orthanc_id=OrthancId(study.orthanc_id),
         series_orthanc_ids=tuple(OrthancId(item) for item in row.series),
         sources_hash=row.sources_hash,

@@ -22,12 +22,14 @@ from medai.router.contract import (
     StampName,
     Verdict,
     make_job_id,
+    twin_uid,
 )
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, due_by
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
+from medai.router.ledger.studies import twin_of
 from medai.router.ledger.transitions import GONE, UNREAD
 from medai.router.words import counted
 
@@ -97,7 +99,7 @@ class Jobs(Part):
             if last is not None and salt is None:
                 why = f"{counted(new.sources_count, 'image')}, read before ({last.state}): nothing to do"
                 return JobId(last.id), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
-            job_id = _id_of(new, salt or "")
+            job_id = _id_of(new, salt or "", twin_of(db, study))
             columns = (t.jobs.c.state, t.jobs.c.failure, t.jobs.c.storing_at)
             known = db.execute(select(*columns).where(t.jobs.c.id == job_id)).first()
             if known is not None and not _may_be_taken_up(known):
@@ -282,9 +284,9 @@ def _may_be_taken_up(known: Any) -> bool:
     return bool(unread or known.failure == Failure.VERSION.value)
 
 
-def _id_of(new: NewJob, salt: str) -> JobId:
+def _id_of(new: NewJob, salt: str, twin: int) -> JobId:
     return make_job_id(
-        study_uid=new.study_uid,
+        study_uid=twin_uid(new.study_uid, twin),
         sources=new.sources_hash + salt,
         route=new.route + new.slot,
         model=new.model,

@@ -218,3 +218,9 @@ class Studies(Part):
             db.execute(update(t.studies).where(empty).values(complete_at=now))
             value = db.execute(select(t.studies.c.complete_at).where(t.studies.c.id == study_id)).scalar_one()
         return float(value)
+
+
+def twin_of(db: Connection, study: StudyRow) -> int:
+    """How many studies with the same UID were known before this one: Orthanc keeps each patient's apart."""
+    before = and_(t.studies.c.study_uid == study.study_uid, t.studies.c.id < study.id)
+    return int(db.execute(select(func.count()).where(before)).scalar_one())
