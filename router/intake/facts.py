@@ -46,6 +46,9 @@ NUMBERS: Mapping[str, type] = {**dict.fromkeys(_FLOATS.split(), float), **dict.f
 """Keyword -> Python type of the attributes that a condition may compare as numbers; others stay text
 (CEL's ``double(s.X)`` converts them)."""
 
+LOOKED_AT = 4
+"""So many instances of a series are looked at for an image among them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyView:
@@ -121,7 +124,7 @@ class FactsReader:
             instances = [name for name in instances if name not in ours]
         if not instances:
             return None
-        attributes = self._tags(str(item["ID"]), instances[0])
+        attributes = self._tags(str(item["ID"]), instances)
         if attributes is None:
             return None
         attributes = attributes or self._main_tags(item)
@@ -134,16 +137,26 @@ class FactsReader:
         seen = SeriesSeen(orthanc_id=str(item["ID"]), series_uid=uid, instances=len(instances), expected=expected)
         return facts, seen
 
-    def _tags(self, series: str, instance: str) -> dict[str, Any] | None:
+    def _tags(self, series: str, instances: Sequence[str]) -> dict[str, Any] | None:
+        """The attributes of a series' first image; None where it was deleted between two calls.
+
+        A planning system may put its structures into the series of the images, ahead of them.
+        """
         if series in self._attributes:
             return self._attributes[series]
         try:
-            attributes = self._header(instance)
+            attributes = self._header(instances[0])
+            for other in instances[1:LOOKED_AT]:
+                if attributes.get("Modality", "") not in NOT_IMAGES:
+                    break
+                header = self._header(other)
+                attributes = attributes if header.get("Modality", "") in NOT_IMAGES else header
         except OrthancRefused as error:
-            if error.status == 404:  # deleted between two calls
+            if error.status == 404:
                 return None
             raise
-        self._attributes[series] = attributes
+        if attributes.get("Modality", "") not in NOT_IMAGES:  # else an image may follow
+            self._attributes[series] = attributes
         return attributes
 
     def _header(self, instance: str) -> dict[str, Any]:
