@@ -28,7 +28,8 @@ _WIDE = (
     (b"\0\0\0", "utf-32-be"), (b"\0", "utf-16-be"),
 )  # fmt: skip
 """How a message of two or four bytes a character begins: with a byte order mark, or with zeros before its M."""
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""Before text that is UTF-8, whatever else is said of it."""
 _SWITCH = re.compile(rb"(\x1b[\x20-\x2f]+[\x30-\x7e])")
 _HIGH_HALVES = {
     b")I": "shift_jis", b"$)C": "cp949", b"$)A": "gb2312", b"-A": "iso8859-1", b"-B": "iso8859-2", b"-C": "iso8859-3",
@@ -73,15 +74,15 @@ def narrow(data: bytes) -> bytes:
     if wide:
         text = data.decode(wide, "replace")
         if re.match("[\\s\ufeff\0]*(MSH|FHS|BHS)", text):
-            return _BOM + text.strip("\r\n\t \0\ufeff").encode("utf-8", "replace")
+            return BOM + text.strip("\r\n\t \0\ufeff").encode("utf-8", "replace")
     return data.strip(b"\r\n\t \0")
 
 
 def decode(data: bytes) -> str:
     """The text of a message by its MSH-18, else as UTF-8, else as ISO 8859-1: a wrong name must not stop an order."""
     data = narrow(data)
-    if data.startswith(_BOM):
-        return data.removeprefix(_BOM).decode("utf-8", "replace")
+    if data.startswith(BOM):
+        return data.removeprefix(BOM).decode("utf-8", "replace")
     declared = _declared(data)
     if data[6:7] not in data[3:4] + b"\r\n":
         data = _switches(data, data[6:7])
@@ -146,7 +147,7 @@ def unescape(text: str, marks: str = "|^~\\&", codec: str = "utf-8") -> str:
     ``marks``: MSH-1 and MSH-2, which may be short or end with the truncation character. ``codec``: of ``\X..\``
     (``codec_of``). What is no escape sequence stays as it is; no control character does, but for line breaks.
     """
-    field, component, repetition, escape_mark, sub = marks[:5] + "|^~\\&"[len(marks[:5]) :]
+    field, component, repetition, escape_mark, sub = tuple(marks[:5] + "|^~\\&"[len(marks[:5]) :])
     if escape_mark not in text:
         return _printable(text)
     letters = {"F": field, "S": component, "R": repetition, "E": escape_mark, "T": sub, "P": marks[5:6]}
