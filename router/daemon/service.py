@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -57,19 +58,20 @@ def on_orders(orders: Orders, clock: Callable[[], float]) -> Callable[[Sequence[
 
 def on_patient(
     identities: Identities, orthanc: Orthanc, settings: Settings, clock: Callable[[], float]
-) -> Callable[[PatientMessage], None]:
-    """What the HL7 listener does with ADT^A08 and ADT^A40: what is kept follows, and the archive where it shall.
+) -> Callable[[Sequence[PatientMessage]], None]:
+    """What the HL7 listener does with an ADT: what is kept follows, and the archive where it shall.
 
     The RIS has its acknowledgement when all of that is done: where the archive is away it is told to send again.
     """
 
-    def take(message: PatientMessage) -> None:
-        changed = identities.patient_changed(message, clock(), unstated=settings.ris.receiving_facility)
+    def take(messages: Sequence[PatientMessage]) -> None:
+        changed = identities.patient_changed(messages, clock(), unstated=settings.ris.receiving_facility)
         if settings.orthanc.follow_patient_updates:
-            for study in orthanc.studies_of(message.prior_id or message.patient_id):
-                recode(orthanc, study, dicom_patient(message), RECODE_S)
-        if changed is not None:
-            log.info("patient", change=message.kind, orders=changed.orders, results_waiting=changed.messages)
+            for message in changed.told:
+                for study in orthanc.studies_of(message.prior_id or message.patient_id):
+                    recode(orthanc, study, dicom_patient(message), RECODE_S)
+        for kind in sorted({message.kind for message in changed.told}):
+            log.info("patient", change=kind, orders=changed.orders, results_waiting=changed.messages)
 
     return take
 
@@ -103,17 +105,24 @@ def serve(
 ) -> None:
     """Stand by until this router leads, lead until told to stop or another leads, and again."""
     now: list[Router] = []
+    answers: Counter[str] = Counter()
     with ExitStack() as outer:
         broker = Dispatcher(settings.broker)
         outer.callback(broker.close)
-        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer), name="metrics")
+        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer, answers), name="metrics")
         outer.callback(page.close)
         page.open()
         while not stop.is_set() and leadership.win(stop):
             try:
                 with ExitStack() as leading:
                     router = build(
-                        settings, ledger, leading, leads=lambda: leadership.leads, doors=[page], tracer=tracer
+                        settings,
+                        ledger,
+                        leading,
+                        leads=lambda: leadership.leads,
+                        doors=[page],
+                        tracer=tracer,
+                        answers=answers,
                     )
                     now[:] = [router]
                     leading.callback(now.clear)
@@ -158,9 +167,14 @@ class Door:
 
 
 def metrics_page(
-    settings: Settings, ledger: Ledger, now: list[Router], broker: Dispatcher, tracer: Tracer | None = None
+    settings: Settings,
+    ledger: Ledger,
+    now: list[Router],
+    broker: Dispatcher,
+    tracer: Tracer | None = None,
+    answers: Counter[str] | None = None,
 ) -> MetricsServer | None:
-    """The page of figures; while this router stands by it is healthy and not ready."""
+    """The page of figures; while this router stands by it is healthy and not ready. ``answers``: the listener's."""
     if not settings.metrics.port:
         return None
 
@@ -179,6 +193,7 @@ def metrics_page(
             broker_up=broker_up,
             leads=lambda: bool(now),
             spans=(tracer or NoTracer()).counts,
+            hl7=lambda: dict(answers or {}),
         ),
         heartbeat=lambda: now[0].heartbeat if now else 0.0,
         routes=[route.name for route in settings.routes],
@@ -195,10 +210,11 @@ def build(
     leads: Callable[[], bool] = lambda: True,
     doors: Sequence[Door] = (),
     tracer: Tracer | None = None,
+    answers: Counter[str] | None = None,
 ) -> Router:
     """The loop and the parts beside it (orders, watch folder, courier); ``stack`` stops them.
 
-    ``doors`` are the caller's: the loop keeps trying to open them, too.
+    ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers``: where the listener counts.
     """
     orthanc = Orthanc(settings.orthanc)
     dispatcher = Dispatcher(settings.broker)
@@ -217,7 +233,8 @@ def build(
     own = []
     if settings.hl7_in.enabled:
         take_patient = on_patient(ledger.identities, orthanc, settings, time.time)
-        listen = partial(OrderListener, settings.hl7_in, on_orders(ledger.orders, time.time), on_patient=take_patient)
+        take_orders = on_orders(ledger.orders, time.time)
+        listen = partial(OrderListener, settings.hl7_in, take_orders, on_patient=take_patient, answers=answers)
         own.append(Door(listen, name="orders"))
     if settings.watch_folder.path:
         folder = settings.watch_folder

@@ -35,12 +35,11 @@ def acknowledge(head: Header | None, ack: str, *, now: float, error: BadMessage 
         sent_at=None,
     )
     code = f"C{ack[1]}" if told.accept_only else ack
-    stamp = time.strftime("%Y%m%d%H%M%S+0000", datetime.fromtimestamp(now, UTC).timetuple())
     event = f"^{escape(told.kind[1])}^ACK" if told.kind[1] else ""
     names = "|".join(escape(name) for name in (*told.receiver, *told.sender))
     own_id = short_id(f"{told.control_id}|{code}|{now}")
     lines = [
-        f"MSH|^~\\&|{names}|{stamp}||ACK{event}|{own_id}|{escape(told.processing_id or 'P')}"
+        f"MSH|^~\\&|{names}|{stamp(now)}||ACK{event}|{own_id}|{escape(told.processing_id or 'P')}"
         f"|{escape(told.version or '2.5.1')}||||||UNICODE UTF-8",
         f"MSA|{code}|{escape(told.control_id)}",
     ]
@@ -48,3 +47,8 @@ def acknowledge(head: Header | None, ack: str, *, now: float, error: BadMessage 
         kind = f"{error.code}^{_CODES.get(error.code, 'Application internal error')}^HL70357"
         lines.append(f"ERR||{error.location}|{kind}|E||||{escape(str(error))}")
     return ("\r".join(lines) + "\r").encode()
+
+
+def stamp(now: float) -> str:
+    """A time as HL7 writes it."""
+    return time.strftime("%Y%m%d%H%M%S+0000", datetime.fromtimestamp(now, UTC).timetuple())

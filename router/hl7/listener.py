@@ -1,9 +1,10 @@
-"""The router's MLLP listener: takes orders from the RIS and acknowledges each after it is kept.
+"""The router's MLLP listener: takes orders and patients from the RIS and acknowledges each message after it is kept.
 
 An AA leaves only when ``on_orders`` (the ledger's write) has returned: every order of the message is kept, or none.
 AE: the content is wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the
-ledger is away (207): send it again later. The RIS may send a message twice; ``on_orders`` must make a copy harmless.
-Next: messages.py (what a message says), ledger/__init__.py (where an order is kept).
+ledger is away (207): send it again later. Messages of a batch are taken in their order, and a batch of acknowledgements
+goes back. A RIS may send a message twice; ``on_orders`` must make a copy harmless.
+Next: batches.py (several in one frame), messages.py (what one says), ledger/__init__.py (where an order is kept).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -20,12 +22,12 @@ from typing import Any
 import structlog
 
 from medai.router.errors import PermanentError, TemporaryError
-from medai.router.hl7 import mllp
+from medai.router.hl7 import batches, mllp
 from medai.router.hl7.acknowledge import acknowledge
 from medai.router.hl7.messages import parse
 from medai.router.hl7.orders_in import OrderMessage
 from medai.router.hl7.patients_in import PatientMessage
-from medai.router.hl7.segments import BadMessage, header
+from medai.router.hl7.segments import BadMessage
 from medai.router.settings.tables import Hl7InSettings
 
 MESSAGE_TIMEOUT_S = 30.0
@@ -41,17 +43,20 @@ class OrderListener:
 
     ``on_orders`` is called in one thread, with all orders of a message; it may raise TemporaryError (AR) or
     PermanentError (AE).
-    ``on_patient`` takes ADT^A08 and ADT^A40; without it they get AR: nothing is acknowledged that nobody keeps.
+    ``on_patient`` takes all that one ADT says; without it they get AR: nothing is acknowledged that nobody keeps.
+    ``answers`` counts messages: taken, ignored (as the settings say), refused.
     """
 
     def __init__(
         self, settings: Hl7InSettings, on_orders: Callable[[Sequence[OrderMessage]], None],
         clock: Callable[[], float] = time.time, *,
-        on_patient: Callable[[PatientMessage], None] | None = None, message_timeout_s: float = MESSAGE_TIMEOUT_S,
+        on_patient: Callable[[Sequence[PatientMessage]], None] | None = None,
+        answers: Counter[str] | None = None, message_timeout_s: float = MESSAGE_TIMEOUT_S,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._on_orders = on_orders
         self._on_patient = on_patient
+        self._answers = Counter() if answers is None else answers
         self._clock = clock
         self._timeout_s = message_timeout_s
         self._thread: threading.Thread | None = None
@@ -171,38 +176,65 @@ class OrderListener:
         writer.write(mllp.frame(acknowledgement))
         await writer.drain()
 
-    # -- one message, in the keeper's thread
+    # -- one frame, in the keeper's thread
 
     def _reply(self, data: bytes) -> bytes:
-        """The acknowledgement of one message, after it is kept."""
+        """The acknowledgement of one message, or of each of a batch, after they are kept."""
         try:
-            head, content = parse(data)
-            self._keep(content)
+            whole = batches.split(data)
         except BadMessage as error:
             return self._refusal(data, error)
+        return self._one(data)[0] if whole is None else self._batch(whole)
+
+    def _batch(self, whole: batches.Batches) -> bytes:
+        """Where one message must be sent again, so must those that follow it: their order matters."""
+        later = False
+        found: list[list[bytes]] = []
+        for batch in whole.batches:
+            found.append([])
+            for message in batch.messages:
+                if later:
+                    words = "a message before this one cannot be stored now: send it again after that"
+                    ack = self._refusal(message, BadMessage(words, ack="AR", code="207"))
+                else:
+                    ack, later = self._one(message)
+                found[-1].append(ack)
+        return batches.answer(whole, found, now=self._clock())
+
+    def _one(self, data: bytes) -> tuple[bytes, bool]:
+        """The acknowledgement of one message, after it is kept; whether it must be sent again."""
+        try:
+            head, content = parse(data, self._settings.ignore)
+            self._keep(content)
+        except BadMessage as error:
+            return self._refusal(data, error), False
         except TemporaryError:
-            return self._refusal(
-                data, BadMessage("the order cannot be stored now: send it again", ack="AR", code="207")
-            )
+            words = "the order cannot be stored now: send it again"
+            return self._refusal(data, BadMessage(words, ack="AR", code="207")), True
         except PermanentError as error:
-            return self._refusal(data, BadMessage(str(error), code="207"))
+            return self._refusal(data, BadMessage(str(error), code="207")), False
         except Exception:  # whatever a message brings about, the RIS gets an answer and the listener goes on
             log.exception("hl7_message_failed")
-            return self._refusal(data, BadMessage("the router failed on this message; see its log", code="207"))
-        log.info("hl7_taken", type="^".join(head.kind), orders=len(content) if isinstance(content, tuple) else 0)
-        return acknowledge(head, "AA", now=self._clock())
+            return self._refusal(data, BadMessage("the router failed on this message; see its log", code="207")), False
+        self._answers["taken" if content else "ignored"] += 1
+        orders = sum(isinstance(each, OrderMessage) for each in content)
+        log.info("hl7_taken" if content else "hl7_ignored", type="^".join(head.kind), orders=orders)
+        return acknowledge(head, "AA", now=self._clock()), False
 
-    def _keep(self, content: tuple[OrderMessage, ...] | PatientMessage) -> None:
-        if isinstance(content, tuple):
-            self._on_orders(content)
-        elif self._on_patient is None:
+    def _keep(self, content: tuple[OrderMessage, ...] | tuple[PatientMessage, ...]) -> None:
+        orders = [each for each in content if isinstance(each, OrderMessage)]
+        if orders:
+            self._on_orders(orders)
+        patients = [each for each in content if isinstance(each, PatientMessage)]
+        if patients and self._on_patient is None:
             raise BadMessage("patient updates are not processed here", ack="AR", code="200", location="MSH^1^9")
-        else:
-            self._on_patient(content)
+        if patients and self._on_patient is not None:
+            self._on_patient(patients)
 
     def _refusal(self, data: bytes, error: BadMessage) -> bytes:
+        self._answers["refused"] += 1
         log.warning("hl7_refused", ack=error.ack, code=error.code, reason=str(error))
-        return acknowledge(header(data), error.ack, now=self._clock(), error=error)
+        return acknowledge(batches.head_of(data), error.ack, now=self._clock(), error=error)
 
 
 def _tune(writer: asyncio.StreamWriter) -> None:

@@ -15,6 +15,8 @@ from medai.router.hl7.patients import Patient, patient_of, renamed_identifiers
 from medai.router.hl7.text import escape, unescape
 
 START = "MSH|^~\\&|"
+NULL = '""'
+"""A value that is to be deleted (HL7 v2.5.1, 2.5.3): an empty field would leave the receiver's as it is."""
 STUDY = "113014"
 """OBX-3 of the observation that names the DICOM study: without its value nobody knows what was withdrawn."""
 WITHDRAWAL = "WITHDRAWN^Withdrawal of the AI result^99MEDAI"
@@ -24,7 +26,7 @@ WORDS = "The study was deleted from the archive: the AI result is withdrawn. Do 
 class PatientData(Protocol):
     """What re-coding needs of an ADT: ``medai.router.hl7.messages.PatientMessage`` has it.
 
-    Empty text: not said, stays as it was.
+    Empty text: not said, stays as it was, but for what ``deletes`` names.
     """
 
     @property
@@ -40,6 +42,10 @@ class PatientData(Protocol):
     def birth_date(self) -> str: ...
     @property
     def sex(self) -> str: ...
+    @property
+    def deletes(self) -> frozenset[str]:
+        """Which of the last three are known no longer: the receiver is told to delete them, too."""
+        ...
 
 
 def recode(payload: bytes, *, prior_id: str, prior_authority: str, patient: PatientData) -> bytes | None:
@@ -63,6 +69,8 @@ def recode(payload: bytes, *, prior_id: str, prior_authority: str, patient: Pati
     _set(pid, 5, _name(_field(pid, 5), patient.patient_name))
     _set(pid, 7, escape(_clean(patient.birth_date)) or _field(pid, 7))
     _set(pid, 8, escape(_clean(patient.sex)) or _field(pid, 8))
+    for name in patient.deletes:
+        _set(pid, {"patient_name": 5, "birth_date": 7, "sex": 8}[name], NULL)
     return _joined(segments)
 
 

@@ -19,6 +19,7 @@ from medai.router.hl7.text import escape, unescape
 
 DICOM_SEXES = frozenset({"M", "F", "O"})
 """PatientSex (0010,0040); HL7 table 0001 has more, which DICOM leaves empty or calls O."""
+_KEYWORDS = {"patient_name": "PatientName", "birth_date": "PatientBirthDate", "sex": "PatientSex"}
 
 
 class Patient(NamedTuple):
@@ -109,6 +110,12 @@ class Aliases:
             raise CircularMerge("the surviving patient (PID-3) was merged into the prior one (MRG-1) before")
         return Aliases(targets={**others.targets, prior: surviving})
 
+    def changed(self, prior: Patient, new: Patient) -> Aliases:
+        """With another identifier for the same record (ADT^A47): the new one is in use, whatever it was before."""
+        return Aliases(targets={each: to for each, to in self.targets.items() if not each.matches(new)}).merged(
+            prior, new
+        )
+
     def surviving(self, patient: Patient) -> Patient:
         """Who a patient is now; itself where it was never merged, or where it is not clear which one is meant."""
         seen = {patient}
@@ -159,7 +166,7 @@ def order_fits(order: Order, image_patient_id: str, aliases: Aliases, *, image_a
 def about(message: PatientMessage, patient: Patient) -> bool:
     """Whether an update or a merge speaks of this patient: the one it updates, the surviving or the prior one."""
     named = [Patient.of(message.patient_id, message.patient_id_authority)]
-    if message.kind == "merge":
+    if message.prior_id:
         named.append(Patient.of(message.prior_id, message.prior_id_authority))
     return any(patient.matches(each) for each in named)
 
@@ -167,7 +174,8 @@ def about(message: PatientMessage, patient: Patient) -> bool:
 def apply_to_order(order: Order, message: PatientMessage) -> Order | None:
     """The order with the patient's new data; None where it is another patient's, or says all that already.
 
-    What the message leaves empty stays as it was. Of several identifiers only the one that is meant changes.
+    What the message leaves empty stays as it was; what it deletes (HL7's null) is empty afterwards. Of several
+    identifiers only the one that is meant changes.
     """
     now_is = Patient.of(message.patient_id, message.patient_id_authority)
     meant = (now_is, Patient.of(message.prior_id, message.prior_id_authority))
@@ -178,9 +186,9 @@ def apply_to_order(order: Order, message: PatientMessage) -> Order | None:
     news = replace(
         order,
         patient_identifiers=identifiers or order.patient_identifiers,
-        patient_name=message.patient_name or order.patient_name,
-        birth_date=message.birth_date or order.birth_date,
-        sex=message.sex or order.sex,
+        patient_name=_news(message, "patient_name", order.patient_name),
+        birth_date=_news(message, "birth_date", order.birth_date),
+        sex=_news(message, "sex", order.sex),
     )
     if about(message, main):
         agree = authorities_agree(order.patient_id_authority, message.patient_id_authority)
@@ -189,13 +197,19 @@ def apply_to_order(order: Order, message: PatientMessage) -> Order | None:
     return None if news == order else news
 
 
+def _news(message: PatientMessage, name: str, known: str) -> str:
+    told: str = getattr(message, name)
+    return told or ("" if name in message.deletes else known)
+
+
 def dicom_patient(message: PatientMessage) -> dict[str, str]:
     """The patient's new data as DICOM keywords, for ``Orthanc.recode``; what the message leaves empty is left out.
 
+    What it deletes is empty.
     XPN has suffix before prefix, PN the other way round. A merge across authorities names the new issuer.
     """
     found = {"PatientID": message.patient_id}
-    if message.kind == "merge" and not authorities_agree(message.prior_id_authority, message.patient_id_authority):
+    if message.prior_id and not authorities_agree(message.prior_id_authority, message.patient_id_authority):
         found["IssuerOfPatientID"] = message.patient_id_authority
     if message.patient_name:
         family, given, middle, suffix, prefix, *_ = [*map(_plain, message.patient_name.split("^")), *[""] * 5]
@@ -204,7 +218,7 @@ def dicom_patient(message: PatientMessage) -> dict[str, str]:
         found["PatientBirthDate"] = message.birth_date
     if message.sex in DICOM_SEXES:
         found["PatientSex"] = message.sex
-    return found
+    return found | {_KEYWORDS[name]: "" for name in message.deletes}
 
 
 def _plain(component: str) -> str:

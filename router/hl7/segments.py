@@ -14,7 +14,7 @@ from typing import Any
 import hl7
 
 from medai.router.errors import PermanentError
-from medai.router.hl7.text import decode, escape, moment, unescape
+from medai.router.hl7.text import codec_of, decode, escape, moment, unescape
 
 NULL = '""'
 PART_LIMIT = 20_000
@@ -57,10 +57,10 @@ def header(data: bytes) -> Header | None:
 
 
 def read(data: bytes, *, header_only: bool = False) -> Any:
-    text = decode(data.strip(b"\r\n\t \0").removeprefix(b"\xef\xbb\xbf"))
-    text = re.sub(r"[\r\n]+", "\r", text)
-    marks = text[3:8]
-    if not re.match(r"MSH[^\w\s]{5}", text) or len(set(marks)) < 5:
+    text = re.sub(r"[\r\n]+", "\r", decode(data))
+    start = re.match(r"MSH([^\w\s])([^\w\s]{2,5}?)(?:\1|\r|$)", text)
+    marks = start[1] + start[2] if start else ""
+    if not start or len(set(marks)) < len(marks):
         raise BadMessage("this is not an HL7 message: it does not begin with MSH|^~\\&", code="100", location="MSH^1^1")
     if header_only:
         text = text.partition("\r")[0]
@@ -96,9 +96,10 @@ def header_of(message: Any, *, strict: bool = True) -> Header:
 class Segment:
     """Fields of one segment as plain text; what is not there is empty, and so is HL7's null ``""``."""
 
-    def __init__(self, segment: Any, marks: str) -> None:
+    def __init__(self, segment: Any, marks: str, codec: str = "utf-8") -> None:
         self._segment = segment
         self._marks = marks
+        self._codec = codec
         self.name = str(segment[0]) if segment else ""
 
     def text(self, field: int, component: int = 1, *, sub: int = 1, repetition: int = 1) -> str:
@@ -107,17 +108,13 @@ class Segment:
         for index in (field, repetition - 1, component - 1, sub - 1):
             parts = [node] if isinstance(node, str) else node
             node = parts[index] if index < len(parts) else ""
-        text = unescape(str(node), self._marks).strip() if node else ""
+        text = unescape(str(node), self._marks, self._codec).strip() if node else ""
         return "" if text == NULL else text
 
     def said(self, field: int, component: int = 1, *, repetition: int = 1) -> str | None:
         """As ``text``; None where the message says nothing, empty where it says that there is nothing (null)."""
         found = self.text(field, component, repetition=repetition)
         return found if found or self.is_null(field) else None
-
-    def is_null(self, field: int) -> bool:
-        """Whether the field is HL7's null, which deletes a value; an empty field leaves it as it was."""
-        return field < len(self._segment) and str(self._segment[field]).strip() == NULL
 
     def encoded(self, field: int) -> tuple[str, ...]:
         """Every repetition that says something, whole and HL7 encoded with the usual delimiters."""
@@ -128,9 +125,14 @@ class Segment:
 
     def _encoded(self, node: Any, delimiters: str) -> str:
         if not delimiters:
-            text = unescape(str(node), self._marks).strip()
+            text = unescape(str(node), self._marks, self._codec).strip()
             return "" if text == NULL else escape(text)
         return delimiters[0].join(self._encoded(part, delimiters[1:]) for part in _parts(node)).rstrip(delimiters[0])
+
+    def is_null(self, field: int) -> bool:
+        """Whether a field holds HL7's null ``""``: what it said before is deleted. An empty field says nothing."""
+        node = str(self._segment[field]) if field < len(self._segment) else ""
+        return node.partition(self._marks[1:2] or "^")[0].strip() == NULL
 
     def repetitions(self, field: int) -> range:
         """Numbers of the repetitions that a field has."""
@@ -147,8 +149,10 @@ def _parts(node: Any) -> list[Any]:
 
 
 def segments_of(message: Any) -> list[Segment]:
-    marks = str(message[0][1]) + str(message[0][2])
-    return [Segment(segment, marks) for segment in message]
+    msh = message[0]
+    marks = str(msh[1]) + str(msh[2])
+    codec = codec_of(str(msh[18]) if len(msh) > 18 else "", marks[2:3] or "~")
+    return [Segment(segment, marks, codec) for segment in message]
 
 
 def find(segments: Iterable[Segment], name: str) -> Segment:

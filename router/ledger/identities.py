@@ -1,33 +1,53 @@
-"""``ledger.identities``: patients whose data or identifier the RIS has changed (ADT^A08, ADT^A40).
+"""``ledger.identities``: patients whose data or identifier the RIS has changed (ADT: updates, merges, A47).
 
 What is kept here follows: orders, and results that the RIS has not acknowledged. Those that it has acknowledged it
-moves itself, and what a worker reads later is told under the surviving identifier. Next: hl7/patients.py (who is who),
+moves itself, and what a worker reads later is told under the surviving identifier. A message that was sent before what
+was last followed (MSH-7) does not win over it, whenever it comes. Next: hl7/patients.py (who is who),
 hl7/oru_edit.py (the message), daemon/service.py (the archive, where it is asked for).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from medai.router.contract import RIS, control_id
 from medai.router.hl7 import oru_edit
-from medai.router.hl7.patients import Aliases, Patient, apply_to_order
-from medai.router.hl7.patients_in import PatientMessage
+from medai.router.hl7.patients import Aliases, CircularMerge, Patient, apply_to_order
+from medai.router.hl7.patients_in import DEMOGRAPHICS, PatientMessage
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, upsert
 from medai.router.ledger.orders import as_content, as_order
 
+CLOCK_S = 86400.0
+"""A time of sending that is further in the future is not believed: it would keep a patient as it is for ever."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
-    """What followed the patient: how many orders, and how many results that wait for the RIS."""
+    """What followed the patients: how many orders, and how many results that wait for the RIS.
+
+    ``told``: what of the message holds today, for the archive. A copy changes nothing here and is told again.
+    """
 
     orders: int
     messages: int
+    told: tuple[PatientMessage, ...] = ()
+
+
+class _Merge(Enum):
+    """What a merge is to the ledger."""
+
+    NEW = auto()
+    COPY = auto()
+    OUTDATED = auto()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +59,7 @@ class _Renamed:
     patient_name: str = ""
     birth_date: str = ""
     sex: str = ""
+    deletes: frozenset[str] = frozenset()
 
 
 class Identities(Part):
@@ -49,17 +70,25 @@ class Identities(Part):
         with self._database.begin(reads_only=True) as db:
             return _aliases(db)
 
-    def patient_changed(self, message: PatientMessage, now: float, *, unstated: str = "") -> Changed | None:
-        """Follow an update or a merge; None for a copy of one that was followed before. Raises CircularMerge.
+    def patient_changed(self, messages: Sequence[PatientMessage], now: float, *, unstated: str = "") -> Changed:
+        """Follow all that one ADT says of patients, or nothing of it: raises CircularMerge.
 
         ``unstated``: the authority that our results name where neither order nor images name one.
         """
+        orders = results = 0
+        told: list[PatientMessage] = []
         with self._database.begin() as db:
-            if message.kind == "merge" and not _merge(db, message, now):
-                return None
-            orders = _orders(db, message)
-            messages = _messages(db, message, unstated)
-        return Changed(orders=orders, messages=messages)
+            for each in messages:
+                at = each.sent_at if each.sent_at is not None and each.sent_at < now + CLOCK_S else now
+                merge = _merge(db, each, at) if each.prior_id else _Merge.NEW
+                if merge is _Merge.OUTDATED:
+                    continue
+                message = _newest(db, each, at)
+                told.append(message)
+                if merge is _Merge.NEW:
+                    orders += _orders(db, message, at)
+                    results += _messages(db, message, unstated)
+        return Changed(orders=orders, messages=results, told=tuple(told))
 
 
 def under_surviving(db: Connection, payload: bytes) -> bytes:
@@ -82,37 +111,83 @@ def _aliases(db: Connection) -> Aliases:
     return Aliases.of((Patient(r[0], r[1]), Patient(r[2], r[3])) for r in rows)
 
 
-def _merge(db: Connection, message: PatientMessage, now: float) -> bool:
+def _merge(db: Connection, message: PatientMessage, at: float) -> _Merge:
+    """Write down who is who; ``at``: when the message was sent."""
+    c = t.patient_aliases.c
     prior = Patient.of(message.prior_id, message.prior_id_authority)
-    surviving = Patient.of(message.patient_id, message.patient_id_authority)
-    same = and_(
-        t.patient_aliases.c.prior_id == prior.identifier, t.patient_aliases.c.prior_authority == prior.authority
-    )
-    known = db.execute(select(t.patient_aliases.c.control_id).where(same)).scalar()
-    if known == message.digest[:64]:
-        return False
-    _aliases(db).merged(prior, surviving)
-    values = {"patient_id": surviving.identifier, "patient_authority": surviving.authority}
+    new = Patient.of(message.patient_id, message.patient_id_authority)
+    rows = db.execute(select(c.id, c.prior_id, c.prior_authority, c.control_id, c.at)).all()
+    known = next((row for row in rows if Patient(row.prior_id, row.prior_authority) == prior), None)
+    if known is not None and known.control_id == message.digest[:64]:
+        return _Merge.COPY
+    undone = [row for row in rows if Patient(row.prior_id, row.prior_authority).matches(new)]
+    if known is not None and known.at > at:
+        return _Merge.OUTDATED
+    try:
+        _ = _aliases(db).changed(prior, new) if message.kind == "change" else _aliases(db).merged(prior, new)
+    except CircularMerge:
+        if any(row.at > at for row in undone):
+            return _Merge.OUTDATED
+        raise
+    if message.kind == "change":
+        if any(row.at > at for row in undone):
+            return _Merge.OUTDATED
+        db.execute(delete(t.patient_aliases).where(c.id.in_([row.id for row in undone])))
+    values = {"patient_id": new.identifier, "patient_authority": new.authority}
     values |= {"control_id": message.digest[:64]}
     row = upsert(db, t.patient_aliases).values(
-        prior_id=prior.identifier, prior_authority=prior.authority, at=now, **values
+        prior_id=prior.identifier, prior_authority=prior.authority, at=at, **values
     )
-    db.execute(row.on_conflict_do_update(index_elements=["prior_id", "prior_authority"], set_={**values, "at": now}))
-    return True
+    db.execute(row.on_conflict_do_update(index_elements=["prior_id", "prior_authority"], set_={**values, "at": at}))
+    return _Merge.NEW
 
 
-def _orders(db: Connection, message: PatientMessage) -> int:
+def _newest(db: Connection, message: PatientMessage, at: float) -> PatientMessage:
+    """A message without the demographics of which a later one has told, and a note of when it told the rest."""
+    patient = Patient.of(message.patient_id, message.patient_id_authority)
+    name = "|".join(patient)
+    key = f"patient:{hashlib.sha256(name.encode()).hexdigest()[:48]}"
+    text = db.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
+    known: dict[str, float] = json.loads(text) if text else {}
+    said = {each for each in DEMOGRAPHICS if getattr(message, each) or each in message.deletes}
+    old = {each for each in said if known.get(each, at) > at}
+    if said - old:
+        value = json.dumps(known | dict.fromkeys(sorted(said - old), at))
+        row = upsert(db, t.meta).values(key=key, value=value)
+        db.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+    return replace(
+        message,
+        patient_name="" if "patient_name" in old else message.patient_name,
+        birth_date="" if "birth_date" in old else message.birth_date,
+        sex="" if "sex" in old else message.sex,
+        deletes=message.deletes - old,
+    )
+
+
+def _orders(db: Connection, message: PatientMessage, at: float) -> int:
+    """Orders follow, but for what an order that was sent later says itself; what came first may not come back."""
     names = {message.patient_id, message.prior_id} - {""}
     content = t.orders.c.content
     listed = content["patient_identifiers"].as_string()
     mine = or_(content["patient_id"].as_string().in_(names), *(listed.contains(n, autoescape=True) for n in names))
     changed = 0
-    for row in db.execute(select(t.orders.c.id, t.orders.c.content).where(mine)).mappings().all():
-        news = apply_to_order(as_order(row["content"]), message)
-        if news is not None:
-            db.execute(update(t.orders).where(t.orders.c.id == row["id"]).values(content=as_content(news)))
-            changed += 1
+    for row in db.execute(select(t.orders.c.id, t.orders.c.content, t.orders.c.said).where(mine)).all():
+        order, said_at = as_order(row.content), dict(row.said["at"])
+        news = apply_to_order(order, message)
+        if news is None:
+            continue
+        later = {name: getattr(order, name) for name in DEMOGRAPHICS if said_at.get(name, (at,))[0] > at}
+        news = replace(news, **later)
+        told = {name for name in _OF_PATIENT if getattr(news, name) != getattr(order, name)}
+        said_at |= {name: max(list(said_at.get(name, (at, 0))), [at, 0]) for name in told}
+        values = {"content": as_content(news), "said": {**row.said, "at": said_at}}
+        db.execute(update(t.orders).where(t.orders.c.id == row.id).values(**values))
+        changed += bool(told)
     return changed
+
+
+_OF_PATIENT = (*DEMOGRAPHICS, "patient_id", "patient_id_authority", "patient_identifiers")
+"""Fields of an order that tell who it is for."""
 
 
 def _messages(db: Connection, message: PatientMessage, unstated: str) -> int:
@@ -140,7 +215,7 @@ def _messages(db: Connection, message: PatientMessage, unstated: str) -> int:
 
 
 def _recoded(payload: bytes, message: PatientMessage, unstated: str) -> bytes | None:
-    if message.kind == "merge":
+    if message.prior_id:
         prior_id, authority = message.prior_id, message.prior_id_authority
     else:
         prior_id, authority = message.patient_id, message.patient_id_authority

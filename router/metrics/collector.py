@@ -52,6 +52,8 @@ class Parts:
     leads: Callable[[], bool]
     spans: Callable[[], Mapping[str, int]] = dict
     """Spans of traces by what became of them; empty: no tracing."""
+    hl7: Callable[[], Mapping[str, int]] = dict
+    """Messages that came to the listener, by what became of them."""
 
 
 class LedgerCollector(Collector):
@@ -79,6 +81,7 @@ class LedgerCollector(Collector):
         yield InfoMetricFamily("medai_build", "Version of the router.", value={"version": self._version})
         yield GaugeMetricFamily("medai_leads", "Whether this router leads, of several.", value=leads)
         yield _spans(self._parts.spans())
+        yield _hl7(self._parts.hl7())
         if leads:
             yield _gauge("medai_orthanc_up", "Whether Orthanc answers the router.", self._parts.orthanc_up())
             yield _gauge("medai_broker_up", "Whether Redis answers the router.", self._parts.broker_up())
@@ -111,6 +114,14 @@ def _spans(counts: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily("medai_trace_spans", text, labels=["outcome"])
     for outcome, count in counts.items():
         family.add_metric([outcome], count)
+    return family
+
+
+def _hl7(counts: Mapping[str, int]) -> Metric:
+    text = "HL7 messages that came to the listener: taken, ignored as the settings say, or refused."
+    family = CounterMetricFamily("medai_hl7_messages", text, labels=["outcome"])
+    for outcome in ("taken", "ignored", "refused"):
+        family.add_metric([outcome], counts.get(outcome, 0))
     return family
 
 

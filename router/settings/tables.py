@@ -6,10 +6,11 @@ import. Next: load.py (the only way in), routes.py and destinations.py (the tabl
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -99,7 +100,8 @@ class RisSettings(Section):
 
 
 class Hl7InSettings(Section):
-    """The router's own MLLP listener for orders (ORM^O01, OMI^O23). ``enabled = false`` turns it off."""
+    """The router's own MLLP listener for orders (ORM^O01, OMI^O23) and patients (ADT). ``enabled = false`` turns it
+    off."""
 
     enabled: bool = True
     """Whether the router listens for orders."""
@@ -107,6 +109,19 @@ class Hl7InSettings(Section):
     """Address to listen on; 0.0.0.0 for all."""
     port: Port = 2575
     """Port for orders."""
+    ignore: tuple[str, ...] = ()
+    """Kinds of messages to acknowledge (AA) and leave unread, such as ["ADT^A11", "SIU^*"]: a feed that goes to every
+    system waits for each answer, and what is refused here would stop it. * stands for every event."""
+
+    @field_validator("ignore")
+    @classmethod
+    def _are_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            if not re.fullmatch(r"[A-Z][A-Z0-9]{2}\^([A-Z][A-Z0-9]{2}|\*)", kind):
+                raise ValueError(
+                    f"{kind!r} is not a kind of message: write TYPE^EVENT or TYPE^*, such as ADT^A11 or SIU^*"
+                )
+        return kinds
 
 
 class WatchFolderSettings(Section):

@@ -51,8 +51,7 @@ def on_its_way(ledger: Ledger) -> Delivery:
 
 def test_a_refusal_of_the_old_message_does_not_park_the_new(ledger: Ledger) -> None:
     owed = on_its_way(ledger)
-    changed = ledger.identities.patient_changed(MERGE, T0 + 5.1)
-    assert changed is not None
+    changed = ledger.identities.patient_changed([MERGE], T0 + 5.1)
     assert changed.messages == 1
     assert ledger.deliveries.park(owed, "AE 204: merged", T0 + 5.2) is False
     (new,) = due(ledger, "ris", T0 + 6)
@@ -66,7 +65,7 @@ def test_a_refusal_before_the_merge_waits_for_it_as_a_dead_letter(ledger: Ledger
     owed = on_its_way(ledger)
     assert ledger.deliveries.park(owed, "AE 204: merged", T0 + 5.1) is True
     assert len(ledger.dead.letters()) == 1
-    ledger.identities.patient_changed(MERGE, T0 + 5.2)
+    ledger.identities.patient_changed([MERGE], T0 + 5.2)
     (new,) = due(ledger, "ris", T0 + 6)
     assert new.payload is not None
     assert b"|P1^" in new.payload

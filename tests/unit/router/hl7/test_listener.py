@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import hl7 as reader
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from medai.router.errors import PermanentError, TemporaryError
 from medai.router.hl7 import mllp
@@ -37,8 +41,8 @@ class Keeper:
             raise self.fails
         self.orders += [message.order.placer for message in messages]
 
-    def keep_patient(self, message: PatientMessage) -> None:
-        self.patients.append(message.kind)
+    def keep_patients(self, messages: Sequence[PatientMessage]) -> None:
+        self.patients.append(" ".join(message.kind for message in messages))
 
 
 Start = Callable[..., OrderListener]
@@ -140,7 +144,7 @@ def test_what_cannot_be_taken_is_answered_with_its_code(
 
 
 def test_patient_updates_are_taken_where_somebody_keeps_them(start: Start, keeper: Keeper) -> None:
-    assert ask(start(on_patient=keeper.keep_patient), orm(kind="ADT^A08")) == ["AA", "M1", ""]
+    assert ask(start(on_patient=keeper.keep_patients), orm(kind="ADT^A08")) == ["AA", "M1", ""]
     assert keeper.patients == ["update"]
 
 
@@ -225,3 +229,87 @@ def test_a_taken_port_is_told_at_the_start() -> None:
         with pytest.raises(OSError, match="address already in use"):
             listener.start()
     listener.stop()
+
+
+def adt(number: str, event: str = "A31") -> bytes:
+    return (MSH.format(kind=f"ADT^{event}", number=number) + PID).encode()
+
+
+BATCH = b"FHS|^~\\&|RIS|H|MEDAI|AI|2026||||F1\rBHS|^~\\&|RIS|H|MEDAI|AI|2026||||B1\r%bBTS|%d\rFTS|1\r"
+
+
+def answers_of(answer: bytes) -> list[tuple[str, str]]:
+    """(MSA-1, MSA-2) of each acknowledgement in a batch."""
+    return [(row.split("|")[1], row.split("|")[2]) for row in answer.decode().split("\r") if row.startswith("MSA")]
+
+
+def send(listener: OrderListener, data: bytes) -> bytes:
+    return mllp.send(data, host="127.0.0.1", port=listener.port, timeout_s=20)
+
+
+def test_the_messages_of_a_batch_are_taken_in_order_and_each_is_answered(start: Start, keeper: Keeper) -> None:
+    listener = start(on_patient=keeper.keep_patients)
+    messages = [orm("M1", "PL1"), adt("M2"), orm("M3", ""), orm("M4", "PL4")]
+    answer = send(listener, BATCH % (b"".join(messages), 4))
+    assert answers_of(answer) == [("AA", "M1"), ("AA", "M2"), ("AE", "M3"), ("AA", "M4")]
+    assert answer.startswith(b"FHS|^~\\&|MEDAI|AI|RIS|H|")
+    assert answer.endswith(b"\rBTS|4\rFTS|1\r")
+    assert (keeper.orders, keeper.patients) == (["PL1", "PL4"], ["update"])
+    assert len(reader.parse_file(answer.decode())[0]) == 4
+
+
+def test_a_batch_with_a_wrong_count_is_refused_before_anything_is_kept(start: Start, keeper: Keeper) -> None:
+    listener = start(on_patient=keeper.keep_patients)
+    assert ask(listener, BATCH % (orm("M1") + adt("M2"), 3)) == ["AE", "F1", "100"]
+    assert ask(listener, orm("M1") + orm("M2", "PL2")) == ["AE", "M1", "100"]
+    assert (keeper.orders, keeper.patients) == ([], [])
+
+
+def test_what_follows_a_message_that_must_come_again_must_come_again_too(start: Start, keeper: Keeper) -> None:
+    listener = start(on_patient=keeper.keep_patients)
+    keeper.fails = TemporaryError("the ledger is away")
+    whole = BATCH % (adt("M1") + orm("M2") + orm("M3", "PL3") + adt("M4"), 4)
+    assert answers_of(send(listener, whole)) == [("AA", "M1"), ("AR", "M2"), ("AR", "M3"), ("AR", "M4")]
+    keeper.fails = None
+    assert [code for code, _ in answers_of(send(listener, whole))] == ["AA"] * 4
+    assert keeper.orders == ["PL1", "PL3"]
+
+
+def test_kinds_that_the_site_ignores_are_acknowledged_counted_and_not_kept(keeper: Keeper) -> None:
+    answers: Counter[str] = Counter()
+    ignoring = Hl7InSettings(port=0, ignore=("ADT^A11", "SIU^*", "ORM^*"))
+    listener = OrderListener(ignoring, keeper.keep, on_patient=keeper.keep_patients, answers=answers)
+    listener.start()
+    with capture_logs() as logs:
+        for number, kind in enumerate(["ADT^A11", "SIU^S12", "SIU^S15", "ORM^O01", "ADT^A08", "MDM^T02"]):
+            code = "AR" if kind == "MDM^T02" else "AA"
+            assert ask(listener, orm(f"M{number}", kind=kind))[:2] == [code, f"M{number}"]
+    listener.stop()
+    assert (keeper.orders, keeper.patients) == ([], ["update"])
+    assert answers == {"ignored": 4, "taken": 1, "refused": 1}
+    assert [entry["type"] for entry in logs if entry["event"] == "hl7_ignored"] == [
+        "ADT^A11", "SIU^S12", "SIU^S15", "ORM^O01",
+    ]  # fmt: skip
+    assert not any(word in str(logs) for word in ("12345", "Doe"))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.lists(
+            st.sampled_from([b"FHS|^~\\&|R\r", b"BHS|^~\\&|R\n", b"BTS|1\r", b"BTS\r\n", b"FTS|1\r", b"FTS", adt("M1"), orm(),
+                             b"\xff\xfe", b"\0", b"Z01|x\r", b"MSH|^~\\&", b"MSH", b"\x1b$B", b"\\M2442\\", b"PID|1\r"]),
+            max_size=9,
+        ).map(b"".join),
+    )
+)  # fmt: skip
+def test_whatever_a_frame_holds_there_is_an_answer_to_each_message_of_it(data: bytes) -> None:
+    keeper = Keeper()
+    listener = OrderListener(Hl7InSettings(port=0), keeper.keep, lambda: 1.7e9, on_patient=keeper.keep_patients)
+    answer = listener._reply(data)
+    listener.stop()
+    codes = [code for code, _ in answers_of(answer)]
+    assert answer.startswith((b"MSH|", b"FHS|", b"BHS|"))
+    assert set(codes) <= {"AA", "AE", "AR"}
+    assert codes.count("AA") == len(keeper.orders) + len(keeper.patients)

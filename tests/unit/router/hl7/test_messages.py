@@ -180,7 +180,7 @@ def test_a_study_uid_that_is_none_is_ignored(uid: str) -> None:
         (orm(msh=MSH.replace("MSG00001", "")), "AE", "101", "MSH^1^10"),
         (orm(msh=MSH.replace("2.5.1", "3.0")), "AR", "203", "MSH^1^12"),
         (orm(msh=MSH.replace("ORM^O01^ORM_O01", "ORU^R01")), "AR", "200", "MSH^1^9"),
-        (orm(msh=MSH.replace("ORM^O01^ORM_O01", "ADT^A01")), "AR", "201", "MSH^1^9"),
+        (orm(msh=MSH.replace("ORM^O01^ORM_O01", "ADT^A60")), "AR", "201", "MSH^1^9"),
         (text(MSH, PID), "AE", "100", "ORC^1"),
         (orm(orc="ORC|NW|", obr="OBR|1|"), "AE", "101", "ORC^1^2"),
     ],
@@ -194,10 +194,10 @@ def test_a_bad_message_says_which_field_and_not_what_it_holds(data: bytes, ack: 
 
 
 def test_a_patient_update_and_a_merge_are_recognised() -> None:
-    update = parse(text(MSH.replace("ORM^O01^ORM_O01", "ADT^A08^ADT_A01"), PID))[1]
+    (update,) = parse(text(MSH.replace("ORM^O01^ORM_O01", "ADT^A08^ADT_A01"), PID))[1]
     assert isinstance(update, PatientMessage)
     assert (update.kind, update.patient_id, update.prior_id) == ("update", "12345", "")
-    merge = parse(text(MSH.replace("ORM^O01^ORM_O01", "ADT^A40^ADT_A39"), PID, "MRG|OLD1^^^HOSP"))[1]
+    (merge,) = parse(text(MSH.replace("ORM^O01^ORM_O01", "ADT^A40^ADT_A39"), PID, "MRG|OLD1^^^HOSP"))[1]
     assert isinstance(merge, PatientMessage)
     assert (merge.kind, merge.patient_id, merge.prior_id, merge.prior_id_authority) == (
         "merge",

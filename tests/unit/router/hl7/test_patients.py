@@ -204,7 +204,7 @@ def test_the_archive_is_not_told_what_the_adt_does_not_say() -> None:
 
 def test_an_adt_off_the_wire_is_understood() -> None:
     text = "MSH|^~\\&|RIS|H|MEDAI|AI|20260101||ADT^A40^ADT_A39|C1|P|2.5.1\rPID|1||B^^^H^MR||Roe^Joan\rMRG|A^^^H^MR\r"
-    _, message = hl7.parse(text.encode())
+    _, (message,) = hl7.parse(text.encode())
     assert isinstance(message, PatientMessage)
     changed = apply_to_order(ORDER, message)
     assert changed is not None

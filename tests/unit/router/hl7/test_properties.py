@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from medai.router.hl7 import messages as hl7
 from medai.router.hl7 import mllp
 from medai.router.hl7.acknowledge import acknowledge
 from medai.router.hl7.segments import BadMessage, header
-from medai.router.hl7.text import escape, unescape
+from medai.router.hl7.text import decode, escape, unescape
 
 EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
 ORDER = (
@@ -94,14 +96,74 @@ def test_eight_megabytes_of_marks_are_refused_at_once() -> None:
 @EXAMPLES
 @given(TEXT)
 def test_what_is_escaped_is_unescaped_to_the_same(text: str) -> None:
-    assert unescape(escape(text)) == text.replace("\r", "\n")
+    shown = "".join(c for c in text.replace("\r", "\n") if c == "\n" or c.isspace() or unicodedata.category(c) != "Cc")
+    assert unescape(escape(text)) == re.sub("[\t\x0b\x0c\x1c-\x1f\x85]", " ", shown)
     assert mock.unescape(mock.escape(text)) == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @EXAMPLES
 @given(st.text(max_size=60), st.sampled_from(["|^~\\&", "!@#$%", "*+?.(", "|^~[]"]))
 def test_unescaping_never_fails_whatever_the_marks(text: str, marks: str) -> None:
-    unescape(text, marks)
+    assert clean(unescape(text, marks))
+
+
+def clean(text: str) -> bool:
+    """Without control characters but for line breaks."""
+    return all(c == "\n" or unicodedata.category(c) != "Cc" for c in text)
+
+
+CODECS = ["utf-8", "iso8859-1", "iso8859-11", "shift_jis", "cp949", "gb18030", "utf-16-be", "utf-32-be"]
+
+
+@EXAMPLES
+@given(
+    st.lists(st.one_of(TEXT, st.binary(max_size=12).map(lambda raw: f"\\X{raw.hex()}\\")), max_size=6),
+    st.sampled_from(CODECS),
+)
+def test_whatever_stands_in_hexadecimal_no_control_character_comes_out(parts: list[str], codec: str) -> None:
+    assert clean(unescape("".join(parts), "|^~\\&", codec))
+
+
+@EXAMPLES
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20), st.sampled_from(CODECS)
+)
+def test_text_in_hexadecimal_of_the_messages_character_set_is_the_text(text: str, codec: str) -> None:
+    try:
+        written = text.encode(codec)
+    except UnicodeEncodeError:
+        return
+    whole = unescape(f"a\\X{written.hex()}\\z", codec=codec)
+    bytewise = unescape("a" + "".join(f"\\X{byte:02X}\\" for byte in written) + "z", codec=codec)
+    assert whole == bytewise == f"a{written.decode(codec)}z"
+
+
+@EXAMPLES
+@given(
+    st.text(st.characters(max_codepoint=0xFF, exclude_categories=["Cc"]), min_size=1, max_size=20),
+    st.sampled_from(CODECS),
+)
+def test_letters_of_latin_scripts_in_two_bytes_are_the_letters(text: str, codec: str) -> None:
+    if codec != "utf-32-be":
+        assert unescape(f"\\X{text.encode('utf-16-be').hex()}\\", codec=codec) == text
+
+
+@EXAMPLES
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"], exclude_characters="|^~\\&\ufeff"), min_size=1),
+    st.sampled_from([("UNICODE UTF-8", "utf-8"), ("UNICODE UTF-16", "utf-16"), ("UNICODE UTF-16", "utf-16-le"),
+                     ("UNICODE", "utf-16-be"), ("UNICODE UTF-32", "utf-32-le"), ("8859/1", "iso8859-1"), ("8859/8", "iso8859-8"),
+                     ("ISO IR166", "iso8859-11"), ("ISO IR14~ISO IR87~ISO IR159", "iso2022_jp_1"), ("~ISO IR87", "iso2022_jp"),
+                     ("KS X 1001", "euc_kr"), ("GB 18030-2000", "gb18030"), ("BIG-5", "big5"), ("8859/15", "iso8859-15")]),
+)  # fmt: skip
+def test_a_name_is_read_in_every_character_set_that_can_hold_it(name: str, written: tuple[str, str]) -> None:
+    declared, codec = written
+    text = f"MSH|^~\\&|R|H|M|A|20260102||ADT^A08^ADT_A01|I|P|2.5.1||||||{declared}\rPID|1||1^^^H^MR||Q{name}Q\r"
+    try:
+        data = text.encode(codec)
+    except UnicodeEncodeError:
+        return
+    assert f"||Q{name}Q" in decode(data)
 
 
 @EXAMPLES
