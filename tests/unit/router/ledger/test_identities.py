@@ -21,7 +21,7 @@ from medai.router.ledger import Ledger
 NOW = 1_800_000_000.0
 ORDER = Order(
     placer="ORD1", accession="ACC1", patient_id="A", patient_id_authority="H", patient_name="Doe^Jane",
-    birth_date="19700101", sex="F",
+    birth_date="19700101", sex="F", ordered_at=1.0,
 )  # fmt: skip
 _NUMBERS = itertools.count()
 
