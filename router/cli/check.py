@@ -218,6 +218,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     """The router's own listener: taken by the router itself is good, by nothing means that it does not run."""
     if not settings.hl7_in.enabled:
         return
+    for kind in settings.hl7_in.ignore:
+        if kind.startswith(("ORM^", "OMI^", "OMG^")):
+            yield _warn("orders", f"[hl7_in] ignore leaves {kind} unread: no order that comes so is seen")
     where = f"{settings.hl7_in.host}:{settings.hl7_in.port}"
     try:
         with socket.create_connection((settings.hl7_in.host, settings.hl7_in.port), timeout=2.0):

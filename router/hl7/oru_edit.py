@@ -15,8 +15,8 @@ from medai.router.hl7.patients import Patient, patient_of, renamed_identifiers
 from medai.router.hl7.text import escape, unescape
 
 START = "MSH|^~\\&|"
-NULL = '""'
-"""A value that is to be deleted (HL7 v2.5.1, 2.5.3): an empty field would leave the receiver's as it is."""
+UNKNOWN = {"patient_name": (5, "^^^^^^U"), "birth_date": (7, ""), "sex": (8, "")}
+"""Where PID says it, and what it says where nothing is known: PID-5 is required (table 0200, unspecified name)."""
 STUDY = "113014"
 """OBX-3 of the observation that names the DICOM study: without its value nobody knows what was withdrawn."""
 WITHDRAWAL = "WITHDRAWN^Withdrawal of the AI result^99MEDAI"
@@ -44,7 +44,8 @@ class PatientData(Protocol):
     def sex(self) -> str: ...
     @property
     def deletes(self) -> frozenset[str]:
-        """Which of the last three are known no longer: the receiver is told to delete them, too."""
+        """Which of the last three are known no longer. The receiver has the ADT itself: here they are empty, as in a
+        result whose images do not name them; HL7's null in PID-7 is no date to some validators."""
         ...
 
 
@@ -70,7 +71,8 @@ def recode(payload: bytes, *, prior_id: str, prior_authority: str, patient: Pati
     _set(pid, 7, escape(_clean(patient.birth_date)) or _field(pid, 7))
     _set(pid, 8, escape(_clean(patient.sex)) or _field(pid, 8))
     for name in patient.deletes:
-        _set(pid, {"patient_name": 5, "birth_date": 7, "sex": 8}[name], NULL)
+        number, unknown = UNKNOWN[name]
+        _set(pid, number, unknown)
     return _joined(segments)
 
 

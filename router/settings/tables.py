@@ -44,7 +44,7 @@ class OrthancSettings(Section):
     timeout_s: Positive = 30.0
     """Longest wait for one answer from Orthanc."""
     follow_patient_updates: bool = False
-    """Whether an update or a merge of patients (ADT^A08, ADT^A40) also changes the studies in Orthanc (IHE PIR). Leave
+    """Whether an update or a merge of patients (ADT) also changes the studies in Orthanc (IHE PIR). Leave
     it off where the hospital's PACS does that itself and sends the studies anew."""
 
     @property
@@ -118,9 +118,7 @@ class Hl7InSettings(Section):
     def _are_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         for kind in kinds:
             if not re.fullmatch(r"[A-Z][A-Z0-9]{2}\^([A-Z][A-Z0-9]{2}|\*)", kind):
-                raise ValueError(
-                    f"{kind!r} is not a kind of message: write TYPE^EVENT or TYPE^*, such as ADT^A11 or SIU^*"
-                )
+                raise ValueError("not a kind of message: write TYPE^EVENT or TYPE^*, such as ADT^A11 or SIU^*")
         return kinds
 
 

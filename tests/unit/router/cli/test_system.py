@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from medai.router.cli import main as cli
-from medai.router.cli.check import Finding
+from medai.router.cli.check import Finding, _ports
 from medai.router.ledger import Ledger
+from medai.router.settings.tables import Hl7InSettings, Settings
 
 
 @pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warning", 0), ("error", 1)])
@@ -22,6 +23,13 @@ def test_check_is_1_when_a_finding_is_an_error(
     assert "ris: see there" in capsys.readouterr().out
     assert cli.main(["check", "--json"]) == code
     assert printed(capsys)[1] == {"what": "ris", "level": level, "text": "see there"}
+
+
+def test_orders_that_the_site_ignores_are_warned_of() -> None:
+    settings = Settings(hl7_in=Hl7InSettings(port=1, ignore=("ADT^A11", "OMI^*")))
+    found = [finding.text for finding in _ports(settings) if finding.level == "warning"]
+    assert found[0] == "[hl7_in] ignore leaves OMI^* unread: no order that comes so is seen"
+    assert len(found) == 2, "and that nothing listens"
 
 
 def test_down_where_there_is_no_system_is_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,6 +79,20 @@ def test_what_the_adt_does_not_say_stays() -> None:
     assert changed == kept(("|A^", "|B\\F\\2^"))
 
 
+def test_what_the_adt_deletes_is_empty() -> None:
+    gone = replace(SILENT, deletes=frozenset({"birth_date", "sex"}))
+    changed = recode(kept(), prior_id="A", prior_authority="H", patient=gone)
+    assert changed is not None
+    assert lines(changed)[1].split("|")[7:9] == ["", ""]
+    assert faults(changed) == []
+    nameless = recode(
+        kept(), prior_id="A", prior_authority="H", patient=replace(SILENT, deletes=frozenset({"patient_name"}))
+    )
+    assert nameless is not None
+    assert lines(nameless)[1].split("|")[5] == "^^^^^^U"
+    assert faults(nameless) == []
+
+
 def test_the_same_name_keeps_its_other_scripts() -> None:
     same = replace(SILENT, patient_name="Doe^Jane")
     assert recode(kept(), prior_id="A", prior_authority="", patient=same) == kept(("|A^", "|B\\F\\2^"))

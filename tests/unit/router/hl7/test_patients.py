@@ -149,6 +149,35 @@ def test_what_an_adt_does_not_say_stays() -> None:
     assert apply_to_order(ORDER, adt("update", **silent)) is None
 
 
+def test_what_an_adt_deletes_is_empty() -> None:
+    gone = adt("update", patient_name="", sex="")
+    gone = replace(gone, deletes=frozenset({"patient_name", "sex"}))
+    assert apply_to_order(ORDER, gone) == replace(ORDER, patient_name="", birth_date="19710202", sex="")
+    assert dicom_patient(gone) == {
+        "PatientID": "A",
+        "PatientBirthDate": "19710202",
+        "PatientName": "",
+        "PatientSex": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("merges", "change", "asked", "expected"),
+    [
+        ([(A, B)], (B, A), B, A),
+        ([(A, B)], (B, A), A, A),
+        ([(A, B), (B, C)], (C, A), B, A),
+        ([(A, B)], (B, Patient("A")), B, Patient("A")),
+        ([(A, B), (C, D)], (B, A), C, D),
+        ([], (A, B), A, B),
+    ],
+)
+def test_a_number_that_is_in_use_again_is_nobodys_old_one(
+    merges: list[tuple[Patient, Patient]], change: tuple[Patient, Patient], asked: Patient, expected: Patient
+) -> None:
+    assert Aliases.of(merges).changed(*change).surviving(asked) == expected
+
+
 @pytest.mark.parametrize(
     ("was", "told", "becomes"), [("H", "H", "H"), ("", "H", "H"), ("H&1.2&ISO", "H", "H&1.2&ISO"), ("H", "", "H")]
 )

@@ -34,7 +34,10 @@ class World:
     def __post_init__(self) -> None:
         self.server = MetricsServer(
             MetricsSettings(port=0), self.ledger, heartbeat=lambda: self.heartbeat, version="1.2.3",
-            parts=Parts(orthanc_up=lambda: self.orthanc_up, broker_up=lambda: True, leads=lambda: self.leads),
+            parts=Parts(
+                orthanc_up=lambda: self.orthanc_up, broker_up=lambda: True, leads=lambda: self.leads,
+                hl7=lambda: {"taken": 7, "ignored": 2},
+            ),
             routes=["brain"], objectives=ObjectivesSettings(routine_s=10.0), clock=lambda: self.now,
         )  # fmt: skip
 
@@ -232,3 +235,8 @@ def test_what_readers_made_of_our_results_is_counted(world: World) -> None:
     assert values["medai_edit_dice_bucket", "0.95", "mr_brain", "Brain"] == 1
     assert values["medai_edit_dice_count", "mr_brain", "Brain"] == 1
     assert values["medai_edit_dice_sum", "mr_brain", "Brain"] == pytest.approx(0.93)
+
+
+def test_messages_of_the_listener_are_counted_by_what_became_of_them(world: World) -> None:
+    values = world.values()
+    assert [values["medai_hl7_messages_total", each] for each in ("taken", "ignored", "refused")] == [7, 2, 0]

@@ -77,3 +77,13 @@ def test_the_wado_root_follows_the_archive_unless_the_ris_reaches_it_elsewhere(
 def test_settings_cannot_be_changed_once_loaded() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().ris.port = 1
+
+
+def test_kinds_of_messages_to_ignore_are_types_with_an_event_or_any(load: Load) -> None:
+    assert load('[hl7_in]\nignore = ["ADT^A11", "SIU^*"]').hl7_in.ignore == ("ADT^A11", "SIU^*")
+
+
+@pytest.mark.parametrize("kind", ["ADT", "ADT^", "*^*", "ADT^A1", "adt^a11", "ADT_A11", "ADT^A11^ADT_A01", ""])
+def test_a_kind_of_message_that_no_message_has_is_refused(load: Load, kind: str) -> None:
+    with pytest.raises(SettingsError, match="write TYPE"):
+        load(f'[hl7_in]\nignore = ["{kind}"]')
