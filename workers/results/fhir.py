@@ -105,17 +105,18 @@ def _reference(kind: str, identity_: str) -> Json:
 def _study(record: _Record) -> Json:
     """What is true of the study whatever read it, so that two routes write the same."""
     header, accession = record.context.header, record.context.accession
+    root = record.context.settings.orthanc.wado_root
     endpoint = {
         "resourceType": "Endpoint",
         "id": "wado",
         "status": "active",
         "connectionType": [hl7_concept("endpoint-connection-type", "dicom-wado-rs")],
-        "address": record.context.settings.orthanc.wado_root,
+        "address": root,
     }
     return present(
         resourceType="ImagingStudy",
         id=record.study_id,
-        contained=[endpoint],
+        contained=[endpoint] if root else [],
         identifier=[
             uid_identifier(str(header.StudyInstanceUID)),
             *([identifier(accession, "ACSN")] if accession else []),
@@ -123,7 +124,7 @@ def _study(record: _Record) -> Json:
         status="available",
         subject=record.subject,
         started=date_time(*first_moment(header, "Study"), str(usable(header, "TimezoneOffsetFromUTC") or "")),
-        endpoint=[{"reference": "#wado"}],
+        endpoint=[{"reference": "#wado"}] if root else [],
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from pydicom import Dataset
 
 from medai.router.contract import Order, control_id
+from medai.router.settings.tables import Settings
 from medai.workers.results.identity import ResultUids, device_uid
 from medai.workers.results.oru import encode_oru
 
@@ -107,14 +108,14 @@ def test_an_accession_too_long_for_dicom_is_left_out(make: Any, source: Any) -> 
     assert obr[18] == "ACC123"
 
 
-def test_a_correction_keeps_the_filler_and_is_another_message(make: Any, source: Any) -> None:
+def test_a_revision_keeps_the_filler_and_stays_preliminary_since_nothing_was_ever_final(make: Any, source: Any) -> None:
     first = message(make, source)
     assert {obx[11] for obx in rows(first, "OBX")} == {"P"}
     second = message(make, source, revision=2, job_id=make.other_job_id)
     assert rows(first, "OBR")[0][3] == rows(second, "OBR")[0][3]
     assert rows(first, "MSH")[0][10] != rows(second, "MSH")[0][10]
-    assert rows(second, "OBR")[0][25] == "C"
-    assert {obx[11] for obx in rows(second, "OBX")} == {"C"}
+    assert rows(second, "OBR")[0][25] == "P"
+    assert {obx[11] for obx in rows(second, "OBX")} == {"P"}
 
 
 def test_the_study_is_named_by_its_uid(make: Any, source: Any) -> None:
@@ -151,6 +152,11 @@ def test_the_objects_are_found_by_wado_rs(make: Any, source: Any) -> None:
         f"{study}/series/{uids.sr_series}/instances/{uids.sr}",
         f"{study}/series/{uids.sc_series}/instances/{uids.sc}",
     ]
+
+
+def test_without_an_address_nothing_points_anywhere(make: Any, source: Any) -> None:
+    context = replace(make.context(source), settings=Settings())
+    assert not [obx for obx in rows(encode_oru(context), "OBX") if obx[2] == "RP"]
 
 
 def test_every_observation_says_status_times_method_and_device(make: Any, source: Any) -> None:
@@ -202,9 +208,9 @@ def test_a_whole_message_with_an_order(make: Any, source: Any) -> None:
         *_part(2, "posterior", "255551008^Posterior^SCT", "8.977"),
         ("CWE", "121071^Finding^DCM", "T1", "LEFT_HIPPOCAMPUS^Left hippocampus^99MEDAI"),
         ("NM", "118565006^Volume^SCT^LEFT_HIPPOCAMPUS_VOLUME^Left hippocampus volume^99MEDAI", "T1", "21.105", "mL^milliliter^UCUM"),
-        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}/instances/{uids.seg}^^application^dicom"),
-        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}/instances/{uids.sr}^^application^dicom"),
-        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}/instances/{uids.sc}^^application^dicom"),
+        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}/instances/{uids.seg}^^IM^DICOM"),
+        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}/instances/{uids.sr}^^AP^DICOM"),
+        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}/instances/{uids.sc}^^IM^DICOM"),
         ("CWE", "VERDICT^Verdict of the plausibility checks^99MEDAI", "V", "PLAUSIBLE^2 of 2 checks passed^99MEDAI", "", "", "N"),
     ]  # fmt: skip
     device = f"ct_lungs 1.2.0^99MEDAI^{device_uid(make.segmentation(source).model)}^ISO"
