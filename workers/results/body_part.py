@@ -29,8 +29,12 @@ SIDES = {"24028007": "R", "7771000": "L"}
 
 
 def name_body_part(result: Dataset, source: Source, segmentation: Segmentation) -> None:
-    """Set both attributes of a result."""
+    """Of any image."""
     result.BodyPartExamined = text(source.clean[0], "BodyPartExamined") or _segmented(segmentation)
+
+
+def name_side(result: Dataset, source: Source, segmentation: Segmentation) -> None:
+    """Of a single picture; a SEG says it of each segment, and then it may not say it of the whole series."""
     if result.BodyPartExamined not in UNPAIRED:
         result.Laterality = _side(source, segmentation)
 

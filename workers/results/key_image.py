@@ -17,7 +17,7 @@ from pydicom import Dataset
 from medai.models.volume import Code, Segmentation, Volume
 from medai.router.contract import Measurement
 from medai.workers.results import identity
-from medai.workers.results.body_part import name_body_part
+from medai.workers.results.body_part import name_body_part, name_side
 from medai.workers.results.context import Context
 from medai.workers.results.dicom_object import (
     concept,
@@ -120,6 +120,7 @@ def _describe(image: Dataset, source: Source, segmentation: Segmentation) -> Non
     image.BurnedInAnnotation = "NO"
     image.PatientOrientation = None
     name_body_part(image, source, segmentation)
+    name_side(image, source, segmentation)
     image.ImageComments = identity.plain(f"{BANNER_TEXT}; unverified result of {segmentation.model.title}", 1024)
     image.DerivationDescription = "Three reformatted planes with contours of an AI segmentation"
     image.DerivationCodeSequence = [concept(REFORMATTING)]

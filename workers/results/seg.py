@@ -75,6 +75,7 @@ def describe(segment: Segment, model: ModelCard, job: Job) -> SegmentDescription
         ),
         tracking_uid=identity.tracking_uid(job, segment),
         tracking_id=identity.tracking_id(job, segment),
+        anatomic_regions=[concept(segment.site)] if segment.site is not None else None,
         display_color=CIELabColor(*lab(segment.colour)),
     )
     modifiers = [concept(code) for code in (segment.modifier, segment.topography) if code is not None]
