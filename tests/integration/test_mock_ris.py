@@ -209,7 +209,7 @@ def test_a_result_is_acknowledged_shown_and_kept_over_a_kill(start) -> None:
     assert again.http("/results?accession=A1")[1] == before
     assert ack_of(again.send(oru())) == ("AA", "C1")
     assert again.http("/stats")[1] == {"received": 3, "accepted": 2, "duplicates": 1, "rejected": 0}
-    assert ack_of(again.send(oru("C3", "P"))) == ("AE", "C3")
+    assert ack_of(again.send(oru("C3", "C"))) == ("AE", "C3")
 
 
 def test_one_connection_carries_many_messages_in_order_even_when_they_are_pipelined(start) -> None:
