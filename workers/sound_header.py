@@ -104,10 +104,13 @@ def _declared(header: Dataset) -> list[str]:
 
 def _encodings(header: Dataset) -> list[str]:
     """Python's codecs for what a header declares; none where it declares nothing that is known."""
-    try:
-        return list(convert_encodings(_declared(header))) if _declared(header) else []
-    except (LookupError, TypeError, ValueError):
-        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a term that is misspelt
+        warnings.filterwarnings("error", message="Unknown encoding")  # pydicom would take the default one for it
+        try:
+            return list(convert_encodings(_declared(header))) if _declared(header) else []
+        except (LookupError, TypeError, ValueError, UserWarning):
+            return []
 
 
 def _decoded(raw: Any, kind: str, encodings: Sequence[str], *, declared: bool) -> str:

@@ -68,7 +68,7 @@ def test_what_is_not_dicom_is_passed_over_however_deep_it_lies(tmp_path: Path) -
 
 
 def test_a_folder_without_images_says_what_it_holds_instead(tmp_path: Path) -> None:
-    with pytest.raises(PermanentError, match=r"no image series \(0 other DICOM objects, 5 files not DICOM\)"):
+    with pytest.raises(PermanentError, match=r"no image series \(0 other DICOM objects, 5 files that are not DICOM\)"):
         read_series(folder(tmp_path / "a", RUBBISH))
     with pytest.raises(PermanentError, match=r"no image series \(2 other DICOM objects, 0 files"):
         read_series(folder(tmp_path / "b", files(2, Modality="SR")))
@@ -93,7 +93,7 @@ def test_a_zip_gives_what_the_folder_gives_and_leaves_nothing_on_the_disk(tmp_pa
     path = packed(tmp_path / "study.zip", RUBBISH, files(3), files(5, series=2), method=method)
     chosen = read_series(path)
     assert numbers(chosen.images) == {1, 2, 3, 4, 5}
-    assert chosen.reason == "series 2: 5 images, the most of 2 series"
+    assert chosen.reason == "series 2: 5 images, the most of 2 series; passed over: 5 files that are not DICOM"
     assert list(tmp_path.iterdir()) == [path]
 
 

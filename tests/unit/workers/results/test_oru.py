@@ -332,11 +332,16 @@ def test_the_requests_numbers_are_the_images_where_the_order_has_none(make: Any,
 def test_the_patient_was_imaged_at_the_first_moment_that_the_images_name(make: Any, source: Any) -> None:
     moments = {
         "Acquisition": "20260314120502",
-        "Content": "20260313",
+        "Content": "202603131200",
         "Series": "202603121130",
         "Study": "20260311112233-0500",
     }
-    header: dict[str, Any] = {"ContentDate": "20260313", "SeriesDate": "20260312", "SeriesTime": "1130"}
+    header: dict[str, Any] = {
+        "ContentDate": "20260313",
+        "ContentTime": "1200",
+        "SeriesDate": "20260312",
+        "SeriesTime": "1130",
+    }
     header |= {"StudyDate": "20260311", "StudyTime": "112233"}
     for name, moment in moments.items():
         offset = "-0500" if moment.endswith("-0500") else ""
@@ -345,6 +350,17 @@ def test_the_patient_was_imaged_at_the_first_moment_that_the_images_name(make: A
         assert {obx[14] for obx in rows(found, "OBX")} == {moment}
         header |= {f"{name}Date": "", f"{name}Time": ""}
     assert rows(message(make, with_headers(make, source, **header)), "OBR")[0][7] == "20260314150926+0000"
+
+
+def test_a_moment_with_its_time_says_more_than_an_earlier_named_day(make: Any, source: Any) -> None:
+    nothing = {
+        f"{name}{kind}": "" for name in ("Acquisition", "Content", "Series", "Study") for kind in ("Date", "Time")
+    }
+    days = nothing | {"ContentDate": "20260313", "SeriesDate": "20260312"}
+    (obr,) = rows(message(make, with_headers(make, source, **days)), "OBR")
+    assert obr[7] == "20260313"
+    (obr,) = rows(message(make, with_headers(make, source, **days | {"SeriesTime": "1130"})), "OBR")
+    assert obr[7] == "202603121130"
 
 
 def test_long_names_are_cut_to_what_a_field_holds(make: Any, source: Any) -> None:
