@@ -181,15 +181,26 @@ class StudyFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """An imaging order from the RIS (ORM^O01 or OMI^O23); empty text where the message was silent."""
+    """An imaging order from the RIS (ORM, OMG or OMI); empty text where no message said it.
+
+    What the RIS numbers itself is kept whole, HL7 encoded with the usual delimiters, and goes back as it came.
+    """
 
     placer: str
+    """Placer order number, an EI (ORC-2, OBR-2): number^namespace^universal id^type. Empty where there is only a
+    filler number."""
     filler: str = ""
+    """Filler order number, an EI (ORC-3, OBR-3)."""
     accession: str = ""
     study_uid: str = ""
     priority: Priority = Priority.ROUTINE
     patient_id: str = ""
+    """Of the repetition of PID-3 that is the medical record number, else the first."""
     patient_id_authority: str = ""
+    patient_identifiers: tuple[str, ...] = ()
+    """Every repetition of PID-3, each a CX."""
+    patient_account: str = ""
+    """PID-18, a CX."""
     patient_name: str = ""
     """As in PID-5, HL7 encoded (family^given)."""
     birth_date: str = ""
@@ -199,7 +210,14 @@ class Order:
     requested_procedure_id: str = ""
     scheduled_step_id: str = ""
     modality: str = ""
+    ordered_by: str = ""
+    """OBR-16, else ORC-12: every repetition, an XCN each."""
+    patient_class: str = ""
+    """PV1-2."""
+    location: str = ""
+    """PV1-3, a PL."""
     visit_number: str = ""
+    """PV1-19, a CX."""
     ordered_at: float | None = None
     """Seconds since the epoch (ORC-9, else the message's time)."""
 
@@ -230,6 +248,8 @@ class Job:
 
     job_id: JobId
     study_uid: StudyUID
+    twin: int = 0
+    """How many other studies with this UID were known before it: two patients may share one."""
     study_orthanc_id: OrthancId
     series_orthanc_ids: tuple[OrthancId, ...]
     sources_hash: str
@@ -247,12 +267,15 @@ class Job:
     attempt: int = 1
     destinations: tuple[str, ...] = ("archive", "ris")
     order: Order | None = None
+    """The best match; whether it is of the images' patient is seen when they are here."""
+    other_orders: tuple[Order, ...] = ()
+    """Others that name this study or its accession number, which another hospital may have given, too."""
     predecessor: Predecessor | None = None
 
     @property
     def filler(self) -> str:
         """OBR-3, stable for every revision of this series' result on this route (at most 20 characters)."""
-        return filler_number(self.study_uid, self.route + self.slot)
+        return filler_number(self.study_uid, self.route + self.slot, self.twin)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,9 +335,17 @@ def short_id(seed: str, *, length: int = 20) -> str:
     return base64.b32encode(hashlib.sha256(seed.encode()).digest()).decode()[:length]
 
 
-def filler_number(study_uid: str, route: str) -> str:
-    """OBR-3: stable per study and route, so that a correction carries the number it corrects."""
-    return "AI" + short_id(f"{NAMESPACE}|filler|{study_uid}|{route}", length=16)
+def filler_number(study_uid: str, route: str, twin: int = 0) -> str:
+    """OBR-3: stable per study and route, so that a correction carries the number it corrects.
+
+    ``twin``: of several patients' studies with one UID, which; never do two patients share a number.
+    """
+    return "AI" + short_id(f"{NAMESPACE}|filler|{twin_uid(study_uid, twin)}|{route}", length=16)
+
+
+def twin_uid(study_uid: str, twin: int) -> str:
+    """What tells a study from others with its UID, to derive numbers from."""
+    return f"{study_uid}#{twin}" if twin else study_uid
 
 
 def control_id(job_id: str, destination: str) -> str:

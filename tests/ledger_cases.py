@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from medai.router.contract import Decision, JobId, Priority
+from medai.router.contract import Decision, JobId, Order, Priority
+from medai.router.hl7.orders_in import Action, OrderMessage
 from medai.router.ledger import Claim, Ledger, NewJob
 from medai.router.ledger.claims import Owed, ResultObject
 from medai.router.ledger.deliveries import Delivery
@@ -80,3 +81,20 @@ def acknowledge(ledger: Ledger, claim: Claim, at: float) -> None:
     (owed,) = [item for item in due(ledger, "ris", at) if item.job_id == claim.job.job_id]
     assert ledger.deliveries.begin_try(owed, at)
     ledger.deliveries.delivered(owed, "AA", at)
+
+
+def said(
+    order: Order,
+    action: Action = Action.NEW,
+    *,
+    digest: str = "M1",
+    sent_at: float | None = None,
+    sequence: int | None = None,
+) -> OrderMessage:
+    """An order as a message says it that speaks of all that it holds."""
+    empty = Order(placer="")
+    carries = frozenset(each.name for each in fields(Order) if getattr(order, each.name) != getattr(empty, each.name))
+    return OrderMessage(
+        control_id=digest, sender=("RIS", "H"), action=action, order=order, carries=carries, digest=digest,
+        sent_at=sent_at, sequence=sequence,
+    )  # fmt: skip

@@ -24,7 +24,7 @@ from medai.models.segmenters.load import Segmenter
 from medai.models.volume import Check, Segmentation, Stack
 from medai.router.contract import Job, StampName
 from medai.router.errors import PermanentError, TemporaryError
-from medai.router.hl7.patients import Aliases, same_patient
+from medai.router.hl7.patients import Aliases, order_fits
 from medai.router.settings.tables import Settings, WorkerSettings
 from medai.workers.results.encode import Results, encode_all
 from medai.workers.sound_header import make_sound
@@ -103,17 +103,25 @@ def prepare(images: Sequence[Dataset], worker: WorkerSettings) -> Stack:
 def join_order(
     job: Job, image: Dataset, segmentation: Segmentation, aliases: Callable[[], Aliases]
 ) -> tuple[Job, Segmentation]:
-    """Leave out an order for another patient than the images': its numbers must not carry this result to the RIS.
+    """Take the order that is of the images' patient, and no other: its numbers must not carry this result to the RIS.
 
-    Patients whom the RIS has merged (``aliases``) are one.
+    Patients whom the RIS has merged (``aliases``) are one. Images that name no patient take the best match.
     """
+    if job.order is None:
+        return job, segmentation
     patient = text(image, "PatientID").strip()
-    if job.order is None or not job.order.patient_id or job.order.patient_id.strip() == patient:
-        return job, segmentation
-    if same_patient(patient, job.order.patient_id, aliases()):
-        return job, segmentation
-    note = "the order with this accession number names another patient than the images: it was left out, please check"
-    return replace(job, order=None), replace(segmentation, warnings=(*segmentation.warnings, note))
+    known = aliases()
+    fitting = [order for order in (job.order, *job.other_orders) if order_fits(order, patient, known)]
+    note = ""
+    if not fitting:
+        note = (
+            "the order with this accession number names another patient than the images: it was left out, please check"
+        )
+    elif not patient and fitting[0].patient_id:
+        note = "the images name no patient: the patient is the one of the order with their accession number"
+    if note:
+        segmentation = replace(segmentation, warnings=(*segmentation.warnings, note))
+    return replace(job, order=next(iter(fitting), None), other_orders=()), segmentation
 
 
 @contextmanager

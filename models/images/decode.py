@@ -309,7 +309,11 @@ def _decode_one(frame: Frame, gdcm: GdcmProcess) -> Voxels:
             stored = gdcm.decode(frame.dataset, encoded, syntax)
         else:
             stored, _ = get_decoder(syntax).as_array(
-                frame.dataset, index=frame.index, raw=True, decoding_plugin=plugin, correct_unused_bits=False
+                frame.dataset,
+                index=frame.index,
+                raw=True,
+                decoding_plugin=plugin,
+                correct_unused_bits=False,  # type: ignore[arg-type] # pydicom types each option as all of them
             )
     except Exception as error:
         # Each decoder has errors of its own for damaged pixels.

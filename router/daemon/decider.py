@@ -274,6 +274,7 @@ class Decider:
             priority=self._rules.priority(route, facts),
             destinations=route.destinations,
             quiet_s=route.completeness.quiet_s,
+            ordered_at=facts.order.ordered_at if facts.order else None,
             content_hash=self._content(study, instances),
         )
 

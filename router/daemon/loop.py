@@ -59,7 +59,7 @@ class Router:
         self._ledger = ledger
         self._sweeper = sweeper
         self._clock = clock
-        reader = FactsReader(orthanc, ledger.studies, ledger.deliveries)
+        reader = FactsReader(orthanc, ledger.orders, ledger.identities, ledger.deliveries)
         self._subscription = Subscription(
             orthanc,
             ledger,

@@ -29,7 +29,7 @@ from medai.router.hl7.patients_in import PatientMessage
 from medai.router.intake.watch_folder import WatchFolder
 from medai.router.ledger import Ledger, migrated
 from medai.router.ledger.identities import Identities
-from medai.router.ledger.studies import Studies
+from medai.router.ledger.orders import Orders
 from medai.router.log import Pseudonyms
 from medai.router.metrics.collector import Parts
 from medai.router.metrics.page import MetricsServer
@@ -44,14 +44,14 @@ from medai.router.version import program_version
 log = structlog.get_logger(__name__)
 
 
-def on_order(studies: Studies, clock: Callable[[], float]) -> Callable[[OrderMessage], None]:
-    """What the HL7 listener does with an order: write it to the ledger, which also raises waiting jobs."""
+def on_orders(orders: Orders, clock: Callable[[], float]) -> Callable[[Sequence[OrderMessage]], None]:
+    """What the HL7 listener does with the orders of a message: write them to the ledger, which hurries waiting jobs."""
 
-    def take(message: OrderMessage) -> None:
-        status = "cancelled" if message.action == "cancel" else "active"
-        # A copy is told by sender, control id and content together: the digest is over all of them.
-        fresh = studies.upsert_order(message.order, status=status, control_id=message.digest[:64], now=clock())
-        log.info("order", action=message.action, priority=message.order.priority.name, new=fresh)
+    def take(messages: Sequence[OrderMessage]) -> None:
+        fresh = orders.take(messages, clock())
+        for message in messages:
+            log.info("order", action=message.action, priority=message.order.priority.name)
+        log.info("orders", of_message=len(messages), new=fresh)
 
     return take
 
@@ -233,8 +233,8 @@ def build(
     own = []
     if settings.hl7_in.enabled:
         take_patient = on_patient(ledger.identities, orthanc, settings, time.time)
-        take_order = on_order(ledger.studies, time.time)
-        listen = partial(OrderListener, settings.hl7_in, take_order, on_patient=take_patient, answers=answers)
+        take_orders = on_orders(ledger.orders, time.time)
+        listen = partial(OrderListener, settings.hl7_in, take_orders, on_patient=take_patient, answers=answers)
         own.append(Door(listen, name="orders"))
     if settings.watch_folder.path:
         folder = settings.watch_folder

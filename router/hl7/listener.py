@@ -1,9 +1,9 @@
 """The router's MLLP listener: takes orders and patients from the RIS and acknowledges each message after it is kept.
 
-An AA leaves only when ``on_order`` (the ledger's write) has returned for every order of the message. AE: the content is
-wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the ledger is away (207):
-send it again later. Messages of a batch are taken in their order, and a batch of acknowledgements goes back. A RIS may
-send a message twice; ``on_order`` must make a copy harmless.
+An AA leaves only when ``on_orders`` (the ledger's write) has returned: every order of the message is kept, or none.
+AE: the content is wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the
+ledger is away (207): send it again later. Messages of a batch are taken in their order, and a batch of acknowledgements
+goes back. The RIS may send a message twice; ``on_orders`` must make a copy harmless.
 Next: batches.py (several in one frame), messages.py (what one says), ledger/__init__.py (where an order is kept).
 """
 
@@ -41,19 +41,20 @@ log = structlog.get_logger(__name__)
 class OrderListener:
     """An MLLP server in a thread of its own. Port 0 takes a free one; ``port`` tells which.
 
-    ``on_order`` is called in one thread, an order at a time; it may raise TemporaryError (AR) or PermanentError (AE).
+    ``on_orders`` is called in one thread, with all orders of a message; it may raise TemporaryError (AR) or
+    PermanentError (AE).
     ``on_patient`` takes all that one ADT says; without it they get AR: nothing is acknowledged that nobody keeps.
     ``answers`` counts messages: taken, ignored (as the settings say), refused.
     """
 
     def __init__(
-        self, settings: Hl7InSettings, on_order: Callable[[OrderMessage], None],
+        self, settings: Hl7InSettings, on_orders: Callable[[Sequence[OrderMessage]], None],
         clock: Callable[[], float] = time.time, *,
         on_patient: Callable[[Sequence[PatientMessage]], None] | None = None,
         answers: Counter[str] | None = None, message_timeout_s: float = MESSAGE_TIMEOUT_S,
     ) -> None:  # fmt: skip
         self._settings = settings
-        self._on_order = on_order
+        self._on_orders = on_orders
         self._on_patient = on_patient
         self._answers = Counter() if answers is None else answers
         self._clock = clock
@@ -221,10 +222,10 @@ class OrderListener:
         return acknowledge(head, "AA", now=self._clock()), False
 
     def _keep(self, content: tuple[OrderMessage, ...] | tuple[PatientMessage, ...]) -> None:
-        for each in content:
-            if isinstance(each, OrderMessage):
-                self._on_order(each)
+        orders = [each for each in content if isinstance(each, OrderMessage)]
         patients = [each for each in content if isinstance(each, PatientMessage)]
+        if orders:
+            self._on_orders(orders)
         if patients and self._on_patient is None:
             raise BadMessage("patient updates are not processed here", ack="AR", code="200", location="MSH^1^9")
         if patients and self._on_patient is not None:

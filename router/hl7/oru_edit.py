@@ -11,7 +11,7 @@ import re
 import time
 from typing import Protocol
 
-from medai.router.hl7.patients import Patient, authorities_agree
+from medai.router.hl7.patients import Patient, patient_of, renamed_identifiers
 from medai.router.hl7.text import escape, unescape
 
 START = "MSH|^~\\&|"
@@ -62,10 +62,11 @@ def recode(payload: bytes, *, prior_id: str, prior_authority: str, patient: Pati
     if pid is None:
         return None
     new = Patient.of(_clean(patient.patient_id), _clean(patient.patient_id_authority))
-    identifiers = _identifiers(_field(pid, 3), (Patient.of(prior_id, prior_authority), new), new)
+    old = (Patient.of(prior_id, prior_authority), new)
+    identifiers = renamed_identifiers(_field(pid, 3).split("~"), old, new)
     if identifiers is None:
         return None
-    _set(pid, 3, identifiers)
+    _set(pid, 3, "~".join(identifiers))
     _set(pid, 5, _name(_field(pid, 5), patient.patient_name))
     _set(pid, 7, escape(_clean(patient.birth_date)) or _field(pid, 7))
     _set(pid, 8, escape(_clean(patient.sex)) or _field(pid, 8))
@@ -85,7 +86,7 @@ def renumbered(payload: bytes, control_id: str) -> bytes:
 def patients_of(payload: bytes) -> tuple[Patient, ...]:
     """Whom PID-3 names, once for each authority."""
     pid = next((row for row in _segments(payload) if row[0] == "PID"), [])
-    return tuple(_patient(each) for each in _field(pid, 3).split("~") if each)
+    return tuple(patient_of(each) for each in _field(pid, 3).split("~") if each)
 
 
 def withdrawn(payload: bytes, *, control_id: str, now: float, words: str = WORDS) -> bytes:
@@ -125,35 +126,6 @@ def _withdraw(obx: list[str]) -> None:
 
 def _is_withdrawal(row: list[str]) -> bool:
     return row[0] == "OBX" and _field(row, 3) == WITHDRAWAL
-
-
-def _identifiers(text: str, old: tuple[Patient, ...], new: Patient) -> str | None:
-    """PID-3 with the new identifier in the place of an old one; None where there is none of them."""
-    kept: list[str] = []
-    found = False
-    for repetition in text.split("~"):
-        if not any(_patient(repetition).matches(each) for each in old):
-            kept.append(repetition)
-        elif not found:
-            found = True
-            kept.append(_identifier(repetition, new))
-    return "~".join(kept) if found else None
-
-
-def _identifier(repetition: str, new: Patient) -> str:
-    """CX with another number: its check digit (CX.2, CX.3) belonged to the old one."""
-    was = _patient(repetition)
-    number, digit, scheme, authority, *rest = [*repetition.split("^"), *[""] * (3 - repetition.count("^"))]
-    if was.identifier != new.identifier:
-        number, digit, scheme = escape(new.identifier), "", ""
-    if new.authority and not (authority and authorities_agree(was.authority, new.authority)):
-        authority = escape(new.authority)
-    return "^".join((number, digit, scheme, authority, *rest))
-
-
-def _patient(repetition: str) -> Patient:
-    parts = [*repetition.split("^"), "", "", "", ""]
-    return Patient.of(unescape(parts[0]), unescape(parts[3].split("&")[0]))
 
 
 def _name(known: str, news: str) -> str:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from medai.router.contract import Order
 from medai.router.errors import PermanentError
 from medai.router.hl7.patients_in import PatientMessage
-from medai.router.hl7.text import unescape
+from medai.router.hl7.text import escape, unescape
 
 DICOM_SEXES = frozenset({"M", "F", "O"})
 """PatientSex (0010,0040); HL7 table 0001 has more, which DICOM leaves empty or calls O."""
@@ -50,6 +50,36 @@ def authorities_agree(one: str, other: str) -> bool:
     """Whether two assigning authorities may be the same: equal namespaces, or one is not said."""
     one, other = one.split("&")[0].strip(), other.split("&")[0].strip()
     return not one or not other or one == other
+
+
+def patient_of(identifier: str) -> Patient:
+    """The patient whom a CX names."""
+    parts = [*identifier.split("^"), "", "", "", ""]
+    return Patient.of(unescape(parts[0]), unescape(parts[3].split("&")[0]))
+
+
+def renamed_identifiers(identifiers: Iterable[str], old: tuple[Patient, ...], new: Patient) -> tuple[str, ...] | None:
+    """PID-3 with the new identifier in the place of an old one; None where there is none of them."""
+    kept: list[str] = []
+    found = False
+    for repetition in identifiers:
+        if not any(patient_of(repetition).matches(each) for each in old):
+            kept.append(repetition)
+        elif not found:
+            found = True
+            kept.append(_renamed(repetition, new))
+    return tuple(kept) if found else None
+
+
+def _renamed(repetition: str, new: Patient) -> str:
+    """CX with another number: its check digit (CX.2, CX.3) belonged to the old one."""
+    was = patient_of(repetition)
+    number, digit, scheme, authority, *rest = [*repetition.split("^"), *[""] * (3 - repetition.count("^"))]
+    if was.identifier != new.identifier:
+        number, digit, scheme = escape(new.identifier), "", ""
+    if new.authority and not (authority and authorities_agree(was.authority, new.authority)):
+        authority = escape(new.authority)
+    return "^".join((number, digit, scheme, authority, *rest))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +146,23 @@ def same_patient(
     return image.matches(order) or aliases.surviving(image).matches(aliases.surviving(order))
 
 
+def order_fits(order: Order, image_patient_id: str, aliases: Aliases, *, image_authority: str = "") -> bool:
+    """Whether an order is of the images' patient, by any identifier that it names (every repetition of PID-3).
+
+    Images, or an order, that name nobody contradict nobody: the accession number or the UID has joined them.
+    """
+    named = [patient_of(each) for each in order.patient_identifiers]
+    named = named or [Patient.of(order.patient_id, order.patient_id_authority)]
+    if not image_patient_id.strip() or not any(each.identifier for each in named):
+        return True
+    return any(
+        same_patient(
+            image_patient_id, each.identifier, aliases, image_authority=image_authority, order_authority=each.authority
+        )
+        for each in named
+    )
+
+
 def about(message: PatientMessage, patient: Patient) -> bool:
     """Whether an update or a merge speaks of this patient: the one it updates, the surviving or the prior one."""
     named = [Patient.of(message.patient_id, message.patient_id_authority)]
@@ -127,19 +174,26 @@ def about(message: PatientMessage, patient: Patient) -> bool:
 def apply_to_order(order: Order, message: PatientMessage) -> Order | None:
     """The order with the patient's new data; None where it is another patient's, or says all that already.
 
-    What the message leaves empty stays as it was; what it deletes (HL7's null) is empty afterwards.
+    What the message leaves empty stays as it was; what it deletes (HL7's null) is empty afterwards. Of several
+    identifiers only the one that is meant changes.
     """
-    if not about(message, Patient.of(order.patient_id, order.patient_id_authority)):
+    now_is = Patient.of(message.patient_id, message.patient_id_authority)
+    meant = (now_is, Patient.of(message.prior_id, message.prior_id_authority))
+    main = Patient.of(order.patient_id, order.patient_id_authority)
+    identifiers = renamed_identifiers(order.patient_identifiers, meant, now_is)
+    if identifiers is None and not about(message, main):
         return None
-    agree = authorities_agree(order.patient_id_authority, message.patient_id_authority)
     news = replace(
         order,
-        patient_id=message.patient_id,
-        patient_id_authority=(order.patient_id_authority if agree else "") or message.patient_id_authority,
+        patient_identifiers=identifiers or order.patient_identifiers,
         patient_name=_news(message, "patient_name", order.patient_name),
         birth_date=_news(message, "birth_date", order.birth_date),
         sex=_news(message, "sex", order.sex),
     )
+    if about(message, main):
+        agree = authorities_agree(order.patient_id_authority, message.patient_id_authority)
+        authority = (order.patient_id_authority if agree else "") or message.patient_id_authority
+        news = replace(news, patient_id=message.patient_id, patient_id_authority=authority)
     return None if news == order else news
 
 

@@ -16,6 +16,7 @@ import hl7
 from medai.router.errors import PermanentError
 from medai.router.hl7.text import codec_of, decode, escape, moment, unescape
 
+NULL = '""'
 PART_LIMIT = 20_000
 """Fields, repetitions, components and segments of one message: an order has some hundred. Each becomes several objects
 (about 12 s and 450 MB for a million)."""
@@ -42,6 +43,8 @@ class Header:
     sender: tuple[str, str]
     receiver: tuple[str, str]
     sent_at: float | None
+    sequence: int | None = None
+    """MSH-13: tells two messages of one moment apart."""
     accept_only: bool = False
 
 
@@ -85,6 +88,7 @@ def header_of(message: Any, *, strict: bool = True) -> Header:
         sender=(msh.text(3), msh.text(4)),
         receiver=(msh.text(5), msh.text(6)),
         sent_at=moment(msh.text(7)),
+        sequence=int(msh.text(13)) if re.fullmatch(r"[0-9]{1,15}", msh.text(13)) else None,
         accept_only=accept in ("AL", "SU", "ER") and application in ("", "NE"),
     )
 
@@ -105,12 +109,32 @@ class Segment:
             parts = [node] if isinstance(node, str) else node
             node = parts[index] if index < len(parts) else ""
         text = unescape(str(node), self._marks, self._codec).strip() if node else ""
-        return "" if text == '""' else text
+        return "" if text == NULL else text
+
+    def said(self, field: int, component: int = 1, *, repetition: int = 1) -> str | None:
+        """As ``text``; None where the message says nothing, empty where it says that there is nothing (null)."""
+        found = self.text(field, component, repetition=repetition)
+        return found if found or self.is_null(field) else None
 
     def is_null(self, field: int) -> bool:
-        """Whether a field holds HL7's null ``""``: what it said before is deleted. An empty field says nothing."""
-        node = str(self._segment[field]) if field < len(self._segment) else ""
-        return node.partition(self._marks[1:2] or "^")[0].strip() == '""'
+        """Whether the field is HL7's null, which deletes a value; an empty field leaves it as it was."""
+        if field >= len(self._segment):
+            return False
+        parts = re.split(f"[{re.escape(self._marks[1:3] or '^~')}]", str(self._segment[field]))
+        return NULL in parts and all(part.strip() in ("", NULL) for part in parts)
+
+    def encoded(self, field: int) -> tuple[str, ...]:
+        """Every repetition that says something, whole and HL7 encoded with the usual delimiters."""
+        if field >= len(self._segment) or self.is_null(field):
+            return ()
+        written = (self._encoded(node, "^&") for node in _parts(self._segment[field]))
+        return tuple(text for text in written if text)
+
+    def _encoded(self, node: Any, delimiters: str) -> str:
+        if not delimiters:
+            text = unescape(str(node), self._marks, self._codec).strip()
+            return "" if text == NULL else escape(text)
+        return delimiters[0].join(self._encoded(part, delimiters[1:]) for part in _parts(node)).rstrip(delimiters[0])
 
     def repetitions(self, field: int) -> range:
         """Numbers of the repetitions that a field has."""
@@ -120,6 +144,10 @@ class Segment:
         """A person's name (XPN), HL7 encoded with the usual delimiters: family^given^middle."""
         parts = [escape(self.text(field, n)) for n in range(1, 6)]
         return "^".join(parts).rstrip("^")
+
+
+def _parts(node: Any) -> list[Any]:
+    return [node] if isinstance(node, str) else list(node)
 
 
 def segments_of(message: Any) -> list[Segment]:

@@ -19,6 +19,7 @@ from cachetools import LRUCache
 
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
+from medai.router.hl7.patients import Aliases, order_fits
 from medai.router.ledger.studies import SeriesSeen, StudySeen
 from medai.router.orthanc.client import Orthanc
 
@@ -45,6 +46,9 @@ NUMBERS: Mapping[str, type] = {**dict.fromkeys(_FLOATS.split(), float), **dict.f
 """Keyword -> Python type of the attributes that a condition may compare as numbers; others stay text
 (CEL's ``double(s.X)`` converts them)."""
 
+LOOKED_AT = 4
+"""So many instances of a series are looked at for an image among them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyView:
@@ -55,10 +59,18 @@ class StudyView:
 
 
 class Orders(Protocol):
-    """Who knows what was ordered (ledger/studies.py)."""
+    """Who knows what was ordered (ledger/orders.py)."""
 
-    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
-        """The order that names this study or its accession number."""
+    def of_study(self, *, study_uid: str, accession: str) -> tuple[Order, ...]:
+        """Orders that name this study or its accession number, the best match first."""
+        ...
+
+
+class Merges(Protocol):
+    """Who knows which patients are one by now (ledger/identities.py)."""
+
+    def aliases(self) -> Aliases:
+        """Every merge that the RIS told of."""
         ...
 
 
@@ -76,9 +88,12 @@ class FactsReader:
     BREAKS_LIMIT = 2
     """How often Orthanc may fail on an instance's header before it is not asked for it again."""
 
-    def __init__(self, orthanc: Orthanc, orders: Orders, results: OurResults, *, remember: int = 2000) -> None:
+    def __init__(
+        self, orthanc: Orthanc, orders: Orders, merges: Merges, results: OurResults, *, remember: int = 2000
+    ) -> None:
         self._orthanc = orthanc
         self._orders = orders
+        self._merges = merges
         self._results = results
         self._attributes: LRUCache[str, dict[str, Any]] = LRUCache(remember)
         self._breaks: Counter[str] = Counter()
@@ -109,7 +124,7 @@ class FactsReader:
             instances = [name for name in instances if name not in ours]
         if not instances:
             return None
-        attributes = self._tags(str(item["ID"]), instances[0])
+        attributes = self._tags(str(item["ID"]), instances)
         if attributes is None:
             return None
         attributes = attributes or self._main_tags(item)
@@ -122,16 +137,26 @@ class FactsReader:
         seen = SeriesSeen(orthanc_id=str(item["ID"]), series_uid=uid, instances=len(instances), expected=expected)
         return facts, seen
 
-    def _tags(self, series: str, instance: str) -> dict[str, Any] | None:
+    def _tags(self, series: str, instances: Sequence[str]) -> dict[str, Any] | None:
+        """The attributes of a series' first image; None where it was deleted between two calls.
+
+        A planning system may put its structures into the series of the images, ahead of them.
+        """
         if series in self._attributes:
             return self._attributes[series]
         try:
-            attributes = self._header(instance)
+            attributes = self._header(instances[0])
+            for other in instances[1:LOOKED_AT]:
+                if attributes.get("Modality", "") not in NOT_IMAGES:
+                    break
+                header = self._header(other)
+                attributes = attributes if header.get("Modality", "") in NOT_IMAGES else header
         except OrthancRefused as error:
-            if error.status == 404:  # deleted between two calls
+            if error.status == 404:
                 return None
             raise
-        self._attributes[series] = attributes
+        if attributes.get("Modality", "") not in NOT_IMAGES:  # else an image may follow
+            self._attributes[series] = attributes
         return attributes
 
     def _header(self, instance: str) -> dict[str, Any]:
@@ -171,7 +196,8 @@ class FactsReader:
             "NumberOfInstances": sum(s.instances for s in facts),
             "NumberOfSeries": len(facts),
         }
-        order = self._order(uid, accession)
+        patient = str(study.get("PatientMainDicomTags", {}).get("PatientID", ""))
+        order = self._order(uid, accession, patient)
         return StudyView(
             seen=StudySeen(
                 study_uid=uid,
@@ -192,8 +218,11 @@ class FactsReader:
             ),
         )
 
-    def _order(self, study_uid: str, accession: str) -> Order | None:
-        return self._orders.order_for(study_uid=study_uid, accession=accession)
+    def _order(self, study_uid: str, accession: str, patient_id: str) -> Order | None:
+        """The best match that is not of another patient."""
+        found = self._orders.of_study(study_uid=study_uid, accession=accession)
+        aliases = self._merges.aliases() if found else Aliases()
+        return next((order for order in found if order_fits(order, patient_id, aliases)), None)
 
 
 _STUDY_LEVEL = (

@@ -1,11 +1,11 @@
 """The ledger: the truth about every study, reading and delivery. All writes go through here.
 
 Orthanc's change log, Redis and every callback are doorbells; what must not be lost is committed here first. Its parts:
-studies.py (what was seen and ordered), jobs.py and claims.py (readings), deliveries.py (what is owed to whom),
-deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py (patients who
-were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they do),
-surveys.py (what they say), edits.py (what readers made of our results). What may become of a job or a delivery is in
-transitions.py alone. Tables: schema.py; rows as they are given out: rows.py. Reading for people: reports/readings.py.
+studies.py (what was seen), orders.py (what was ordered), jobs.py and claims.py (readings), deliveries.py (what is owed
+to whom), deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py
+(patients who were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they
+do), surveys.py (what they say), edits.py (what readers made of our results). What may become of a job or a delivery is
+in transitions.py alone. Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from medai.router.ledger.edits import Edits
 from medai.router.ledger.fleet import Fleet
 from medai.router.ledger.identities import Identities
 from medai.router.ledger.jobs import Held, Jobs, NewJob
+from medai.router.ledger.orders import Orders
 from medai.router.ledger.removals import Removals
 from medai.router.ledger.studies import Studies
 from medai.router.ledger.surveys import Surveys
@@ -44,6 +45,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self.database = Database(url)
         self.studies = Studies(self.database)
+        self.orders = Orders(self.database)
         self.jobs = Jobs(self.database)
         self.claims = Claims(self.database)
         self.deliveries = Deliveries(self.database)

@@ -18,6 +18,7 @@ from medai.router.contract import (
     JobId,
     JobState,
     Priority,
+    StampName,
     Verdict,
     control_id,
 )
@@ -77,6 +78,8 @@ class Actions(Part):
         with self._database.begin(reads_only=True) as db:
             row = _reading(db, job_id)
             study = rows.study(db, row.study_id)
+            ordered = and_(t.stamps.c.job_id == row.id, t.stamps.c.name == StampName.ORDERED.value)
+            ordered_at = db.execute(select(t.stamps.c.at).where(ordered)).scalar()
         if study.deleted_at is not None:
             raise ActionRefused("the study was deleted from the archive: there is nothing to read")
         if (model, version) == (row.model, row.model_version):
@@ -91,6 +94,7 @@ class Actions(Part):
             model_version=version,
             slot=_slot(row.slot, model),
             study_uid=study.study_uid,
+            ordered_at=ordered_at,
         )
 
         def also(db: Connection, made: JobId) -> None:

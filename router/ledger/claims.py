@@ -38,8 +38,9 @@ from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.identities import under_surviving
 from medai.router.ledger.jobs import CONTENT, REFUSED, predecessor_read
+from medai.router.ledger.orders import orders_of
 from medai.router.ledger.rows import JobRow, StudyRow
-from medai.router.ledger.studies import find_order
+from medai.router.ledger.studies import twin_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,9 +255,11 @@ def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:
                 sr_series_uid=results["sr"]["series_uid"],
                 sr_sop_uid=results["sr"]["sop_uid"],
             )
+    orders = orders_of(db, study_uid=study.study_uid, accession=study.accession)
     return Job(
         job_id=JobId(row.id),
         study_uid=StudyUID(study.study_uid),
+        twin=twin_of(db, study),
         study_orthanc_id=OrthancId(study.orthanc_id),
         series_orthanc_ids=tuple(OrthancId(item) for item in row.series),
         sources_hash=row.sources_hash,
@@ -271,6 +274,7 @@ def _job(db: Connection, row: JobRow, study: StudyRow) -> Job:
         revision=row.revision,
         attempt=row.attempts,
         destinations=tuple(row.destinations),
-        order=find_order(db, study_uid=study.study_uid, accession=study.accession),
+        order=next(iter(orders), None),
+        other_orders=orders[1:],
         predecessor=predecessor,
     )

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
-from medai.router.contract import RIS, Order, Priority, control_id
+from medai.router.contract import RIS, control_id
 from medai.router.hl7 import oru_edit
 from medai.router.hl7.patients import Aliases, CircularMerge, Patient, apply_to_order
 from medai.router.hl7.patients_in import DEMOGRAPHICS, PatientMessage
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, upsert
+from medai.router.ledger.orders import as_content, as_order
 
 CLOCK_S = 86400.0
 """A time of sending that is further in the future is not believed: it would keep a patient as it is for ever."""
@@ -165,20 +166,16 @@ def _newest(db: Connection, message: PatientMessage, at: float) -> PatientMessag
 
 def _orders(db: Connection, message: PatientMessage) -> int:
     names = {message.patient_id, message.prior_id} - {""}
-    mine = t.orders.c.content["patient_id"].as_string().in_(names)
+    content = t.orders.c.content
+    listed = content["patient_identifiers"].as_string()
+    mine = or_(content["patient_id"].as_string().in_(names), *(listed.contains(n, autoescape=True) for n in names))
     changed = 0
     for row in db.execute(select(t.orders.c.id, t.orders.c.content).where(mine)).mappings().all():
-        news = apply_to_order(_order(row["content"]), message)
+        news = apply_to_order(as_order(row["content"]), message)
         if news is not None:
-            content = {**asdict(news), "priority": int(news.priority)}
-            db.execute(update(t.orders).where(t.orders.c.id == row["id"]).values(content=content))
+            db.execute(update(t.orders).where(t.orders.c.id == row["id"]).values(content=as_content(news)))
             changed += 1
     return changed
-
-
-def _order(content: Mapping[str, Any]) -> Order:
-    known = {**content, "procedure": tuple(content["procedure"]), "priority": Priority(content["priority"])}
-    return Order(**known)
 
 
 def _messages(db: Connection, message: PatientMessage, unstated: str) -> int:

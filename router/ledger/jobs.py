@@ -22,13 +22,14 @@ from medai.router.contract import (
     StampName,
     Verdict,
     make_job_id,
+    twin_uid,
 )
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, due_by
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
-from medai.router.ledger.studies import find_order
+from medai.router.ledger.studies import twin_of
 from medai.router.ledger.transitions import GONE, UNREAD
 from medai.router.words import counted
 
@@ -54,6 +55,7 @@ class NewJob:
     priority: Priority
     destinations: tuple[str, ...]
     quiet_s: float
+    ordered_at: float | None = None
     content_hash: str = ""
     """Hash over the images' bytes, where the router had to ask for it: what was sent again may hold other content."""
 
@@ -97,7 +99,7 @@ class Jobs(Part):
             if last is not None and salt is None:
                 why = f"{counted(new.sources_count, 'image')}, read before ({last.state}): nothing to do"
                 return JobId(last.id), Decision(verdict=Verdict.SKIP, reason=why, route=new.route)
-            job_id = _id_of(new, salt or "")
+            job_id = _id_of(new, salt or "", twin_of(db, study))
             columns = (t.jobs.c.state, t.jobs.c.failure, t.jobs.c.storing_at)
             known = db.execute(select(*columns).where(t.jobs.c.id == job_id)).first()
             if known is not None and not _may_be_taken_up(known):
@@ -146,9 +148,8 @@ class Jobs(Part):
         return revision, last.id, Verdict.SUPERSEDE, note
 
     def _first_stamps(self, db: Connection, job_id: str, study: StudyRow, new: NewJob, now: float) -> None:
-        order = find_order(db, study_uid=new.study_uid, accession=study.accession)
         moments = {
-            StampName.ORDERED: order.ordered_at if order else None,
+            StampName.ORDERED: new.ordered_at,
             StampName.ACQUIRED: study.acquired_at,
             StampName.FIRST_INSTANCE: study.first_instance_at,
             StampName.LAST_INSTANCE: study.last_instance_at,
@@ -246,7 +247,7 @@ class Jobs(Part):
 
 CLOCK_SLACK_S = 1.0
 CONTENT = "content:"
-_NOT_COLUMNS = ("study_uid", "priority", "content_hash")
+_NOT_COLUMNS = ("study_uid", "priority", "content_hash", "ordered_at")
 
 
 def _last_of_slot(db: Connection, new: NewJob) -> JobRow | None:
@@ -283,9 +284,9 @@ def _may_be_taken_up(known: Any) -> bool:
     return bool(unread or known.failure == Failure.VERSION.value)
 
 
-def _id_of(new: NewJob, salt: str) -> JobId:
+def _id_of(new: NewJob, salt: str, twin: int) -> JobId:
     return make_job_id(
-        study_uid=new.study_uid,
+        study_uid=twin_uid(new.study_uid, twin),
         sources=new.sources_hash + salt,
         route=new.route + new.slot,
         model=new.model,

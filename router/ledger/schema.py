@@ -49,7 +49,8 @@ orders = Table(
     "imaging_order",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("placer", String(128), nullable=False, unique=True),
+    Column("placer", String(427), nullable=False, index=True),
+    Column("filler", String(427), nullable=False, server_default="", index=True),
     Column("accession", String(64), nullable=False, index=True),
     Column("study_uid", String(64), nullable=False, index=True),
     Column("status", String(16), nullable=False),
@@ -58,6 +59,7 @@ orders = Table(
     Column("received_at", Float, nullable=False),
     Column("control_id", String(64), nullable=False),
     Column("content", JSON, nullable=False),
+    Column("said", JSON, nullable=False),
 )
 
 studies = Table(

@@ -1,4 +1,4 @@
-"""``ledger.studies``: what was seen in Orthanc and ordered by the RIS, and what was decided about it.
+"""``ledger.studies``: what was seen in Orthanc, and what was decided about it.
 
 Next: jobs.py (what follows), intake/changes.py and daemon/loop.py (who writes here).
 """
@@ -6,12 +6,12 @@ Next: jobs.py (what follows), intake/changes.py and daemon/loop.py (who writes h
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
-from medai.router.contract import Decision, DeliveryState, JobState, Order, Priority
+from medai.router.contract import Decision, DeliveryState, JobState
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.history import decide
@@ -59,7 +59,7 @@ class KnownStudy(StudyRow):
 
 
 class Studies(Part):
-    """Orders, studies, series, decisions and the cursor in Orthanc's change log."""
+    """Studies, series, decisions and the cursor in Orthanc's change log."""
 
     # -- the cursor in Orthanc's change log
 
@@ -78,54 +78,6 @@ class Studies(Part):
         statement = upsert(db, t.cursor).values(name=name, **values)
         db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
         return None
-
-    # -- orders
-
-    def upsert_order(self, order: Order, *, status: str, control_id: str, now: float) -> bool:
-        """Record an order (placer is its key) and raise the waiting jobs it names; False when it was known."""
-        content = {**asdict(order), "priority": int(order.priority)}
-        values = {
-            "accession": order.accession,
-            "study_uid": order.study_uid,
-            "status": status,
-            "priority": int(order.priority),
-            "ordered_at": order.ordered_at,
-            "received_at": now,
-            "control_id": control_id,
-            "content": content,
-        }
-        with self._database.begin() as db:
-            known = db.execute(select(t.orders.c.control_id).where(t.orders.c.placer == order.placer)).scalar()
-            if known == control_id:
-                return False
-            statement = upsert(db, t.orders).values(placer=order.placer, **values)
-            db.execute(statement.on_conflict_do_update(index_elements=["placer"], set_=values))
-            self._raise_priority(db, order)
-        return known is None
-
-    def _raise_priority(self, db: Connection, order: Order) -> None:
-        """An order that comes after its study still hurries the jobs that wait (a doorbell rings again)."""
-        mine = self._order_match(order.accession, order.study_uid)
-        waiting = and_(
-            t.jobs.c.state == JobState.PENDING.value,
-            t.jobs.c.priority > int(order.priority),
-            t.jobs.c.study_id.in_(select(t.studies.c.id).where(mine)),
-        )
-        db.execute(update(t.jobs).where(waiting).values(priority=int(order.priority), sent_at=None))
-
-    @staticmethod
-    def _order_match(accession: str, study_uid: str) -> Any:
-        terms = []
-        if accession:
-            terms.append(t.studies.c.accession == accession)
-        if study_uid:
-            terms.append(t.studies.c.study_uid == study_uid)
-        return or_(*terms) if terms else t.studies.c.id < 0
-
-    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
-        """The newest order that is not cancelled and names this study or its accession number."""
-        with self._database.begin(reads_only=True) as db:
-            return find_order(db, study_uid=study_uid, accession=accession)
 
     # -- studies
 
@@ -268,15 +220,7 @@ class Studies(Part):
         return float(value)
 
 
-def find_order(db: Connection, *, study_uid: str, accession: str) -> Order | None:
-    """The newest order that is not cancelled and names this study or its accession number."""
-    terms = [t.orders.c.study_uid == study_uid]
-    if accession:
-        terms.append(t.orders.c.accession == accession)
-    valid = and_(or_(*terms), t.orders.c.status != "cancelled")
-    query = select(t.orders.c.content).where(valid).order_by(t.orders.c.received_at.desc()).limit(1)
-    content = db.execute(query).scalar()
-    if content is None:
-        return None
-    order = Order(**{**content, "procedure": tuple(content["procedure"])})
-    return replace(order, priority=Priority(order.priority))
+def twin_of(db: Connection, study: StudyRow) -> int:
+    """How many studies with the same UID were known before this one: Orthanc keeps each patient's apart."""
+    before = and_(t.studies.c.study_uid == study.study_uid, t.studies.c.id < study.id)
+    return int(db.execute(select(func.count()).where(before)).scalar_one())

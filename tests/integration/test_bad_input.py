@@ -67,7 +67,9 @@ class Site:
             for s in self.client.studies(since=0, limit=200)
             if s["MainDicomTags"]["StudyInstanceUID"] == study_uid(study)
         ]
-        view = FactsReader(self.client, self.ledger.studies, self.ledger.deliveries).read(item["ID"])
+        view = FactsReader(self.client, self.ledger.orders, self.ledger.identities, self.ledger.deliveries).read(
+            item["ID"]
+        )
         assert view is not None
         with self.ledger.begin() as db:
             self.ledger.studies.see(view.seen, at=time.time(), due_at=None, db=db)

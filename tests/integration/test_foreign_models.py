@@ -139,7 +139,7 @@ def test_a_job_reads_a_study_by_a_monai_bundle_that_was_added(tmp_path: Path) ->
 def job(ledger: Ledger, client: Orthanc, *, model: str, version: str) -> str:
     """A job for the only study, as the router would make it."""
     (study,) = client.studies(since=0, limit=10)
-    view = FactsReader(client, ledger.studies, ledger.deliveries).read(study["ID"])
+    view = FactsReader(client, ledger.orders, ledger.identities, ledger.deliveries).read(study["ID"])
     assert view is not None
     with ledger.begin() as db:
         ledger.studies.see(view.seen, at=0.0, due_at=None, db=db)

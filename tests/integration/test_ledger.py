@@ -16,13 +16,14 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from ledger_cases import T0, arrive, due, make, seen, store
+from ledger_cases import T0, arrive, due, make, said, seen, store
 from servers import postgresql
 from sqlalchemy import inspect
 from sqlalchemy.exc import DatabaseError
 
 from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
 from medai.router.errors import LeaseLost, TemporaryError
+from medai.router.hl7.orders_in import Action
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger.deliveries import Gate
 from medai.router.ledger.schema import metadata
@@ -397,13 +398,13 @@ def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: 
     job_id, _ = make(ledger, arrive(ledger, seen()))
     ledger.jobs.mark_sent({job_id: T0})
     order = Order(placer="P1", accession="A1.2.3", priority=Priority.STAT, procedure=("24590-2", "MR Brain", "LN"))
-    assert ledger.studies.upsert_order(order, status="active", control_id="M1", now=T0)
-    assert not ledger.studies.upsert_order(order, status="active", control_id="M1", now=T0 + 1), "a repeat is known"
+    assert ledger.orders.take([said(order)], T0) == 1
+    assert ledger.orders.take([said(order)], T0 + 1) == 0, "a repeat is known"
     (job,) = ledger.jobs.unsent(T0, resend_before=0)
     assert (job.id, job.priority) == (job_id, 0)
     assert claim(ledger, job_id).job.order == order
-    ledger.studies.upsert_order(order, status="cancelled", control_id="M2", now=T0 + 2)
-    assert ledger.studies.order_for(study_uid="1.2.3", accession="A1.2.3") is None
+    ledger.orders.take([said(order, Action.CANCEL, digest="M2")], T0 + 2)
+    assert ledger.orders.of_study(study_uid="1.2.3", accession="A1.2.3") == ()
 
 
 def test_the_same_decision_is_recorded_once(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from dicom_cases import slice_of, study_files, study_uid, to_bytes
+from ledger_cases import said
 from reading_cases import told
 from servers import OrthancServer, Server, make_orthanc, make_redis, running, wait_for
 
@@ -239,7 +240,7 @@ def test_too_few_slices_are_explained(system: System) -> None:
 
 def test_an_order_gives_its_priority_to_the_job(system: System) -> None:
     order = Order(placer="P1", accession="ACCPLANTED9", priority=Priority.STAT)
-    system.ledger.studies.upsert_order(order, status="active", control_id="M1", now=system.clock())
+    system.ledger.orders.take([said(order)], system.clock())
     system.send(study_files("a"))
     system.turn(later_s=4)
     assert system.jobs()[0]["priority"] == "stat"

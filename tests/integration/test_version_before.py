@@ -77,8 +77,7 @@ def test_what_was_seen_ordered_and_read_is_read_as_it_was(ledger: Ledger) -> Non
     study = ledger.studies.find("o-1.2.3")
     assert study is not None
     assert (study.study_uid, study.instances, [item.instances for item in study.series]) == ("1.2.3", 50, [50])
-    order = ledger.studies.order_for(study_uid="1.2.3", accession="A1.2.3")
-    assert order is not None
+    (order,) = ledger.orders.of_study(study_uid="1.2.3", accession="A1.2.3")
     assert (order.placer, order.patient_id) == ("P1", "MRN-2"), "under the identifier that it was merged into"
     done = job_of(ledger, JobState.DONE)
     assert [tried.outcome for tried in delivery_tries(ledger, done)] == ["retry", "done", "retry", "done"]

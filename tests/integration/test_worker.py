@@ -66,7 +66,7 @@ class Site:
         (study,) = [
             s for s in client.studies(since=0, limit=100) if s["MainDicomTags"]["StudyInstanceUID"] == study_uid(name)
         ]
-        view = FactsReader(client, self.ledger.studies, self.ledger.deliveries).read(study["ID"])
+        view = FactsReader(client, self.ledger.orders, self.ledger.identities, self.ledger.deliveries).read(study["ID"])
         assert view is not None
         with self.ledger.begin() as db:
             self.ledger.studies.see(view.seen, at=time.time(), due_at=None, db=db)

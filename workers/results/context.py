@@ -14,9 +14,10 @@ from pydicom import Dataset
 from medai.models.images.header import text
 from medai.models.volume import ModelCard, Segmentation
 from medai.router.contract import Job, Measurement
+from medai.router.hl7.patients import patient_of
 from medai.router.settings.tables import Settings
 from medai.workers.results.codes import ANY_PROCEDURE, PROCEDURES
-from medai.workers.results.hl7_text import issuer
+from medai.workers.results.hl7_text import assigned, issuer
 from medai.workers.results.identity import ResultUids
 from medai.workers.results.source import Source
 
@@ -56,11 +57,17 @@ class Context:
 
     @property
     def patient(self) -> tuple[str, str]:
-        """The patient's number and who issued it (an HL7 HD); both may be empty."""
+        """The patient's number and who issued it (an HL7 HD); both may be empty.
+
+        Of several that the order names, the one by which the images know the patient.
+        """
+        named = text(self.header, "PatientID").strip()
         order = self.job.order
-        if order is not None and order.patient_id:
-            return order.patient_id, order.patient_id_authority
-        return text(self.header, "PatientID").strip(), issuer(self.header)
+        if order is None or not order.patient_id:
+            return named, issuer(self.header)
+        by_number = {patient_of(each).identifier: each for each in reversed(order.patient_identifiers)}
+        chosen = by_number.get(named) or by_number.get(order.patient_id)
+        return assigned(chosen) if chosen else (order.patient_id, order.patient_id_authority)
 
     @property
     def accession(self) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from pydicom import Dataset
 
 from medai.models.images.header import text
+from medai.router.hl7.text import unescape
 from medai.workers.sound_header import sound_date, sound_time
 
 ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
@@ -87,6 +88,12 @@ def patient_identifier(identifier: str, authority: str) -> str:
     """CX with an assigning authority, which may be an HD (namespace&universal id&type) already."""
     hd = "&".join(escape(part) for part in authority.split("&"))
     return f"{escape(identifier)}^^^{hd}^MR" if identifier else ""
+
+
+def assigned(identifier: str) -> tuple[str, str]:
+    """Number and assigning authority (an HD) of a CX."""
+    number, _, _, authority, *_ = [*identifier.split("^"), "", "", ""]
+    return unescape(number), "&".join(unescape(part) for part in authority.split("&"))
 
 
 def issuer(header: Dataset) -> str:

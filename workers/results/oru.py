@@ -89,19 +89,28 @@ def _pid(context: Context) -> str:
         "PID",
         {
             1: "1",
-            3: patient_identifier(identifier, authority or context.settings.ris.receiving_facility),
+            3: "~".join(as_received(each) for each in order.patient_identifiers)
+            if order is not None and order.patient_id and order.patient_identifiers
+            else patient_identifier(identifier, authority or context.settings.ris.receiving_facility),
             5: _said(name) or _said(person_name(header.get("PatientName"))) or NAME_UNKNOWN,
             7: escape(born),
             8: escape(sex),
+            18: as_received(order.patient_account) if order is not None else "",
         },
     )
 
 
 def _pv1(context: Context) -> list[str]:
     order = context.job.order
-    if order is None or not order.visit_number:
+    if order is None or not (order.visit_number or order.location or order.patient_class):
         return []
-    return [segment("PV1", {1: "1", 2: "U", 19: as_received(order.visit_number)})]
+    fields = {3: order.location, 19: order.visit_number}
+    return [
+        segment(
+            "PV1",
+            {1: "1", 2: as_received(order.patient_class) or "U", **{n: as_received(v) for n, v in fields.items()}},
+        )
+    ]
 
 
 def _obr(context: Context) -> str:
@@ -114,6 +123,7 @@ def _obr(context: Context) -> str:
             3: context.job.filler,
             4: components(*context.procedure),
             7: _observed(context),
+            16: as_received(order.ordered_by) if order else "",
             18: escape(context.accession),
             19: escape((order.requested_procedure_id if order else "") or _requested(context, "RequestedProcedureID")),
             20: escape((order.scheduled_step_id if order else "") or _requested(context, "ScheduledProcedureStepID")),

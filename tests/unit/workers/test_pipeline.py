@@ -196,8 +196,8 @@ def test_an_order_for_the_same_patient_or_for_nobody_stays(order: Order | None, 
     assert kept.warnings == ()
 
 
-@pytest.mark.parametrize("patient", ["MRN8", "", None])
-def test_an_order_for_another_patient_is_left_out_and_that_is_said(patient: str | None, found: Segmentation) -> None:
+@pytest.mark.parametrize("patient", ["MRN8", "MRN77", "mrn7"])
+def test_an_order_for_another_patient_is_left_out_and_that_is_said(patient: str, found: Segmentation) -> None:
     given = job(Order(placer="P1", patient_id="MRN7"))
     joined, kept = join_order(given, image(patient), found, Aliases)
     assert joined.order is None
@@ -206,6 +206,32 @@ def test_an_order_for_another_patient_is_left_out_and_that_is_said(patient: str 
     assert "another patient" in kept.warnings[0]
     assert "MRN" not in kept.warnings[0]
     assert np.array_equal(kept.labels, found.labels)
+
+
+@pytest.mark.parametrize("patient", ["", None, "  "])
+def test_images_that_name_nobody_take_the_order_that_their_accession_number_names(
+    patient: str | None, found: Segmentation
+) -> None:
+    """An emergency, imaged before anybody knew who it was."""
+    joined, kept = join_order(job(Order(placer="P1", patient_id="MRN7")), image(patient), found, Aliases)
+    assert joined.order is not None
+    assert "name no patient" in kept.warnings[0]
+    assert "MRN" not in kept.warnings[0]
+
+
+def test_of_two_hospitals_that_count_alike_the_order_of_the_images_patient_is_taken(found: Segmentation) -> None:
+    north, south = Order(placer="1^N", patient_id="MRN7"), Order(placer="1^S", patient_id="MRN8")
+    given = replace(job(north), other_orders=(south,))
+    joined, kept = join_order(given, image("MRN8"), found, Aliases)
+    assert (joined.order, joined.other_orders, kept.warnings) == (south, (), ())
+
+
+def test_any_identifier_of_the_order_may_be_the_images(found: Segmentation) -> None:
+    named = ("592^^^MPI^PI", "105^^^HELIOS^ANT", "WLM^^^NNITA^NNITA")
+    order = Order(placer="P1", patient_id="592", patient_id_authority="MPI", patient_identifiers=named)
+    for number in ("592", "105", "WLM"):
+        assert join_order(job(order), image(number), found, Aliases)[0].order == order
+    assert join_order(job(order), image("10"), found, Aliases)[0].order is None
 
 
 def test_the_message_carries_the_orders_number_only_for_its_own_patient() -> None:

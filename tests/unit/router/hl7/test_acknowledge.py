@@ -35,14 +35,14 @@ def test_an_acceptance_names_the_message_and_goes_back_to_its_sender() -> None:
 
 
 def test_a_refusal_says_where_the_error_is() -> None:
-    data = order(orc="ORC|NW|", obr="OBR|1||FI1")
+    data = order(orc="ORC|NW|", obr="OBR|1|")
     with pytest.raises(BadMessage) as caught:
         parse(data)
     ack = fields(acknowledge(header(data), caught.value.ack, now=NOW, error=caught.value))
     assert str(ack[1][1]) == "AE"
     assert str(ack[2][2]) == "ORC^1^2"
     assert str(ack[2][3]) == "101^Required field missing^HL70357"
-    assert str(ack[2][8]) == "ORC-2 and OBR-2 (placer order number) are empty"
+    assert str(ack[2][8]) == "ORC-2, ORC-3, OBR-2 and OBR-3 (placer and filler order number) are empty"
 
 
 def test_garbage_gets_an_acknowledgement_too() -> None:

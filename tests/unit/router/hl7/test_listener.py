@@ -36,10 +36,10 @@ class Keeper:
         self.patients: list[str] = []
         self.fails: Exception | None = None
 
-    def keep(self, message: OrderMessage) -> None:
+    def keep(self, messages: Sequence[OrderMessage]) -> None:
         if self.fails is not None:
             raise self.fails
-        self.orders.append(message.order.placer)
+        self.orders += [message.order.placer for message in messages]
 
     def keep_patients(self, messages: Sequence[PatientMessage]) -> None:
         self.patients.append(" ".join(message.kind for message in messages))
@@ -88,11 +88,11 @@ def test_an_order_is_acknowledged_after_it_is_kept(start: Start, keeper: Keeper)
 def test_the_acknowledgement_waits_for_the_ledger(start: Start, keeper: Keeper) -> None:
     listener, release, entered = start(), threading.Event(), threading.Event()
 
-    def slow(_message: OrderMessage) -> None:
+    def slow(_messages: Sequence[OrderMessage]) -> None:
         entered.set()
         assert release.wait(20)
 
-    listener._on_order = slow
+    listener._on_orders = slow
     with socket.create_connection(("127.0.0.1", listener.port)) as connection:
         connection.sendall(mllp.frame(orm()))
         assert entered.wait(20)
@@ -205,10 +205,10 @@ def test_peers_that_vanish_do_no_harm(start: Start) -> None:
 def test_a_stop_lets_the_message_in_hand_be_acknowledged(keeper: Keeper) -> None:
     entered, release = threading.Event(), threading.Event()
 
-    def slow(message: OrderMessage) -> None:
+    def slow(messages: Sequence[OrderMessage]) -> None:
         entered.set()
         assert release.wait(20)
-        keeper.keep(message)
+        keeper.keep(messages)
 
     listener = OrderListener(Hl7InSettings(port=0), slow)
     listener.start()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from medai.router.contract import Order, Priority
 from medai.router.hl7.acknowledge import acknowledge
 from medai.router.hl7.messages import parse
-from medai.router.hl7.orders_in import Action, OrderMessage
+from medai.router.hl7.orders_in import Action, OrderMessage, as_accession
 from medai.router.hl7.patients_in import PatientMessage
 from medai.router.hl7.segments import BadMessage, Header, header
 from medai.router.hl7.text import decode
@@ -51,10 +51,10 @@ def test_an_orm_gives_every_part_of_the_order() -> None:
     assert found.control_id == "MSG00001"
     assert found.sender == ("RIS", "HOSPITAL")
     assert found.order == Order(
-        placer="PL1", filler="FI1", accession="ACC1", study_uid="1.2.826.0.1.5", priority=Priority.STAT,
-        patient_id="12345", patient_id_authority="HOSP", patient_name="Müller^Änne^M", birth_date="19500102", sex="F",
+        placer="PL1^RIS", filler="FI1^RIS", accession="ACC1", study_uid="1.2.826.0.1.5", priority=Priority.STAT,
+        patient_id="12345", patient_id_authority="HOSP", patient_identifiers=("12345^^^HOSP&1.2.3&ISO^MR",), patient_name="Müller^Änne^M", birth_date="19500102", sex="F",
         procedure=("CTCHEST", "CT chest", "L"), requested_procedure_id="RP1", scheduled_step_id="SPS1", modality="CT",
-        visit_number="V77", ordered_at=1709283600.0,
+        patient_class="O", visit_number="V77", ordered_at=1709283600.0,
     )  # fmt: skip
 
 
@@ -95,16 +95,15 @@ def test_the_order_control_says_what_is_asked(orc: str, action: str) -> None:
     assert one(orm(orc=f"ORC|{orc}")).action == action
 
 
-def test_the_accession_falls_back_to_the_filler_and_never_to_the_placer_number() -> None:
-    bare = "OBR|1|PL1|FI1|CT"
-    assert order(obr=bare).accession == "FI1"
-    assert order(orc="ORC|NW|PL1", obr="OBR|1|PL1").accession == ""
-    assert order(orc="ORC|NW|PL1|A-FILLER-NUMBER-THAT-IS-LONG", obr="OBR|1").accession == ""
+def test_no_other_number_is_taken_for_the_accession_number_but_a_short_filler_number_may_serve() -> None:
+    assert order(obr="OBR|1|PL1|FI1|CT").accession == ""
+    assert as_accession("FI1^RIS") == "FI1"
+    assert as_accession("A-FILLER-NUMBER-THAT-IS-LONG") == ""
 
 
 def test_missing_segments_are_no_error() -> None:
     found = order(pid="", pv1="", zds="")
-    assert (found.placer, found.patient_id, found.patient_name, found.study_uid) == ("PL1", "", "", "")
+    assert (found.placer, found.patient_id, found.patient_name, found.study_uid) == ("PL1^RIS", "", "", "")
 
 
 def test_an_order_without_orc_is_taken_from_its_obr() -> None:
@@ -116,7 +115,7 @@ def test_a_message_with_several_orders_gives_each_its_own() -> None:
     _, found = parse(orm(more="ORC|CA|PL2|FI2\rOBR|1|PL2|FI2|MR^x^L" + "|" * 14 + "ACC2"))
     assert isinstance(found, tuple)
     assert [(item.order.placer, item.order.accession, item.action.value) for item in found] == [
-        ("PL1", "ACC1", "new"), ("PL2", "ACC2", "cancel"),
+        ("PL1^RIS", "ACC1", "new"), ("PL2", "ACC2", "cancel"),
     ]  # fmt: skip
     assert found[1].order.patient_id == "12345"
 
@@ -158,8 +157,11 @@ def test_other_delimiters_and_escapes_are_read() -> None:
     assert found.procedure == ("C", "a b", "L")
 
 
-def test_the_null_value_is_empty() -> None:
-    assert order(obr='OBR|1|PL1||X||||||||||||||""').accession == "FI1"
+def test_the_null_value_is_empty_and_said() -> None:
+    told = one(orm(obr='OBR|1|PL1||X||||||||||||||""'))
+    assert told.order.accession == ""
+    assert "accession" in told.carries
+    assert "accession" not in one(orm(obr="OBR|1|PL1||X")).carries
 
 
 @pytest.mark.parametrize("uid", ["not.a.uid", "1", "1.2.", "1." + "2" * 70, "1.2.3; DROP"])
@@ -180,7 +182,7 @@ def test_a_study_uid_that_is_none_is_ignored(uid: str) -> None:
         (orm(msh=MSH.replace("ORM^O01^ORM_O01", "ORU^R01")), "AR", "200", "MSH^1^9"),
         (orm(msh=MSH.replace("ORM^O01^ORM_O01", "ADT^A60")), "AR", "201", "MSH^1^9"),
         (text(MSH, PID), "AE", "100", "ORC^1"),
-        (orm(orc="ORC|NW|", obr="OBR|1||FI1"), "AE", "101", "ORC^1^2"),
+        (orm(orc="ORC|NW|", obr="OBR|1|"), "AE", "101", "ORC^1^2"),
     ],
 )  # fmt: skip
 def test_a_bad_message_says_which_field_and_not_what_it_holds(data: bytes, ack: str, code: str, location: str) -> None:
@@ -188,7 +190,7 @@ def test_a_bad_message_says_which_field_and_not_what_it_holds(data: bytes, ack: 
         parse(data)
     assert (caught.value.ack, caught.value.code, caught.value.location) == (ack, code, location)
     assert "12345" not in str(caught.value)
-    assert "ller" not in str(caught.value)
+    assert "üller" not in str(caught.value)
 
 
 def test_a_patient_update_and_a_merge_are_recognised() -> None:

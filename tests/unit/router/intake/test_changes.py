@@ -48,7 +48,7 @@ class Site:
         self.archive = Archive()
         orthanc = cast(Orthanc, self.archive)
         self.subscription = Subscription(
-            orthanc, self.ledger, FactsReader(orthanc, self.ledger.studies, self.ledger.deliveries), backlog_h=1.0, names=Pseudonyms("k"),
+            orthanc, self.ledger, FactsReader(orthanc, self.ledger.orders, self.ledger.identities, self.ledger.deliveries), backlog_h=1.0, names=Pseudonyms("k"),
             clock=lambda: T0 + 100,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from medai.router.contract import Order
 from medai.router.errors import OrthancRefused, OrthancUnreachable
+from medai.router.hl7.patients import Aliases
 from medai.router.intake.facts import ALWAYS_MANY, NUMBERS, STUDY_LEVEL, FactsReader, change_time, orientation, typed
 from medai.router.orthanc.client import Orthanc
 
@@ -122,7 +123,9 @@ class Archive:
         self.asked.append(instance)
         if instance in self.gone:
             raise OrthancRefused("Orthanc answered 404", status=404)
-        return {k: v for k, v in self.headers[instance.rpartition("-")[0]].items() if k != "images"}
+        name, _, number = instance.rpartition("-")
+        header = {k: v for k, v in self.headers[name].items() if k not in ("images", "ahead")}
+        return header | {"Modality": "RTSTRUCT"} if int(number) < self.headers[name].get("ahead", 0) else header
 
 
 class Book:
@@ -135,14 +138,17 @@ class Book:
     def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
         return set(orthanc_ids) & self.ours
 
-    def order_for(self, *, study_uid: str, accession: str) -> Order | None:
+    def of_study(self, *, study_uid: str, accession: str) -> tuple[Order, ...]:
         self.asked = {"study_uid": study_uid, "accession": accession}
-        return self.order
+        return (self.order,) if self.order else ()
+
+    def aliases(self) -> Aliases:
+        return Aliases()
 
 
 def reader(archive: Archive, book: Book | None = None, **options: int) -> FactsReader:
     book = book or Book()
-    return FactsReader(cast(Orthanc, archive), book, book, **options)
+    return FactsReader(cast(Orthanc, archive), book, book, book, **options)
 
 
 def mr(images: int, **more: str) -> dict[str, Any]:
@@ -243,3 +249,23 @@ def test_an_archive_that_refuses_or_is_away_is_not_taken_for_a_deleted_study(fai
     archive.failure = failure
     with pytest.raises(type(failure)):
         reader(archive).read("study")
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_structures_ahead_of_the_images_of_their_series_do_not_speak_for_it(ahead: int) -> None:
+    archive = Archive({"s": {**mr(9), "ahead": ahead}})
+    for _ in range(2):
+        view = reader(archive).read("study")
+        assert view is not None
+        assert view.facts.attributes["Modality"] == "MR"
+
+
+def test_a_series_of_which_only_the_structures_are_here_is_asked_again_when_images_follow() -> None:
+    archive = Archive({"s": {**mr(1), "ahead": 1}})
+    facts = reader(archive)
+    first = facts.read("study")
+    archive.headers["s"]["images"] = 9
+    then = facts.read("study")
+    assert first is not None
+    assert then is not None
+    assert [view.facts.series[0].attributes["Modality"] for view in (first, then)] == ["RTSTRUCT", "MR"]

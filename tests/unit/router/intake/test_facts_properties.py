@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medai.router.contract import OrthancId, StudyFacts, StudyUID
+from medai.router.contract import Order, OrthancId, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
+from medai.router.hl7.patients import Aliases
 from medai.router.intake import facts as module
 from medai.router.intake.facts import NUMBERS, FactsReader, typed
 from medai.router.orthanc.client import Orthanc
@@ -86,12 +87,15 @@ class Nothing:
     def known_results(self, orthanc_ids: Any) -> set[str]:
         return set()
 
-    def order_for(self, *, study_uid: str, accession: str) -> None:
-        return None
+    def of_study(self, *, study_uid: str, accession: str) -> tuple[Order, ...]:
+        return ()
+
+    def aliases(self) -> Aliases:
+        return Aliases()
 
 
 def reader(archive: Archive) -> FactsReader:
-    return FactsReader(cast(Orthanc, archive), Nothing(), Nothing())
+    return FactsReader(cast(Orthanc, archive), Nothing(), Nothing(), Nothing())
 
 
 @EXAMPLES

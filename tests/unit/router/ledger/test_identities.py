@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ledger_cases import said
 
 from medai.router.contract import Order
 from medai.router.hl7.messages import parse
@@ -35,12 +36,11 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def keep(ledger: Ledger, **changes: str) -> None:
     order = replace(ORDER, **changes)  # type: ignore[arg-type]  # a test names only real fields
-    ledger.studies.upsert_order(order, status="active", control_id=order.placer, now=NOW)
+    ledger.orders.take([said(order, digest=order.placer)], NOW)
 
 
 def kept(ledger: Ledger, accession: str = "ACC1") -> Order:
-    order = ledger.studies.order_for(study_uid="9.9", accession=accession)
-    assert order is not None
+    (order,) = ledger.orders.of_study(study_uid="", accession=accession)
     return order
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ledger_cases import T0, arrive, make, seen, store
 from reading_cases import told
@@ -64,3 +66,16 @@ def test_a_revision_follows_the_newest_result_also_where_the_clock_was_put_back(
         assert claim.job.revision == revision
         store(ledger, claim, at + 2)
     assert {state for _, state, _ in states(ledger)} == {JobState.DELIVERING.value}
+
+
+def test_two_patients_with_one_study_uid_get_a_reading_and_a_number_each(ledger: Ledger) -> None:
+    """The same images, sent under a temporary identifier and again under the right one."""
+    fillers = []
+    for patient in ("temporary", "right"):
+        row = arrive(ledger, replace(seen(), orthanc_id=f"o-{patient}"))
+        job_id, decision = make(ledger, row, T0)
+        assert decision.verdict is Verdict.ROUTE
+        claim = ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
+        assert claim is not None
+        fillers.append(claim.job.filler)
+    assert len(set(fillers)) == 2
