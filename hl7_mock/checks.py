@@ -243,6 +243,9 @@ def _coded(obx: Segment) -> Iterator[_Fault]:
 def _pointer(obx: Segment) -> Iterator[_Fault]:
     if not obx.value(5, 1):
         yield 5, "101", "points nowhere (component 1)"
+    for component, table, known in ((3, "0191", tables.TYPES_OF_DATA), (4, "0291", tables.SUBTYPES)):
+        if obx.value(5, component) not in {"", *known}:
+            yield 5, "103", f"is not of table {table} (component {component})"
 
 
 _VALUE_CHECKS: dict[str, Callable[[Segment], Iterator[_Fault]]] = {

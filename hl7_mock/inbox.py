@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,7 @@ class Inbox:
             elif known is None and reading.status == "X":
                 found.append(_objection("204", 3, number, "(filler number) has no result here that could be withdrawn"))
             elif known is not None:
-                found += _contradictions(number, known.reading, reading)
+                found += _contradictions(number, known, reading)
             fillers.add(reading.filler)
         return tuple(found)
 
@@ -134,22 +135,28 @@ def _follow(known: Result | None, reading: Reading, arrival: Arrival) -> Result:
     return Result(reading=reading, history=(*(known.history if known else ()), step))
 
 
-def may_follow(known: str, news: str) -> bool:
-    """Whether a result with one status (table 0123) may be followed by one with another.
+def may_follow(history: Sequence[str], news: str) -> bool:
+    """Whether a result that had these statuses (table 0123) may be followed by one with another.
 
-    Never backwards. HL7 does not say what may follow X (no result available). A study can be deleted and come again, so
-    something must: C alone, since it says that it replaces what was told before. P or F after X would be what a late
-    copy of the withdrawn result looks like, and would bring it back; X after X says nothing new.
+    Never backwards. C replaces a final result, so there must have been one: a preliminary result that is read again is
+    preliminary again. HL7 does not say what may follow X (no result available). A study can be deleted and come again,
+    so a new result may; a late copy of the withdrawn one never gets here, as ``seen`` knows it by its control id. X
+    after X says nothing new.
     """
+    known = history[-1]
+    if news == "C":
+        return "F" in history or "C" in history
     if known == "X":
-        return news == "C"
+        return news != "X"
     return STATUS_RANK[news] >= STATUS_RANK[known]
 
 
-def _contradictions(number: int, known: Reading, news: Reading) -> list[Objection]:
-    found: list[Objection] = []
-    if not may_follow(known.status, news.status):
-        text = f"(result status) cannot go from {known.status} to {news.status}"
+def _contradictions(number: int, result: Result, news: Reading) -> list[Objection]:
+    known, found = result.reading, list[Objection]()
+    history = [step.status for step in result.history]
+    if not may_follow(history, news.status):
+        why = ": no final result came before" if news.status == "C" else ""
+        text = f"(result status) cannot go from {known.status} to {news.status}{why}"
         found.append(_objection("207", 25, number, text))
     if known.study_uid != news.study_uid:
         found.append(_objection("204", 3, number, "(filler number) belongs to a result of another study"))

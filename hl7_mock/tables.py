@@ -40,8 +40,8 @@ RESULT_STATUS = {
 of a result that was sent before (we take no other), that it holds no more."""
 
 STATUS_RANK = {"O": 0, "I": 0, "S": 0, "A": 1, "R": 2, "P": 2, "F": 3, "C": 4, "X": 5}
-"""How far a result has come. A later message of the same filler number may not have a lower rank; inbox.py has the one
-exception."""
+"""How far a result has come. A later message of the same filler number may not have a lower rank; inbox.py has the
+exceptions: what C needs, and what may follow X."""
 
 OBSERVATION_STATUS = frozenset("CDFINOPRSUWX")
 """Table 0085 (OBX-11)."""
@@ -56,6 +56,14 @@ VALUE_TYPES = frozenset(
     CWE CNE DR DTM EI HD ID IS SI""".split()  # noqa: SIM905 - a table reads better as words
 )
 """Table 0125 (OBX-2): the first line as printed in 2.5.1, the second allowed by later versions and IHE profiles."""
+
+TYPES_OF_DATA = frozenset({"AP", "AU", "FT", "IM", "multipart", "NS", "SD", "SI", "TEXT", "TX"})
+"""Table 0191 (RP.3)."""
+
+SUBTYPES = frozenset(
+    """BASIC DICOM FAX GIF HTML JOT JPEG Octet-stream PICT PostScript RTF SGML TIFF x-hl7-cda-level-one XML""".split()  # noqa: SIM905 - as above
+)
+"""Table 0291 (RP.4), as printed in 2.5.1."""
 
 STATUS_WITHOUT_VALUE = frozenset("DIONSX")
 """OBX-11 values for which OBX-5 (and then OBX-2) may be empty: deleted, pending, not asked, not obtained."""

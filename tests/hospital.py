@@ -33,6 +33,11 @@ from medai.workers.tasks import JobRunner
 ROUTE = {"name": "brain", "when": 'study.Modality == "MR"', "model": "mr_brain", "completeness": {"quiet_s": 0.5}}
 
 
+def statuses_of(result: dict[str, Any]) -> list[str]:
+    """What a RIS was told of a result, in order."""
+    return [step["status"] for step in result["history"]]
+
+
 @dataclass
 class Hospital:
     """Router and worker run in threads here; the model is a threshold."""
@@ -61,13 +66,17 @@ class Hospital:
         (job,) = wait_for(look, within_s=60, what=f"revision {revision}")
         return dict(job)
 
-    def result(self, name: str, status: str) -> dict[str, Any]:
-        """The study's result at the RIS, once it has a status."""
+    def result(self, name: str, *history: str) -> dict[str, Any]:
+        """The study's result at the RIS, once it has had these statuses."""
 
         def look() -> list[dict[str, Any]]:
-            return [r for r in self.ris.get("/results") if r["study_uid"] == study_uid(name) and r["status"] == status]
+            return [
+                r
+                for r in self.ris.get("/results")
+                if r["study_uid"] == study_uid(name) and statuses_of(r) == list(history)
+            ]
 
-        (found,) = wait_for(look, within_s=60, what=f"status {status}")
+        (found,) = wait_for(look, within_s=60, what=f"statuses {history}")
         return dict(found)
 
     def delete(self, name: str) -> None:

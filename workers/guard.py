@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from medai.models.errors import ModelRefused, ModelUnavailable
 from medai.models.format.metadata import Guard
 from medai.models.volume import Check, Volume
-from medai.workers.results.key_image import UNPAIRED
+from medai.workers.results.body_part import UNPAIRED
 
 NAME = "series kind"
 """Of the check, as results and the ledger show it."""

@@ -3,7 +3,7 @@
 An AA leaves only when ``on_orders`` (the ledger's write) has returned: every order of the message is kept, or none.
 AE: the content is wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the
 ledger is away (207): send it again later. Messages of a batch are taken in their order, and a batch of acknowledgements
-goes back. The RIS may send a message twice; ``on_orders`` must make a copy harmless.
+goes back. A RIS may send a message twice; ``on_orders`` must make a copy harmless.
 Next: batches.py (several in one frame), messages.py (what one says), ledger/__init__.py (where an order is kept).
 """
 
@@ -223,9 +223,9 @@ class OrderListener:
 
     def _keep(self, content: tuple[OrderMessage, ...] | tuple[PatientMessage, ...]) -> None:
         orders = [each for each in content if isinstance(each, OrderMessage)]
-        patients = [each for each in content if isinstance(each, PatientMessage)]
         if orders:
             self._on_orders(orders)
+        patients = [each for each in content if isinstance(each, PatientMessage)]
         if patients and self._on_patient is None:
             raise BadMessage("patient updates are not processed here", ack="AR", code="200", location="MSH^1^9")
         if patients and self._on_patient is not None:

@@ -116,13 +116,6 @@ class Segment:
         found = self.text(field, component, repetition=repetition)
         return found if found or self.is_null(field) else None
 
-    def is_null(self, field: int) -> bool:
-        """Whether the field is HL7's null, which deletes a value; an empty field leaves it as it was."""
-        if field >= len(self._segment):
-            return False
-        parts = re.split(f"[{re.escape(self._marks[1:3] or '^~')}]", str(self._segment[field]))
-        return NULL in parts and all(part.strip() in ("", NULL) for part in parts)
-
     def encoded(self, field: int) -> tuple[str, ...]:
         """Every repetition that says something, whole and HL7 encoded with the usual delimiters."""
         if field >= len(self._segment) or self.is_null(field):
@@ -135,6 +128,11 @@ class Segment:
             text = unescape(str(node), self._marks, self._codec).strip()
             return "" if text == NULL else escape(text)
         return delimiters[0].join(self._encoded(part, delimiters[1:]) for part in _parts(node)).rstrip(delimiters[0])
+
+    def is_null(self, field: int) -> bool:
+        """Whether a field holds HL7's null ``""``: what it said before is deleted. An empty field says nothing."""
+        node = str(self._segment[field]) if field < len(self._segment) else ""
+        return node.partition(self._marks[1:2] or "^")[0].strip() == NULL
 
     def repetitions(self, field: int) -> range:
         """Numbers of the repetitions that a field has."""

@@ -34,7 +34,7 @@ class OrthancSettings(Section):
     password: SecretStr = SecretStr("")
     """Orthanc password; better given as MEDAI_ORTHANC__PASSWORD than in a file."""
     dicomweb_url: str = ""
-    """Base of the WADO-RS addresses in the ORU, as the RIS reaches it; default: ``url`` + /dicom-web."""
+    """Base of the WADO-RS addresses in ORU and FHIR, as their readers reach it; empty: results name no addresses."""
     poll_s: Seconds = 0.1
     """How often Orthanc's change log is polled."""
     sweep_s: Seconds = 60.0
@@ -49,8 +49,8 @@ class OrthancSettings(Section):
 
     @property
     def wado_root(self) -> str:
-        """Where a reader of the ORU finds the study by DICOMweb."""
-        return (self.dicomweb_url or f"{self.url.rstrip('/')}/dicom-web").rstrip("/")
+        """Where a reader of the ORU finds the study by DICOMweb; empty where nobody said."""
+        return self.dicomweb_url.rstrip("/")
 
 
 class LedgerSettings(Section):

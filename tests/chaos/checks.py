@@ -188,7 +188,7 @@ def _messages(
         if len(steps) != due:
             kind: Kind = "duplicate" if len(steps) > due else "lost"
             out.add(kind, f"route {route}: {len(steps)} messages ({' '.join(steps)}) for {due} revisions")
-        if (steps[0] not in ("P", "F") and route not in gone) or any(step != "C" for step in steps[1:]):
+        if any(step != "P" for step in steps):
             out.add("wrong", f"route {route}: the states of the result were {' '.join(steps)}")
         if study.order_known and (item["placer"] != study.placer or item["order"] != study.placer):
             out.add("wrong", f"route {route}: the placer number is {item['placer']!r}, ordered as {study.placer!r}")

@@ -191,17 +191,17 @@ def until(true: Callable[[], bool]) -> None:
 def test_a_result_is_acknowledged_shown_and_kept_over_a_kill(start) -> None:
     ris = start()
     assert ack_of(ris.send(oru())) == ("AA", "C1")
-    assert ack_of(ris.send(oru("C2", "C", "13"))) == ("AA", "C2")
+    assert ack_of(ris.send(oru("C2", "P", "13"))) == ("AA", "C2")
     status, before = ris.http("/results?accession=A1")
     (result,) = before
     assert status == 200
-    assert (result["filler"], result["status"], result["control_id"]) == ("AI1", "C", "C2")
+    assert (result["filler"], result["status"], result["control_id"]) == ("AI1", "P", "C2")
     assert (result["study_uid"], result["placer"], result["flags"]) == ("1.2.3", "X1", ["unsolicited"])
     assert [(each["name"], each["value"], each["unit"], each["subject"]) for each in result["measurements"]] == [
         ("Volume", 13.0, "ml", "Lung")
     ]
-    assert [step["status"] for step in result["history"]] == ["P", "C"]
-    assert result["raw"] == oru("C2", "C", "13").decode()
+    assert [step["status"] for step in result["history"]] == ["P", "P"]
+    assert result["raw"] == oru("C2", "P", "13").decode()
     assert abs(result["received_at"] - time.time()) < 600
     ris.stop(signal.SIGKILL)
 
@@ -209,7 +209,7 @@ def test_a_result_is_acknowledged_shown_and_kept_over_a_kill(start) -> None:
     assert again.http("/results?accession=A1")[1] == before
     assert ack_of(again.send(oru())) == ("AA", "C1")
     assert again.http("/stats")[1] == {"received": 3, "accepted": 2, "duplicates": 1, "rejected": 0}
-    assert ack_of(again.send(oru("C3", "P"))) == ("AE", "C3")
+    assert ack_of(again.send(oru("C3", "C"))) == ("AE", "C3")
 
 
 def test_one_connection_carries_many_messages_in_order_even_when_they_are_pipelined(start) -> None:
@@ -330,10 +330,10 @@ def test_a_merge_is_told_and_orders_and_results_follow(start, receiver) -> None:
     (result,) = ris.http("/results?patient_id=P2")[1]
     assert (result["sent_patient_id"], result["order"], len(result["history"])) == ("P1", placer, 1)
 
-    assert ack_of(ris.send(oru("C2", "C", placer=placer))) == ("AE", "C2")
-    assert ack_of(ris.send(oru("C2", "C", placer=placer, patient_id="P2"))) == ("AA", "C2")
+    assert ack_of(ris.send(oru("C2", "P", placer=placer))) == ("AE", "C2")
+    assert ack_of(ris.send(oru("C2", "P", placer=placer, patient_id="P2"))) == ("AA", "C2")
     (result,) = ris.http("/results")[1]
-    assert (result["patient_id"], [step["status"] for step in result["history"]]) == ("P2", ["P", "C"])
+    assert (result["patient_id"], [step["status"] for step in result["history"]]) == ("P2", ["P", "P"])
     page = ris.http("/")[1]
     assert all(shown in page for shown in ("Patient updates", "P1 is now P2", "ADT A40"))
     assert ris.http(f"/messages/{event['control_id']}")[1] == router.got[-1].decode()
@@ -410,9 +410,9 @@ def test_a_result_can_be_withdrawn_and_nothing_is_deleted(start, receiver) -> No
     assert ris.http(f"/messages/{result['history'][0]['message_id']}")[1] == oru(placer=placer).decode()
     assert ris.http(f"/orders/{placer}")[1]["state"] == "acknowledged"
     assert "withdrawn" in ris.http("/")[1]
-    assert ack_of(ris.send(oru("P2", placer=placer))) == ("AE", "P2")
-    assert ack_of(ris.send(oru("C2", "C", placer=placer))) == ("AA", "C2")
-    assert ris.http("/results?withdrawn=False")[1][0]["status"] == "C"
+    assert ack_of(ris.send(oru("C3", "C", placer=placer))) == ("AE", "C3")
+    assert ack_of(ris.send(oru("C2", "P", placer=placer))) == ("AA", "C2")
+    assert ris.http("/results?withdrawn=False")[1][0]["status"] == "P"
     assert ris.http(f"/orders/{placer}")[1]["state"] == "resulted"
 
 

@@ -28,12 +28,12 @@ def test_a_deleted_study_is_withdrawn_and_one_that_comes_back_is_read_again(hosp
     first = hospital.read("a")
     hospital.result("a", "P")
     hospital.delete("a")
-    assert hospital.result("a", "X")["withdrawn"]
+    assert hospital.result("a", "P", "X")["withdrawn"]
     assert "1 result withdrawn" in readings.decisions(hospital.ledger, study_uid=study_uid("a"))[-1].reason
     hospital.send(study_files("a"))
     second = hospital.read("a", revision=2)
     assert second["results"]["seg"]["sop_uid"] != first["results"]["seg"]["sop_uid"]
-    assert hospital.result("a", "C")["filler"]
+    assert hospital.result("a", "P", "X", "P")["filler"]
     assert hospital.modalities("a") == ["MR", "OT", "SEG", "SR"]
 
 
@@ -48,7 +48,7 @@ def test_images_that_are_deleted_beside_their_results_take_them_along(hospital: 
         hospital.ledger.begin() as db
     ):  # Orthanc tells nobody of a deleted series: the study is looked at when it is due
         db.exec_driver_sql("UPDATE study SET due_at = 1 WHERE deleted_at IS NULL")
-    hospital.result("a", "X")
+    hospital.result("a", "P", "X")
     wait_for(lambda: hospital.modalities("a") == [], what="their removal")
 
 
@@ -62,7 +62,7 @@ def test_other_content_under_the_same_uids_makes_a_revision_and_the_same_content
     assert len(hospital.jobs("a")) == 1
     hospital.send(study_files("a", ProtocolName="repeated"))
     hospital.read("a", revision=2)
-    assert hospital.result("a", "C")
+    assert hospital.result("a", "P", "P")
     assert hospital.models.model.calls == 2
 
 

@@ -165,7 +165,9 @@ def _site(children: Sequence[Dataset], above: Site) -> Site:
         for reference in items(item, "ReferencedSOPSequence"):
             if "ReferencedSegmentNumber" in reference:
                 number = reference.ReferencedSegmentNumber
-                found = replace(found, segment=int(number if isinstance(number, (int, str)) else number[0]))
+                several = [number] if isinstance(number, (int, str)) else list(number)
+                if len(several) == 1:  # a total of several segments is none of them
+                    found = replace(found, segment=int(several[0]))
     return found
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from medai.models.volume import Code
 from medai.workers.results.measure import MEAN_ATTENUATION, VOLUME
 
+LOCAL = "99MEDAI"
+"""Our own coding scheme, for what no standard one has a code for."""
 ARTIFICIAL_INTELLIGENCE = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
 PROCEDURES = {
     "CT": Code(value="25045-6", scheme="LN", meaning="CT unspecified body region"),
@@ -19,6 +21,12 @@ PROCEDURES = {
 }
 """Procedure reported (121058) by modality, of CID 100: the imaging, not the algorithm."""
 ANY_PROCEDURE = Code(value="363679005", scheme="SCT", meaning="Imaging procedure")
+IMAGING_PROCEDURES = frozenset(
+    {("SCT", "363679005"), ("SCT", "258177008"), ("SCT", "433139009"), ("SCT", "446315002"), ("SCT", "443271005")}
+    | {("SCT", "443844003"), ("DCM", "126020"), ("DCM", "126021"), ("DCM", "126022"), ("RADLEX", "RPID5427")}
+    | {("LN", code) for code in ("25045-6", "25056-3", "49118-3", "44136-0", "44139-4", "39142-5", "39632-5")}
+)
+"""CID 100, Quantitative Diagnostic Imaging Procedures (PS3.16), as (scheme, value)."""
 QUANTITIES = {
     VOLUME: Code(value="118565006", scheme="SCT", meaning="Volume"),
     MEAN_ATTENUATION: Code(value="112031", scheme="DCM", meaning="Attenuation Coefficient"),
@@ -30,7 +38,7 @@ TOPOGRAPHY = Code(value="106233006", scheme="SCT", meaning="Topographical modifi
 ASSESSMENT = Code(value="111005", scheme="DCM", meaning="Assessment Category")
 """Assignment of an overall result to a general category (PS3.16 annex D)."""
 VERDICTS = {
-    "plausible": Code(value="PLAUSIBLE", scheme="99MEDAI", meaning="Plausible by automatic checks"),
-    "check": Code(value="CHECK", scheme="99MEDAI", meaning="To be checked by a person"),
+    "plausible": Code(value="PLAUSIBLE", scheme=LOCAL, meaning="Plausible by automatic checks"),
+    "check": Code(value="CHECK", scheme=LOCAL, meaning="To be checked by a person"),
 }
 """Of the plausibility checks; no standard context group has such categories."""

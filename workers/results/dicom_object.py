@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from highdicom import ContributingEquipment
 from highdicom.sr import CodedConcept
 from pydicom import Dataset
+from pydicom.uid import UID
 
+from medai.models.images.header import text
 from medai.models.volume import Code
 from medai.workers.results import identity
+from medai.workers.results.codes import LOCAL
 from medai.workers.results.context import Context
+from medai.workers.results.source import Source
 
 PROCESSING_EQUIPMENT = Code(value="109102", scheme="DCM", meaning="Processing Equipment")
 
@@ -32,8 +37,8 @@ def contributing_equipment(context: Context) -> ContributingEquipment:
     item = ContributingEquipment(
         manufacturer=identity.plain(model.manufacturer, 64),
         purpose_of_reference=concept(PROCESSING_EQUIPMENT),
-        manufacturer_model_name=identity.plain(model.name, 64),
-        software_versions=identity.plain(model.version, 64),
+        manufacturer_model_name=identity.algorithm_name(model),
+        software_versions=identity.algorithm_version(model),
         device_serial_number=model.fingerprint[:16] or None,
         contribution_datetime=context.moment.replace(microsecond=0),
         contribution_description=identity.plain(f"Segmentation by AI: {model.title}", 1024),
@@ -53,11 +58,64 @@ def finish(result: Dataset, context: Context) -> None:
     for item in result.ContributingEquipmentSequence:
         if "ContributionDateTime" in item:  # highdicom reads the clock for its own
             item.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S%z")
+    if schemes := _coding_schemes(result, source.first):
+        result.CodingSchemeIdentificationSequence = schemes
     if "TimezoneOffsetFromUTC" in source.clean[0]:
         result.TimezoneOffsetFromUTC = source.clean[0].TimezoneOffsetFromUTC
     institution = context.settings.results.institution
     if institution:
         result.InstitutionName = identity.plain(institution, 64)
+
+
+def referenced_series(source: Source) -> list[Dataset]:
+    """Referenced Series Sequence (0008,1115): every image of the series that was read."""
+    series = Dataset()
+    series.SeriesInstanceUID = source.first.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [referenced_image(header) for header in source.clean]
+    return [series]
+
+
+def referenced_image(header: Dataset) -> Dataset:
+    """An image by class and UID."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    return item
+
+
+def _coding_schemes(result: Dataset, header: Dataset) -> list[Dataset]:
+    """What the private schemes in use are (0008,0110): ours, and those of the hospital as its images explain them."""
+    used = {str(element.value) for element in result.iterall() if element.keyword == "CodingSchemeDesignator"}
+    items = [deepcopy(OUR_SCHEME)] if LOCAL in used else []
+    for item in header.get("CodingSchemeIdentificationSequence") or []:
+        name = text(item, "CodingSchemeDesignator").strip()
+        if name in used - {LOCAL} and (name.startswith("99") or name == "L"):
+            items.append(_explained(name, item))
+    return items
+
+
+def _explained(designator: str, item: Dataset) -> Dataset:
+    made = Dataset()
+    made.CodingSchemeDesignator = designator
+    uid = text(item, "CodingSchemeUID").strip()
+    if UID(uid).is_valid:
+        made.CodingSchemeUID = uid
+    for keyword, longest in (("CodingSchemeName", 1024), ("CodingSchemeResponsibleOrganization", 1024)):
+        if words := identity.plain(text(item, keyword), longest):
+            setattr(made, keyword, words)
+    return made
+
+
+def _our_scheme() -> Dataset:
+    made = Dataset()
+    made.CodingSchemeDesignator = LOCAL
+    made.CodingSchemeUID = identity.named_uid("coding scheme", LOCAL)
+    made.CodingSchemeName = "Med-AI: verdicts of plausibility checks"
+    made.CodingSchemeResponsibleOrganization = "Med-AI"
+    return made
+
+
+OUR_SCHEME = _our_scheme()
 
 
 def concept(code: Code) -> CodedConcept:

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom import Dataset
 
+from medai.models.images.header import text
 from medai.models.volume import Code, Segment, Segmentation
 from medai.router.contract import NAMESPACE, Job, Measurement, short_id
 from medai.router.settings.destinations import FhirDestination
@@ -43,6 +44,7 @@ from medai.workers.results.fhir_text import (
     identifier,
     instant,
     present,
+    printable,
     quantity,
     uid_identifier,
     unescaped,
@@ -72,13 +74,18 @@ def encode_fhir(context: Context, destination: FhirDestination) -> bytes:
     return json.dumps(bundle, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
+def study_uid(context: Context) -> str:
+    """The study's UID as text, whatever a file holds there."""
+    return printable(text(context.header, "StudyInstanceUID"))
+
+
 class _Record:
     """A job's context for one destination, with the ids of the resources and the patient as that server knows it."""
 
     def __init__(self, context: Context, destination: FhirDestination) -> None:
         self.context = context
         self.filler = context.job.filler
-        self.study_id = f"study-{_short('study|' + str(context.header.StudyInstanceUID))}"
+        self.study_id = f"study-{_short('study|' + study_uid(context))}"
         self.device_id = f"device-{_short(identity.device_uid(context.model))}"
         self.subject = _subject(context, destination.patient_systems)
         self.observed = _observed(context.header)
@@ -105,25 +112,26 @@ def _reference(kind: str, identity_: str) -> Json:
 def _study(record: _Record) -> Json:
     """What is true of the study whatever read it, so that two routes write the same."""
     header, accession = record.context.header, record.context.accession
+    root = record.context.settings.orthanc.wado_root
     endpoint = {
         "resourceType": "Endpoint",
         "id": "wado",
         "status": "active",
         "connectionType": [hl7_concept("endpoint-connection-type", "dicom-wado-rs")],
-        "address": record.context.settings.orthanc.wado_root,
+        "address": root,
     }
     return present(
         resourceType="ImagingStudy",
         id=record.study_id,
-        contained=[endpoint],
+        contained=[endpoint] if root else [],
         identifier=[
-            uid_identifier(str(header.StudyInstanceUID)),
+            uid_identifier(study_uid(record.context)),
             *([identifier(accession, "ACSN")] if accession else []),
         ],
         status="available",
         subject=record.subject,
         started=date_time(*first_moment(header, "Study"), str(usable(header, "TimezoneOffsetFromUTC") or "")),
-        endpoint=[{"reference": "#wado"}],
+        endpoint=[{"reference": "#wado"}] if root else [],
     )
 
 
@@ -159,7 +167,7 @@ def _selection(record: _Record, segment: Segment) -> Json:
         issued=record.issued,
         performer=[{"actor": _reference("Device", record.device_id)}],
         code=concept(REFERENCED_SEGMENT, segment.name),
-        studyUid=str(context.header.StudyInstanceUID),
+        studyUid=study_uid(context),
         derivedFrom=[_reference("ImagingStudy", record.study_id)],
         seriesUid=context.uids.seg_series,
         frameOfReferenceUid=str(context.source.clean[0].FrameOfReferenceUID),
@@ -274,7 +282,7 @@ def _conclusion(segmentation: Segmentation) -> str:
 
 def _subject(context: Context, systems: Mapping[str, str]) -> Json:
     """By identifier, of the order where there is one, else of the images; in words where neither names one."""
-    number, designator = context.patient
+    number, designator = printable(context.patient[0]), context.patient[1]
     if not number:
         return {"type": "Patient", "display": "the images name no patient identifier"}
     system, name = authority(designator, systems)

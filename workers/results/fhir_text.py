@@ -12,7 +12,7 @@ from typing import Any
 
 from medai.models.volume import Code
 from medai.router.contract import NAMESPACE
-from medai.workers.results.hl7_text import ESCAPES, dicom_timestamp
+from medai.workers.results.hl7_text import CONTROL, ESCAPES, dicom_timestamp
 from medai.workers.results.measure import HOUNSFIELD, MILLILITRE
 
 Json = dict[str, Any]
@@ -58,7 +58,12 @@ def quantity(value: float, unit: str) -> Json:
 def identifier(value: str, kind: str, *, system: str = "", assigner: str = "") -> Json:
     """An Identifier; ``kind`` is of HL7 table 0203 (MR, ACSN, PLAC, FILL)."""
     issuer = {"display": assigner} if assigner else None
-    return present(type=hl7_concept("v2-0203", kind), system=system, value=value, assigner=issuer)
+    return present(type=hl7_concept("v2-0203", kind), system=system, value=printable(value), assigner=issuer)
+
+
+def printable(text: str) -> str:
+    """Without control characters, which no FHIR string holds; a file may have them in an identifier."""
+    return CONTROL.sub(" ", text).strip()
 
 
 def uid_identifier(uid: str) -> Json:

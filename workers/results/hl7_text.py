@@ -16,6 +16,9 @@ from medai.router.hl7.text import unescape
 from medai.workers.sound_header import sound_date, sound_time
 
 ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\"}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""C0 and C1 controls and Unicode's line and paragraph separators: no field holds them, and some receivers end a segment
+at every one that looks like a line's end."""
 IMAGED = ("Acquisition", "Content", "Series", "Study")
 """Whose date and time tell when the patient was imaged, the best first."""
 NAME_REPRESENTATIONS = ("A", "I", "P")
@@ -25,13 +28,13 @@ DEGREES_OF_A_NAME = 5
 
 def escape(text: object) -> str:
     """One component's text: delimiters escaped, line ends and other control characters made spaces."""
-    plain = re.sub(r"[\x00-\x1f\x7f]+", " ", str(text)).strip()
+    plain = CONTROL.sub(" ", str(text)).strip()
     return "".join(ESCAPES.get(character, character) for character in plain)
 
 
 def as_received(text: str) -> str:
     """A field that came from the RIS and goes back as it came, components and escapes kept."""
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text).replace("|", ESCAPES["|"]).strip()
+    return CONTROL.sub(" ", text).replace("|", ESCAPES["|"]).strip()
 
 
 def components(*parts: object) -> str:

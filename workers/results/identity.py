@@ -58,8 +58,14 @@ def tracking_id(job: Job, segment: Segment) -> str:
 
 
 def tracking_uid(job: Job, segment: Segment) -> str:
-    """(0062,0021), the same in SEG and SR."""
-    return derived_uid(job.job_id, "segment", str(segment.number))
+    """(0062,0021), the same in SEG and SR, and of what the tracking id names: a revision carries it on (IHE AIR)."""
+    return named_uid("tracking", tracking_id(job, segment))
+
+
+def total_tracking(job: Job, number: int, name: str) -> tuple[str, str]:
+    """Tracking id and UID of the measurement group of a total, T1, T2 …"""
+    identifier = f"{job.filler}.T{number} {plain(name, 40)}"
+    return identifier, named_uid("tracking", identifier)
 
 
 def series_number(settings: ResultSettings, job: Job, kind: str) -> int:
@@ -67,10 +73,24 @@ def series_number(settings: ResultSettings, job: Job, kind: str) -> int:
     return settings.series_number_base + 10 * (job.revision - 1) + KINDS.index(kind) + 1
 
 
-def series_description(model: ModelCard, what: str) -> str:
-    """Says that an AI made it and that nobody verified it; at most 64 characters (LO)."""
-    tail = f" {what}, unverified"
+def series_description(model: ModelCard, what: str, revision: int) -> str:
+    """Says that an AI made it, which revision it is and that nobody verified it; at most 64 characters (LO)."""
+    later = f", revision {revision}" if revision > 1 else ""
+    tail = f" {what}{later}, unverified"
     return plain(f"AI {model.name} {model.version}", 64 - len(tail)) + tail
+
+
+def algorithm_name(model: ModelCard) -> str:
+    """The same in the SEG, in the SR (111001) and in the Contributing Equipment Sequence, letter by letter (IHE AIR).
+
+    It is the model's name, not its title: the name stays, where a title may be reworded.
+    """
+    return plain(model.name, 64) or "AI"
+
+
+def algorithm_version(model: ModelCard) -> str:
+    """As ``algorithm_name``: of SEG, SR (111003) and Contributing Equipment Sequence."""
+    return plain(model.version, 64) or "0"
 
 
 def content_label(model: ModelCard) -> str:

@@ -17,11 +17,20 @@ from pydicom import Dataset
 from medai.models.volume import Code, Segmentation, Volume
 from medai.router.contract import Measurement
 from medai.workers.results import identity
+from medai.workers.results.body_part import name_body_part, name_side
 from medai.workers.results.context import Context
-from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
+from medai.workers.results.dicom_object import (
+    concept,
+    contributing_equipment,
+    equipment,
+    finish,
+    referenced_image,
+    referenced_series,
+)
 from medai.workers.results.drawing import BANNER_TEXT, PANEL, Window, compose
 from medai.workers.results.measure import MEAN_ATTENUATION
 from medai.workers.results.planes import VIEWS, Cut, cut, find_field
+from medai.workers.results.request import name_request
 from medai.workers.results.source import Source
 
 REFORMATTING = Code(value="113072", scheme="DCM", meaning="Multiplanar reformatting")
@@ -29,19 +38,6 @@ SOURCE_PURPOSE = Code(value="121322", scheme="DCM", meaning="Source image for im
 LUNG_BELOW_HU = -300.0
 BONE_ABOVE_HU = 250.0
 BRAIN = "12738006"
-BODY_PARTS = {
-    **{"39607008": "CHEST", "80891009": "HEART", "15825003": "AORTA", "12738006": "BRAIN", "51282000": "SPINE"},
-    **{"10200004": "LIVER", "78961009": "SPLEEN", "15776009": "PANCREAS", "28231008": "GALLBLADDER"},
-    **{"5366008": "BRAIN", "119238007": "BRAIN", "2748008": "SPINE", "45289007": "HEADNECK", "91609006": "HEADNECK"},
-    **{"69695003": "STOMACH", "89837001": "BLADDER", "64033007": "ABDOMEN", "23451007": "ABDOMEN"},
-}
-"""BodyPartExamined (PS3.16 annex L) by the SCT code of the first segment, where the source says none."""
-UNPAIRED = frozenset(
-    {*BODY_PARTS.values(), "ABDOMENPELVIS", "CHESTABDOMEN", "CHESTABDPELVIS", "COLON", "CSPINE", "ESOPHAGUS", "HEAD"}
-    | {"HEADNECK", "LSPINE", "LSSPINE", "MEDIASTINUM", "NECK", "NECKCHEST", "NECKCHESTABDOMEN", "NECKCHESTABDPELV"}
-    | {"PELVIS", "PROSTATE", "SKULL", "SSPINE", "STERNUM", "THYROID", "TLSPINE", "TSPINE", "UTERUS", "WHOLEBODY"}
-)
-"""Body parts of which there is one: only then Laterality (0020,0060) is absent rather than empty."""
 
 
 def render_key_image(volume: Volume, segmentation: Segmentation, measurements: Sequence[Measurement]) -> Image.Image:
@@ -52,7 +48,10 @@ def render_key_image(volume: Volume, segmentation: Segmentation, measurements: S
 
 
 def encode_key_image(context: Context) -> Dataset:
-    """The picture as Secondary Capture in a series of its own, BurnedInAnnotation YES."""
+    """The picture as Secondary Capture in a series of its own.
+
+    BurnedInAnnotation is NO: it means text that identifies the patient (PS3.3 C.7.6.1.1.1), and none is drawn.
+    """
     source, segmentation, uids = context.source, context.segmentation, context.uids
     source.require_fits(segmentation)
     lead = source.clean[0]
@@ -67,7 +66,7 @@ def encode_key_image(context: Context) -> Dataset:
         series_number=identity.series_number(context.settings.results, context.job, "sc"),
         sop_instance_uid=uids.sc,
         instance_number=1,
-        series_description=identity.series_description(context.model, "key image"),
+        series_description=identity.series_description(context.model, "key image", context.job.revision),
         contributing_equipment=[contributing_equipment(context)],
         specific_character_set=lead.get("SpecificCharacterSet"),
         **equipment(context),
@@ -75,6 +74,7 @@ def encode_key_image(context: Context) -> Dataset:
     image.copy_patient_and_study_information(lead)
     _describe(image, source, segmentation)
     _refer(image, source)
+    name_request(image, context)
     finish(image, context)
     image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
     return image
@@ -117,11 +117,10 @@ def _describe(image: Dataset, source: Source, segmentation: Segmentation) -> Non
     """What the picture is. PatientOrientation is empty: its three panels have three orientations."""
     image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     image.ConversionType = "WSD"
-    image.BurnedInAnnotation = "YES"
+    image.BurnedInAnnotation = "NO"
     image.PatientOrientation = None
-    image.BodyPartExamined = source.clean[0].get("BodyPartExamined") or _body_part(segmentation)
-    if image.BodyPartExamined not in UNPAIRED:
-        image.Laterality = source.clean[0].get("Laterality") or ""
+    name_body_part(image, source, segmentation)
+    name_side(image, source, segmentation)
     image.ImageComments = identity.plain(f"{BANNER_TEXT}; unverified result of {segmentation.model.title}", 1024)
     image.DerivationDescription = "Three reformatted planes with contours of an AI segmentation"
     image.DerivationCodeSequence = [concept(REFORMATTING)]
@@ -131,25 +130,10 @@ def _describe(image: Dataset, source: Source, segmentation: Segmentation) -> Non
         image.SecondaryCaptureDeviceSoftwareVersions = image.SoftwareVersions
 
 
-def _body_part(segmentation: Segmentation) -> str:
-    kinds = [BODY_PARTS[s.type.value] for s in segmentation.segments if s.type.value in BODY_PARTS]
-    return kinds[0] if kinds else "UNKNOWN"
-
-
 def _refer(image: Dataset, source: Source) -> None:
     """The whole series is the source: coronal and sagittal planes cut through every image of it."""
-    references = [_reference(header) for header in source.clean]
+    references = [referenced_image(header) for header in source.clean]
     for item in references:
         item.PurposeOfReferenceCodeSequence = [concept(SOURCE_PURPOSE)]
     image.SourceImageSequence = references
-    series = Dataset()
-    series.SeriesInstanceUID = source.first.SeriesInstanceUID
-    series.ReferencedInstanceSequence = [_reference(header) for header in source.clean]
-    image.ReferencedSeriesSequence = [series]
-
-
-def _reference(header: Dataset) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = header.SOPClassUID
-    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
-    return item
+    image.ReferencedSeriesSequence = referenced_series(source)

@@ -10,12 +10,20 @@ and each finding under W1, W2 …; totals of several segments have T1, T2 …. N
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from medai.models.images.header import text
 from medai.models.volume import Code
-from medai.router.contract import Job, Measurement, control_id
+from medai.router.contract import Measurement, control_id
 from medai.workers.results import identity
-from medai.workers.results.codes import ARTIFICIAL_INTELLIGENCE, LATERALITY, QUANTITIES, QUANTITY_WORDS, TOPOGRAPHY
+from medai.workers.results.codes import (
+    ARTIFICIAL_INTELLIGENCE,
+    LATERALITY,
+    LOCAL,
+    QUANTITIES,
+    QUANTITY_WORDS,
+    TOPOGRAPHY,
+)
 from medai.workers.results.context import Context
 from medai.workers.results.hl7_text import (
     IMAGED,
@@ -34,7 +42,9 @@ from medai.workers.results.measure import MILLILITRE, TOTAL
 from medai.workers.results.source import usable
 from medai.workers.sound_header import sound_date
 
-LOCAL = "99MEDAI"
+PRELIMINARY = "P"
+"""Of the result (OBR-25, OBX-11), of its revisions too: nobody verified it. C would say that a final result is
+replaced, and there was none; that values are replaced is told by the same filler number (OBR-3)."""
 NAME_UNKNOWN = "^^^^^^U"
 """PID-5 is required: a name of type U (table 0200, unspecified) where the images carry none."""
 UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit^UCUM"}
@@ -46,11 +56,6 @@ def encode_oru(context: Context) -> bytes:
     lines = [_msh(context), _pid(context), *_pv1(context), _obr(context)]
     lines += [_obx(number, fields, context) for number, fields in enumerate(observations, start=1)]
     return join(lines)
-
-
-def status(job: Job) -> str:
-    """Of the result (OBR-25, OBX-11): P, preliminary, since nobody verified it; C for a revision (the same OBR-3)."""
-    return "C" if job.revision > 1 else "P"
 
 
 def _said(name: str) -> str:
@@ -129,7 +134,7 @@ def _obr(context: Context) -> str:
             20: escape((order.scheduled_step_id if order else "") or _requested(context, "ScheduledProcedureStepID")),
             22: timestamp(context.created_at),
             24: escape(context.source.volume.modality),
-            25: status(context.job),
+            25: PRELIMINARY,
         },
     )
 
@@ -149,7 +154,7 @@ def _observed(context: Context) -> str:
 
 
 def _study(context: Context) -> Iterator[dict[int, str]]:
-    yield {2: "HD", 3: "113014^DICOM Study^DCM", 5: str(context.header.StudyInstanceUID)}
+    yield {2: "HD", 3: "113014^DICOM Study^DCM", 5: escape(text(context.header, "StudyInstanceUID"))}
 
 
 def _findings(context: Context) -> Iterator[dict[int, str]]:
@@ -201,18 +206,24 @@ def _local_code(name: str, quantity: str) -> str:
 
 
 def _references(context: Context) -> Iterator[dict[int, str]]:
-    """WADO-RS addresses of the three objects (RP.1 pointer, RP.3 type, RP.4 subtype)."""
-    study, uids = f"{context.settings.orthanc.wado_root}/studies/{context.header.StudyInstanceUID}", context.uids
+    """WADO-RS addresses of the three objects; none where no address is configured that the RIS could reach.
+
+    RP.1 pointer, RP.3 type of data (table 0191: IM image data, AP other application data), RP.4 subtype (table 0291).
+    """
+    root, uids = context.settings.orthanc.wado_root, context.uids
+    if not root:
+        return
+    study = f"{root}/studies/{quote(text(context.header, 'StudyInstanceUID'), safe='')}"
     named = (
-        ("SEG", "Segmentation", uids.seg_series, uids.seg),
-        ("SR", "Structured Report", uids.sr_series, uids.sr),
-        ("SC", "Key image", uids.sc_series, uids.sc),
+        ("SEG", "Segmentation", "IM", uids.seg_series, uids.seg),
+        ("SR", "Structured Report", "AP", uids.sr_series, uids.sr),
+        ("SC", "Key image", "IM", uids.sc_series, uids.sc),
     )
-    for kind, name, series, instance in named:
+    for kind, name, data, series, instance in named:
         yield {
             2: "RP",
             3: components(kind, f"AI {name}", LOCAL),
-            5: components(f"{study}/series/{series}/instances/{instance}", "", "application", "dicom"),
+            5: components(f"{study}/series/{series}/instances/{instance}", "", data, "DICOM"),
         }
 
 
@@ -246,7 +257,7 @@ def _obx(number: int, fields: dict[int, str], context: Context) -> str:
         {
             **fields,
             1: str(number),
-            11: status(context.job),
+            11: PRELIMINARY,
             14: _observed(context),
             17: f"{_coded(ARTIFICIAL_INTELLIGENCE)}^{components(identity.plain(model.name, 20), title, LOCAL)}",
             18: components(device, LOCAL, identity.device_uid(model), "ISO"),

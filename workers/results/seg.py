@@ -1,10 +1,14 @@
 """The mask as DICOM Segmentation (BINARY, PS3.3 C.8.20), voxel for voxel on the grid of its source.
 
-highdicom builds it from the label map and the headers alone; what highdicom has no parameter for (laterality,
+Only frames that show something are written (sparse, PS3.3 C.8.20.2): a hippocampus in a whole head is a hundredth of
+the grid. Their positions and the spacing place them on the source's slices. highdicom builds it from the label map and
+the headers alone; what highdicom has no parameter for (laterality,
 part, Device UID) and what it draws at random or from the clock is set here. Next: sr.py.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence
@@ -14,17 +18,14 @@ from highdicom.seg import SegmentDescription
 from pydicom import Dataset
 
 from medai.models.errors import GeometryMismatch
-from medai.models.volume import ModelCard, Segment, Segmentation
+from medai.models.volume import Labels, ModelCard, Segment, Segmentation
 from medai.router.contract import Job, derived_uid
 from medai.workers.results import identity
+from medai.workers.results.body_part import name_body_part
 from medai.workers.results.codes import ARTIFICIAL_INTELLIGENCE
 from medai.workers.results.context import Context
-from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
-
-FULL_GRID_LIMIT_BYTES = 128_000_000
-"""Up to this size every slice gets a frame for every segment, so that each reader finds the source's whole grid
-(dcmqi's grid ends where the frames end). A larger one leaves out empty frames, as many segments would make it
-gigabytes; positions and spacing stay exact."""
+from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish, referenced_series
+from medai.workers.results.request import name_request
 
 
 def encode_seg(context: Context) -> Dataset:
@@ -32,22 +33,26 @@ def encode_seg(context: Context) -> Dataset:
     source, segmentation, job, model = context.source, context.segmentation, context.job, context.model
     source.require_fits(segmentation)
     _check_labels(segmentation)
+    images, labels = _shown(context)
     seg: Dataset = HighdicomSegmentation(
-        source_images=source.clean,
-        pixel_array=segmentation.labels,
+        source_images=images,
+        pixel_array=labels,
         segmentation_type="BINARY",
         segment_descriptions=[describe(segment, model, job) for segment in segmentation.segments],
         series_instance_uid=context.uids.seg_series,
         series_number=identity.series_number(context.settings.results, job, "seg"),
         sop_instance_uid=context.uids.seg,
         instance_number=1,
-        series_description=identity.series_description(model, "segmentation"),
+        series_description=identity.series_description(model, "segmentation", context.job.revision),
         content_label=identity.content_label(model),
         content_description=identity.plain(f"AI: {model.title}", 64),
-        omit_empty_frames=_full_grid_bytes(segmentation) > FULL_GRID_LIMIT_BYTES,
+        omit_empty_frames=bool(labels.any()),
         contributing_equipment=[contributing_equipment(context)],
         **equipment(context),
     )
+    seg.ReferencedSeriesSequence = referenced_series(source)
+    name_body_part(seg, source, segmentation)
+    name_request(seg, context)
     _fix_dimension_organization(seg, derived_uid(job.job_id, "seg", "dimensions"))
     finish(seg, context)
     return seg
@@ -62,14 +67,15 @@ def describe(segment: Segment, model: ModelCard, job: Job) -> SegmentDescription
         segmented_property_type=concept(segment.type),
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=identity.plain(model.title, 64) or model.name,
+            name=identity.algorithm_name(model),
             family=concept(ARTIFICIAL_INTELLIGENCE),
-            version=identity.plain(model.version, 64),
+            version=identity.algorithm_version(model),
             source=identity.plain(model.manufacturer, 64),
             parameters=dict(model.parameters) or None,
         ),
         tracking_uid=identity.tracking_uid(job, segment),
         tracking_id=identity.tracking_id(job, segment),
+        anatomic_regions=[concept(segment.site)] if segment.site is not None else None,
         display_color=CIELabColor(*lab(segment.colour)),
     )
     modifiers = [concept(code) for code in (segment.modifier, segment.topography) if code is not None]
@@ -103,8 +109,11 @@ def _check_labels(segmentation: Segmentation) -> None:
         raise GeometryMismatch(f"the mask holds label {highest}, and the model describes only {len(numbers)} segments")
 
 
-def _full_grid_bytes(segmentation: Segmentation) -> int:
-    return segmentation.labels.size * len(segmentation.segments) // 8
+def _shown(context: Context) -> tuple[Sequence[Dataset], Labels]:
+    """The images and their labels to make frames of. Nothing found is told by the first image's frames, all zero: an
+    object without a frame is none, and a grid of zeros would be as large as the series."""
+    images, labels = context.source.clean, context.segmentation.labels
+    return (images, labels) if labels.any() else (images[:1], labels[:1])
 
 
 def _fix_dimension_organization(seg: Dataset, uid: str) -> None:

@@ -22,6 +22,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from medai.models.errors import GeometryMismatch
+from medai.models.images.header import text
 from medai.models.volume import Segmentation, Volume
 from medai.workers.results.identity import frame_of_reference_uid
 
@@ -53,6 +54,9 @@ NAMES = ("PatientName", "ReferringPhysicianName")
 IMAGE = ("SpecificCharacterSet", "Modality", "PositionReferenceIndicator", "LossyImageCompression", "Manufacturer")
 LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 EQUIPMENT = ("ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "StationName")
+METHOD_UNKNOWN = "not stated by the source"
+"""DeidentificationMethod of a source that says PatientIdentityRemoved YES and not how, as much public data does; one of
+the two attributes must be there (PS3.3 C.7.1.1), and this is what is true."""
 POSITION_TOLERANCE = 0.25
 """How far a slice may lie from the grid that was made of the series, in slice spacings."""
 
@@ -64,6 +68,7 @@ _VALID: dict[str, Callable[[str], bool]] = {
     "PatientBirthTime": lambda text: not text or re.fullmatch(_TIME, text) is not None,
     "StudyTime": lambda text: not text or re.fullmatch(_TIME, text) is not None,
     "PatientIdentityRemoved": lambda text: text in {"YES", "NO"},
+    "LongitudinalTemporalInformationModified": lambda text: text in {"UNMODIFIED", "MODIFIED", "REMOVED"},
     "PatientAge": lambda text: re.fullmatch(r"\d{3}[DWMY]", text) is not None,
     "TimezoneOffsetFromUTC": lambda text: re.fullmatch(r"[+-](0\d|1[0-4])[0-5]\d", text) is not None,
 }
@@ -132,12 +137,28 @@ def _lead(source: Source) -> Dataset:
             setattr(lead, keyword, "")
     if not lead.get("LossyImageCompression"):
         lead.LossyImageCompression = "00"
+    if lead.get("PatientIdentityRemoved") == "YES" and not _says_how(lead):
+        lead.DeidentificationMethod = METHOD_UNKNOWN
     lead.Modality = source.volume.modality
     lead.FrameOfReferenceUID = header.get("FrameOfReferenceUID") or frame_of_reference_uid(header.SeriesInstanceUID)
     lead.PositionReferenceIndicator = header.get("PositionReferenceIndicator") or ""
     _identify(lead, header)
     _place(lead, source, 0)
     return lead
+
+
+def _says_how(lead: Dataset) -> bool:
+    """Whether a de-identified source says by what method; an empty or unusable statement is taken out."""
+    if not text(lead, "DeidentificationMethod").replace("\\", "").strip():
+        lead.pop("DeidentificationMethod", None)
+    codes = lead.get("DeidentificationMethodCodeSequence")
+    if codes is not None:
+        parts = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
+        whole = [item for item in codes if all(text(item, part).strip() for part in parts)]
+        lead.DeidentificationMethodCodeSequence = whole
+        if not whole:
+            del lead.DeidentificationMethodCodeSequence
+    return "DeidentificationMethod" in lead or "DeidentificationMethodCodeSequence" in lead
 
 
 def _follower(source: Source, lead: Dataset, index: int) -> Dataset:

@@ -1,38 +1,38 @@
-"""The findings as Comprehensive 3D SR, TID 1500 (PS3.16): a measurement group (TID 1411) for each segment.
+"""The findings as Comprehensive 3D SR, TID 1500 (PS3.16): a measurement group (TID 1411) for each segment and total.
 
 The SR points to the SEG and to the images; its tracking identifiers are the SEG's. It is complete but preliminary
-and unverified: no person has looked. TID 1500's Qualitative Evaluations hold the verdict of the plausibility checks
-as a code and their findings as text.
+and unverified: no person has looked. A person who opens it reads the numbers first, in the model's order, segments and
+then totals; then TID 1500's Qualitative Evaluations: the verdict of the plausibility checks as a code, their findings
+as text. What only the network's makers understand (its parameters) is in the SEG alone.
 
-Totals of several segments are text there too. TID 1420, which is made for them, refers to its measurement groups by
-reference, and highdicom cannot read a report that holds such items; a group without a segment (TID 1501) beside those
-with one is an error to PixelMed's validator. Next: key_image.py.
+A total is a measurement group whose Referenced Segment names all its segments (Referenced Segment Number has a value
+multiplicity of 1-n). TID 1420, which derives numbers from others, refers to them by reference, and highdicom cannot
+read a report that holds such items; a group without a segment (TID 1501) beside those with one is an error to
+PixelMed's validator. Next: key_image.py.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import highdicom.sr as hd
 import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from medai.models.volume import Code, ModelCard, Segment, Segmentation
+from medai.models.volume import Code, ModelCard, Segment, Segmentation, Total
 from medai.router.contract import Measurement
 from medai.workers.results import identity
 from medai.workers.results.codes import (
-    ANY_PROCEDURE,
     ARTIFICIAL_INTELLIGENCE,
     ASSESSMENT,
-    PROCEDURES,
     QUANTITIES,
     VERDICTS,
 )
 from medai.workers.results.context import Context
 from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
 from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL
+from medai.workers.results.request import performed_procedures, referenced_requests, reported_procedure
 
+Group = hd.VolumetricROIMeasurementsAndQualitativeEvaluations
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 UNITS = {
     "ml": Code(value="cm3", scheme="UCUM", meaning="cubic centimeter"),
@@ -54,10 +54,12 @@ def encode_sr(context: Context, seg: Dataset) -> Dataset:
         series_number=identity.series_number(context.settings.results, job, "sr"),
         sop_instance_uid=uids.sr,
         instance_number=1,
-        series_description=identity.series_description(context.model, "measurements"),
+        series_description=identity.series_description(context.model, "measurements", context.job.revision),
         is_complete=True,
         is_final=False,
         is_verified=False,
+        performed_procedure_codes=[concept(code) for code in performed_procedures(context)] or None,
+        requested_procedures=referenced_requests(context) or None,
         previous_versions=_predecessors(context),
         contributing_equipment=[contributing_equipment(context)],
         **equipment(context),
@@ -67,12 +69,16 @@ def encode_sr(context: Context, seg: Dataset) -> Dataset:
 
 
 def _content(context: Context, seg: Dataset) -> hd.MeasurementReport:
+    segmentation = context.segmentation
     report = hd.MeasurementReport(
         observation_context=_observer(context),
-        procedure_reported=concept(PROCEDURES.get(context.source.volume.modality, ANY_PROCEDURE)),
-        imaging_measurements=[_group(context, seg, segment) for segment in context.segmentation.segments],
+        procedure_reported=concept(reported_procedure(context)),
+        imaging_measurements=[
+            *(_segment_group(context, seg, segment) for segment in segmentation.segments),
+            *(_total_group(context, seg, number, total) for number, total in enumerate(segmentation.totals, start=1)),
+        ],
     )
-    report[0].ContentSequence.append(_evaluations(context.segmentation, context.measurements))
+    report[0].ContentSequence.append(_evaluations(segmentation))
     return report
 
 
@@ -83,7 +89,7 @@ def _observer(context: Context) -> hd.ObservationContext:
         uid=identity.device_uid(model),
         name=identity.plain(settings.device_name, 64),
         manufacturer_name=identity.plain(model.manufacturer, 64),
-        model_name=identity.plain(f"{model.name} {model.version}", 64),
+        model_name=identity.algorithm_name(model),
         serial_number=identity.plain(settings.serial_number, 64),
     )
     return hd.ObservationContext(
@@ -93,37 +99,68 @@ def _observer(context: Context) -> hd.ObservationContext:
     )
 
 
-def _group(context: Context, seg: Dataset, segment: Segment) -> hd.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    job, site = context.job, segment.site or segment.type
-    return hd.VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=hd.TrackingIdentifier(
-            uid=identity.tracking_uid(job, segment), identifier=identity.tracking_id(job, segment)
-        ),
-        referenced_segment=hd.ReferencedSegment(
-            sop_class_uid=seg.SOPClassUID,
-            sop_instance_uid=seg.SOPInstanceUID,
-            segment_number=segment.number,
-            source_images=_source_images(context, segment),
-        ),
-        finding_type=concept(segment.type),
-        algorithm_id=_algorithm(context.model),
-        finding_sites=[
-            hd.FindingSite(
-                concept(site),
-                laterality=concept(segment.modifier) if segment.modifier else None,
-                topographical_modifier=concept(segment.topography) if segment.topography else None,
-            )
-        ],
-        measurements=[_number(m) for m in context.measurements if m.segment_number == segment.number],
+def _segment_group(context: Context, seg: Dataset, segment: Segment) -> Group:
+    job = context.job
+    return _group(
+        context,
+        seg,
+        (identity.tracking_id(job, segment), identity.tracking_uid(job, segment)),
+        (segment,),
+        [m for m in context.measurements if m.segment_number == segment.number],
     )
 
 
+def _total_group(context: Context, seg: Dataset, number: int, total: Total) -> Group:
+    """Of several segments together; it says of them what they have in common."""
+    parts = tuple(segment for segment in context.segmentation.segments if segment.number in total.segments)
+    numbers = [m for m in context.measurements if m.segment_number == TOTAL and m.segment_name == total.name]
+    return _group(context, seg, identity.total_tracking(context.job, number, total.name), parts, numbers)
+
+
+def _group(
+    context: Context,
+    seg: Dataset,
+    tracking: tuple[str, str],
+    segments: tuple[Segment, ...],
+    numbers: list[Measurement],
+) -> Group:
+    """TID 1411: what is tracked, in which segments, what and where it is, who found it, and the numbers."""
+    what = _shared([segment.type for segment in segments]) or segments[0].category
+    where = _shared([segment.site or segment.type for segment in segments])
+    side, part = _shared([s.modifier for s in segments]), _shared([s.topography for s in segments])
+    reference = hd.ReferencedSegment(
+        sop_class_uid=seg.SOPClassUID,
+        sop_instance_uid=seg.SOPInstanceUID,
+        segment_number=segments[0].number,
+        source_images=_source_images(context, segments),
+    )
+    if len(segments) > 1:  # highdicom's parameter takes one
+        reference[0].ReferencedSOPSequence[0].ReferencedSegmentNumber = [segment.number for segment in segments]
+    site = hd.FindingSite(
+        concept(where),
+        laterality=concept(side) if side else None,
+        topographical_modifier=concept(part) if part else None,
+    ) if where else None  # fmt: skip
+    return Group(
+        tracking_identifier=hd.TrackingIdentifier(identifier=tracking[0], uid=tracking[1]),
+        referenced_segment=reference,
+        finding_type=concept(what),
+        algorithm_id=_algorithm(context.model),
+        finding_sites=[site] if site else None,
+        measurements=[_number(m) for m in numbers],
+    )
+
+
+def _shared(codes: list[Code | None] | list[Code]) -> Code | None:
+    """The code that all of several segments have."""
+    return codes[0] if all(code == codes[0] for code in codes) else None
+
+
 def _algorithm(model: ModelCard) -> hd.AlgorithmIdentification:
-    """111001 name, 111003 version, 111002 parameters, 122405 manufacturer, 111000 family."""
+    """111001 name, 111003 version, 122405 manufacturer, 111000 family."""
     return hd.AlgorithmIdentification(
-        name=identity.plain(model.title, 64) or model.name,
-        version=identity.plain(model.version, 64),
-        parameters=[f"{name}={value}" for name, value in model.parameters] or None,
+        name=identity.algorithm_name(model),
+        version=identity.algorithm_version(model),
         family=concept(ARTIFICIAL_INTELLIGENCE),
         manufacturer=identity.plain(model.manufacturer, 64),
     )
@@ -138,12 +175,12 @@ def _number(measurement: Measurement) -> hd.Measurement:
     )
 
 
-def _source_images(context: Context, segment: Segment) -> list[hd.SourceImageForSegmentation]:
-    """Three images that show the segment: its first slice, its largest and its last (the middle one if it is empty).
+def _source_images(context: Context, segments: tuple[Segment, ...]) -> list[hd.SourceImageForSegmentation]:
+    """Three images that show them: its first slice, its largest and its last (the middle one if it is empty).
 
     The evidence lists every image; here a few suffice, and validators take long over many.
     """
-    areas = np.count_nonzero(context.segmentation.labels == segment.number, axis=(1, 2))
+    areas = np.count_nonzero(np.isin(context.segmentation.labels, [s.number for s in segments]), axis=(1, 2))
     shown = np.flatnonzero(areas)
     images = context.source.clean
     chosen = {int(shown[0]), int(areas.argmax()), int(shown[-1])} if shown.size else {len(areas) // 2}
@@ -156,16 +193,11 @@ def _source_images(context: Context, segment: Segment) -> list[hd.SourceImageFor
     ]
 
 
-def _evaluations(segmentation: Segmentation, measurements: Sequence[Measurement]) -> hd.ContainerContentItem:
-    """The verdict, what led to it, and totals, under Qualitative Evaluations (TID 1500 rows 12 to 14)."""
+def _evaluations(segmentation: Segmentation) -> hd.ContainerContentItem:
+    """The verdict and what led to it, under Qualitative Evaluations (TID 1500 rows 12 to 14)."""
     plausibility = segmentation.plausibility
     texts = [f"Plausibility: {plausibility.summary}"]
     texts += [f"Check: {identity.plain(text, 1000)}" for text in plausibility.findings]
-    texts += [
-        f"Total: {identity.plain(each.segment_name, 100)}, volume {each.value:g} cm3"
-        for each in measurements
-        if each.segment_number == TOTAL
-    ]
     container = hd.ContainerContentItem(
         name=concept(QUALITATIVE_EVALUATIONS), relationship_type=hd.RelationshipTypeValues.CONTAINS
     )

@@ -18,7 +18,7 @@ GOOD = (
     "OBX|2|CWE|121071^Finding^DCM|1|39607008^Lung^SCT||||||P",
     "OBX|3|NM|118565006^Volume^SCT|1|4123.5|ml^milliliter^UCUM|||||P",
     "OBX|4|NM|112031^Attenuation^DCM|1|-780|[hnsf'U]^Hounsfield unit^UCUM||N|||P",
-    "OBX|5|RP|121191^Referenced Segment^DCM||http://pacs/dicom-web/studies/1.2^^Application^DICOM||||||P",
+    "OBX|5|RP|121191^Referenced Segment^DCM||http://pacs/dicom-web/studies/1.2^^AP^DICOM||||||P",
 )
 
 

@@ -35,12 +35,12 @@ def test_a_result_says_what_the_message_said(oru, tmp_path) -> None:
 def test_the_inbox_is_the_same_after_a_restart(oru, tmp_path) -> None:
     inbox = Inbox(tmp_path)
     store(inbox, oru(), 1000.25)
-    store(inbox, correction(oru), 1001.5)
+    store(inbox, correction(oru, "P"), 1001.5)
     again = Inbox(tmp_path)
     assert again.results == inbox.results
     assert len(again) == 2
     assert again.seen(parse(oru())) is True
-    assert again.raw("CTRL2") == correction(oru)
+    assert again.raw("CTRL2") == correction(oru, "P")
     assert again.raw("1") == oru()
 
 
@@ -69,25 +69,26 @@ def test_a_message_is_known_by_its_sender_and_id_and_told_by_its_content(oru, tm
     assert inbox.seen(parse(oru(("|AI|", "|AI2|")))) is None
 
 
-def test_a_correction_replaces_the_result_and_keeps_its_history(oru, tmp_path) -> None:
+def test_a_revision_replaces_the_result_and_keeps_its_history(oru, tmp_path) -> None:
     inbox = Inbox(tmp_path)
     store(inbox, oru(), 1000.0)
-    store(inbox, correction(oru, "C", "CTRL2", ("4123.5", "5000")), 1001.0)
+    store(inbox, correction(oru, "P", "CTRL2", ("4123.5", "5000")), 1001.0)
     (result,) = inbox.results
     assert result.reading.measurements[0].number == 5000
     assert [(step.status, step.control_id) for step in result.history] == [
         ("P", "CTRL0000000000000001"),
-        ("C", "CTRL2"),
+        ("P", "CTRL2"),
     ]
 
 
 @pytest.mark.parametrize(
     ("first", "then", "allowed"),
     [
-        ("P", "C", True),
+        ("P", "C", False),
         ("P", "P", True),
         ("P", "F", True),
         ("F", "C", True),
+        ("R", "C", False),
         ("C", "C", True),
         ("C", "X", True),
         ("C", "P", False),
@@ -96,9 +97,9 @@ def test_a_correction_replaces_the_result_and_keeps_its_history(oru, tmp_path) -
         ("P", "O", False),
         ("P", "X", True),
         ("F", "X", True),
-        ("X", "C", True),
-        ("X", "P", False),
-        ("X", "F", False),
+        ("X", "C", False),
+        ("X", "P", True),
+        ("X", "F", True),
         ("X", "X", False),
     ],
 )
@@ -106,15 +107,25 @@ def test_a_status_never_moves_backwards(oru, tmp_path, first, then, allowed) -> 
     inbox = Inbox(tmp_path)
     store(inbox, correction(oru, first, "A"))
     found = inbox.contradictions(parse(correction(oru, then, "B")))
-    assert (found == ()) is allowed  # C alone may follow X: see may_follow
+    assert (found == ()) is allowed  # see may_follow
     assert all((each.code, each.field) == ("207", 25) for each in found)
+
+
+def test_a_final_result_may_be_corrected_though_it_was_withdrawn_and_a_preliminary_one_never(oru, tmp_path) -> None:
+    inbox = Inbox(tmp_path)
+    store(inbox, correction(oru, "P", "A"))
+    store(inbox, correction(oru, "X", "B"))
+    assert [each.code for each in inbox.contradictions(parse(correction(oru, "C", "C1")))] == ["207"]
+    store(inbox, correction(oru, "F", "D"))
+    store(inbox, correction(oru, "X", "E"))
+    assert inbox.contradictions(parse(correction(oru, "C", "G"))) == ()
 
 
 @pytest.mark.parametrize(("change", "field"), [(("1.2.840.1.2", "1.2.840.1.3"), 3), (("|ACC1|", "|ACC2|"), 18)])
 def test_a_filler_number_cannot_move_to_another_study(oru, tmp_path, change, field) -> None:
     inbox = Inbox(tmp_path)
     store(inbox, oru())
-    found = inbox.contradictions(parse(correction(oru, "C", "B", change)))
+    found = inbox.contradictions(parse(correction(oru, "P", "B", change)))
     assert [(each.code, each.field) for each in found] == [("204", field)]
 
 
@@ -129,9 +140,9 @@ def test_a_withdrawn_result_keeps_its_history_and_its_messages(oru, tmp_path) ->
     inbox = Inbox(tmp_path)
     store(inbox, oru(), 1000.0)
     store(inbox, correction(oru, "X"), 1001.0)
-    store(inbox, correction(oru, "C", "CTRL3"), 1002.0)
+    store(inbox, correction(oru, "P", "CTRL3"), 1002.0)
     (result,) = Inbox(tmp_path).results
-    assert [step.status for step in result.history] == ["P", "X", "C"]
+    assert [step.status for step in result.history] == ["P", "X", "P"]
     assert inbox.raw(result.history[0].message_id) == oru()
 
 

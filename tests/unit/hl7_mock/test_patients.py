@@ -35,7 +35,7 @@ def test_an_adt_passes_an_independent_validator(prior: str, structure) -> None:
 @pytest.mark.parametrize("prior", ["", "A^1"])
 def test_the_router_understands_an_adt(prior: str) -> None:
     raw = encode(JOAN, prior_id=prior, control_id="ID1", sent_at=1_800_000_000.0)
-    _, told = hl7.parse(raw)
+    _, (told,) = hl7.parse(raw)
     assert isinstance(told, PatientMessage)
     assert (told.kind, told.prior_id) == ("merge" if prior else "update", prior)
     assert (told.patient_id, told.patient_id_authority) == ("B|2", "HOSPITAL")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from medai.hl7_mock.checks import check_header, check_result
 from medai.hl7_mock.inbox import _contradictions
 from medai.hl7_mock.message import parse
-from medai.hl7_mock.results import readings
+from medai.hl7_mock.results import Result, Step, readings
 from medai.router.contract import Order, short_id
 from medai.router.hl7.oru_edit import WORDS, recode, withdrawn
 from medai.router.hl7.patients_in import PatientMessage
@@ -28,7 +28,7 @@ KEPT = (
     "OBX|1|HD|113014^DICOM Study^DCM||1.2.840.1.2||||||P|||20260102030405+0000",
     "OBX|2|CWE|121071^Finding^DCM|1|39607008^Lung^SCT||||||P",
     "OBX|3|NM|118565006^Volume^SCT|1|4123.5|mL^milliliter^UCUM||N|||P",
-    "OBX|4|RP|SEG^AI Segmentation^99MEDAI||http://pacs/1.2^^application^dicom||||||P",
+    "OBX|4|RP|SEG^AI Segmentation^99MEDAI||http://pacs/1.2^^IM^DICOM||||||P",
 )
 MERGE = PatientMessage(
     control_id="C9",
@@ -183,7 +183,8 @@ def test_a_withdrawal_follows_what_it_withdraws() -> None:
     for status in ("P", "C", "F"):
         told = kept(("CT|P\r", f"CT|{status}\r"))
         (first,), (then,) = readings(parse(told)), readings(parse(withdrawn(told, control_id="CTRL2", now=0)))
-        assert _contradictions(1, first, then) == []
+        before = Result(reading=first, history=(Step(status=status, control_id="1", received_at=0, message_id="1"),))
+        assert _contradictions(1, before, then) == []
         assert (then.status, then.measurements, then.study_uid) == ("X", (), first.study_uid)
 
 

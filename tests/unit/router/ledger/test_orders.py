@@ -16,6 +16,7 @@ from sqlalchemy import delete
 from medai.router.contract import Order, Priority
 from medai.router.hl7.messages import parse
 from medai.router.hl7.orders_in import Action, OrderMessage
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 
@@ -192,6 +193,24 @@ def test_what_was_said_of_one_patient_is_not_said_of_another(ledger: Ledger) -> 
     (now,) = found(ledger, "N")
     assert (now.patient_id, now.patient_name, now.birth_date, now.sex, now.visit_number) == ("9", "", "", "", "")
     assert now.priority is Priority.STAT
+
+
+def test_a_patients_new_name_holds_against_orders_that_were_sent_before_it(ledger: Ledger) -> None:
+    order = replace(NORTH, patient_identifiers=("1^^^H^MR",))
+    take(ledger, said(order, digest="1", sent_at=T0))
+    ledger.identities.patient_changed([renamed("Roe^Jane", T0 + 60)], T0 + 61)
+    take(ledger, change(order, "patient_name", at=T0 + 30), at=T0 + 62)
+    assert found(ledger, "N")[0].patient_name == "Roe^Jane"
+    take(ledger, change(replace(order, patient_name="Poe^Jane"), "patient_name", at=T0 + 90), at=T0 + 91)
+    ledger.identities.patient_changed([renamed("Old^Jane", T0 + 70)], T0 + 92)
+    assert found(ledger, "N")[0].patient_name == "Poe^Jane"
+
+
+def renamed(name: str, at: float) -> PatientMessage:
+    return PatientMessage(
+        control_id="A", sender=("RIS", "H"), kind="update", patient_id="1", patient_id_authority="H", prior_id="",
+        prior_id_authority="", patient_name=name, birth_date="", sex="", digest=f"a{at}", sent_at=at,
+    )  # fmt: skip
 
 
 def test_a_stat_order_hurries_what_waits_and_a_cancelled_one_does_not(ledger: Ledger) -> None:

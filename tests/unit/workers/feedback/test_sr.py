@@ -39,7 +39,7 @@ def num(value: float | str, unit: str = "cm3", concept: tuple[str, str, str] = V
     return d
 
 
-def segment(number: int) -> Dataset:
+def segment(number: int | list[int]) -> Dataset:
     d = item("IMAGE", ("121191", "DCM", "Referenced Segment"))
     reference = Dataset()
     reference.ReferencedSegmentNumber = number
@@ -98,6 +98,12 @@ def test_another_unit_is_another_measurement() -> None:
 def test_a_shared_tracking_identifier_tells_the_site_where_codes_do_not() -> None:
     rows = compare_srs(OURS, report(group(tracking("1.2"), num(1750))), NAMES)
     assert [(row.structure, row.theirs) for row in rows if row.outcome == "matched"] == [("Left lung", 1750)]
+
+
+def test_a_total_of_several_segments_is_named_by_its_site_and_by_none_of_them() -> None:
+    ours = report(group(tracking("1.1"), segment([1, 2]), site(RIGHT), num(3800)))
+    (row,) = compare_srs(ours, report(), NAMES)
+    assert (row.structure, row.segment, row.ours) == ("Right Lung", None, 3800)
 
 
 def test_the_older_snomed_codes_are_the_same_codes() -> None:

@@ -177,6 +177,7 @@ class Factory:
         orthanc=OrthancSettings(dicomweb_url="https://pacs.example/dicom-web/"),
     )
 
+    brain = BRAIN
     other_job_id = JobId("6d656461-0000-5275-b074-657220763032")
 
     def encode(

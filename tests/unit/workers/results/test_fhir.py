@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 from fhir.resources import get_fhir_model_class
 from fhir.resources.bundle import Bundle
 from fhir.resources.observation import Observation
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from medai.router.contract import Order
 from medai.router.delivery import fhir as courier
@@ -29,6 +33,11 @@ ORDER = Order(
     procedure=("CTCHEST", "CT chest & neck", "L"),
 )
 EHR = FhirDestination(fhir_url="https://ehr.example/fhir")
+
+HOSTILE = st.text(st.sampled_from('1.2P|^"\\{}\r\n\x00\x85 ü#/'), min_size=1, max_size=20).filter(
+    lambda text: text.strip(" \x00\x85\r\n")
+)
+"""Identifiers as no sound system makes them."""
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +322,53 @@ def test_a_time_without_its_offset_is_left_out_because_fhir_asks_for_both(
 )
 def test_an_assigning_authority_becomes_a_uri_where_it_has_one(designator: str, expected: tuple[str, str]) -> None:
     assert fhir_text.authority(designator, {"HOSP": "urn:known"}) == expected
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(study=HOSTILE, patient=HOSTILE)
+@example(study='1.2"},{"x|3', patient='P|1\r"')
+@pytest.mark.filterwarnings("ignore")  # pydicom's, on making the case
+def test_no_identifier_can_change_an_element(make: Any, source: Any, study: str, patient: str) -> None:
+    """The same resources with the same elements as of plain identifiers; addresses and references are derived."""
+    changed = [make.copy(header, StudyInstanceUID=study, PatientID=patient) for header in source.headers]
+    context = make.context(source)
+    hostile = replace(context, source=replace(source, headers=tuple(changed)))
+    found = json.loads(encode_fhir(hostile, EHR))
+    good = json.loads(encoded(make, source))
+    assert list(elements(found)) == list(elements(good))
+    for entry in found["entry"]:
+        assert re.fullmatch(r"[A-Za-z]+/[A-Za-z0-9.-]{1,64}", entry["request"]["url"])
+    told = "".join(str(value) for value in leaves(found))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", told)
+
+
+def elements(node: Any, path: str = "") -> Iterator[str]:
+    """The path of every element."""
+    yield path
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from elements(value, f"{path}/{key}")
+
+
+def leaves(node: Any) -> Iterator[object]:
+    """Every value."""
+    if isinstance(node, dict | list):
+        for value in node.values() if isinstance(node, dict) else node:
+            yield from leaves(value)
+    else:
+        yield node
+
+
+def test_without_an_address_no_study_has_an_endpoint(make: Any, source: Any) -> None:
+    context = replace(make.context(source), settings=Settings())
+    study = only(encode_fhir(context, EHR), "ImagingStudy")
+    assert "endpoint" not in study
+    assert "contained" not in study
+
+
+def test_an_identifier_of_control_characters_alone_is_none(make: Any, source: Any) -> None:
+    headers = tuple(make.copy(header, PatientID="\x00\x01") for header in source.headers)
+    study = only(encoded(make, replace(source, headers=headers)), "ImagingStudy")
+    assert "identifier" not in study["subject"]
 
 
 def test_a_moment_without_a_zone_is_no_instant() -> None:

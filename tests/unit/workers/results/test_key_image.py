@@ -201,11 +201,11 @@ def test_positions_and_scale_are_in_words_of_the_patient(make: Any) -> None:
     assert scale_mm(0.05) == 5
 
 
-def test_the_object_is_a_secondary_capture_that_says_it_is_burnt_in(make: Any) -> None:
+def test_the_object_is_a_secondary_capture_that_holds_no_identifier(make: Any) -> None:
     source = make.source()
     image = make.encode(source)["sc"]
     assert image.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"
-    assert (image.BurnedInAnnotation, image.BodyPartExamined) == ("YES", "CHEST")
+    assert (image.BurnedInAnnotation, image.BodyPartExamined) == ("NO", "CHEST")
     assert image.pixel_array.shape == (1072, 1024, 3)
     assert image.SeriesDescription == "AI ct_lungs 1.2.0 key image, unverified"
     assert image.StudyInstanceUID == source.first.StudyInstanceUID

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import hl7
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from pydicom import Dataset
 
 from medai.router.contract import Order, control_id
+from medai.router.settings.tables import Settings
+from medai.workers.results.hl7_text import CONTROL
 from medai.workers.results.identity import ResultUids, device_uid
 from medai.workers.results.oru import encode_oru
 
@@ -25,6 +30,9 @@ ORDER = Order(
     scheduled_step_id="SPS1",
     visit_number="V1",
 )
+
+HOSTILE = st.text(st.sampled_from("1.2P|^~\\&\r\n\x0b\x85\u2028 ü#"), min_size=1, max_size=20).filter(str.strip)
+"""Identifiers as no sound system makes them, with every delimiter of HL7 and every end of a line."""
 
 
 @pytest.fixture(scope="module")
@@ -107,14 +115,14 @@ def test_an_accession_too_long_for_dicom_is_left_out(make: Any, source: Any) -> 
     assert obr[18] == "ACC123"
 
 
-def test_a_correction_keeps_the_filler_and_is_another_message(make: Any, source: Any) -> None:
+def test_a_revision_keeps_the_filler_and_stays_preliminary_since_nothing_was_ever_final(make: Any, source: Any) -> None:
     first = message(make, source)
     assert {obx[11] for obx in rows(first, "OBX")} == {"P"}
     second = message(make, source, revision=2, job_id=make.other_job_id)
     assert rows(first, "OBR")[0][3] == rows(second, "OBR")[0][3]
     assert rows(first, "MSH")[0][10] != rows(second, "MSH")[0][10]
-    assert rows(second, "OBR")[0][25] == "C"
-    assert {obx[11] for obx in rows(second, "OBX")} == {"C"}
+    assert rows(second, "OBR")[0][25] == "P"
+    assert {obx[11] for obx in rows(second, "OBX")} == {"P"}
 
 
 def test_the_study_is_named_by_its_uid(make: Any, source: Any) -> None:
@@ -151,6 +159,39 @@ def test_the_objects_are_found_by_wado_rs(make: Any, source: Any) -> None:
         f"{study}/series/{uids.sr_series}/instances/{uids.sr}",
         f"{study}/series/{uids.sc_series}/instances/{uids.sc}",
     ]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(study=HOSTILE, patient=HOSTILE, order=st.booleans())
+@example(study="1.2|3^4\\5~6&7", patient="P\rOBX|9|ST|x||y", order=True)
+@example(study="1.2\x85OBX|9", patient="P\u2028PID|1", order=False)
+@pytest.mark.filterwarnings("ignore")  # pydicom's, on making the case
+def test_no_identifier_can_change_a_field(make: Any, source: Any, study: str, patient: str, order: bool) -> None:
+    """The same segments with the same fields as of plain identifiers; and each comes back as it was, but for controls."""
+    known = Order(placer="ORD1", patient_id=patient, accession="A42") if order else None
+    plain = replace(known, patient_id="0815") if known else None
+    context, job = make.context(source), make.job(source, order=known)
+    hostile = with_headers(make, source, StudyInstanceUID=study, PatientID=patient)
+    told = encode_oru(replace(context, source=hostile, job=job))
+    good = encode_oru(replace(context, job=replace(job, order=plain)))
+    for lines in (told.decode("utf-8").splitlines(), told.decode("utf-8").split("\r")[:-1]):
+        assert [shape(line) for line in lines] == [shape(line) for line in good.decode("utf-8").splitlines()]
+    parsed = hl7.parse(told.decode("utf-8"))
+    (pid,), (uid,) = rows(told, "PID"), [obx for obx in rows(told, "OBX") if obx[2] == "HD"]
+    for said, meant in ((uid[5], study), (pid[3].split("^")[0], patient)):
+        assert parsed.unescape(said).replace(" ", "") == CONTROL.sub("", meant).replace(" ", "")
+
+
+def shape(line: str) -> tuple[str, int, list[int]]:
+    """Segment, fields and components of each field, but of those that say more where an identifier says something."""
+    fields = line.split("|")
+    counted = [field.count("^") for number, field in enumerate(fields) if (fields[0], number) != ("PID", 3)]
+    return fields[0], len(fields), counted
+
+
+def test_without_an_address_nothing_points_anywhere(make: Any, source: Any) -> None:
+    context = replace(make.context(source), settings=Settings())
+    assert not [obx for obx in rows(encode_oru(context), "OBX") if obx[2] == "RP"]
 
 
 def test_every_observation_says_status_times_method_and_device(make: Any, source: Any) -> None:
@@ -202,9 +243,9 @@ def test_a_whole_message_with_an_order(make: Any, source: Any) -> None:
         *_part(2, "posterior", "255551008^Posterior^SCT", "8.977"),
         ("CWE", "121071^Finding^DCM", "T1", "LEFT_HIPPOCAMPUS^Left hippocampus^99MEDAI"),
         ("NM", "118565006^Volume^SCT^LEFT_HIPPOCAMPUS_VOLUME^Left hippocampus volume^99MEDAI", "T1", "21.105", "mL^milliliter^UCUM"),
-        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}/instances/{uids.seg}^^application^dicom"),
-        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}/instances/{uids.sr}^^application^dicom"),
-        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}/instances/{uids.sc}^^application^dicom"),
+        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}/instances/{uids.seg}^^IM^DICOM"),
+        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}/instances/{uids.sr}^^AP^DICOM"),
+        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}/instances/{uids.sc}^^IM^DICOM"),
         ("CWE", "VERDICT^Verdict of the plausibility checks^99MEDAI", "V", "PLAUSIBLE^2 of 2 checks passed^99MEDAI", "", "", "N"),
     ]  # fmt: skip
     device = f"ct_lungs 1.2.0^99MEDAI^{device_uid(make.segmentation(source).model)}^ISO"

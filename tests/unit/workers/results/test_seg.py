@@ -13,6 +13,7 @@ from pydicom import Dataset
 from medai.models.errors import GeometryMismatch
 from medai.models.volume import Segmentation
 from medai.router.contract import derived_uid
+from medai.workers.results.identity import named_uid
 from medai.workers.results.seg import lab
 
 
@@ -69,9 +70,12 @@ def test_a_retry_writes_the_same_bytes(make: Any, source: Any) -> None:
     ]
 
 
-def test_each_frame_names_the_image_it_was_derived_from(seg: Dataset, source: Any) -> None:
+def test_each_frame_shows_something_and_names_the_image_it_was_derived_from(
+    seg: Dataset, source: Any, segmentation: Segmentation
+) -> None:
     place = {tuple(float(v) for v in h.ImagePositionPatient): h.SOPInstanceUID for h in source.headers}
-    assert len(seg.PerFrameFunctionalGroupsSequence) == 2 * len(source.headers)
+    shown = sum(int((segmentation.labels == number).any(axis=(1, 2)).sum()) for number in (1, 2))
+    assert len(seg.PerFrameFunctionalGroupsSequence) == shown < 2 * len(source.headers)
     for group in seg.PerFrameFunctionalGroupsSequence:
         derivation = group.DerivationImageSequence[0]
         assert derivation.DerivationCodeSequence[0].CodeValue == "113076"
@@ -113,18 +117,20 @@ def test_segments_say_what_they_are_and_who_found_them(seg: Dataset, make: Any, 
         assert (modifier.CodeValue, modifier.CodingSchemeDesignator) == (side, "SCT")
         algorithm = item.SegmentationAlgorithmIdentificationSequence[0]
         family = algorithm.AlgorithmFamilyCodeSequence[0]
-        assert (item.SegmentAlgorithmType, item.SegmentAlgorithmName) == ("AUTOMATIC", "Lungs in CT")
+        assert (item.SegmentAlgorithmType, item.SegmentAlgorithmName) == ("AUTOMATIC", "ct_lungs")
         assert (family.CodeValue, family.CodingSchemeDesignator) == ("123110", "DCM")
-        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("Lungs in CT", "1.2.0")
-        assert item.TrackingUID == derived_uid(job.job_id, "segment", str(number))
+        assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("ct_lungs", "1.2.0")
+        assert item.TrackingUID == named_uid("tracking", f"{job.filler}.{number} {item.SegmentLabel}")
         assert item.TrackingID.startswith(job.filler)
         assert len(item.RecommendedDisplayCIELabValue) == 3
 
 
-def test_the_tracking_id_outlives_a_revision(make: Any, source: Any) -> None:
+def test_tracking_id_and_uid_outlive_a_revision(make: Any, source: Any) -> None:
     later = make.job(source, revision=2, job_id=make.other_job_id)
     first, second = make.seg(source), make.seg(source, job=later)
-    assert [s.TrackingID for s in first.SegmentSequence] == [s.TrackingID for s in second.SegmentSequence]
+    tracked = [[(s.TrackingID, s.TrackingUID) for s in made.SegmentSequence] for made in (first, second)]
+    assert tracked[0] == tracked[1]
+    assert len(set(tracked[0])) == 2
     assert first.SOPInstanceUID != second.SOPInstanceUID
     assert first.SeriesNumber != second.SeriesNumber
 
@@ -132,6 +138,16 @@ def test_the_tracking_id_outlives_a_revision(make: Any, source: Any) -> None:
 def test_the_label_is_an_upper_case_cs_and_the_description_says_unverified_ai(seg: Dataset) -> None:
     assert seg.ContentLabel == "CT_LUNGS"
     assert seg.SeriesDescription == "AI ct_lungs 1.2.0 segmentation, unverified"
+
+
+def test_a_revision_shows_in_the_description(make: Any, source: Any) -> None:
+    later = make.job(source, revision=2, job_id=make.other_job_id)
+    told = {kind: made.SeriesDescription for kind, made in make.encode(source, job=later).items()}
+    assert told == {
+        "seg": "AI ct_lungs 1.2.0 segmentation, revision 2, unverified",
+        "sr": "AI ct_lungs 1.2.0 measurements, revision 2, unverified",
+        "sc": "AI ct_lungs 1.2.0 key image, revision 2, unverified",
+    }
 
 
 def test_the_device_uid_changes_with_the_weights(make: Any, source: Any, segmentation: Segmentation) -> None:
@@ -159,7 +175,8 @@ def test_numbers_of_seg_sr_and_sc_series_differ(make: Any, source: Any) -> None:
 def test_an_empty_mask_is_a_result_too(make: Any, source: Any, segmentation: Segmentation) -> None:
     empty = replace(segmentation, labels=np.zeros_like(segmentation.labels))
     made = make.encode(source, segmentation=empty)
-    assert made["seg"].NumberOfFrames == 2 * len(source.headers)
+    assert made["seg"].NumberOfFrames == 2, "one for each segment: an object without a frame is none"
+    assert len(made["seg"].ReferencedSeriesSequence[0].ReferencedInstanceSequence) == len(source.headers)
     assert not np.any(made["seg"].pixel_array)
 
 
@@ -178,14 +195,24 @@ def test_a_mask_on_another_grid_is_refused(make: Any, source: Any, segmentation:
         make.seg(source, segmentation=replace(segmentation, geometry=shifted))
 
 
-def test_a_huge_segmentation_leaves_out_empty_frames_and_keeps_its_places(
-    make: Any, source: Any, segmentation: Segmentation, monkeypatch: pytest.MonkeyPatch
+def test_a_gap_between_the_frames_keeps_every_voxel_in_its_place(
+    make: Any, source: Any, segmentation: Segmentation
 ) -> None:
-    monkeypatch.setattr("medai.workers.results.seg.FULL_GRID_LIMIT_BYTES", 1)
-    small = make.seg(source)
-    assert small.NumberOfFrames < 2 * len(source.headers)
-    volume = small.get_volume(combine_segments=True, allow_missing_positions=True)
-    assert np.array_equal(volume.match_geometry(_geometry_of(segmentation)).array, segmentation.labels)
+    labels = np.zeros_like(segmentation.labels)
+    labels[2, 8:20, 8:20], labels[9, 8:20, 8:20] = 1, 2
+    made = make.seg(source, segmentation=replace(segmentation, labels=labels))
+    assert made.NumberOfFrames == 2
+    volume = made.get_volume(combine_segments=True, allow_missing_positions=True)
+    assert np.array_equal(volume.match_geometry(_geometry_of(segmentation)).array, labels)
+
+
+def test_a_hippocampus_in_a_whole_head_is_small(make: Any) -> None:
+    """As Colin 27 at 1 mm: 181 x 217 x 181; the full grid of two segments would be 1.8 MB, at 0.5 mm 14 MB."""
+    source = make.source(modality="MR", shape=(181, 217, 181))
+    labels = np.zeros((181, 217, 181), dtype=np.uint8)
+    labels[60:85, 100:120, 50:70], labels[60:85, 100:120, 70:90] = 1, 2
+    made = make.seg(source, segmentation=replace(make.hippocampus(source), labels=labels))
+    assert len(make.dumped(made)) < 600_000
 
 
 def test_colours_are_cielab_under_d50() -> None:

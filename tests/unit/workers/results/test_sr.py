@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydicom import Dataset
 
+from medai.models.volume import Total
 from medai.router.contract import Predecessor
 
 
@@ -79,10 +81,11 @@ def test_each_group_names_source_images_and_the_algorithm(sr: Dataset, source: A
         images = [item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for item in items(group, "121233")]
         assert 1 <= len(images) <= 3
         assert set(images) <= known
-        assert items(group, "111001")[0].TextValue == "Lungs in CT"
+        assert items(group, "111001")[0].TextValue == "ct_lungs"
         assert items(group, "111003")[0].TextValue == "1.2.0"
         assert items(group, "122405")[0].TextValue == "Med-AI"
         assert coded(group, "111000") == ["123110"]
+        assert items(group, "111002") == [], "what only the network's makers understand is in the SEG"
 
 
 def test_it_measures_volume_in_cm3_and_mean_attenuation_in_hounsfield(sr: Dataset, make: Any, source: Any) -> None:
@@ -135,18 +138,44 @@ def test_a_result_that_nothing_checked_is_to_be_checked_by_a_person(make: Any, s
 
 def test_a_finding_site_has_its_side_and_its_part(make: Any, source: Any) -> None:
     groups = items(make.encode(source, segmentation=make.hippocampus(source))["sr"], "125007")
-    assert [coded(group, "272741003") for group in groups] == [["7771000"], ["7771000"]]
-    assert [coded(group, "106233006") for group in groups] == [["255549009"], ["255551008"]]
+    assert [coded(group, "272741003") for group in groups] == [["7771000"]] * 3
+    assert [coded(group, "106233006") for group in groups] == [["255549009"], ["255551008"], []]
 
 
-def test_a_total_is_told_in_words_because_no_group_may_hold_it(make: Any, source: Any) -> None:
+def test_a_total_is_a_group_of_its_segments_after_theirs(make: Any, source: Any) -> None:
     made = make.results(source, segmentation=make.hippocampus(source))
     parts, total = made.measurements[:-1], made.measurements[-1]
-    (container,) = items(made.objects["sr"], "C0034375")
-    told = items(container, "121106")[-1].TextValue
-    assert told == f"Total: Left hippocampus, volume {total.value:g} cm3"
+    first, second, group = items(made.objects["sr"], "125007")
+    (reference,) = items(group, "121191")
+    assert reference.ReferencedSOPSequence[0].ReferencedSegmentNumber == [1, 2]
+    assert items(group, "112039")[0].TextValue.endswith(".T1 Left hippocampus")
+    assert len({items(each, "112040")[0].UID for each in (first, second, group)}) == 3
+    (volume,) = items(group, "118565006")
+    assert float(volume.MeasuredValueSequence[0].NumericValue) == total.value
     assert total.value == pytest.approx(sum(m.value for m in parts if m.quantity == "volume"), abs=0.002)
-    assert len(items(made.objects["sr"], "125007")) == 2
+    assert (coded(group, "121071"), coded(group, "272741003"), coded(group, "106233006")) == (
+        ["5366008"],
+        ["7771000"],
+        [],
+    )
+
+
+def test_a_total_of_unlike_segments_says_only_what_they_share(make: Any, source: Any) -> None:
+    both = make.segmentation(source)
+    other = replace(both.segments[1], type=make.brain, site=None)
+    mixed = replace(both, segments=(both.segments[0], other), totals=(Total(name="All", segments=(1, 2)),))
+    group = items(make.encode(source, segmentation=mixed)["sr"], "125007")[-1]
+    assert coded(group, "121071") == ["91723000"]
+    assert coded(group, "363698007") == []
+
+
+def test_a_person_reads_the_numbers_first_and_in_the_models_order(make: Any, source: Any) -> None:
+    sr = make.encode(source, segmentation=make.hippocampus(source))["sr"]
+    names = [item.ConceptNameCodeSequence[0].CodeValue for item in sr.ContentSequence if item.ValueType == "CONTAINER"]
+    assert [name for name in names if name != "111028"] == ["126010", "C0034375"], "measurements, then what was checked"
+    told = [items(group, "112039")[0].TextValue.split(" ", 1)[1] for group in items(sr, "125007")]
+    assert told == ["Left hippocampus, anterior", "Left hippocampus, posterior", "Left hippocampus"]
+    assert all("=" not in item.get("TextValue", "") for item in items(sr, "121106"))
 
 
 def test_a_revision_names_the_report_that_it_replaces(make: Any, source: Any) -> None:
