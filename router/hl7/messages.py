@@ -31,5 +31,5 @@ def parse(
         return head, patients(message, head, digest)
     known = {kind for kind, _ in ORDER_TYPES | PATIENT_TYPES}
     code = "201" if head.kind[0] in known else "200"
-    text = "this listener accepts orders (ORM^O01, OMI^O23) and patients (ADT: A01 to A14, A28, A31, merges and A47)"
+    text = "this listener accepts ORM^O01, OMG^O19, OMI^O23 and ADT (A01 to A14, A28, A31, merges, A47)"
     raise BadMessage(text, ack="AR", code=code, location="MSH^1^9")

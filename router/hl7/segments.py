@@ -131,8 +131,10 @@ class Segment:
 
     def is_null(self, field: int) -> bool:
         """Whether a field holds HL7's null ``""``: what it said before is deleted. An empty field says nothing."""
-        node = str(self._segment[field]) if field < len(self._segment) else ""
-        return node.partition(self._marks[1:2] or "^")[0].strip() == NULL
+        if field >= len(self._segment):
+            return False
+        parts = re.split(f"[{re.escape(self._marks[1:3] or '^~')}]", str(self._segment[field]))
+        return NULL in parts and all(part.strip() in ("", NULL) for part in parts)
 
     def repetitions(self, field: int) -> range:
         """Numbers of the repetitions that a field has."""

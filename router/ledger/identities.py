@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any
@@ -19,13 +19,15 @@ from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from medai.router.contract import RIS, control_id
 from medai.router.hl7 import oru_edit
-from medai.router.hl7.patients import Aliases, CircularMerge, Patient, apply_to_order
+from medai.router.hl7.patients import Aliases, CircularMerge, Patient, about, apply_to_order
 from medai.router.hl7.patients_in import DEMOGRAPHICS, PatientMessage
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, upsert
 from medai.router.ledger.orders import as_content, as_order
 
+IDENTITY = frozenset({"patient_id", "patient_id_authority", "patient_identifiers"})
+"""Fields of an order that a merge changes: an order message that was sent before it does not undo it."""
 CLOCK_S = 86400.0
 """A time of sending that is further in the future is not believed: it would keep a patient as it is for ever."""
 
@@ -149,23 +151,32 @@ def _newest(db: Connection, message: PatientMessage, at: float) -> PatientMessag
     key = f"patient:{hashlib.sha256(name.encode()).hexdigest()[:48]}"
     text = db.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
     known: dict[str, float] = json.loads(text) if text else {}
-    said = {each for each in DEMOGRAPHICS if getattr(message, each) or each in message.deletes}
+    said = _said(message)
     old = {each for each in said if known.get(each, at) > at}
     if said - old:
         value = json.dumps(known | dict.fromkeys(sorted(said - old), at))
         row = upsert(db, t.meta).values(key=key, value=value)
         db.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+    return _without(message, old)
+
+
+def _said(message: PatientMessage) -> set[str]:
+    """The demographics that a message speaks of."""
+    return {each for each in DEMOGRAPHICS if getattr(message, each) or each in message.deletes}
+
+
+def _without(message: PatientMessage, names: Set[str]) -> PatientMessage:
     return replace(
         message,
-        patient_name="" if "patient_name" in old else message.patient_name,
-        birth_date="" if "birth_date" in old else message.birth_date,
-        sex="" if "sex" in old else message.sex,
-        deletes=message.deletes - old,
+        patient_name="" if "patient_name" in names else message.patient_name,
+        birth_date="" if "birth_date" in names else message.birth_date,
+        sex="" if "sex" in names else message.sex,
+        deletes=message.deletes - names,
     )
 
 
 def _orders(db: Connection, message: PatientMessage, at: float) -> int:
-    """Orders follow, but for what an order that was sent later says itself; what came first may not come back."""
+    """Give orders what the patient's message says, where no newer message of theirs says it; how many changed."""
     names = {message.patient_id, message.prior_id} - {""}
     content = t.orders.c.content
     listed = content["patient_identifiers"].as_string()
@@ -173,21 +184,16 @@ def _orders(db: Connection, message: PatientMessage, at: float) -> int:
     changed = 0
     for row in db.execute(select(t.orders.c.id, t.orders.c.content, t.orders.c.said).where(mine)).all():
         order, said_at = as_order(row.content), dict(row.said["at"])
-        news = apply_to_order(order, message)
-        if news is None:
+        newer = {name for name in _said(message) if said_at.get(name, (at, 0))[0] > at}
+        news = apply_to_order(order, _without(message, newer))
+        if news is None and not about(message, Patient.of(order.patient_id, order.patient_id_authority)):
             continue
-        later = {name: getattr(order, name) for name in DEMOGRAPHICS if said_at.get(name, (at,))[0] > at}
-        news = replace(news, **later)
-        told = {name for name in _OF_PATIENT if getattr(news, name) != getattr(order, name)}
-        said_at |= {name: max(list(said_at.get(name, (at, 0))), [at, 0]) for name in told}
-        values = {"content": as_content(news), "said": {**row.said, "at": said_at}}
+        for name in (_said(message) - newer) | (IDENTITY if message.prior_id else frozenset()):
+            said_at[name] = max([at, 0], said_at.get(name, [at, 0]))
+        values = {"content": as_content(news or order), "said": {**row.said, "at": said_at}}
         db.execute(update(t.orders).where(t.orders.c.id == row.id).values(**values))
-        changed += bool(told)
+        changed += news is not None
     return changed
-
-
-_OF_PATIENT = (*DEMOGRAPHICS, "patient_id", "patient_id_authority", "patient_identifiers")
-"""Fields of an order that tell who it is for."""
 
 
 def _messages(db: Connection, message: PatientMessage, unstated: str) -> int:

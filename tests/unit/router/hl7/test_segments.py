@@ -59,7 +59,18 @@ def test_a_header_without_delimiters_of_its_own_is_refused(start: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "null"), [('""', True), ('""^x', True), ("", False), ("x", False), ('"', False), ('x^""', False)]
+    ("field", "null"),
+    [
+        ('""', True),
+        ('""^x', False),
+        ('""^""', True),
+        ('""~""', True),
+        ('""^^^H~A', False),
+        ("", False),
+        ("x", False),
+        ('"', False),
+        ('x^""', False),
+    ],
 )
 def test_a_null_is_told_from_an_empty_field(field: str, null: bool) -> None:
     pid = find(segments_of(read(f"MSH|^~\\&|R\rPID|1||7||{field}".encode())), "PID")

@@ -14,11 +14,14 @@ from ledger_cases import said
 
 from medai.router.contract import Order
 from medai.router.hl7.messages import parse
+from medai.router.hl7.orders_in import Action
 from medai.router.hl7.patients import CircularMerge, Patient
 from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import Ledger
 
 NOW = 1_800_000_000.0
+SENT = 1_767_312_000.0
+"""When ``adt`` is sent, at minute 0."""
 ORDER = Order(
     placer="ORD1", accession="ACC1", patient_id="A", patient_id_authority="H", patient_name="Doe^Jane",
     birth_date="19700101", sex="F", ordered_at=1.0,
@@ -155,6 +158,30 @@ def test_a_message_without_a_time_counts_from_its_arrival(ledger: Ledger) -> Non
     for at, name in ((NOW + 1, "One^A"), (NOW + 2, "Two^B")):
         ledger.identities.patient_changed(tuple(replace(each, sent_at=None) for each in update(name)), at)
     assert kept(ledger).patient_name == "Two^B"
+
+
+def test_an_order_and_an_adt_win_over_each_other_by_when_they_were_sent(ledger: Ledger) -> None:
+    at = {minute: SENT + 60 * minute for minute in (1, 2, 3, 4)}
+    named = replace(ORDER, patient_name="Two^Order")
+    ledger.orders.take([said(named, digest="2", sent_at=at[2])], NOW)
+    ledger.identities.patient_changed(update("One^Adt", minute=1), NOW)
+    assert kept(ledger).patient_name == "Two^Order"
+    ledger.identities.patient_changed(update("Four^Adt", minute=4), NOW)
+    ledger.orders.take(
+        [said(replace(named, patient_name="Three^Order"), Action.CHANGE, digest="3", sent_at=at[3])], NOW
+    )
+    assert kept(ledger).patient_name == "Four^Adt"
+
+
+def test_an_order_message_from_before_a_merge_does_not_undo_it(ledger: Ledger) -> None:
+    known = replace(ORDER, patient_identifiers=("A^^^H^MR",))
+    ledger.orders.take([said(known, digest="1", sent_at=SENT + 60)], NOW)
+    ledger.identities.patient_changed(merge("A", "B", minute=3), NOW)
+    ledger.orders.take([said(known, Action.CHANGE, digest="2", sent_at=SENT + 120)], NOW)
+    assert kept(ledger).patient_id == "B"
+    assert [each.split("^")[0] for each in kept(ledger).patient_identifiers] == ["B"]
+    ledger.orders.take([said(replace(known, sex="M"), Action.CHANGE, digest="4", sent_at=SENT + 240)], NOW)
+    assert kept(ledger).sex == "M"
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
