@@ -20,6 +20,7 @@ from pydicom.datadict import dictionary_description, dictionary_VR, tag_for_keyw
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, UID_dictionary
+from pynetdicom import DEFAULT_TRANSFER_SYNTAXES, PYNETDICOM_IMPLEMENTATION_UID
 
 from medai.models.images.decode import DECODERS, MAX_BYTES, NATIVE
 from medai.models.images.series import PASSES
@@ -62,6 +63,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "passes": _passes,
         "orthanc": _orthanc,
         "rest": _rest,
+        "contexts": _contexts,
         "report": _report,
         "codes": _codes,
         "anatomy": _anatomy,
@@ -103,10 +105,8 @@ def _modalities() -> str:
     rows = [(modality, ", ".join(names)) for modality, names in sorted(reads.items())]
     passed = ", ".join(sorted(NOT_IMAGES))
     others = ", ".join(sorted(MODALITIES - NOT_IMAGES - set(reads)))
-    return (
-        table(("Modality", "read by the models that ship"), rows)
-        + f"\n\nPassed over as no images: {passed}.\n\nFor a model that is added: {others}, where the series is a volume."
-    )
+    more = f"Passed over as no images: {passed}.\n\nFor a model that is added: {others}, where the series is a volume."
+    return table(("Modality", "read by the models that ship"), rows) + f"\n\n{more}"
 
 
 def _bundles() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -122,10 +122,16 @@ def _limits() -> str:
     worker = Settings().worker
     rows = (
         ("slices of a volume", f"at least {MIN_SLICES}"),
-        ("pixels of a series, unpacked", f"{MAX_BYTES // 2**30} GiB; `worker.max_series_gb` ({worker.max_series_gb:g})"),
+        (
+            "pixels of a series, unpacked",
+            f"{MAX_BYTES // 2**30} GiB; `worker.max_series_gb` ({worker.max_series_gb:g})",
+        ),
         ("one file", f"{worker.max_image_gb:g} GiB (`worker.max_image_gb`)"),
         ("nested sequences", f"{DEPTH_LIMIT}"),
-        ("connections to Orthanc per worker while a series is fetched", f"{worker.fetch_threads} (`worker.fetch_threads`)"),
+        (
+            "connections to Orthanc per worker while a series is fetched",
+            f"{worker.fetch_threads} (`worker.fetch_threads`)",
+        ),
         ("Accession Number in results", "16 characters; a longer one is left out"),
         ("a peer that stays away", f"{worker.give_up_h:g} h (`worker.give_up_h`), then a person decides"),
     )
@@ -145,12 +151,37 @@ def _orthanc() -> str:
 def _rest() -> str:
     """Every address of Orthanc that the code asks for, out of the calls themselves."""
     found: dict[tuple[str, str], set[str]] = {}
-    for name in ("router/orthanc/client.py", "router/orthanc/recode.py"):
+    for name in ("router/orthanc/client.py", "router/orthanc/recode.py", "router/cli/check.py"):
         for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and (call := _call(node)):
                 found.setdefault(call, set()).add(f"`{name}`")
     rows = [(method, f"`{path}`", ", ".join(sorted(files))) for (method, path), files in sorted(found.items())]
     return table(("method", "resource of Orthanc", "asked by"), rows)
+
+
+def associations() -> Iterator[tuple[str, str, str]]:
+    """Module, AE title and SOP Class of every presentation context that the product asks for or takes itself."""
+    for path in sorted(path for room in ("router", "workers", "models") for path in (ROOT / room).rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "pynetdicom import" not in text:
+            continue
+        calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+        titles = [each.value for node in calls for each in node.keywords if each.arg == "ae_title"]
+        title = next(each.value for each in titles if isinstance(each, ast.Constant))
+        for node in calls:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            if name in ("add_requested_context", "add_supported_context"):
+                yield str(path.relative_to(ROOT)), str(title), _text(node.args[0])
+
+
+def _contexts() -> str:
+    syntaxes = ", ".join(UID(uid).name for uid in DEFAULT_TRANSFER_SYNTAXES)
+    rows = [
+        (f"{UID(uid).name} `{uid}`", "SCU", syntaxes, f"`{title}`", f"`{module}`")
+        for module, title, uid in associations()
+    ]
+    named = f"Implementation Class UID `{PYNETDICOM_IMPLEMENTATION_UID}` (pynetdicom's). No extended negotiation."
+    return table(("abstract syntax", "role", "transfer syntaxes", "AE title", "in"), rows) + f"\n\n{named}"
 
 
 def _call(node: ast.Call) -> tuple[str, str] | None:
@@ -220,7 +251,14 @@ def _attribute(path: str, told: made.Told) -> Sequence[str]:
     text = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
     kind = dictionary_VR(tag)
     value = "" if keyword in NOT_TOLD or told.sources else shown(told.values)
-    return ">" * len(above) + " " * bool(above) + dictionary_description(tag), text, kind, told.presence, source(told), value
+    return (
+        ">" * len(above) + " " * bool(above) + dictionary_description(tag),
+        text,
+        kind,
+        told.presence,
+        source(told),
+        value,
+    )
 
 
 def source(told: made.Told) -> str:

@@ -63,7 +63,7 @@ ORDER = Order(
     ordered_at=1773480000.0,
 )
 OTHER_ORDER = Order(
-    placer="4712^ED",
+    placer="4712^ED^1.2.3.5^ISO",
     filler="F816^RIS",
     accession="ACC124",
     patient_id="77002",
@@ -124,7 +124,9 @@ def _rich(image: Dataset, name: str, geometry: Geometry) -> None:
     image.PatientName, image.PatientID = ("Image^Other", "88002") if second else ("Image^Erika", "77001")
     image.IssuerOfPatientID = "CLINIC" if second else "HOSPITAL"
     image.PatientBirthDate, image.PatientSex = ("19500101", "M") if second else ("19600229", "F")
-    image.PatientAge, image.PatientSize, image.PatientWeight = ("076Y", "1.8", "80") if second else ("066Y", "1.7", "70")
+    image.PatientAge, image.PatientSize, image.PatientWeight = (
+        ("076Y", "1.8", "80") if second else ("066Y", "1.7", "70")
+    )
     image.StudyDate, image.StudyTime = ("20260313", "110000") if second else ("20260314", "120000")
     image.AcquisitionDate, image.AcquisitionTime = image.StudyDate, ("110500" if second else "120500")
     image.StudyID, image.StudyDescription = f"S {name}", f"Study of {name}"
@@ -174,17 +176,15 @@ def _stack(name: str, modality: str, *, rich: bool) -> Stack:
     voxels = np.full(geometry.shape, -800 if modality == "CT" else 900, dtype=np.int16)
     voxels += 10 * np.arange(geometry.shape[2], dtype=np.int16)
     unit = "HU" if modality == "CT" else "arbitrary"
-    return Stack(
-        volume=Volume(voxels=voxels, geometry=geometry, modality=modality, unit=unit), datasets=tuple(images)
-    )
+    return Stack(volume=Volume(voxels=voxels, geometry=geometry, modality=modality, unit=unit), datasets=tuple(images))
 
 
 def _mask(stack: Stack, *, plain: bool = False, smaller: bool = False, model: str = "ct_lungs") -> Segmentation:
-    """A right and a left lung and a lesion of the left one; ``plain``: one structure, of which nothing special is said."""
+    """A right and a left lung and a lesion of the left one; ``plain``: one structure and nothing else."""
     labels = np.zeros(stack.volume.geometry.shape, dtype=np.uint8)
     labels[2:6, 6:18, 3 : 6 if smaller else 8] = 1
     other = model != "ct_lungs"
-    organ, side, part = (KIDNEY, LEFT, BACK) if other else (LUNG, RIGHT, FRONT)
+    organ, side, part, category = (KIDNEY, LEFT, BACK, TISSUE) if other else (LUNG, RIGHT, FRONT, ORGAN)
     named = model.replace("_", " ")
     if plain:
         segments: tuple[Segment, ...] = (Segment(number=1, name="Brain", category=ORGAN, type=BRAIN),)
@@ -193,19 +193,18 @@ def _mask(stack: Stack, *, plain: bool = False, smaller: bool = False, model: st
         labels[3:5, 8:12, 12:14] = 3
         segments = (
             Segment(
-                number=1, name="Left kidney" if other else "Right lung", category=TISSUE if other else ORGAN, type=organ,
-                modifier=side, colour=(0, 174, 239),
+                number=1, name="Left kidney" if other else "Right lung", category=category, type=organ, modifier=side,
+                colour=(0, 174, 239),
             ),
             Segment(
-                number=2, name="Left lung", category=TISSUE if other else ORGAN, type=organ, modifier=LEFT,
-                colour=(255, 160, 0),
+                number=2, name="Left lung", category=category, type=organ, modifier=LEFT, colour=(255, 160, 0),
             ),
             Segment(
                 number=3, name="Lesion", category=LESIONS, type=LESION, modifier=LEFT, topography=part,
                 site=organ, colour=(0, 200, 0) if other else (200, 0, 0),
             ),
         )  # fmt: skip
-    finding = "left lung: 0.5 l is below the expected range of 1 to 4 l"
+    finding = f"{'left kidney' if other else 'left lung'}: 0.5 l is below the expected range of 1 to 4 l"
     return Segmentation(
         labels=labels,
         segments=segments,
@@ -228,7 +227,9 @@ def _job(stack: Stack, *, order: Order | None, late: bool = False) -> Job:
     study = str(stack.datasets[0].StudyInstanceUID)
     earlier = Predecessor(job_id=JobId("j"), sr_series_uid=f"{ROOT}.7.1", sr_sop_uid=f"{ROOT}.7.2")
     return Job(
-        job_id=make_job_id(study_uid=study, sources="later" if late else "first", route="lungs", model="m", version="1"),
+        job_id=make_job_id(
+            study_uid=study, sources="later" if late else "first", route="lungs", model="m", version="1"
+        ),
         study_uid=StudyUID(study),
         study_orthanc_id=OrthancId("study"),
         series_orthanc_ids=(OrthancId("series"),),
@@ -248,8 +249,8 @@ def _settings(*, other: bool) -> Settings:
     at = "other" if other else "pacs"
     return Settings(
         results=ResultSettings(
-            institution=f"Hospital {at}", manufacturer=f"Seller {at}", device_name=f"DEVICE {at}", serial_number=f"N {at}",
-            series_number_base=8000 if other else 9000,
+            institution=f"Hospital {at}", manufacturer=f"Seller {at}", device_name=f"DEVICE {at}",
+            serial_number=f"N {at}", series_number_base=8000 if other else 9000,
         ),
         orthanc=OrthancSettings(dicomweb_url=f"https://{at}.example/dicom-web/"),
         ris=RisSettings(
@@ -257,7 +258,9 @@ def _settings(*, other: bool) -> Settings:
             receiving_application="RIS2" if other else "RIS", receiving_facility="Y" if other else "HOSPITAL",
             processing_id="T" if other else "P",
         ),
-        destinations={EHR: FhirDestination(fhir_url="https://ehr.example/fhir", patient_systems=SYSTEMS if other else {})},
+        destinations={
+            EHR: FhirDestination(fhir_url="https://ehr.example/fhir", patient_systems=SYSTEMS if other else {})
+        },
     )  # fmt: skip
 
 
@@ -277,9 +280,9 @@ def base(order: Order | None = ORDER) -> Made:
     )
 
 
-def _other_images() -> Made:
+def _other_images(order: Order | None = ORDER) -> Made:
     stack = _stack("images", "MR", rich=True)
-    return replace(base(), stack=stack, segmentation=_mask(stack), job=replace(_job(stack, order=ORDER), job_id=_id()))
+    return replace(base(), stack=stack, segmentation=_mask(stack), job=replace(_job(stack, order=order), job_id=_id()))
 
 
 def _id() -> JobId:
@@ -314,7 +317,7 @@ def _least() -> Made:
     )
 
 
-BASE, LEAST = "base", "least"
+BASE, LEAST, UNORDERED, OTHER_UNORDERED = "base", "least", "unordered", "other images, unordered"
 VARIANTS: Mapping[str, Callable[[], Made]] = {
     BASE: base,
     "images": _other_images,
@@ -324,8 +327,11 @@ VARIANTS: Mapping[str, Callable[[], Made]] = {
     "settings": lambda: replace(base(), settings=_settings(other=True)),
     "reading": _other_reading,
     LEAST: _least,
+    UNORDERED: lambda: base(None),
+    OTHER_UNORDERED: lambda: _other_images(None),
 }
-"""What differs from the first; the last one has as little as may be."""
+"""What differs from the first. The least has as little as may be; the last two differ in their images and have no
+order, which would hide what the images say."""
 
 
 @cache
@@ -364,10 +370,35 @@ def _told(place: str, found: Mapping[str, Values]) -> Told:
         presence = "ALWAYS"
     else:
         presence = "VNAP" if all(there) else "ANAP"
+    apart = (BASE, LEAST, UNORDERED, OTHER_UNORDERED)
     sources = tuple(
-        name for name, texts in per_variant.items() if name not in (BASE, LEAST) and texts is not None and texts != said
+        name for name, texts in per_variant.items() if name not in apart and texts is not None and texts != said
     )
+    without = [per_variant[name] for name in apart[2:]]
+    if "images" not in sources and all(without) and without[0] != without[1]:
+        sources = ("images", *sources)
     if not sources and per_variant[LEAST] and said and per_variant[LEAST] != said:
         sources = ("images",)  # what the least variant lacks is mostly in its images
     shown = next((texts for texts in per_variant.values() if texts and any(texts)), frozenset())
     return Told(presence=presence, sources=sources, values=tuple(sorted(text for text in shown if text)))
+
+
+def short(order: Order, *, late: bool = False) -> Made:
+    """A reading with one structure and little to say: the example of an ORU."""
+    made = base(order)
+    labels = (made.segmentation.labels == 1).astype(np.uint8)
+    mask = replace(
+        made.segmentation,
+        labels=labels,
+        segments=made.segmentation.segments[:1],
+        totals=(),
+        warnings=(),
+        checks=(Check(name="right lung: volume", passed=True, text="right lung: 2 l is within the expected range"),),
+    )
+    job = _job(made.stack, order=order, late=late)
+    return replace(made, segmentation=mask, job=job, created_at=MOMENT.replace(hour=16) if late else MOMENT)
+
+
+def asked_by(order: Order) -> Made:
+    """A reading of images that say little, so that what the order says is seen everywhere."""
+    return replace(_least(), job=_job(_least().stack, order=order))
