@@ -24,6 +24,7 @@ _PID = segment(
 )
 _PV1 = "PV1|1|I|W3^12^1||||||||||||||||V55^^^HOSPITAL^VN"
 NUMBER = "4711^WARD^1.2.3.9^ISO"
+PROCEDURE = "CTCHEST^CT of the chest^L"
 TIMING = "1^^^20260314113000+0100^^S"
 
 
@@ -50,13 +51,15 @@ def _obr(
     number: str = NUMBER,
     filler: str = "F815^RIS",
     accession: str = "ACC123",
-    procedure: str = "CTCHEST^CT of the chest^L",
+    procedure: str = PROCEDURE,
     timing: str = TIMING,
 ) -> str:
     said = {1: str(place), 2: number, 3: filler, 4: procedure, 18: accession}
     return segment("OBR", said | {19: f"RP{place}", 20: f"SPS{place}", 24: "CT", 27: timing})
 
 
+TWO_OBR = "ORM^O01, two requests under one ORC"
+"""Of the field, and not of the standard: a strict parser refuses it."""
 ORDERS: Mapping[str, tuple[str, str]] = {
     "ORM^O01, a new order": (
         "The Study Instance UID is in ZDS-1 (IHE RAD-4). ORC-7.6 S makes it STAT.",
@@ -67,8 +70,9 @@ ORDERS: Mapping[str, tuple[str, str]] = {
             ]
         ),
     ),
-    "ORM^O01, two orders in one message": (
-        "Each OBR is an order of its own. The second inherits ORC and what stands before it.",
+    TWO_OBR: (
+        "Each OBR is an order of its own. The second has no ORC, as some senders write it though the standard asks for "
+        "one: it inherits the first one's, and what stands between that and the first OBR.",
         "\n".join(
             [
                 _msh("ORM^O01^ORM_O01", "M0002"), _PID, _orc("NW", timing=TIMING), _obr(),
@@ -80,8 +84,10 @@ ORDERS: Mapping[str, tuple[str, str]] = {
         "XO says what has changed (the priority); what it leaves empty stays as it was. HL7's null in OBR-20 deletes.",
         "\n".join(
             [
-                _msh("ORM^O01^ORM_O01", "M0003", "20260314083000+0100"), "PID|1||77001^^^HOSPITAL&1.2.3.4&ISO^MR",
-                _orc("XO", full=False), segment("OBR", {1: "1", 2: NUMBER, 18: "ACC123", 20: NULL, 27: "1^^^^^A"}),
+                _msh("ORM^O01^ORM_O01", "M0003", "20260314083000+0100"),
+                "PID|1||77001^^^HOSPITAL&1.2.3.4&ISO^MR||Muster^Erika",
+                _orc("XO", full=False),
+                segment("OBR", {1: "1", 2: NUMBER, 4: PROCEDURE, 18: "ACC123", 20: NULL, 27: "1^^^^^A"}),
             ]
         ),
     ),
@@ -89,8 +95,10 @@ ORDERS: Mapping[str, tuple[str, str]] = {
         "The order is kept as cancelled; only NW, SN or RO that were sent later bring it back.",
         "\n".join(
             [
-                _msh("ORM^O01^ORM_O01", "M0004", "20260314084500+0100"), "PID|1||77001^^^HOSPITAL&1.2.3.4&ISO^MR",
-                _orc("CA", status="CA", full=False), segment("OBR", {1: "1", 2: NUMBER, 18: "ACC123"}),
+                _msh("ORM^O01^ORM_O01", "M0004", "20260314084500+0100"),
+                "PID|1||77001^^^HOSPITAL&1.2.3.4&ISO^MR||Muster^Erika",
+                _orc("CA", status="CA", full=False),
+                segment("OBR", {1: "1", 2: NUMBER, 4: PROCEDURE, 18: "ACC123"}),
             ]
         ),
     ),
@@ -155,7 +163,8 @@ def adt(event: str, *, prior: str = "") -> str:
         f"EVN|{event}|20260315085900+0100",
         "PID|1||77001^^^HOSPITAL&1.2.3.4&ISO^MR||Muster^Erika^Anna||19600229|F",
     ]
-    return "\n".join([*lines, f"MRG|{prior}" if prior else "PV1|1|O"])
+    visit = [] if prior and event != "A18" else ["PV1|1|O"]
+    return "\n".join([*lines, *([f"MRG|{prior}"] if prior else []), *visit])
 
 
 def examples() -> Iterator[tuple[str, str]]:

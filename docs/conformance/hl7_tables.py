@@ -42,11 +42,12 @@ SITE_SEGMENTS = {"ZDS": {1: "Study Instance UID"}}
 MOST_FIELDS = 40
 OF_THE_OBSERVATION = {"OBX-1": "counted"} | {f"OBX-{n}": "see the observations" for n in (2, 3, 4, 5, 6, 8)}
 USES = {
+    "action": "what becomes of the order",
     "accession": "finds the study",
     "study_uid": "finds the study, before the accession number",
-    "priority": "the queue: STAT first",
+    "priority": "the queue: STAT first; conditions of routes",
     "ordered_at": "stamp `ordered` of the turnaround",
-    "modality": "conditions of routes",
+    "modality": "conditions of routes (`study.Order.Modality`)",
     "patient_id": "must be that of the images",
     "patient_id_authority": "must not contradict that of the images",
     "patient_identifiers": "any of them may be that of the images",
@@ -95,7 +96,8 @@ def _block(message: bytes) -> str:
 
 
 def _messages() -> str:
-    rows = [(f"{kind}^{event}" if event else kind, "orders") for kind, event in sorted(orders_in.ORDER_TYPES)]
+    kinds = sorted(orders_in.ORDER_TYPES)
+    rows = [(f"{kind}^{event}" if event else f"{kind} without an event", "orders") for kind, event in kinds]
     for title, events in _groups():
         rows.append((f"ADT^{' '.join(sorted(events))}", title))
     rows.append(("FHS, BHS … BTS, FTS", "several of the above, answered by a batch"))
@@ -213,7 +215,7 @@ def _order_fields() -> str:
     for (segment, number), names in sorted(found.items(), key=lambda item: (_place(item[0][0]), item[0][1])):
         if segment != "MSH":
             kept = ", ".join(f"`{name}`" for name in names)
-            goes = "; ".join(dict.fromkeys(part for name in names if (part := _goes(name))))
+            goes = "; ".join(dict.fromkeys(part for name in names for part in _goes(name)))
             rows.append((f"{segment}-{number}", _field_name(segment, number), kept, goes))
     return dicom.table(("field", "name", "kept as", "used for, and where it goes"), rows)
 
@@ -233,15 +235,14 @@ def _field_name(segment: str, number: int) -> str:
     return str(described.title)
 
 
-def _goes(name: str) -> str:
-    places = _destinations().get(name, "")
-    return "; ".join(
-        part for part in (USES.get(name, "") if name != "action" else "what becomes of the order", places) if part
-    )
+def _goes(name: str) -> tuple[str, ...]:
+    """What a value is for, and the places of a result where it stands."""
+    used = USES.get(name, "")
+    return ((used,) if used else ()) + _destinations().get(name, ())
 
 
 @cache
-def _destinations() -> Mapping[str, str]:
+def _destinations() -> Mapping[str, tuple[str, ...]]:
     """Value of an order -> the places of a result that change with it."""
     plain = _places(made.ORDER)
     found = {}
@@ -251,7 +252,7 @@ def _destinations() -> Mapping[str, str]:
             other = replace(other, patient_identifiers=("77001^^^OTHER^MR",))
         changed = _places(other)
         places = [place for place in dict.fromkeys([*plain, *changed]) if plain.get(place) != changed.get(place)]
-        found[name] = ", ".join(places)
+        found[name] = tuple(places)
     return found
 
 

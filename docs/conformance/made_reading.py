@@ -25,7 +25,8 @@ Values = Mapping[str, frozenset[str]]
 """Where something stands in an encoding -> every text that stands there."""
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
 ROOT = "2.25.3141592653589793"
-AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+SUPINE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+PRONE = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
 EHR = "ehr"
 
 
@@ -37,7 +38,7 @@ def _code(text: str) -> Code:
 ORGAN, LESIONS = _code("91723000 SCT Anatomical Structure"), _code("49755003 SCT Morphologically Altered Structure")
 LUNG, LESION = _code("39607008 SCT Lung"), _code("52988006 SCT Lesion")
 RIGHT, LEFT, FRONT = _code("24028007 SCT Right"), _code("7771000 SCT Left"), _code("255549009 SCT Anterior")
-BRAIN, KIDNEY = _code("12738006 SCT Brain"), _code("64033007 SCT Kidney")
+BRAIN, KIDNEY, SPLEEN = _code("12738006 SCT Brain"), _code("64033007 SCT Kidney"), _code("78961009 SCT Spleen")
 TISSUE, BACK = _code("85756007 SCT Tissue"), _code("255551008 SCT Posterior")
 
 ORDER = Order(
@@ -135,6 +136,9 @@ def _rich(image: Dataset, name: str, geometry: Geometry) -> None:
     image.ManufacturerModelName, image.DeviceSerialNumber = f"Model of {name}", f"Serial of {name}"
     image.SoftwareVersions, image.StationName = f"Software of {name}", f"STATION {name}"
     image.BodyPartExamined = "BREAST" if second else "LUNG"
+    if second:
+        image.LossyImageCompression, image.LossyImageCompressionRatio = "01", "10"
+        image.LossyImageCompressionMethod = "ISO_15444_1"
     image.Laterality = "L" if second else "R"
     asked = Dataset()
     asked.RequestedProcedureID, asked.ScheduledProcedureStepID = f"RPI {name}", f"SPI {name}"
@@ -156,7 +160,7 @@ def _stack(name: str, modality: str, *, rich: bool) -> Stack:
     grow = 0 if name == "base" else 2
     geometry = Geometry(
         origin_mm=(-10.0 - grow, -20.0 - grow, 30.0 + grow),
-        direction=AXIAL,
+        direction=SUPINE if name == "base" else PRONE,
         spacing_mm=(2.0 + grow, 3.0 + grow, 5.0 + grow),
         shape=(8 + grow, 24 + grow, 20 + grow),
         frame_of_reference_uid=f"{ROOT}.{sum(name.encode())}.4",
@@ -168,7 +172,7 @@ def _stack(name: str, modality: str, *, rich: bool) -> Stack:
             _rich(image, name, geometry)
         x, y, z = geometry.origin_mm
         image.ImagePositionPatient = [x, y, z + index * geometry.spacing_mm[2]]
-        image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        image.ImageOrientationPatient = list(geometry.direction[:6])  # the matrix is diagonal
         image.PixelSpacing = [geometry.spacing_mm[1], geometry.spacing_mm[0]]
         image.SliceThickness = 4 + grow
         _slices, image.Rows, image.Columns = geometry.shape
@@ -204,6 +208,9 @@ def _mask(stack: Stack, *, plain: bool = False, smaller: bool = False, model: st
                 site=organ, colour=(0, 200, 0) if other else (200, 0, 0),
             ),
         )  # fmt: skip
+        if other:
+            labels[6, 2:4, 2:4] = 4
+            segments = (*segments, Segment(number=4, name="Spleen", category=category, type=SPLEEN))
     finding = f"{'left kidney' if other else 'left lung'}: 0.5 l is below the expected range of 1 to 4 l"
     return Segmentation(
         labels=labels,
