@@ -19,7 +19,6 @@ import dicom_tables as dicom
 import hl7_messages as example
 import made_reading as made
 from hl7types.hl7.v2_5_1 import segments as standard
-from pydicom import Dataset
 from pydicom.datadict import dictionary_description
 
 from medai.router.contract import _PRIORITY_WORDS, Order, Priority, short_id
@@ -272,7 +271,7 @@ def _places(order: Order) -> dict[str, Any]:
         ("SR Referenced Request", referenced_requests(context)),
     ):
         for item in items:
-            found |= {f"{title} > {dictionary_description(e.tag)}": repr(e.value) for e in _elements(item)}
+            found |= {f"{title} > {dictionary_description(e.tag)}": repr(e.value) for e in item}
     found["SR Performed Procedure Code"] = performed_procedures(context)
     destination = given.settings.destinations[made.EHR]
     bundle = json.loads(encode_fhir(context, destination))
@@ -284,10 +283,6 @@ def _places(order: Order) -> dict[str, Any]:
             if kind not in ("Observation", "ImagingSelection")
         }
     return found
-
-
-def _elements(item: Dataset) -> Iterator[Any]:
-    yield from item
 
 
 def _header_fields() -> str:
@@ -324,10 +319,9 @@ def _controls() -> str:
         "change": "changes what it says of an order, and keeps the rest",
         "cancel": "cancels the order, against every status that follows",
     }
-    replaced = " RP and RU cancel where the same message has RO. ORC-5 CA or DC cancels with any code."
-    return dicom.table(("ORC-1", "what happens"), [(" ".join(codes), words[name]) for name, codes in rows.items()]) + (
-        f"\n\n{replaced.strip()}"
-    )
+    more = "RP and RU cancel where the same message has RO. ORC-5 CA or DC cancels with any code."
+    table = dicom.table(("ORC-1", "what happens"), [(" ".join(codes), words[name]) for name, codes in rows.items()])
+    return f"{table}\n\n{more}"
 
 
 def _priorities() -> str:

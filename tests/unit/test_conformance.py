@@ -133,6 +133,14 @@ def test_the_product_itself_opens_an_association_for_an_echo_alone(tables: Modul
     assert list(tables.dicom_tables.associations()) == [("router/cli/check.py", "MEDAI", "1.2.840.10008.1.1")]
 
 
+def test_what_the_page_says_is_refused_is_refused() -> None:
+    """Prose that a change of the code would leave behind."""
+    reader = (ROOT / "models" / "images" / "preprocess.py").read_text(encoding="utf-8")
+    assert "results for these cannot be written yet" in reader
+    assert "Enhanced multi-frame CT and MR are refused" in page("dicom.md")
+    assert "**Enhanced CT and MR** as input: refused" in page("ihe.md")
+
+
 @cache
 def functions(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
