@@ -137,7 +137,7 @@ def test_what_the_page_says_is_refused_is_refused() -> None:
     """Prose that a change of the code would leave behind."""
     reader = (ROOT / "models" / "images" / "preprocess.py").read_text(encoding="utf-8")
     assert "results for these cannot be written yet" in reader
-    assert "Enhanced multi-frame CT and MR are refused" in page("dicom.md")
+    assert "Enhanced multi-frame CT and MR are refused" in " ".join(page("dicom.md").split())
     assert "**Enhanced CT and MR** as input: refused" in page("ihe.md")
 
 
