@@ -61,8 +61,9 @@ class Volume:
 class Stack:
     """A series in slice order: the image of ``volume.voxels[i]`` is ``datasets[i]``.
 
-    The datasets have lost their PixelData (results need their headers alone). An enhanced multi-frame
-    object is one dataset; then ``frames[i]`` is the frame number, from 1, of ``volume.voxels[i]``.
+    The datasets have lost their PixelData (results need their headers alone). Of enhanced multi-frame objects
+    ``datasets[i]`` is the object and ``frames[i]`` the frame, numbered from 1, of ``volume.voxels[i]``; of single-frame
+    images ``frames`` is empty.
     """
 
     volume: Volume

@@ -121,10 +121,10 @@ def frames_of(datasets: Sequence[Dataset]) -> list[Frame]:
     return [_frame(dataset, dataset, 0, image_name(dataset)) for dataset in datasets]
 
 
-def frames_of_enhanced(dataset: Dataset, order: Sequence[int]) -> list[Frame]:
-    """Frames (from 0) of one enhanced dataset, in the given order."""
+def frames_of_enhanced(ordered: Sequence[tuple[Dataset, int]]) -> list[Frame]:
+    """Frames of enhanced objects, in the given order: each its object and its number there, from 0."""
     frames = []
-    for index in order:
+    for dataset, index in ordered:
         scaling = functional_group(dataset, index, "PixelValueTransformationSequence")
         frames.append(_frame(dataset, scaling or dataset, index, f"frame {index + 1}"))
     return frames

@@ -26,7 +26,7 @@ from medai.models.errors import GeometryMismatch, NotAVolume, UnreadableImage
 from medai.models.geometry import Geometry
 from medai.models.images.decode import MAX_BYTES, Frame, decode, frames_of, frames_of_enhanced, is_hounsfield
 from medai.models.images.header import items, text
-from medai.models.images.series import one_series, require_one_pass
+from medai.models.images.series import one_series, require_one_object, require_one_pass
 from medai.models.images.slices import (
     MIN_SLICES,
     arrange,
@@ -46,20 +46,18 @@ MAX_VOXELS = 2**30
 """Of a resampled volume (4 GiB of float32): a whole body in 1 mm voxels is half of it."""
 
 
-def series_to_volume(
-    datasets: Sequence[Dataset], *, threads: int = 2, enhanced: bool = False, max_bytes: int = MAX_BYTES
-) -> Stack:
+def series_to_volume(datasets: Sequence[Dataset], *, threads: int = 2, max_bytes: int = MAX_BYTES) -> Stack:
     """One series, in any order, as a volume with its datasets in slice order.
 
     CT voxels are Hounsfield units. The datasets must be complete; **their PixelData is removed** while they are
     decoded, because results need the headers alone and a second copy of the pixels would double the memory.
-    ``enhanced`` accepts one enhanced multi-frame object too: see Stack.frames. ``max_bytes`` bounds the stored
-    pixels of the whole series, unpacked. Raises NotAVolume or UnreadableImage with a reason for a radiographer.
+    An enhanced multi-frame object is a series too: see Stack.frames. ``max_bytes`` bounds the stored pixels of the
+    whole series, unpacked. Raises NotAVolume or UnreadableImage with a reason for a radiographer.
     """
     images = one_series(datasets)
     multi_frame = [image for image in images if "PerFrameFunctionalGroupsSequence" in image]
     if multi_frame:
-        return _enhanced_to_stack(images, threads=threads, accepted=enhanced, max_bytes=max_bytes)
+        return _enhanced_to_stack(images, threads=threads, max_bytes=max_bytes)
     if any(frame_count(image) > 1 for image in images):
         raise NotAVolume("the series holds multi-frame images without positions in the patient (such as cine loops)")
     planes, geometry = arrange([plane_of(image, index) for index, image in enumerate(images)])
@@ -69,21 +67,18 @@ def series_to_volume(
     return Stack(volume=volume, datasets=ordered)
 
 
-def _enhanced_to_stack(images: Sequence[Dataset], *, threads: int, accepted: bool, max_bytes: int) -> Stack:
-    if not accepted:
-        raise NotAVolume(
-            "the series is an enhanced multi-frame object; results for these cannot be written yet. "
-            "Send it as single-frame images"
-        )
-    if len(images) > 1:
-        raise NotAVolume(f"the series holds {len(images)} enhanced multi-frame objects; exactly one makes a volume")
-    image = images[0]
-    if len(items(image, "PerFrameFunctionalGroupsSequence")) != frame_count(image):
-        raise NotAVolume("the multi-frame image describes another number of frames than it holds")
-    planes, geometry = arrange(planes_of_frames(image))
-    order = [plane.index for plane in planes]
-    volume = _volume(frames_of_enhanced(image, order), geometry, image, threads, max_bytes)
-    return Stack(volume=volume, datasets=(image,), frames=tuple(index + 1 for index in order))
+def _enhanced_to_stack(images: Sequence[Dataset], *, threads: int, max_bytes: int) -> Stack:
+    """One enhanced object, or the parts of one that was written in several (a concatenation, PS3.3 C.7.6.16.2.2.4)."""
+    require_one_object(images)
+    for image in images:
+        if len(items(image, "PerFrameFunctionalGroupsSequence")) != frame_count(image):
+            raise NotAVolume("the multi-frame image describes another number of frames than it holds")
+    places = [(image, plane) for image in images for plane in planes_of_frames(image)]
+    planes, geometry = arrange([replace(plane, index=number) for number, (_, plane) in enumerate(places)])
+    ordered = [(places[plane.index][0], places[plane.index][1].index) for plane in planes]
+    volume = _volume(frames_of_enhanced(ordered), geometry, ordered[0][0], threads, max_bytes)
+    frames = tuple(index + 1 for _, index in ordered)
+    return Stack(volume=volume, datasets=tuple(image for image, _ in ordered), frames=frames)
 
 
 def _volume(frames: Sequence[Frame], geometry: Geometry, header: Dataset, threads: int, max_bytes: int) -> Volume:

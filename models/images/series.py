@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pydicom import Dataset
 
 from medai.models.errors import NotAVolume
-from medai.models.images.header import items, text, value
+from medai.models.images.header import items, text, value, whole
 from medai.models.images.slices import MIN_SLICES, image_name
 
 PASSES: Mapping[str, str] = {
@@ -98,6 +98,24 @@ def require_one_pass(ordered: Sequence[Dataset]) -> None:
                 f"slices of {kinds} {words} alternate along the series: together they look like one volume, "
                 "but each must be a series of its own"
             )
+
+
+def require_one_object(images: Sequence[Dataset]) -> None:
+    """Raise NotAVolume where enhanced objects of a series are not the parts of one, all of them here."""
+    if len(images) == 1:
+        return
+    names = {text(image, "ConcatenationUID") for image in images}
+    if len(names) > 1 or not names - {""}:
+        raise NotAVolume(
+            f"the series holds {len(images)} enhanced multi-frame objects that are not parts of one (a concatenation): "
+            "each must be a series of its own"
+        )
+    parts = sorted(whole(image, "InConcatenationNumber") or 0 for image in images)
+    total = max(whole(image, "InConcatenationTotalNumber") or 0 for image in images)
+    if parts != list(range(1, max(total, len(images)) + 1)):
+        raise NotAVolume(
+            f"the image was written in {max(total, *parts)} parts (a concatenation), and parts are missing"
+        )
 
 
 def _alternate(values: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -21,6 +21,7 @@ from medai.router.intake.reader_edits import Recogniser, arrived_in
 from medai.router.ledger import Ledger
 from medai.router.ledger.edits import EditSeen
 from medai.router.ledger.removals import Withdrawn
+from medai.router.ledger.studies import StudySeen
 from medai.router.log import Pseudonyms, describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import ResultSettings
@@ -122,7 +123,7 @@ class Subscription:
         with self._ledger.begin() as db:
             for view, at in views:
                 heard = live and not self._just_moved(view.seen.orthanc_id, now)
-                self._ledger.studies.see(view.seen, at=at, due_at=now, db=db, heard=heard)
+                self._ledger.studies.see(settled(view.seen, now), at=at, due_at=now, db=db, heard=heard)
             fresh = [edit for edit in edits if self._ledger.edits.see(edit, now, db)]
             self._ledger.studies.write_cursor(CURSOR, last, now, db)
         self._tell(fresh)
@@ -283,7 +284,7 @@ class Subscription:
         before = self._ledger.studies.find(orthanc_study)
         at = change_time({"Date": updated}, now)
         with self._ledger.begin() as db:
-            study_id = self._ledger.studies.see(view.seen, at=at, due_at=now, db=db)
+            study_id = self._ledger.studies.see(settled(view.seen, now), at=at, due_at=now, db=db)
             self._ledger.studies.forget_series(study_id, [item.orthanc_id for item in view.seen.series], db)
             fresh = [edit for edit in edits if self._ledger.edits.see(edit, now, db)]
         self._tell(fresh)
@@ -292,3 +293,12 @@ class Subscription:
         if changed:
             log.info("sweep_found", study=self._names.study(view.seen.study_uid))
         return [orthanc_study] if changed else []
+
+
+def settled(seen: StudySeen, now: float) -> StudySeen:
+    """What was seen, as of no known update where more may come in the same second: the next sweep looks again.
+
+    Orthanc tells when a study was last updated in whole seconds.
+    """
+    just_now = change_time({"Date": seen.archive_update}, now) >= now
+    return replace(seen, archive_update="") if just_now else seen

@@ -240,12 +240,32 @@ STUDY_LEVEL = frozenset(_STUDY_LEVEL.split())
 
 def attributes_of(tags: Mapping[str, Any]) -> dict[str, Any]:
     """Every attribute with its type; Modality, which all rules ask for, is one text whatever the header holds."""
-    attributes = {k: typed(k, v) for k, v in tags.items() if k != "PixelData"}
+    attributes = {k: typed(k, v) for k, v in _as_single(tags).items() if k != "PixelData"}
     modality = attributes.get("Modality", "")
     if not isinstance(modality, str):
         words = modality if isinstance(modality, tuple) else ()
         attributes["Modality"] = next((word for word in words if isinstance(word, str)), "")
     return attributes
+
+
+GROUPS = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
+
+
+def _as_single(tags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An enhanced object's attributes as a single image has them: those of its first frame stand beside its own."""
+    if not any(name in tags for name in GROUPS):
+        return tags
+    found = {keyword: value for keyword, value in tags.items() if keyword not in GROUPS}
+    for name in GROUPS:
+        for group in _items(tags.get(name))[:1]:
+            for items in group.values() if isinstance(group, dict) else ():
+                for item in _items(items)[:1]:
+                    found = {**item, **found} if isinstance(item, dict) else found
+    return found
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def typed(keyword: str, value: Any) -> Any:

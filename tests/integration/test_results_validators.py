@@ -36,6 +36,8 @@ CASES = {
     "mr_minimal": ("MR", "sagittal", 1),
     "ct_requested": ("CT", "axial", 0),
     "mr_gap": ("MR", "axial", 0),
+    "ct_enhanced": ("CT", "axial", 2),
+    "mr_concatenated": ("MR", "oblique", 1),
 }
 """Modality, plane and segments; 0: two parts of one hippocampus with a total and checks that passed."""
 
@@ -103,6 +105,8 @@ def masked(segmentation: Any, name: str) -> Any:
     return replace(segmentation, labels=labels)
 
 
+PARTS = {"ct_enhanced": 1, "mr_concatenated": 3}
+"""In how many enhanced objects the images of a case come."""
 WARNINGS = ("the mask touches the edge of the field of view",)
 PIXELMED = Path("/usr/share/java/pixelmed.jar")
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
@@ -146,21 +150,36 @@ class Case:
         parts = make.hippocampus(self.source)
         found = make.segmentation(self.source, segments=segments, warnings=WARNINGS) if segments else parts
         self.segmentation = masked(found, name)
+        self.stack = make.enhanced(self.source, parts=PARTS[name]) if name in PARTS else None
         first = make.results(
-            self.source, segmentation=self.segmentation, job=make.job(self.source, job_id=make.other_job_id)
+            self.source,
+            segmentation=self.segmentation,
+            job=make.job(self.source, job_id=make.other_job_id),
+            stack=self.stack,
         )
         earlier = Predecessor(job_id=make.other_job_id, sr_series_uid=first.uids.sr_series, sr_sop_uid=first.uids.sr)
         order = Order(placer="P1", accession="ACC123", patient_id="MRN-77|1", procedure=("X", "Chest & neck", "L"))
         job = make.job(self.source, revision=2, predecessor=earlier, order=order)
-        self.results = make.results(self.source, segmentation=self.segmentation, job=job)
+        self.results = make.results(self.source, segmentation=self.segmentation, job=job, stack=self.stack)
         self.folder = folder
         for place, results in ((folder / "superseded", first), (folder, self.results)):
             place.mkdir(exist_ok=True)
             for kind, dataset in results.objects.items():
                 dataset.save_as(place / f"{kind}.dcm", enforce_file_format=True)
         (folder / "source").mkdir()
-        for number, header in enumerate(self.source.headers):
-            write_image(header, self.source.volume.voxels[number], folder / "source" / f"{number}.dcm")
+        for number, (header, pixels) in enumerate(self.images()):
+            write_image(header, pixels, folder / "source" / f"{number}.dcm")
+
+    def images(self) -> list[tuple[Dataset, Any]]:
+        """Each object of the series with its pixels."""
+        voxels = self.source.volume.voxels
+        if self.stack is None:
+            return list(zip(self.source.headers, voxels, strict=True))
+        objects = {str(image.SOPInstanceUID): image for image in self.stack.datasets}
+        frames: dict[str, dict[int, Any]] = {uid: {} for uid in objects}
+        for image, frame, plane in zip(self.stack.datasets, self.stack.frames, voxels, strict=True):
+            frames[str(image.SOPInstanceUID)][frame] = plane
+        return [(image, np.stack([frames[uid][n] for n in sorted(frames[uid])])) for uid, image in objects.items()]
 
     @property
     def files(self) -> list[Path]:
@@ -227,12 +246,25 @@ def on_source_grid(image: sitk.Image, case: Case) -> Any:
 
 def test_highdicom_reads_back_the_mask_from_the_file(case: Case) -> None:
     seg = highdicom.seg.segread(case.folder / "seg.dcm")
-    uids = [header.SOPInstanceUID for header in case.source.headers]
-    pixels = seg.get_pixels_by_source_instance(uids, combine_segments=True)
-    assert np.array_equal(pixels, case.segmentation.labels)
+    assert np.array_equal(by_source(seg, case), case.segmentation.labels)
     gaps = {"allow_missing_positions": True} if case.name == "mr_gap" else {}
     volume = seg.get_volume(combine_segments=True, **gaps).match_geometry(grid_of(case))
     assert np.array_equal(volume.array, case.segmentation.labels)
+
+
+def by_source(seg: Any, case: Case) -> Any:
+    """The labels of each slice, asked for by the image, or the frame, that it was drawn on."""
+    if case.stack is None:
+        uids = [header.SOPInstanceUID for header in case.source.headers]
+        return seg.get_pixels_by_source_instance(uids, combine_segments=True)
+    found = np.zeros_like(case.segmentation.labels)
+    for uid in {image.SOPInstanceUID for image in case.stack.datasets}:
+        slices = [n for n, image in enumerate(case.stack.datasets) if image.SOPInstanceUID == uid]
+        frames = [case.stack.frames[n] for n in slices]
+        found[slices] = seg.get_pixels_by_source_frame(
+            uid, frames, combine_segments=True, assert_missing_frames_are_empty=True
+        )
+    return found
 
 
 def grid_of(case: Case) -> Any:

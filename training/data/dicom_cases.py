@@ -179,7 +179,7 @@ def _read(
 
 def volume_of(images: Sequence[pydicom.Dataset]) -> Volume:
     """A series' volume. Raises NotAVolume or UnreadableImage."""
-    return series_to_volume(images, enhanced=True).volume
+    return series_to_volume(images).volume
 
 
 @cache

@@ -15,6 +15,7 @@ from medai.models.volume import Code
 from medai.workers.results import identity
 from medai.workers.results.codes import LOCAL
 from medai.workers.results.context import Context
+from medai.workers.results.frames import refer_to_frames
 from medai.workers.results.source import Source
 
 PROCESSING_EQUIPMENT = Code(value="109102", scheme="DCM", meaning="Processing Equipment")
@@ -48,7 +49,7 @@ def contributing_equipment(context: Context) -> ContributingEquipment:
 
 
 def finish(result: Dataset, context: Context) -> None:
-    """What every object shares: the people's names, the job's times, the institution and the time zone."""
+    """What every object shares: people's names, the job's times, institution, time zone, and whose frames it means."""
     source, moment = context.source, context.moment
     source.name_people(result)
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S")
@@ -65,6 +66,7 @@ def finish(result: Dataset, context: Context) -> None:
     institution = context.settings.results.institution
     if institution:
         result.InstitutionName = identity.plain(institution, 64)
+    refer_to_frames(result, source.frames)
 
 
 def referenced_series(source: Source) -> list[Dataset]:

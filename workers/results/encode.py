@@ -20,6 +20,7 @@ from medai.router.settings.destinations import FhirDestination
 from medai.router.settings.tables import Settings
 from medai.workers.results.context import Context
 from medai.workers.results.fhir import encode_fhir
+from medai.workers.results.frames import headers_of
 from medai.workers.results.identity import ResultUids
 from medai.workers.results.key_image import encode_key_image
 from medai.workers.results.measure import measure
@@ -69,7 +70,8 @@ def encode_all(
     ``created_at`` is the job's creation on the clock of the hospital (where the images name their time zone, DICOM
     times are converted to it).
     """
-    source = Source(headers=stack.datasets, volume=stack.volume)
+    headers, frames = headers_of(stack)
+    source = Source(headers=headers, volume=stack.volume, frames=frames)
     source.require_fits(segmentation)
     context = Context(
         source=source,

@@ -9,7 +9,7 @@ left empty where that is allowed, and a missing Frame of Reference UID is derive
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -24,6 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from medai.models.errors import GeometryMismatch
 from medai.models.images.header import text
 from medai.models.volume import Segmentation, Volume
+from medai.workers.results.frames import FrameName
 from medai.workers.results.identity import frame_of_reference_uid
 
 PATIENT_AND_STUDY = (
@@ -76,10 +77,14 @@ _VALID: dict[str, Callable[[str], bool]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One series as it was read: ``headers[i]`` is the image of slice i of ``volume`` (pixels not needed)."""
+    """One series as it was read: ``headers[i]`` is the image of slice i of ``volume`` (pixels not needed).
+
+    Of enhanced objects ``headers`` are one for each frame, under UIDs that ``frames`` explains (frames.py).
+    """
 
     headers: tuple[Dataset, ...] = field(repr=False, hash=False, compare=False)
     volume: Volume
+    frames: Mapping[str, FrameName] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
     def __post_init__(self) -> None:
         slices = self.volume.geometry.shape[0]

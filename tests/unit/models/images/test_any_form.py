@@ -218,7 +218,7 @@ PLAIN = Form(
 
 
 def check(form: Form) -> None:
-    stack = series_to_volume(written(form), enhanced=form.multi_frame)
+    stack = series_to_volume(written(form))
     found = stack.volume
     assert sorted(found.geometry.shape) == sorted(SIZE)
     assert found.geometry.voxel_ml == pytest.approx(np.prod(SPACING_MM) / 1000.0, rel=1e-6)

@@ -179,12 +179,10 @@ def test_localizers_and_screenshots_are_no_volume(
         series_to_volume(read_series(shared_data("ct_phantom_philips_localizer_SC") / folder))
 
 
-def test_an_enhanced_object_is_read_only_where_it_is_accepted(shared_data: SharedData, read_series: ReadSeries) -> None:
-    folder = shared_data("robust_dicom2nifti") / "siemens_multiframe"
-    with pytest.raises(NotAVolume, match="enhanced multi-frame"):
-        series_to_volume(read_series(folder))
-    stack = series_to_volume(read_series(folder), enhanced=True)
+def test_an_enhanced_object_is_read_frame_by_frame(shared_data: SharedData, read_series: ReadSeries) -> None:
+    stack = series_to_volume(read_series(shared_data("robust_dicom2nifti") / "siemens_multiframe"))
     assert stack.volume.geometry.shape == (8, 256, 256)
     assert stack.volume.geometry.spacing_mm == pytest.approx((0.9375, 0.9375, 0.9), abs=1e-4)
     assert stack.frames == tuple(range(1, 9))
-    assert len(stack.datasets) == 1
+    assert len(stack.datasets) == 8
+    assert len({id(dataset) for dataset in stack.datasets}) == 1

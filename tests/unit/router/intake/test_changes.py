@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ledger_cases import T0, arrive, make, seen
 from structlog.testing import capture_logs
 
 from medai.router.contract import StudyFacts, orthanc_id
-from medai.router.intake.changes import Subscription
+from medai.router.intake.changes import Subscription, settled
 from medai.router.intake.facts import FactsReader, StudyView
 from medai.router.ledger import Ledger
 from medai.router.log import Pseudonyms
@@ -153,3 +154,12 @@ def test_images_of_a_study_that_has_just_moved_were_not_sent_again(site: Site) -
     after = site.ledger.studies.find("o-new")
     assert after is not None
     assert (after.id, after.resent_at, after.last_instance_at) == (row.id, None, T0)
+
+
+@pytest.mark.parametrize(("age_s", "kept"), [(0, False), (1, False), (-30, False), (3, True), (3600, True)])
+def test_an_update_of_this_very_second_is_looked_at_again(age_s: int, kept: bool) -> None:
+    """More may come in the same second, and Orthanc's clock would not show it."""
+    told = time.strftime("%Y%m%dT%H%M%S", time.gmtime(T0 - age_s))
+    found = settled(seen(update=told), T0)
+    assert found.archive_update == (told if kept else "")
+    assert replace(found, archive_update=told) == seen(update=told)

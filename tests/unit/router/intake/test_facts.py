@@ -12,7 +12,16 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from medai.router.contract import Order
 from medai.router.errors import OrthancRefused, OrthancUnreachable
 from medai.router.hl7.patients import Aliases
-from medai.router.intake.facts import ALWAYS_MANY, NUMBERS, STUDY_LEVEL, FactsReader, change_time, orientation, typed
+from medai.router.intake.facts import (
+    ALWAYS_MANY,
+    NUMBERS,
+    STUDY_LEVEL,
+    FactsReader,
+    attributes_of,
+    change_time,
+    orientation,
+    typed,
+)
 from medai.router.orthanc.client import Orthanc
 
 FLOATS = {"DS", "FL", "FD"}
@@ -269,3 +278,22 @@ def test_a_series_of_which_only_the_structures_are_here_is_asked_again_when_imag
     assert first is not None
     assert then is not None
     assert [view.facts.series[0].attributes["Modality"] for view in (first, then)] == ["RTSTRUCT", "MR"]
+
+
+def test_an_enhanced_object_is_seen_as_its_first_frame() -> None:
+    frame = {"PlanePositionSequence": [{"ImagePositionPatient": "1\\2\\3"}]}
+    shared = {
+        "PlaneOrientationSequence": [{"ImageOrientationPatient": "1\\0\\0\\0\\1\\0"}],
+        "PixelMeasuresSequence": [{"PixelSpacing": "0.5\\0.5", "SliceThickness": "2.5"}],
+    }
+    groups = {"PerFrameFunctionalGroupsSequence": [frame] * 3, "SharedFunctionalGroupsSequence": [shared]}
+    found = attributes_of({"Modality": "CT", "NumberOfFrames": "3", "SliceThickness": "9", **groups})
+    assert orientation(found) == "axial"
+    assert (found["PixelSpacing"], found["ImagePositionPatient"]) == ((0.5, 0.5), (1.0, 2.0, 3.0))
+    assert found["SliceThickness"] == 9.0, "what the object says itself holds"
+    assert not groups.keys() & found.keys(), "thousands of frames are not kept"
+
+
+@pytest.mark.parametrize("odd", [None, "", [], [None], ["x"], [{"A": None}], [{"A": ["x"]}]])
+def test_odd_functional_groups_are_no_error(odd: object) -> None:
+    assert attributes_of({"Modality": "CT", "SharedFunctionalGroupsSequence": odd})["Modality"] == "CT"

@@ -39,6 +39,8 @@ def site(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "supervisord.pid").write_text(f"{daemon.pid}\n")
     try:
         soon(lambda: all(len(running(tmp_path, part)) == 2 for part in ("redis", "orthanc")))
+        # A parent that is just forking can't be stopped until its child has begun its own program.
+        soon(lambda: {state(pid) for part in ("redis", "orthanc") for pid in running(tmp_path, part)} == {"S"})
         yield tmp_path
     finally:
         os.killpg(daemon.pid, signal.SIGKILL)

@@ -164,12 +164,55 @@ def make_job(source: Source, *, route: str = "ct_lungs", **changes: object) -> J
     return Job(**(fields | changes))  # type: ignore[arg-type]  # a test names only real fields
 
 
+def make_enhanced(source: Source, *, parts: int = 1) -> Stack:
+    """The same series as an enhanced object, or as the parts of a concatenation, its frames from the last to the first."""
+    count = len(source.headers)
+    order = list(reversed(range(count)))
+    share = -(-count // parts)
+    objects, datasets, frames = [], [None] * count, [0] * count
+    for part in range(parts):
+        mine = order[part * share : (part + 1) * share]
+        image = _enhanced(source, mine, part, parts)
+        objects.append(image)
+        for number, index in enumerate(mine, start=1):
+            datasets[index], frames[index] = image, number
+    return Stack(volume=source.volume, datasets=tuple(datasets), frames=tuple(frames))  # type: ignore[arg-type] # all set
+
+
+def _enhanced(source: Source, order: list[int], part: int, parts: int) -> Dataset:
+    image = deepcopy(source.first)
+    modality = source.volume.modality
+    image.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{'2.1' if modality == 'CT' else '4.1'}"
+    image.SOPInstanceUID = generate_uid(entropy_srcs=[modality, "enhanced", str(part)])
+    image.InstanceNumber, image.NumberOfFrames = part + 1, len(order)
+    if parts > 1:
+        image.ConcatenationUID = generate_uid(entropy_srcs=[modality, "concatenation"])
+        image.InConcatenationNumber, image.InConcatenationTotalNumber = part + 1, parts
+    image.AcquisitionDateTime = "20260314120502.25"
+    plane, measures = Dataset(), Dataset()
+    plane.ImageOrientationPatient = image.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = image.PixelSpacing, image.SliceThickness
+    shared = Dataset()
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], []
+    for index in order:
+        position, frame = Dataset(), Dataset()
+        position.ImagePositionPatient = source.headers[index].ImagePositionPatient
+        frame.PlanePositionSequence = [position]
+        image.PerFrameFunctionalGroupsSequence.append(frame)
+    moved = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness")
+    for keyword in (*moved, "AcquisitionDate", "AcquisitionTime"):
+        delattr(image, keyword)
+    return image
+
+
 class Factory:
     """The makers above, as one fixture (test modules cannot import a conftest)."""
 
     created_at = CREATED_AT
     source = staticmethod(make_source)
     segmentation = staticmethod(make_segmentation)
+    enhanced = staticmethod(make_enhanced)
     hippocampus = staticmethod(make_hippocampus)
     job = staticmethod(make_job)
     settings = Settings(
@@ -216,10 +259,11 @@ class Factory:
         job: Job | None = None,
         segments: int = 2,
         warnings: tuple[str, ...] = (),
+        stack: Stack | None = None,
     ) -> Results:
         """Everything that a job gives back."""
         return encode_all(
-            Stack(volume=source.volume, datasets=source.headers),
+            stack or Stack(volume=source.volume, datasets=source.headers),
             segmentation or make_segmentation(source, segments=segments, warnings=warnings),
             job or make_job(source),
             self.settings,
