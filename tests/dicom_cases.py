@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,25 @@ def renamed(folder: Path, name: str) -> tuple[str, list[bytes]]:
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{uid[:50]}.2.{image.InstanceNumber}"
         files.append(to_bytes(image))
     return uid, files
+
+
+def enhanced(images: Sequence[Dataset]) -> Dataset:
+    """The same images as one enhanced MR object, its frames in their order."""
+    made = deepcopy(images[0])
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4.1"
+    made.NumberOfFrames, made.InstanceNumber = len(images), 1
+    made.PixelData = b"".join(image.PixelData for image in images)
+    plane, measures = Dataset(), Dataset()
+    plane.ImageOrientationPatient = made.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = made.PixelSpacing, made.SliceThickness
+    shared = Dataset()
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [plane], [measures]
+    made.SharedFunctionalGroupsSequence, made.PerFrameFunctionalGroupsSequence = [shared], []
+    for image in images:
+        position, frame = Dataset(), Dataset()
+        position.ImagePositionPatient = image.ImagePositionPatient
+        frame.PlanePositionSequence = [position]
+        made.PerFrameFunctionalGroupsSequence.append(frame)
+    for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness"):
+        delattr(made, keyword)
+    return made

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 import urllib3
 from ball_model import BallModels
-from dicom_cases import study_files, study_uid
+from dicom_cases import enhanced, slice_of, study_files, study_uid, to_bytes
 from reading_cases import told
 from servers import MockRis, OrthancServer, make_orthanc, make_ris, running
 
@@ -139,6 +139,27 @@ def test_the_seg_in_the_archive_is_the_mask_voxel_for_voxel(site: Site) -> None:
         z = float(frame.PlanePositionSequence[0].ImagePositionPatient[2])
         frames[places.index(z)] = np.atleast_3d(seg.pixel_array.reshape(-1, 16, 16))[number] > 0
     assert np.array_equal(frames, expected)
+
+
+def test_an_enhanced_object_is_read_and_its_mask_names_its_frames(site: Site) -> None:
+    images = [slice_of(number, study="a") for number in range(16)]
+    image = enhanced(images)
+    site.orthanc.post(to_bytes(image))
+    job_id = site.order_reading("a")
+    assert site.read(job_id) is JobState.DONE
+    objects = site.objects("a")
+    assert {modality: len(items) for modality, items in objects.items()} == {"MR": 1, "SEG": 1, "SR": 1, "OT": 1}
+    (seg,) = objects["SEG"]
+    frames = seg.pixel_array.reshape(-1, 16, 16)
+    drawn = {}
+    for frame, mask in zip(seg.PerFrameFunctionalGroupsSequence, frames, strict=True):
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        assert source.ReferencedSOPInstanceUID == image.SOPInstanceUID
+        drawn[int(source.ReferencedFrameNumber)] = mask > 0
+    for number, one in enumerate(images, start=1):
+        wanted = np.frombuffer(one.PixelData, "<u2").reshape(16, 16) > 400
+        assert np.array_equal(drawn.get(number, np.zeros_like(wanted)), wanted)
+    assert site.ris.get("/results")[0]["study_uid"] == study_uid("a")
 
 
 def test_a_message_that_comes_twice_does_nothing_the_second_time(site: Site) -> None:
