@@ -7,6 +7,7 @@ and what changes with a variant comes from there. ``differences`` says so of any
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +25,7 @@ from medai.workers.results.encode import Results, encode_all
 Values = Mapping[str, frozenset[str]]
 """Where something stands in an encoding -> every text that stands there."""
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 ROOT = "2.25.3141592653589793"
 SUPINE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 PRONE = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
@@ -183,6 +185,26 @@ def _stack(name: str, modality: str, *, rich: bool) -> Stack:
     return Stack(volume=Volume(voxels=voxels, geometry=geometry, modality=modality, unit=unit), datasets=tuple(images))
 
 
+def _enhanced(stack: Stack) -> Stack:
+    """The same series as one enhanced object."""
+    image = deepcopy(stack.datasets[0])
+    image.SOPClassUID, image.NumberOfFrames = ENHANCED_CT, len(stack.datasets)
+    orientation, measures, shared = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = image.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = image.PixelSpacing, image.SliceThickness
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], []
+    for header in stack.datasets:
+        position, frame = Dataset(), Dataset()
+        position.ImagePositionPatient = header.ImagePositionPatient
+        frame.PlanePositionSequence = [position]
+        image.PerFrameFunctionalGroupsSequence.append(frame)
+    for keyword in ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness"):
+        delattr(image, keyword)
+    count = len(stack.datasets)
+    return Stack(volume=stack.volume, datasets=(image,) * count, frames=tuple(range(1, count + 1)))
+
+
 def _mask(stack: Stack, *, plain: bool = False, smaller: bool = False, model: str = "ct_lungs") -> Segmentation:
     """A right and a left lung and a lesion of the left one; ``plain``: one structure and nothing else."""
     labels = np.zeros(stack.volume.geometry.shape, dtype=np.uint8)
@@ -324,7 +346,7 @@ def _least() -> Made:
     )
 
 
-BASE, LEAST, UNORDERED, OTHER_UNORDERED = "base", "least", "unordered", "other images, unordered"
+BASE, LEAST, UNORDERED, OTHER_UNORDERED, FRAMES = "base", "least", "unordered", "others, unordered", "enhanced"
 VARIANTS: Mapping[str, Callable[[], Made]] = {
     BASE: base,
     "images": _other_images,
@@ -336,9 +358,10 @@ VARIANTS: Mapping[str, Callable[[], Made]] = {
     LEAST: _least,
     UNORDERED: lambda: base(None),
     OTHER_UNORDERED: lambda: _other_images(None),
+    FRAMES: lambda: replace(base(), stack=_enhanced(base().stack)),
 }
-"""What differs from the first. The least has as little as may be; the last two differ in their images and have no
-order, which would hide what the images say."""
+"""What differs from the first. The least has as little as may be; two differ in their images and have no order,
+which would hide what the images say; and one has the same images as frames of an enhanced object."""
 
 
 @cache
@@ -377,12 +400,13 @@ def _told(place: str, found: Mapping[str, Values]) -> Told:
         presence = "ALWAYS"
     else:
         presence = "VNAP" if all(there) else "ANAP"
-    apart = (BASE, LEAST, UNORDERED, OTHER_UNORDERED)
+    apart = (BASE, LEAST, UNORDERED, OTHER_UNORDERED, FRAMES)
     sources = tuple(
         name for name, texts in per_variant.items() if name not in apart and texts is not None and texts != said
     )
-    without = [per_variant[name] for name in apart[2:]]
-    if "images" not in sources and all(without) and without[0] != without[1]:
+    without = [per_variant[name] for name in (UNORDERED, OTHER_UNORDERED)]
+    by_images = (all(without) and without[0] != without[1]) or (per_variant[FRAMES] or said) != said
+    if "images" not in sources and by_images:
         sources = ("images", *sources)
     if not sources and per_variant[LEAST] and said and per_variant[LEAST] != said:
         sources = ("images",)  # what the least variant lacks is mostly in its images

@@ -133,12 +133,13 @@ def test_the_product_itself_opens_an_association_for_an_echo_alone(tables: Modul
     assert list(tables.dicom_tables.associations()) == [("router/cli/check.py", "MEDAI", "1.2.840.10008.1.1")]
 
 
-def test_what_the_page_says_is_refused_is_refused() -> None:
-    """Prose that a change of the code would leave behind."""
-    reader = (ROOT / "models" / "images" / "preprocess.py").read_text(encoding="utf-8")
-    assert "results for these cannot be written yet" in reader
-    assert "Enhanced multi-frame CT and MR are refused" in " ".join(page("dicom.md").split())
-    assert "**Enhanced CT and MR** as input: refused" in page("ihe.md")
+def test_results_of_an_enhanced_object_name_its_frames(tables: ModuleType) -> None:
+    made = tables.dicom_tables.made
+    seg = made.differences(lambda result: tables.dicom_tables._flat(result.objects["seg"]))
+    frames = "PerFrameFunctionalGroupsSequence/DerivationImageSequence/SourceImageSequence/ReferencedFrameNumber"
+    assert seg[frames].presence == "ANAP"
+    classes = made.results(made.FRAMES).objects["seg"].ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert [item.ReferencedSOPClassUID for item in classes] == [made.ENHANCED_CT]
 
 
 @cache
