@@ -28,6 +28,9 @@ NUMBER_MAX = 427
 """The longest EI (HL7 v2.5.1, 2.A.28)."""
 LIMITS: Mapping[str, int] = {"accession": 64, "placer": NUMBER_MAX, "filler": NUMBER_MAX}
 """Characters that the ledger keeps of what an order is found by: a longer one is refused, never cut short."""
+ORDERS_MAX = 300
+"""Orders of one message: a real one has a few. Each is compared with those of its number, and the port waits meanwhile
+(300 take two seconds, 600 eight)."""
 ACCESSION_MAX = 16
 """DICOM's SH: a longer filler number is no accession number."""
 
@@ -62,6 +65,10 @@ def orders(message: Any, head: Header, digest: str) -> tuple[OrderMessage, ...]:
     groups = _groups(segments_of(message))
     if not groups:
         raise BadMessage("the message holds no order: ORC and OBR are missing", code="100", location="ORC^1")
+    if len(groups) > ORDERS_MAX:
+        raise BadMessage(
+            f"the message holds more than {ORDERS_MAX} orders: send them in several", code="207", location="ORC^1"
+        )
     uids = [segment for segment in segments_of(message) if segment.name == "ZDS"]
     shared = uids[0] if len(uids) == 1 else None
     replaces = any(find(group, "ORC").text(1).upper() == "RO" for group in groups)

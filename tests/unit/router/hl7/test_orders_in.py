@@ -6,7 +6,7 @@ import pytest
 
 from medai.router.contract import Priority
 from medai.router.hl7.messages import parse
-from medai.router.hl7.orders_in import Action, OrderMessage
+from medai.router.hl7.orders_in import ORDERS_MAX, Action, OrderMessage
 from medai.router.hl7.segments import BadMessage
 
 GAP = "|" * 14
@@ -167,6 +167,19 @@ def test_other_delimiters_and_escapes_become_the_usual_ones() -> None:
 def test_a_number_that_can_t_be_kept_whole_is_refused_and_never_cut(segments: tuple[str, ...], field: str) -> None:
     with pytest.raises(BadMessage, match=f"the {field} number is longer than"):
         orders(*segments)
+
+
+@pytest.mark.parametrize("kind", ["OBR", "IPC"])
+def test_a_flood_of_orders_in_one_message_is_refused_before_any_is_kept(kind: str) -> None:
+    """Each would be compared with all before it, while the port waits."""
+    first = [] if kind == "OBR" else ["OBR|1"]
+
+    def flood(count: int) -> list[str]:
+        return ["ORC|NW|PL1", *first, *(f"{kind}|{number}" for number in range(count))]
+
+    assert len(orders(*flood(ORDERS_MAX))) == ORDERS_MAX
+    with pytest.raises(BadMessage, match="more than 300 orders"):
+        orders(*flood(ORDERS_MAX + 1))
 
 
 # -- a part of an order
