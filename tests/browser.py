@@ -71,7 +71,7 @@ class Person:
         """Log in as a person does."""
         page = browser.new_context(viewport={"width": 1280, "height": 900}, **context).new_page()  # type: ignore[arg-type]
         person = cls(page, base, [])
-        page.on("pageerror", lambda error: person.faults.append(str(error)))
+        page.on("pageerror", lambda error: person.faults.append(f"{error.stack or error}"))
         page.on("request", lambda request: person.note(request.url))
         page.goto(base)
         page.fill("[name=name]", name)

@@ -247,7 +247,7 @@ def test_the_viewer_draws_our_segments_named_and_in_the_right_place(place: Place
     page.locator("[data-cy=side-panel-header-right]").click()
     expect(page.locator("body")).to_contain_text("Brain")
     page.evaluate(
-        f"n => {{ {VIEWPORT} viewport.resetCamera(); viewport.setImageIdIndex(n); }}", round(_middle(inside)[2])
+        f"n => {{ {VIEWPORT} viewport.resetCamera(); return viewport.setImageIdIndex(n); }}", round(_middle(inside)[2])
     )
     page.wait_for_timeout(3000)
     _, rows, columns = (slice(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(inside))
@@ -256,7 +256,7 @@ def test_the_viewer_draws_our_segments_named_and_in_the_right_place(place: Place
         x, y = (round(v) for v in page.evaluate(ON_SCREEN, [column, row]))
         here = shown[y - 1 : y + 2, x - 1 : x + 2].mean(axis=(0, 1))
         assert (here.max() - here.min() > 25) == coloured, f"column {column}, row {row} is drawn {here}"
-    assert person.faults == []
+    assert [fault for fault in person.faults if REPLACED not in fault] == []
 
 
 def _probes(rows: slice, columns: slice) -> Iterator[tuple[int, int, bool]]:
@@ -279,6 +279,9 @@ def _middle(inside: np.ndarray) -> list[float]:
     return [float(axis.mean()) for axis in np.nonzero(inside)[::-1]]
 
 
+REPLACED = "The stack viewport has been destroyed and is no longer usable"
+"""OHIF mounts its viewport anew when the segmentation arrives. Where images are slow, what was still to be drawn in the
+one before it ends with this error of its own; the picture, which the test looks at, is the new one's."""
 LOADED = "() => window.services?.segmentationService?.getSegmentations?.().length > 0"
 VOXELS = """() => {
   const [segmentation] = window.services.segmentationService.getSegmentations();
