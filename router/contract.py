@@ -84,6 +84,31 @@ class JobState(StrEnum):
 ARCHIVE = "archive"
 RIS = "ris"
 """The two destinations that have their names here; others are named in [destinations]."""
+
+
+class Form(StrEnum):
+    """A form in which a DICOM destination may get a result. The archive gets SEG, SR and SC; the others only leave."""
+
+    SEG = "seg"
+    """DICOM Segmentation, BINARY."""
+    SEG_DEFLATED = "seg-deflated"
+    """The same object in Deflated Explicit VR Little Endian."""
+    LABELMAP = "labelmap"
+    """Label Map Segmentation."""
+    SR = "sr"
+    """Comprehensive 3D SR."""
+    SC = "sc"
+    """The key image, a Secondary Capture."""
+    OVERLAY = "overlay"
+    """Every slice with the contours drawn in, a multi-frame Secondary Capture."""
+    RTSTRUCT = "rtstruct"
+    """RT Structure Set."""
+    GSPS = "gsps"
+    """Grayscale Softcopy Presentation State with the contours as graphics."""
+    PDF = "pdf"
+    """One page as Encapsulated PDF: key image, table, disclaimer."""
+
+
 FINAL_STATES = frozenset({JobState.DONE, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED})
 
 
