@@ -46,6 +46,7 @@ def check(settings: Settings) -> list[Finding]:
         _ledger,
         _ris,
         _ports,
+        _announcements,
         _watch_folder,
     )
     return [finding for step in steps for finding in step(settings)]
@@ -212,6 +213,22 @@ def _ris(settings: Settings) -> Iterator[Finding]:
             yield _ok("ris", f"accepts MLLP connections at {where}")
     except OSError as error:
         yield _bad("ris", f"no connection to {where} ({type(error).__name__}): is [ris] host and port right?")
+
+
+def _announcements(settings: Settings) -> Iterator[Finding]:
+    own = settings.announcements
+    if not own.port:
+        return
+    if own.host not in ("127.0.0.1", "localhost", "::1") and not own.calling_ae_titles:
+        yield _warn(
+            "announcements", "anybody who reaches the port may announce: name [announcements] calling_ae_titles"
+        )
+    where = f"{own.host}:{own.port}"
+    try:
+        with socket.create_connection((own.host, own.port), timeout=2.0):
+            yield _ok("announcements", f"the router listens for MPPS and IAN at {where}")
+    except OSError:
+        yield _warn("announcements", f"nothing listens for MPPS and IAN at {where}: the router is not running")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

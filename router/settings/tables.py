@@ -20,7 +20,7 @@ from pydantic_settings import (
 
 from medai.router.settings.destinations import Destination
 from medai.router.settings.routes import RouteSettings
-from medai.router.settings.section import Port, Positive, Seconds, Section
+from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
 
 
@@ -120,6 +120,22 @@ class Hl7InSettings(Section):
             if not re.fullmatch(r"[A-Z][A-Z0-9]{2}\^([A-Z][A-Z0-9]{2}|\*)", kind):
                 raise ValueError("not a kind of message: write TYPE^EVENT or TYPE^*, such as ADT^A11 or SIU^*")
         return kinds
+
+
+class AnnouncementsSettings(Section):
+    """The router's own DICOM listener for what a study will hold: performed procedure steps (MPPS) and Instance
+    Availability Notifications (IAN), which Orthanc rejects. ``port`` 0 means off."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+    port: Port = 0
+    """Port for MPPS and IAN; 0: off."""
+    ae_title: AeTitle = "MEDAI"
+    """The listener's own AE title; one that is called by another name answers all the same."""
+    calling_ae_titles: tuple[AeTitle, ...] = ()
+    """AE titles of those who may announce; empty: anybody who reaches the port."""
+    keep_h: Positive = 168.0
+    """An announcement is forgotten after this many hours without a word on it."""
 
 
 class WatchFolderSettings(Section):
@@ -300,6 +316,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     hl7_in: Hl7InSettings = Hl7InSettings()
+    announcements: AnnouncementsSettings = AnnouncementsSettings()
     watch_folder: WatchFolderSettings = WatchFolderSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
