@@ -126,11 +126,17 @@ def test_the_capability_statement_is_valid_and_names_what_is_sent(tables: Module
     }
 
 
-def test_the_product_itself_opens_an_association_for_an_echo_alone(tables: ModuleType) -> None:
+def test_the_product_itself_opens_an_association_for_an_echo_and_takes_announcements_alone(tables: ModuleType) -> None:
     modules = [path for room in ("router", "workers", "models") for path in (ROOT / room).rglob("*.py")]
     speaking = [path for path in modules if re.search(r"(from|import) pynetdicom", path.read_text(encoding="utf-8"))]
-    assert [str(path.relative_to(ROOT)) for path in speaking] == ["router/cli/check.py"]
-    assert list(tables.dicom_tables.associations()) == [("router/cli/check.py", "MEDAI", "1.2.840.10008.1.1")]
+    listener, check = "router/announcements/listener.py", "router/cli/check.py"
+    assert sorted(str(path.relative_to(ROOT)) for path in speaking) == [listener, check]
+    assert list(tables.dicom_tables.associations()) == [
+        (listener, "SCP", "announcements.ae_title", "1.2.840.10008.1.1"),
+        (listener, "SCP", "announcements.ae_title", "1.2.840.10008.3.1.2.3.3"),
+        (listener, "SCP", "announcements.ae_title", "1.2.840.10008.5.1.4.33"),
+        (check, "SCU", "MEDAI", "1.2.840.10008.1.1"),
+    ]
 
 
 def test_results_of_an_enhanced_object_name_its_frames(tables: ModuleType) -> None:
