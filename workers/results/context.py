@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from urllib.parse import quote
 
 from pydicom import Dataset
 
@@ -75,6 +76,15 @@ class Context:
         order = self.job.order
         known = ((order.accession if order else ""), text(self.header, "AccessionNumber").strip())
         return next((one for one in known if one and len(one) <= ACCESSION_MAX), "")
+
+    def address(self, kind: str) -> str:
+        """Where WADO-RS has an object of the result (of ``identity.KINDS``); empty where nobody said where that is."""
+        root = self.settings.orthanc.wado_root
+        if not root:
+            return ""
+        series, instance = self.uids.of_kind(kind)
+        study = quote(text(self.header, "StudyInstanceUID"), safe="")
+        return f"{root}/studies/{study}/series/{series}/instances/{instance}"
 
     @property
     def ordered_procedure(self) -> tuple[str, str, str] | None:

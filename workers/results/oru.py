@@ -10,7 +10,6 @@ and each finding under W1, W2 …; totals of several segments have T1, T2 …. N
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote
 
 from medai.models.images.header import text
 from medai.models.volume import Code
@@ -210,20 +209,16 @@ def _references(context: Context) -> Iterator[dict[int, str]]:
 
     RP.1 pointer, RP.3 type of data (table 0191: IM image data, AP other application data), RP.4 subtype (table 0291).
     """
-    root, uids = context.settings.orthanc.wado_root, context.uids
-    if not root:
-        return
-    study = f"{root}/studies/{quote(text(context.header, 'StudyInstanceUID'), safe='')}"
     named = (
-        ("SEG", "Segmentation", "IM", uids.seg_series, uids.seg),
-        ("SR", "Structured Report", "AP", uids.sr_series, uids.sr),
-        ("SC", "Key image", "IM", uids.sc_series, uids.sc),
+        ("seg", "Segmentation", "IM"),
+        ("sr", "Structured Report", "AP"),
+        ("sc", "Key image", "IM"),
     )
-    for kind, name, data, series, instance in named:
+    for kind, name, data in named if context.settings.orthanc.wado_root else ():
         yield {
             2: "RP",
-            3: components(kind, f"AI {name}", LOCAL),
-            5: components(f"{study}/series/{series}/instances/{instance}", "", data, "DICOM"),
+            3: components(kind.upper(), f"AI {name}", LOCAL),
+            5: components(context.address(kind), "", data, "DICOM"),
         }
 
 
