@@ -76,6 +76,8 @@ class RisSettings(Section):
     """MLLP port of the RIS."""
     timeout_s: Positive = 10.0
     """Longest wait for an acknowledgement."""
+    version: Literal["2.5.1", "2.4", "2.3.1", "2.3"] = "2.5.1"
+    """MSH-12: the HL7 version of the ORU. An older one leaves out what it does not know."""
     sending_application: str = "MEDAI"
     """MSH-3 of the ORU."""
     sending_facility: str = "AI"
