@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -135,10 +135,11 @@ def _structure(message: Message) -> Iterator[Objection]:
         yield Objection(code="102", text="MSH-2 must hold four encoding characters", segment="MSH", field=2)
 
 
-@cache
+@lru_cache(maxsize=len(VERSIONS))  # what is asked for comes out of a message
 def _standard(version: str) -> type[Any]:
-    """hl7types' ORU^R01 of a version; each is read when the first such message comes."""
-    model: type[Any] = import_module(f"hl7types.hl7.v{version.replace('.', '_')}.messages").ORU_R01
+    """hl7types' ORU^R01 of a version, of the newest where it is none that is taken here; read when it is first needed."""
+    named = (version if version in VERSIONS else VERSIONS[0]).replace(".", "_")
+    model: type[Any] = import_module(f"hl7types.hl7.v{named}.messages").ORU_R01
     return model
 
 

@@ -533,14 +533,19 @@ def _result_fields() -> str:
     return dicom.table(("field", "name", "present", "source", "value"), rows)
 
 
+def _told(**ris: object) -> list[str]:
+    """The segments of the base reading for a RIS with other settings."""
+    reading = made.base()
+    changed = reading.settings.ris.model_copy(update=ris)
+    told = replace(reading, settings=reading.settings.model_copy(update={"ris": changed})).encoded().oru
+    return told.decode("utf-8").split("\r")
+
+
 def _versions() -> str:
     """What differs, out of the base reading as each version writes it."""
     rows = []
     for version in VERSIONS:
-        reading = made.base()
-        ris = reading.settings.ris.model_copy(update={"version": version})
-        told = replace(reading, settings=reading.settings.model_copy(update={"ris": ris})).encoded().oru.decode("utf-8")
-        found = [[*line.split("|"), ""] for line in told.split("\r")]
+        found = [[*line.split("|"), ""] for line in _told(version=version)]
         values = [row for row in found if row[0] == "OBX"]
         (obr,) = [row for row in found if row[0] == "OBR"]
         study = next(row for row in values if row[2] == "HD")
@@ -572,7 +577,7 @@ def _versions() -> str:
 
 def _observations() -> str:
     rows = []
-    for line in made.results(made.BASE).oru.decode("utf-8").split("\r"):
+    for line in _told(narrative=True):
         if line.startswith("OBX"):
             values = [*line.split("|"), *[""] * 9]
             shown = values[5] if len(values[5]) <= dicom.LONGEST else values[5][: dicom.LONGEST - 1] + "…"

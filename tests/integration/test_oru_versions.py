@@ -1,6 +1,6 @@
 """Results in each HL7 version before judges that others wrote: hl7apy and hl7types strictly, v2fhir and @medplum/hl7.
 
-Every kind of result: with and without an order, a revision, with and without notes, one that names its patient in two
+Every kind of result, with its narrative: with and without an order, a revision, with and without notes, one that names its patient in two
 scripts, one that was re-coded to another patient, and one that was taken back.
 """
 
@@ -91,7 +91,7 @@ def sources(make: Any) -> Iterator[tuple[str, Any]]:
 def messages(make: Any, version: str) -> Iterator[tuple[str, bytes]]:
     """Every kind of result, by its name."""
     settings = Settings(
-        ris=RisSettings(version=version), orthanc=OrthancSettings(dicomweb_url="https://pacs.example/dicom-web")
+        ris=RisSettings(version=version, narrative=True), orthanc=OrthancSettings(dicomweb_url="https://pacs.example/dicom-web")
     )  # fmt: skip
     for name, source in sources(make):
         for order in (None, ORDER):

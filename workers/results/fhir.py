@@ -271,7 +271,8 @@ def _conclusion(segmentation: Segmentation) -> str:
 
 
 def _procedure(context: Context) -> Json:
-    """As in the ORU; what was ordered also in the RIS's words, as it may come without a code."""
-    value, meaning, scheme = context.procedure
-    text = meaning if context.ordered_procedure else ""
-    return present(coding=[coding(value, scheme, meaning)] if value else [], text=text)
+    """As in the ORU, a LOINC code of the images beside another one too; what was ordered also in the RIS's words, as it
+    may come without a code."""
+    text = context.procedure[1] if context.ordered_procedure else ""
+    named = [each for each in (context.procedure, context.loinc_procedure) if each and each[0]]
+    return present(coding=[coding(value, scheme, meaning) for value, meaning, scheme in named], text=text)

@@ -5,7 +5,8 @@ else from the images. Each number names what it measures twice: OBX-3 holds the 
 local alternate ("Right lung volume"), OBX-4 the segment number that a coded finding (121071) with the same OBX-4
 explains. OBX-8 stays empty for numbers, since no reference range is known here. The verdict of the plausibility checks
 is coded under OBX-4 V (OBX-8: N, or A where a person should look) and each finding under W1, W2 …; totals of several
-segments have T1, T2 …. Next: router/delivery/ris.py (who sends it).
+segments have T1, T2 …. Where the RIS wants it, all that follows in words for a dictation system (narrative.py).
+Next: router/delivery/ris.py (who sends it).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from medai.router.contract import Measurement, control_id
 from medai.workers.results import identity
 from medai.workers.results.codes import (
     ARTIFICIAL_INTELLIGENCE,
+    FINDINGS,
     LATERALITY,
     LOCAL,
     QUANTITIES,
@@ -39,6 +41,7 @@ from medai.workers.results.hl7_text import (
     timestamp,
 )
 from medai.workers.results.measure import MILLILITRE, TOTAL
+from medai.workers.results.narrative import narrative
 from medai.workers.results.oru_version import VERSIONS, OruVersion
 from medai.workers.results.source import usable
 from medai.workers.sound_header import sound_date
@@ -49,7 +52,7 @@ replaced, and there was none; that values are replaced is told by the same fille
 CODED = "CWE"
 """OBX-2 of a coded value, as v2.5.1 calls it."""
 LONGEST_TEXT = 199
-"""Characters of an ST (HL7 v2.5.1, 2.A.74)."""
+"""Characters of an ST (HL7 v2.5.1, chapter 2A)."""
 NAME_UNKNOWN = "^^^^^^U"
 """PID-5 is required: a name of type U (table 0200, unspecified) where the images carry none."""
 UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit^UCUM"}
@@ -58,6 +61,8 @@ UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit
 def encode_oru(context: Context) -> bytes:
     """The message, UTF-8 with CR line ends, the same bytes at every attempt."""
     observations = [*_study(context), *_findings(context), *_references(context), *_plausibility(context)]
+    if context.settings.ris.narrative:
+        observations.append(_in_words(context))
     lines = [_msh(context), _pid(context), *_pv1(context), _obr(context)]
     lines += [_obx(number, fields, context) for number, fields in enumerate(observations, start=1)]
     return join(lines)
@@ -132,7 +137,7 @@ def _obr(context: Context) -> str:
             1: "1",
             2: as_received(order.placer) if order else "",
             3: context.job.filler,
-            4: components(*context.procedure),
+            4: components(*context.procedure, *context.loinc_procedure),
             7: _observed(context),
             16: as_received(order.ordered_by) if order else "",
             18: escape(context.accession),
@@ -254,6 +259,14 @@ def _plausibility(context: Context) -> Iterator[dict[int, str]]:
             5: components("CHECK", identity.plain(finding, 190), LOCAL),
             8: "A",
         }
+
+
+def _in_words(context: Context) -> dict[int, str]:
+    """One text, of which each repetition is a line: so TX has it in every version (chapter 2, data type TX).
+
+    FT would need a receiver that knows its commands (``\\.br\\``), and is one long text, which some parsers refuse.
+    """
+    return {2: "TX", 3: _coded(FINDINGS), 5: "~".join(map(escape, narrative(context)))}
 
 
 def _obx(number: int, fields: dict[int, str], context: Context) -> str:

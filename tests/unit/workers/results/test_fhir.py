@@ -15,6 +15,7 @@ from fhir.resources.bundle import Bundle
 from fhir.resources.R4B import get_fhir_model_class as get_r4_model_class
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 
 from medai.router.contract import Order
 from medai.router.delivery import fhir as courier
@@ -316,6 +317,16 @@ def test_order_accession_procedure_and_study_are_named(make: Any, source: Any) -
     assert "basedOn" not in only(without, "DiagnosticReport")
     assert studies(without)[0]["identifier"][1]["value"] == "ACC123"
     assert codes(only(without, "DiagnosticReport")["code"]) == [("http://loinc.org", "25045-6")]
+
+
+def test_a_loinc_code_of_the_images_stands_beside_the_ordered_one(make: Any, source: Any) -> None:
+    loinc = Dataset()
+    loinc.CodeValue, loinc.CodingSchemeDesignator, loinc.CodeMeaning = "24627-2", "LN", "CT Chest"
+    named = replace(source, headers=tuple(make.copy(h, ProcedureCodeSequence=[loinc]) for h in source.headers))
+    ordered = only(encoded(make, named, order=ORDER), "DiagnosticReport")["code"]
+    assert codes(ordered) == [(None, "CTCHEST"), ("http://loinc.org", "24627-2")]
+    assert ordered["text"] == "CT chest & neck"
+    assert codes(only(encoded(make, named), "DiagnosticReport")["code"]) == [("http://loinc.org", "24627-2")]
 
 
 def test_the_device_is_the_model_and_what_it_says_is_labelled_as_of_ai(make: Any, source: Any) -> None:

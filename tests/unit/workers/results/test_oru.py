@@ -95,6 +95,20 @@ def test_an_order_names_placer_patient_accession_procedure_and_visit(make: Any, 
     assert pv1[19] == "V1"
 
 
+def test_a_loinc_code_of_the_images_stands_beside_the_ordered_one(make: Any, source: Any) -> None:
+    local, loinc = Dataset(), Dataset()
+    local.CodeValue, local.CodingSchemeDesignator, local.CodeMeaning = "CHE", "99HOSP", "Chest"
+    loinc.CodeValue, loinc.CodingSchemeDesignator, loinc.CodeMeaning = "24627-2", "LN", "CT Chest"
+    both = with_headers(make, source, ProcedureCodeSequence=[local, loinc])
+    (obr,) = rows(message(make, both, order=ORDER), "OBR")
+    assert obr[4] == "CTCHEST^CT chest \\T\\ neck^L^24627-2^CT Chest^LN"
+    (obr,) = rows(message(make, both), "OBR")
+    assert obr[4] == "CHE^Chest^99HOSP^24627-2^CT Chest^LN"
+    alone = with_headers(make, source, ProcedureCodeSequence=[loinc, local])
+    (obr,) = rows(message(make, alone), "OBR")
+    assert obr[4] == "24627-2^CT Chest^LN"
+
+
 def test_an_order_that_is_silent_falls_back_to_the_images(make: Any, source: Any) -> None:
     data = message(make, source, order=Order(placer="ORD2"))
     (pid,), (obr,) = rows(data, "PID"), rows(data, "OBR")
