@@ -137,7 +137,7 @@ def _structure(message: Message) -> Iterator[Objection]:
 
 @lru_cache(maxsize=len(VERSIONS))  # what is asked for comes out of a message
 def _standard(version: str) -> type[Any]:
-    """hl7types' ORU^R01 of a version, of the newest where it is none that is taken here; read when it is first needed."""
+    """hl7types' ORU^R01 of a version, of the newest where it is none that is taken here; read when first needed."""
     named = (version if version in VERSIONS else VERSIONS[0]).replace(".", "_")
     model: type[Any] = import_module(f"hl7types.hl7.v{named}.messages").ORU_R01
     return model

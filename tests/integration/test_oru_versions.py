@@ -19,6 +19,8 @@ from hl7apy.parser import parse_message
 from hl7types import decode_er7
 from peers.check_messages import complaints
 
+from medai.hl7_mock.checks import check_header, check_result
+from medai.hl7_mock.message import parse
 from medai.router.contract import Order
 from medai.router.hl7.oru_edit import recode, withdrawn
 from medai.router.hl7.patients_in import PatientMessage
@@ -130,3 +132,10 @@ def test_hl7types_reads_each_by_the_classes_of_its_version(make: Any, version: s
 @pytest.mark.parametrize("version", VERSIONS)
 def test_foreign_receivers_take_every_kind_of_result(make: Any, version: str) -> None:
     assert complaints(messages(make, version)) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_our_own_ris_takes_every_kind_of_result(make: Any, version: str) -> None:
+    for kind, told in messages(make, version):
+        message = parse(told)
+        assert (check_header(message), check_result(message)) == (None, ()), kind

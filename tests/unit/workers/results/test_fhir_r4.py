@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from v2fhir.validate import validate_bundle
 
+from medai.router.delivery.fhir import withdrawn
 from medai.router.settings.destinations import FhirDestination
 from medai.workers.results.fhir import encode_fhir
 
@@ -66,6 +68,14 @@ def test_the_endpoint_says_what_it_pays_out(make: Any, source: Any) -> None:
             (endpoint,) = each["contained"]
             assert endpoint["connectionType"]["code"] == "dicom-wado-rs"
             assert endpoint["payloadType"]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_bridge_of_others_finds_no_fault_in_the_transaction(make: Any, source: Any, back: bool) -> None:
+    """v2fhir writes R4 transactions itself, and checks invariants that fhir.resources does not."""
+    for found in (make.hippocampus(source), make.segmentation(source, warnings=("the mask touches the edge",))):
+        payload = encode_fhir(make.context(source, segmentation=found, job=make.job(source, revision=2)), R4)
+        validate_bundle(json.loads(withdrawn(payload, now=1.0, words="A reason.") if back else payload))
 
 
 def test_both_versions_use_the_same_addresses(make: Any, source: Any) -> None:
