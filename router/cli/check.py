@@ -26,6 +26,9 @@ from medai.router.settings.destinations import DicomDestination, FhirDestination
 from medai.router.settings.tables import Settings
 from medai.router.words import counted
 
+FHIR_VERSIONS = {"R5": ("5.",), "R4": ("4.0", "4.3")}
+"""How the versions begin that a destination may mean; 4.1 and 4.2 were drafts of R5."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -125,12 +128,19 @@ def _fhir_server(name: str, destination: FhirDestination) -> Iterator[Finding]:
         yield _bad(what, str(error))
         return
     version = str(found.get("fhirVersion", ""))
-    if not version.startswith("5."):
-        yield _bad(what, f"speaks FHIR {version or 'of an unknown version'}, and the results are R5")
+    if not version.startswith(FHIR_VERSIONS[destination.version]):
+        yield _bad(what, _other_fhir(version, destination))
     elif not _takes_transactions(found):
         yield _warn(what, f"FHIR {version} answers, but does not say that it accepts transactions")
     else:
         yield _ok(what, f"FHIR {version} answers and accepts transactions")
+
+
+def _other_fhir(version: str, destination: FhirDestination) -> str:
+    """What is wrong, and what to write instead where the server speaks the other version."""
+    told = f"speaks FHIR {version or 'of an unknown version'}, and the results for it are {destination.version}"
+    spoken = next((name for name, begins in FHIR_VERSIONS.items() if version.startswith(begins)), None)
+    return f'{told}: set version = "{spoken}"' if spoken else told
 
 
 def _takes_transactions(capability: Mapping[str, Any]) -> bool:

@@ -25,10 +25,12 @@ class DicomDestination(Section):
 
 
 class FhirDestination(Section):
-    """A FHIR R5 server for the results, which takes a transaction. Log in by token, or by username and password."""
+    """A FHIR server for the results, which takes a transaction. Log in by token, or by username and password."""
 
     fhir_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
     """Base of the FHIR server, such as https://ehr.example/fhir; a login does not belong in it."""
+    version: Literal["R5", "R4"] = "R5"
+    """The FHIR that the server speaks: R5 (5.0), or R4 (4.0, and 4.3 too, which is called R4B)."""
     username: str = ""
     """User for HTTP Basic; empty: no such login."""
     password: SecretStr = SecretStr("")

@@ -76,6 +76,10 @@ class RisSettings(Section):
     """MLLP port of the RIS."""
     timeout_s: Positive = 10.0
     """Longest wait for an acknowledgement."""
+    version: Literal["2.5.1", "2.4", "2.3.1", "2.3"] = "2.5.1"
+    """MSH-12: the HL7 version of the ORU. An older one leaves out what it does not know."""
+    narrative: bool = False
+    """Whether the ORU says all of it in words, too, in one observation (TX, LOINC 59776-5): for a dictation system."""
     sending_application: str = "MEDAI"
     """MSH-3 of the ORU."""
     sending_facility: str = "AI"
