@@ -20,7 +20,7 @@ from medai.router.settings.routes import RouteSettings, SeriesSettings
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture Image Storage; its multi-frame forms continue with ``.1`` to ``.4`` (PS3.4 B.5)."""
-SLICED = frozenset({"CT", "MR", "PT"})
+SLICED = ("CT", "MR", "PT")
 """Modalities of which one image alone is a slice of something."""
 LISTED = 12
 """Excluded series that a reason names one by one."""
