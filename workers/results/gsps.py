@@ -32,7 +32,7 @@ from medai.workers.results.contours import Outline, outlines
 from medai.workers.results.dicom_object import contributing_equipment, equipment, finish
 from medai.workers.results.drawing import BANNER_TEXT
 from medai.workers.results.segments import lab
-from medai.workers.results.windowing import choose_window
+from medai.workers.results.windowing import choose_window, sample
 
 LONGEST = 8000
 """Vertices of a polyline: its coordinates must fit the 64 KiB that Explicit VR gives them. A longer one is parted."""
@@ -169,9 +169,8 @@ def _windows(
     volume = context.source.volume
     if volume.unit != "HU" and _inverted(context.source.first):
         return None
-    planes = [p.astype(float) for p, mask in zip(volume.voxels, context.segmentation.labels, strict=True) if mask.any()]
-    planes = planes or [volume.voxels[len(volume.voxels) // 2].astype(float)]
-    window = choose_window(volume, context.segmentation, context.measurements, planes)
+    held = np.flatnonzero(context.segmentation.labels.any(axis=(1, 2))).tolist() or [len(images) // 2]
+    window = choose_window(volume, context.segmentation, context.measurements, sample(volume, held))
     centre, width = (window.low + window.high) / 2, max(window.high - window.low, 1.0)
     if len(set(scalings)) == 1:
         return [SoftcopyVOILUTTransformation(window_center=centre, window_width=width)]

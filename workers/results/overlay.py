@@ -27,7 +27,7 @@ from medai.workers.results.dicom_object import (
 )
 from medai.workers.results.drawing import BANNER_TEXT, Rgb, Window, page, shade
 from medai.workers.results.request import name_request
-from medai.workers.results.windowing import choose_window
+from medai.workers.results.windowing import choose_window, sample
 
 SOURCE_PURPOSE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
 SMALLEST = 512
@@ -79,8 +79,7 @@ def shown(labels: npt.NDArray[np.uint8]) -> list[int]:
 
 def _set_pixels(made: Dataset, context: Context, slices: list[int]) -> None:
     volume = context.source.volume
-    planes = [volume.voxels[index].astype(float) for index in slices]
-    window = choose_window(volume, context.segmentation, context.measurements, planes)
+    window = choose_window(volume, context.segmentation, context.measurements, sample(volume, slices))
     times = max(1, -(-SMALLEST // max(volume.geometry.shape[1:])))
     frames = np.stack([_frame(context, window, index, times) for index in slices])
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "YBR_RCT", 0  # so it is encoded
