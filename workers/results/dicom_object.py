@@ -6,8 +6,10 @@ from copy import deepcopy
 from typing import Any
 
 from highdicom import ContributingEquipment
-from highdicom.sr import CodedConcept
+from highdicom.base import SOPClass
+from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 from medai.models.images.header import text
@@ -32,6 +34,32 @@ def equipment(context: Context) -> dict[str, Any]:
     }
 
 
+def start_object(
+    context: Context, kind: str, *, sop_class_uid: str, modality: str, what: str, transfer_syntax_uid: str
+) -> Dataset:
+    """An object that highdicom has no class for, with patient, study, a series of its own and who made it.
+
+    ``kind`` is one of identity.SERIES, ``what`` its name in the series description.
+    """
+    lead, job = context.source.clean[0], context.job
+    made: Dataset = SOPClass(
+        study_instance_uid=lead.StudyInstanceUID,
+        series_instance_uid=identity.series_uid(job.job_id, kind),
+        series_number=identity.series_number(context.settings.results, job, kind),
+        sop_instance_uid=identity.instance_uid(job.job_id, kind),
+        sop_class_uid=sop_class_uid,
+        instance_number=1,
+        modality=modality,
+        transfer_syntax_uid=transfer_syntax_uid,
+        specific_character_set=lead.get("SpecificCharacterSet"),
+        series_description=identity.series_description(context.model, what, job.revision),
+        **equipment(context),
+    )
+    made.copy_patient_and_study_information(lead)
+    made.ContributingEquipmentSequence = [contributing_equipment(context)]
+    return made
+
+
 def contributing_equipment(context: Context) -> ContributingEquipment:
     """The algorithm as (0018,A001) asks for it, with its Device UID (IHE AIR)."""
     model = context.model
@@ -46,6 +74,19 @@ def contributing_equipment(context: Context) -> ContributingEquipment:
     )
     item.DeviceUID = identity.device_uid(model)
     return item
+
+
+def device_observer(context: Context) -> ObserverContext:
+    """Who reports: the model, by its Device UID (121012), as in the Contributing Equipment Sequence."""
+    model, settings = context.model, context.settings.results
+    device = DeviceObserverIdentifyingAttributes(
+        uid=identity.device_uid(model),
+        name=identity.plain(settings.device_name, 64),
+        manufacturer_name=identity.plain(model.manufacturer, 64),
+        model_name=identity.algorithm_name(model),
+        serial_number=identity.plain(settings.serial_number, 64),
+    )
+    return ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
 
 
 def finish(result: Dataset, context: Context) -> None:
@@ -67,6 +108,16 @@ def finish(result: Dataset, context: Context) -> None:
     if institution:
         result.InstitutionName = identity.plain(institution, 64)
     refer_to_frames(result, source.frames)
+
+
+def name_capture(image: Dataset) -> None:
+    """What a finished Secondary Capture says of the device that drew it, and when."""
+    image.ConversionType = "WSD"
+    if "SecondaryCaptureDeviceManufacturer" not in image:
+        image.SecondaryCaptureDeviceManufacturer = image.Manufacturer
+        image.SecondaryCaptureDeviceManufacturerModelName = image.ManufacturerModelName
+        image.SecondaryCaptureDeviceSoftwareVersions = image.SoftwareVersions
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
 
 
 def referenced_series(source: Source) -> list[Dataset]:
