@@ -6,8 +6,9 @@ from copy import deepcopy
 from typing import Any
 
 from highdicom import ContributingEquipment
-from highdicom.sr import CodedConcept
+from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom import Dataset
+from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 
 from medai.models.images.header import text
@@ -46,6 +47,19 @@ def contributing_equipment(context: Context) -> ContributingEquipment:
     )
     item.DeviceUID = identity.device_uid(model)
     return item
+
+
+def device_observer(context: Context) -> ObserverContext:
+    """Who reports: the model, by its Device UID (121012), as in the Contributing Equipment Sequence."""
+    model, settings = context.model, context.settings.results
+    device = DeviceObserverIdentifyingAttributes(
+        uid=identity.device_uid(model),
+        name=identity.plain(settings.device_name, 64),
+        manufacturer_name=identity.plain(model.manufacturer, 64),
+        model_name=identity.algorithm_name(model),
+        serial_number=identity.plain(settings.serial_number, 64),
+    )
+    return ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
 
 
 def finish(result: Dataset, context: Context) -> None:

@@ -17,6 +17,9 @@ from medai.router.contract import NAMESPACE, Job, derived_uid
 from medai.router.settings.tables import ResultSettings
 
 KINDS = ("seg", "sr", "sc")
+"""The three objects that every job stores."""
+SERIES = (*KINDS, "rejection", "labelmap", "overlay", "rtstruct", "gsps", "pdf")
+"""All objects that a job may make, in the order of their series' numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +36,8 @@ class ResultUids:
     @classmethod
     def of(cls, job_id: str) -> ResultUids:
         """Those of this job, at every attempt."""
-        series = {f"{kind}_series": derived_uid(job_id, kind, "series") for kind in KINDS}
-        return cls(**series, **{kind: derived_uid(job_id, kind, "instance") for kind in KINDS})
+        series = {f"{kind}_series": series_uid(job_id, kind) for kind in KINDS}
+        return cls(**series, **{kind: instance_uid(job_id, kind) for kind in KINDS})
 
 
 def named_uid(*parts: str) -> str:
@@ -69,8 +72,18 @@ def total_tracking(job: Job, number: int, name: str) -> tuple[str, str]:
 
 
 def series_number(settings: ResultSettings, job: Job, kind: str) -> int:
-    """Distinct for SEG (1), SR (2), SC (3) and for each revision, which adds ten."""
-    return settings.series_number_base + 10 * (job.revision - 1) + KINDS.index(kind) + 1
+    """Distinct for each kind of SERIES (SEG 1, SR 2, SC 3 …) and for each revision, which adds ten."""
+    return settings.series_number_base + 10 * (job.revision - 1) + SERIES.index(kind) + 1
+
+
+def series_uid(job_id: str, kind: str) -> str:
+    """Series Instance UID of a job's object of a kind of SERIES."""
+    return derived_uid(job_id, kind, "series")
+
+
+def instance_uid(job_id: str, kind: str) -> str:
+    """SOP Instance UID of a job's object of a kind of SERIES."""
+    return derived_uid(job_id, kind, "instance")
 
 
 def series_description(model: ModelCard, what: str, revision: int) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import highdicom.sr as hd
 import numpy as np
 from pydicom import Dataset
-from pydicom.sr.codedict import codes
 
 from medai.models.volume import Code, ModelCard, Segment, Segmentation, Total
 from medai.router.contract import Measurement
@@ -28,7 +27,7 @@ from medai.workers.results.codes import (
     VERDICTS,
 )
 from medai.workers.results.context import Context
-from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish
+from medai.workers.results.dicom_object import concept, contributing_equipment, device_observer, equipment, finish
 from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL
 from medai.workers.results.request import performed_procedures, referenced_requests, reported_procedure
 
@@ -71,7 +70,7 @@ def encode_sr(context: Context, seg: Dataset) -> Dataset:
 def _content(context: Context, seg: Dataset) -> hd.MeasurementReport:
     segmentation = context.segmentation
     report = hd.MeasurementReport(
-        observation_context=_observer(context),
+        observation_context=hd.ObservationContext(observer_device_context=device_observer(context)),
         procedure_reported=concept(reported_procedure(context)),
         imaging_measurements=[
             *(_segment_group(context, seg, segment) for segment in segmentation.segments),
@@ -80,23 +79,6 @@ def _content(context: Context, seg: Dataset) -> hd.MeasurementReport:
     )
     report[0].ContentSequence.append(_evaluations(segmentation))
     return report
-
-
-def _observer(context: Context) -> hd.ObservationContext:
-    """The device that reports, by its Device UID (121012): the model, as in the Contributing Equipment Sequence."""
-    model, settings = context.model, context.settings.results
-    device = hd.DeviceObserverIdentifyingAttributes(
-        uid=identity.device_uid(model),
-        name=identity.plain(settings.device_name, 64),
-        manufacturer_name=identity.plain(model.manufacturer, 64),
-        model_name=identity.algorithm_name(model),
-        serial_number=identity.plain(settings.serial_number, 64),
-    )
-    return hd.ObservationContext(
-        observer_device_context=hd.ObserverContext(
-            observer_type=codes.DCM.Device, observer_identifying_attributes=device
-        )
-    )
 
 
 def _segment_group(context: Context, seg: Dataset, segment: Segment) -> Group:
