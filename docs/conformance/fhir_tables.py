@@ -184,6 +184,6 @@ def _example() -> str:
     """The report of a transaction, and how it is asked for."""
     entry = next(e for e in bundle()["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")
     destination = FhirDestination(fhir_url="https://ehr.example/fhir")
-    head = "\n".join(f"{name}: {value}" for name, value in fhir._headers(destination).items())
+    head = "\n".join(f"{name}: {value}" for name, value in fhir.HEADERS.items())
     body = json.dumps(entry, indent=2, ensure_ascii=False)
     return f"```text\nPOST {destination.fhir_url}\n{head}\n```\n\n```json\n{body}\n```"

@@ -21,7 +21,7 @@ from medai.router.settings.destinations import FhirDestination
 from medai.router.words import counted
 
 MEDIA_TYPE = "application/fhir+json"
-_HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "Prefer": "return=minimal"}
+HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "Prefer": "return=minimal"}
 WITHDRAWN = "entered-in-error"
 WITHDRAWABLE = frozenset({"DiagnosticReport", "Observation", "ImagingSelection"})
 """What a job says; the study and the device stay true without it."""
@@ -35,7 +35,7 @@ def send(payload: bytes, destination: FhirDestination, *, name: str) -> str:
     Raises FhirUnreachable (away, overloaded, or not as configured) and FhirRefused (the result itself is not taken).
     """
     peer = _peer(destination, name)
-    answer = web.request("POST", peer, headers=_HEADERS, body=payload)
+    answer = web.request("POST", peer, headers=HEADERS, body=payload)
     if not 200 <= answer.status < 300:
         raise _failure(peer, answer)
     return f"{answer.status}, {counted(_taken(peer, answer.data, len(json.loads(payload)['entry'])), 'resource')}"
@@ -44,7 +44,7 @@ def send(payload: bytes, destination: FhirDestination, *, name: str) -> str:
 def capability(destination: FhirDestination, *, name: str) -> dict[str, Any]:
     """What the server says that it can do (GET /metadata); raises FhirUnreachable or FhirRefused."""
     peer = _peer(destination, name)
-    answer = web.request("GET", peer, headers=_HEADERS, path="/metadata")
+    answer = web.request("GET", peer, headers=HEADERS, path="/metadata")
     if answer.status != 200:
         raise _failure(peer, answer)
     found = _parsed(answer.data)
