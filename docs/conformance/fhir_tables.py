@@ -15,7 +15,7 @@ import dicom_tables as dicom
 import made_reading as made
 
 from medai.router.contract import NAMESPACE
-from medai.router.delivery import fhir
+from medai.router.delivery import fhir, web
 from medai.router.settings.destinations import FhirDestination
 from medai.workers.results.encode import Results
 from medai.workers.results.fhir_text import SYSTEMS, UCUM, UNITS
@@ -173,8 +173,9 @@ def _statuses(found: Json, kind: str) -> set[str]:
 def _answers() -> str:
     """What becomes of a result after each answer, out of the sender's own tables."""
     rows = [("2xx with a transaction-response that took every resource", "delivered")]
-    rows += [(str(code), f"waits for a person, is tried again: {words}") for code, words in fhir.MISCONFIGURED.items()]
-    rows.append((", ".join(map(str, sorted(fhir.BUSY))) + ", 5xx", "tried again, after Retry-After where that is said"))
+    told = web.misconfigured(key="fhir_url", takes="transactions")
+    rows += [(str(code), f"waits for a person, is tried again: {words}") for code, words in told.items()]
+    rows.append((", ".join(map(str, sorted(web.BUSY))) + ", 5xx", "tried again, after Retry-After where that is said"))
     rows.append(("3xx", "tried again: is fhir_url right?"))
     rows.append(("any other 4xx", "a dead letter, with the codes and places of its OperationOutcome, never its words"))
     return dicom.table(("answer", "what happens"), rows)

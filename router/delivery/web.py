@@ -67,6 +67,17 @@ def is_in_the_clear(server: WebServer, url: str) -> bool:
     return url.startswith("http://") and bool(server.username or server.token.get_secret_value())
 
 
+def misconfigured(*, key: str, takes: str) -> Mapping[int, str]:
+    """Answers that say that the configuration is wrong and not the result, and what to look at (``Peer``)."""
+    return {
+        401: "check its username and password, or token",
+        403: "its login may not write: check its username and password, or token",
+        404: f"is {key} right?",
+        405: f"is {key} right? It accepts no {takes} there",
+        410: f"is {key} right?",
+    }
+
+
 def misfortune(peer: Peer, answer: urllib3.BaseHTTPResponse) -> TemporaryError | None:
     """Why an answer that is no success says nothing about the result itself; None where it does (any other 4xx).
 
@@ -75,15 +86,8 @@ def misfortune(peer: Peer, answer: urllib3.BaseHTTPResponse) -> TemporaryError |
     status = answer.status
     if status < 400:
         return peer.away(f"{peer} answered {status}, a redirect: is {peer.key} right?")
-    misconfigured = {
-        401: "check its username and password, or token",
-        403: "its login may not write: check its username and password, or token",
-        404: f"is {peer.key} right?",
-        405: f"is {peer.key} right? It accepts no {peer.takes} there",
-        410: f"is {peer.key} right?",
-    }
-    if status in misconfigured:
-        return peer.away(f"{peer} answered {status}: {misconfigured[status]}")
+    if (hint := misconfigured(key=peer.key, takes=peer.takes).get(status)) is not None:
+        return peer.away(f"{peer} answered {status}: {hint}")
     if status >= 500 or status in BUSY:
         wait_s = _retry_after_s(answer.headers.get("Retry-After", ""))
         return peer.away(f"{peer} answered {status}", retry_after_s=wait_s)

@@ -6,6 +6,7 @@ from copy import deepcopy
 from typing import Any
 
 from highdicom import ContributingEquipment
+from highdicom.base import SOPClass
 from highdicom.sr import CodedConcept, DeviceObserverIdentifyingAttributes, ObserverContext
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
@@ -31,6 +32,32 @@ def equipment(context: Context) -> dict[str, Any]:
         "device_serial_number": identity.plain(settings.serial_number, 64),
         "software_versions": identity.software_versions(context.model),
     }
+
+
+def start_object(
+    context: Context, kind: str, *, sop_class_uid: str, modality: str, what: str, transfer_syntax_uid: str
+) -> Dataset:
+    """An object that highdicom has no class for, with patient, study, a series of its own and who made it.
+
+    ``kind`` is one of identity.SERIES, ``what`` its name in the series description.
+    """
+    lead, job = context.source.clean[0], context.job
+    made: Dataset = SOPClass(
+        study_instance_uid=lead.StudyInstanceUID,
+        series_instance_uid=identity.series_uid(job.job_id, kind),
+        series_number=identity.series_number(context.settings.results, job, kind),
+        sop_instance_uid=identity.instance_uid(job.job_id, kind),
+        sop_class_uid=sop_class_uid,
+        instance_number=1,
+        modality=modality,
+        transfer_syntax_uid=transfer_syntax_uid,
+        specific_character_set=lead.get("SpecificCharacterSet"),
+        series_description=identity.series_description(context.model, what, job.revision),
+        **equipment(context),
+    )
+    made.copy_patient_and_study_information(lead)
+    made.ContributingEquipmentSequence = [contributing_equipment(context)]
+    return made
 
 
 def contributing_equipment(context: Context) -> ContributingEquipment:

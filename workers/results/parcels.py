@@ -15,6 +15,7 @@ from medai.router.contract import Form
 from medai.router.files.parcel import Parcel, pack
 from medai.router.settings.destinations import TakesObjects
 from medai.workers.results.context import Context
+from medai.workers.results.forms import encode_forms
 from medai.workers.results.rejection import encode_rejection
 
 FROM_ARCHIVE = frozenset({Form.SEG, Form.SEG_DEFLATED, Form.SR, Form.SC})
@@ -25,7 +26,8 @@ def encode_parcels(context: Context, objects: Mapping[str, Dataset]) -> Mapping[
     """Destination -> its parcel, where there is anything in it; ``objects`` are those for the archive, by kind."""
     named = ((name, context.settings.destinations.get(name)) for name in context.job.destinations)
     takers = {name: taker for name, taker in named if isinstance(taker, TakesObjects)}
-    forms: Mapping[Form, Dataset] = {}
+    wanted = {form for taker in takers.values() for form in taker.results} - FROM_ARCHIVE
+    forms = encode_forms(context, objects["seg"], wanted) if wanted else {}
     parcels = {name: pack(_parcel(context, taker, objects, forms)) for name, taker in takers.items()}
     return {name: parcel for name, parcel in parcels.items() if parcel is not None}
 

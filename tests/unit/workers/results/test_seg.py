@@ -14,7 +14,7 @@ from medai.models.errors import GeometryMismatch
 from medai.models.volume import Segmentation
 from medai.router.contract import derived_uid
 from medai.workers.results.identity import named_uid
-from medai.workers.results.seg import lab
+from medai.workers.results.segments import lab
 
 
 @pytest.fixture(scope="module", params=["axial", "sagittal", "oblique"])
