@@ -11,11 +11,13 @@ import io
 from collections.abc import Iterator
 
 from pydicom import Dataset, dcmread
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
@@ -39,12 +41,14 @@ def deflated(content: bytes) -> bytes:
 def variants(content: bytes) -> Iterator[bytes]:
     """A file as it is, then in the syntaxes that a node which refuses that may take: Explicit, then Implicit VR.
 
-    Compressed frames are not unpacked: that needs the libraries that only workers have.
+    Of compressed frames only those in RLE are unpacked: the others need libraries that only workers have.
     """
     yield content
     dataset = dcmread(io.BytesIO(content))
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax.is_encapsulated:
+    if syntax == RLELossless:
+        _unpack(dataset)
+    elif syntax.is_encapsulated:
         return
     for other in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
         if other != syntax:
@@ -74,6 +78,16 @@ def under_patient(content: bytes, like: bytes) -> bytes:
 def _text(dataset: Dataset, name: str) -> str:
     """Spaces and empty components at the end carry no meaning (PS3.5 6.2)."""
     return str(dataset.get(name) or "").rstrip("^ ")
+
+
+def _unpack(dataset: Dataset) -> None:
+    """Frames in RLE as plain ones; pydicom does it without an array library."""
+    frames = b"".join(bytes(frame) for frame, _ in get_decoder(RLELossless).iter_buffer(dataset))
+    dataset.PixelData = frames + b"\0" * (len(frames) % 2)
+    dataset["PixelData"].VR = "OB" if dataset.BitsAllocated <= 8 else "OW"
+    dataset["PixelData"].is_undefined_length = False
+    if dataset.SamplesPerPixel > 1:
+        dataset.PlanarConfiguration = 1  # RLE compresses each colour on its own
 
 
 def _written(dataset: Dataset, syntax: UID) -> bytes:

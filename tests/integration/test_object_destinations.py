@@ -27,16 +27,18 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
     KeyObjectSelectionDocumentStorage,
+    RTStructureSetStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
 from servers import OrthancServer, answers, binary, free_port, make_orthanc, running, wait_for
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from medai.router.cli import check
-from medai.router.contract import JobId
+from medai.router.contract import Form, JobId
 from medai.router.delivery.courier import Courier
 from medai.router.delivery.withdrawals import withdrawals
+from medai.router.files.parcel import Parcel, unpack
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.studies import SeriesSeen, StudySeen
@@ -48,6 +50,7 @@ from medai.workers import deliver
 from medai.workers.pipeline import prepare
 from medai.workers.results.encode import Results, encode_all
 
+LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 NOTE = str(KeyObjectSelectionDocumentStorage)
 RESULTS = (SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)
 STUDY = "objects"
@@ -365,6 +368,59 @@ def test_a_deflated_seg_goes_as_such_or_as_the_node_takes_it(site: Site) -> None
         segs = [each for each in implicit.taken if each.SOPClassUID == SegmentationStorage]
         assert [each.PixelData for each in segs] == [two.objects["seg"].PixelData]
         assert listed(implicit.notes[0]) == {str(one.objects[kind].SOPInstanceUID) for kind in ("seg", "sr")}
+
+
+FORMS = ["labelmap", "sr", "rtstruct"]
+
+
+@pytest.mark.parametrize("site", [{"second": {"modality": "second", "results": FORMS}}], indirect=True)
+def test_forms_that_the_archive_does_not_hold_are_passed_on_committed_and_rejected_and_then_forgotten(
+    site: Site, tmp_path: Path
+) -> None:
+    peers = {"archive": ["ORTHANC", "127.0.0.1", site.archive.dicom_port]}
+    with running(make_orthanc(tmp_path / "second", DicomAet="SECOND", DicomModalities=peers)) as second:
+        urllib3.request("PUT", f"{site.archive.url}/modalities/second", json=["SECOND", "127.0.0.1", second.dicom_port])
+        job_id, _ = site.read()
+        packed = kept(site, job_id)
+        assert set(packed.forms) == {Form.LABELMAP, Form.RTSTRUCT}
+        move(site, "MERGED-1")
+        site.carry()
+        assert site.receipts(job_id) == [("result", "C-STORE success, storage committed for 3 objects")]
+        held = stored_at(second)
+        assert {tags["Modality"] for tags in held.values()} == {"SEG", "SR", "RTSTRUCT"}
+        assert {tags["PatientID"] for tags in held.values()} == {"MERGED-1"}
+        left = kept(site, job_id)
+        assert (left.forms, left.note is not None) == ({}, True)
+        site.withdraw(job_id)
+        site.carry()
+        (note,) = [pydicom.dcmread(io.BytesIO(each)) for each in [left.note or b""]]
+        assert listed(note) == held.keys()
+        assert stored_at(second)[note.SOPInstanceUID]["PatientID"] == "MERGED-1"
+
+
+def kept(site: Site, job_id: JobId) -> Parcel:
+    with site.ledger.begin(reads_only=True) as db:
+        mine = (t.deliveries.c.job_id == job_id, t.deliveries.c.destination != "archive")
+        return unpack(db.execute(select(t.deliveries.c.payload).where(*mine)).scalar())
+
+
+@pytest.mark.parametrize("site", [{"node": {"modality": "node", "results": FORMS}}], indirect=True)
+def test_a_form_that_the_node_does_not_take_is_named_and_waits_until_it_does(site: Site) -> None:
+    node = Node(kinds=RESULTS)
+    with node.running():
+        know(site.archive, node)
+        job_id, _ = site.read()
+        assert site.carry() == 0
+        reason = site.receipts(job_id)[0][1]
+        assert reason == "DICOM destination node accepts no objects of this kind (labelmap): allow them there"
+    node.kinds = (*RESULTS, LABELMAP, RTStructureSetStorage)
+    with node.running():
+        assert site.carry() == 1, site.receipts(job_id)
+    assert {str(each.SOPClassUID) for each in node.taken[1:]} == {
+        Comprehensive3DSRStorage,
+        LABELMAP,
+        RTStructureSetStorage,
+    }
 
 
 def test_storescp_of_dcmtk_takes_results_and_notes(archive: OrthancServer, tmp_path: Path) -> None:

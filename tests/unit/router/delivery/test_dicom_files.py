@@ -12,6 +12,7 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGLSLossless,
     RLELossless,
 )
 
@@ -43,15 +44,43 @@ def test_a_node_is_offered_the_file_as_it_is_then_in_the_two_syntaxes_that_every
     content = to_bytes(image)
     found = list(variants(content))
     assert found[0] == content
-    assert [opened(each).file_meta.TransferSyntaxUID for each in found] == [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+    assert [opened(each).file_meta.TransferSyntaxUID for each in found] == [
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    ]
     assert all(np.array_equal(opened(each).pixel_array, image.pixel_array) for each in found)
     assert [opened(each).file_meta.TransferSyntaxUID for each in variants(deflated(content))] == [
         DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian,
     ]  # fmt: skip
 
 
-def test_compressed_frames_stay_as_they_are(image: Dataset) -> None:
-    image.compress(RLELossless, generate_instance_uid=False)
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_frames_in_rle_are_unpacked_without_an_array_library(
+    colours: int, bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (3, 5, 7, colours) if colours > 1 else (3, 5, 7)
+    pixels = np.arange(np.prod(shape)).reshape(shape).astype(f"u{bits // 8}")
+    image = slice_of(0, study="rle")
+    image.NumberOfFrames, image.Rows, image.Columns = shape[:3]
+    image.SamplesPerPixel, image.PlanarConfiguration = colours, 0
+    image.PhotometricInterpretation = "RGB" if colours > 1 else "MONOCHROME2"
+    image.BitsAllocated = image.BitsStored = bits
+    image.HighBit, image.PixelRepresentation = bits - 1, 0
+    image.compress(RLELossless, pixels, encoding_plugin="pydicom", generate_instance_uid=False)
+    content = to_bytes(image)
+    with monkeypatch.context() as without:
+        without.setattr("pydicom.pixels.decoders.base.HAVE_NP", False)
+        found = list(variants(content))
+    assert found[0] == content
+    assert [opened(each).file_meta.TransferSyntaxUID for each in found[1:]] == [
+        ExplicitVRLittleEndian, ImplicitVRLittleEndian,
+    ]  # fmt: skip
+    assert all(np.array_equal(opened(each).pixel_array, pixels) for each in found)
+
+
+def test_other_compressed_frames_stay_as_they_are(image: Dataset) -> None:
+    image.compress(JPEGLSLossless, generate_instance_uid=False)
     content = to_bytes(image)
     assert list(variants(content)) == [content]
     assert deflated(content) == content
