@@ -110,6 +110,16 @@ def finish(result: Dataset, context: Context) -> None:
     refer_to_frames(result, source.frames)
 
 
+def name_capture(image: Dataset) -> None:
+    """What a finished Secondary Capture says of the device that drew it, and when."""
+    image.ConversionType = "WSD"
+    if "SecondaryCaptureDeviceManufacturer" not in image:
+        image.SecondaryCaptureDeviceManufacturer = image.Manufacturer
+        image.SecondaryCaptureDeviceManufacturerModelName = image.ManufacturerModelName
+        image.SecondaryCaptureDeviceSoftwareVersions = image.SoftwareVersions
+    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
+
+
 def referenced_series(source: Source) -> list[Dataset]:
     """Referenced Series Sequence (0008,1115): every image of the series that was read."""
     series = Dataset()

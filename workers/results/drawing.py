@@ -6,7 +6,7 @@ Next: key_image.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -67,16 +67,41 @@ def compose(
 
 def panel(each: Cut, window: Window, segments: Sequence[Segment]) -> Image.Image:
     """One cut with everything on it."""
-    span = max(window.high - window.low, 1e-6)
-    grey = np.nan_to_num(np.clip((each.grey - window.low) / span, 0, 1), nan=0.0) * 255
-    rgb = np.repeat(grey[..., None], 3, axis=2)
-    for segment in segments:
-        if segment.number in each.coverage:
-            line = contour(each.coverage[segment.number])[..., None]
-            rgb = rgb * (1 - line) + np.asarray(segment.colour, dtype=float) * line
-    picture = Image.fromarray(np.round(rgb).astype(np.uint8))
+    picture = Image.fromarray(shade(each.grey, each.coverage, window, segments))
     _annotate(picture, each)
     return picture
+
+
+def shade(grey: Array, coverage: Mapping[int, Array], window: Window, segments: Sequence[Segment]) -> Rgb:
+    """Grey levels with a contour of each segment's colour; ``coverage`` as in Cut."""
+    span = max(window.high - window.low, 1e-6)
+    level = np.nan_to_num(np.clip((grey - window.low) / span, 0, 1), nan=0.0) * 255
+    rgb = np.repeat(level[..., None], 3, axis=2)
+    for segment in segments:
+        if segment.number in coverage:
+            line = contour(coverage[segment.number])[..., None]
+            rgb = rgb * (1 - line) + np.asarray(segment.colour, dtype=float) * line
+    return np.round(rgb).astype(np.uint8)
+
+
+def page(drawn: Rgb, line: str, segments: Sequence[Segment]) -> Rgb:
+    """A drawn slice under a banner, with a line of text and the segments' names on it."""
+    height, width = drawn.shape[:2]
+    strip = banner_height(width)
+    picture = Image.new("RGB", (width, height + strip), DARK)
+    picture.paste(Image.fromarray(drawn), (0, strip))
+    pen, size = ImageDraw.Draw(picture), max(strip * 2 // 5, 10)
+    _banner(picture, strip)
+    _write(pen, (size / 2, strip + size / 2), line, size, WHITE)
+    for row, segment in enumerate(segments, start=1):
+        place = (size / 2, strip + size / 2 + 1.4 * size * row)
+        _write(pen, place, plain(segment.name, 44), size, segment.colour)
+    return np.asarray(picture)
+
+
+def banner_height(width: int) -> int:
+    """Of a picture that is not the key image: as that one's banner is to its width."""
+    return round(width * BANNER / SIZE[0])
 
 
 def contour(coverage: Array) -> Array:
@@ -182,10 +207,11 @@ def _scale_bar(pen: ImageDraw.ImageDraw, pixel_mm: float) -> None:
     _write(pen, ((left + right) / 2, y - 8), f"{length_mm} mm", 15, WHITE, anchor="mb")
 
 
-def _banner(picture: Image.Image) -> None:
+def _banner(picture: Image.Image, height: int = BANNER) -> None:
     pen = ImageDraw.Draw(picture)
-    pen.rectangle((0, 0, SIZE[0], BANNER - 1), fill=AMBER)
-    pen.text((SIZE[0] / 2, BANNER / 2), BANNER_TEXT, font=_font(28), fill=INK, anchor="mm")
+    pen.rectangle((0, 0, picture.width, height - 1), fill=AMBER)
+    size = height * 28 // BANNER
+    pen.text((picture.width / 2, height / 2), BANNER_TEXT, font=_font(size), fill=INK, anchor="mm")
 
 
 def _write(

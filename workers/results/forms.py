@@ -12,7 +12,9 @@ from pydicom import Dataset
 
 from medai.router.contract import Form
 from medai.workers.results.context import Context
+from medai.workers.results.gsps import encode_gsps
 from medai.workers.results.labelmap import encode_labelmap
+from medai.workers.results.overlay import encode_overlay
 from medai.workers.results.rtstruct import encode_rtstruct
 
 
@@ -23,6 +25,8 @@ def encode_forms(context: Context, seg: Dataset, wanted: Collection[Form]) -> di
     """
     makers: Mapping[Form, Callable[[], Dataset]] = {
         Form.LABELMAP: partial(encode_labelmap, context),
+        Form.OVERLAY: partial(encode_overlay, context),
         Form.RTSTRUCT: partial(encode_rtstruct, context, seg),
+        Form.GSPS: partial(encode_gsps, context),
     }
     return {form: makers[form]() for form in Form if form in wanted and form in makers}

@@ -24,7 +24,10 @@ SINGLE: Mapping[str, str] = {
 }
 """The class that a frame would have as an image of its own; by modality."""
 OTHER = "1.2.840.10008.5.1.4.1.1.7"
-GROUPS = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "FrameAnatomySequence")
+GROUPS = (
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "FrameAnatomySequence"),
+    "PixelValueTransformationSequence",
+)
 """Functional groups whose attributes a single-frame image has itself."""
 LEFT_OUT = frozenset(
     {

@@ -24,27 +24,26 @@ from medai.workers.results.dicom_object import (
     contributing_equipment,
     equipment,
     finish,
+    name_capture,
     referenced_image,
     referenced_series,
 )
-from medai.workers.results.drawing import BANNER_TEXT, PANEL, Window, compose
-from medai.workers.results.measure import MEAN_ATTENUATION
-from medai.workers.results.planes import VIEWS, Cut, cut, find_field
+from medai.workers.results.drawing import BANNER_TEXT, PANEL, compose
+from medai.workers.results.planes import VIEWS, cut, find_field
 from medai.workers.results.request import name_request
 from medai.workers.results.source import Source
+from medai.workers.results.windowing import choose_window
 
 REFORMATTING = Code(value="113072", scheme="DCM", meaning="Multiplanar reformatting")
 SOURCE_PURPOSE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
-LUNG_BELOW_HU = -300.0
-BONE_ABOVE_HU = 250.0
-BRAIN = "12738006"
 
 
 def render_key_image(volume: Volume, segmentation: Segmentation, measurements: Sequence[Measurement]) -> Image.Image:
     """RGB picture of 1024 x 1072: axial, coronal and sagittal cuts with contours, and a legend."""
     field = find_field(segmentation.labels, volume.geometry)
     cuts = [cut(volume.voxels, segmentation.labels, volume.geometry, field, view, PANEL) for view in VIEWS]
-    return compose(cuts, choose_window(volume, segmentation, measurements, cuts), segmentation, measurements)
+    window = choose_window(volume, segmentation, measurements, [each.grey for each in cuts])
+    return compose(cuts, window, segmentation, measurements)
 
 
 def encode_key_image(context: Context) -> Dataset:
@@ -76,7 +75,7 @@ def encode_key_image(context: Context) -> Dataset:
     _refer(image, source)
     name_request(image, context)
     finish(image, context)
-    image.DateOfSecondaryCapture, image.TimeOfSecondaryCapture = image.ContentDate, image.ContentTime
+    name_capture(image)
     return image
 
 
@@ -87,36 +86,9 @@ def to_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def choose_window(
-    volume: Volume, segmentation: Segmentation, measurements: Sequence[Measurement], cuts: Sequence[Cut]
-) -> Window:
-    """CT: lung, brain, bone or soft tissue, by what was segmented. Others: the 1st to 99.5th percentile shown."""
-    if volume.unit == "HU":
-        return _ct_window(segmentation, measurements)
-    shown = np.concatenate([each.grey[np.isfinite(each.grey)] for each in cuts])
-    bright = shown[shown > shown.min()] if shown.size else shown
-    low, high = (float(v) for v in np.percentile(bright, (1.0, 99.5))) if bright.size else (0.0, 1.0)
-    return Window(low=low, high=high, text=f"Window {low:.0f} to {high:.0f}")
-
-
-def _ct_window(segmentation: Segmentation, measurements: Sequence[Measurement]) -> Window:
-    means = [m.value for m in measurements if m.quantity == MEAN_ATTENUATION]
-    typical = float(np.median(means)) if means else 0.0
-    if typical < LUNG_BELOW_HU:
-        name, centre, width = "Lung", -600, 1500
-    elif typical > BONE_ABOVE_HU:
-        name, centre, width = "Bone", 500, 2000
-    elif any(segment.type.value == BRAIN for segment in segmentation.segments):
-        name, centre, width = "Brain", 40, 80
-    else:
-        name, centre, width = "Soft tissue", 40, 400
-    return Window(low=centre - width / 2, high=centre + width / 2, text=f"{name} window C {centre} W {width} HU")
-
-
 def _describe(image: Dataset, source: Source, segmentation: Segmentation) -> None:
     """What the picture is. PatientOrientation is empty: its three panels have three orientations."""
     image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    image.ConversionType = "WSD"
     image.BurnedInAnnotation = "NO"
     image.PatientOrientation = None
     name_body_part(image, source, segmentation)
@@ -124,10 +96,6 @@ def _describe(image: Dataset, source: Source, segmentation: Segmentation) -> Non
     image.ImageComments = identity.plain(f"{BANNER_TEXT}; unverified result of {segmentation.model.title}", 1024)
     image.DerivationDescription = "Three reformatted planes with contours of an AI segmentation"
     image.DerivationCodeSequence = [concept(REFORMATTING)]
-    if "SecondaryCaptureDeviceManufacturer" not in image:
-        image.SecondaryCaptureDeviceManufacturer = image.Manufacturer
-        image.SecondaryCaptureDeviceManufacturerModelName = image.ManufacturerModelName
-        image.SecondaryCaptureDeviceSoftwareVersions = image.SoftwareVersions
 
 
 def _refer(image: Dataset, source: Source) -> None:

@@ -24,8 +24,9 @@ from medai.workers.results.drawing import (
     place_text,
     scale_mm,
 )
-from medai.workers.results.key_image import choose_window, render_key_image, to_png
+from medai.workers.results.key_image import render_key_image, to_png
 from medai.workers.results.planes import AXIAL, CORONAL, SAGITTAL, VIEWS, Cut, cut, find_field
+from medai.workers.results.windowing import choose_window
 
 PLANES = ["axial", "sagittal", "oblique"]
 
@@ -188,7 +189,7 @@ def test_the_window_fits_what_was_segmented(make: Any, hu: int, name: str) -> No
 def test_an_mr_is_windowed_by_its_own_grey_levels(make: Any) -> None:
     source = make.source(modality="MR")
     segmentation = make.segmentation(source, segments=1)
-    window = choose_window(source.volume, segmentation, (), cuts_of(source, segmentation))
+    window = choose_window(source.volume, segmentation, (), [each.grey for each in cuts_of(source, segmentation)])
     assert 0 <= window.low < window.high <= 900.1
 
 

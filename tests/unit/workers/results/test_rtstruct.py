@@ -106,8 +106,7 @@ def test_a_segment_that_was_not_found_is_a_region_without_contours(make: Any, so
 def test_a_contour_of_more_than_64_kib_is_written_whole(make: Any) -> None:
     source = make.source(shape=(2, 200, 200))
     labels = np.zeros((2, 200, 200), dtype=np.uint8)
-    labels[0, ::2, :], labels[0, :, 0] = 1, 1
-    labels[0, :, 1::2] *= np.arange(200, dtype=np.uint8)[:, None] % 4 == 0
+    labels[0, ::3], labels[0, 1::3, ::2], labels[0, :, 0] = 1, 1, 1  # combs on one handle
     segmentation = replace(make.segmentation(source), labels=labels)
     made = encode_rtstruct(make.context(source, segmentation=segmentation), make.seg(source, segmentation=segmentation))
     assert made.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2"
