@@ -21,11 +21,16 @@ import pytest
 import SimpleITK as sitk
 from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ORU_R01
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from medai.router.contract import Order, Predecessor
+from medai.models.volume import Stack
+from medai.router.contract import Form, Order, Predecessor
+from medai.workers.results.forms import encode_forms
+from medai.workers.results.frames import headers_of
+from medai.workers.results.rejection import encode_rejection
+from medai.workers.results.source import Source
 
 CASES = {
     "ct_axial": ("CT", "axial", 2),
@@ -166,9 +171,21 @@ class Case:
             place.mkdir(exist_ok=True)
             for kind, dataset in results.objects.items():
                 dataset.save_as(place / f"{kind}.dcm", enforce_file_format=True)
+        self.forms = self.encode_forms(make, job)
+        for kind, dataset in self.forms.items():
+            dataset.save_as(folder / f"{kind}.dcm", enforce_file_format=True)
         (folder / "source").mkdir()
         for number, (header, pixels) in enumerate(self.images()):
             write_image(header, pixels, folder / "source" / f"{number}.dcm")
+
+    def encode_forms(self, make: Any, job: Any) -> dict[str, Dataset]:
+        """What only leaves, and the note that rejects the three objects."""
+        stack = self.stack or Stack(volume=self.source.volume, datasets=self.source.headers)
+        headers, frames = headers_of(stack)
+        source = Source(headers=headers, volume=stack.volume, frames=frames)
+        context = make.context(source, segmentation=self.segmentation, job=job)
+        made = encode_forms(context, self.results.objects["seg"], list(Form))
+        return {**made, "rejection": encode_rejection(context, list(self.results.objects.values()))}
 
     def images(self) -> list[tuple[Dataset, Any]]:
         """Each object of the series with its pixels."""
@@ -204,16 +221,27 @@ def case(request: pytest.FixtureRequest, make: Any, tmp_path_factory: pytest.Tem
     return Case(make, tmp_path_factory.mktemp(request.param), request.param)
 
 
-@pytest.mark.parametrize("kind", ["seg", "sr", "sc"])
+IODS = {
+    **{"seg": "Segmentation", "sr": "Comprehensive3DSR", "sc": "SCImage", "rejection": "KeyObjectSelectionDocument"},
+    **{"labelmap": "Segmentation", "overlay": "MultiframeTrueColorSCImage", "rtstruct": "RTStructureSet"},
+    **{"gsps": "GrayscaleSoftcopyPresentationState", "pdf": "EncapsulatedPDF"},
+}
+"""What dciodvfy takes each kind of object for."""
+
+
+@pytest.mark.parametrize("kind", IODS)
 def test_dciodvfy_finds_no_error(case: Case, kind: str) -> None:
     said = run(tool("dciodvfy"), case.folder / f"{kind}.dcm")
     assert "Error" not in said, said
-    assert {"seg": "Segmentation", "sr": "Comprehensive3DSR", "sc": "SCImage"}[kind] in said
+    assert IODS[kind] in said
 
 
 def test_dcentvfy_finds_the_results_and_their_sources_in_agreement(case: Case) -> None:
     said = run(tool("dcentvfy"), *case.files)
-    assert not [line for line in said.splitlines() if line.startswith("Error")], said
+    errors = [line for line in said.splitlines() if line.startswith("Error")]
+    # A structure set names its study, too, as PS3.3 C.8.8.5 asks; dcentvfy looks for an image of that UID.
+    study = f"Error - Missing SOPInstanceUID that was referenced - {case.source.first.StudyInstanceUID} "
+    assert not [line for line in errors if not line.startswith(study)], said
 
 
 def test_dcmqi_reads_back_each_segment_voxel_for_voxel(case: Case, tmp_path: Path) -> None:
@@ -276,6 +304,40 @@ def grid_of(case: Case) -> Any:
     )  # fmt: skip
 
 
+def test_dcmtk_decompresses_the_label_map_to_the_mask(case: Case, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.dcm"
+    said = run(tool("dcmdrle"), case.folder / "labelmap.dcm", plain)
+    assert plain.exists(), said
+    seg = highdicom.seg.segread(plain)
+    gaps = {"allow_missing_positions": True} if case.name == "mr_gap" else {}
+    volume = seg.get_volume(combine_segments=True, **gaps).match_geometry(grid_of(case))
+    assert np.array_equal(volume.array, case.segmentation.labels)
+
+
+def test_dcmtk_draws_the_images_with_the_presentation_state(case: Case, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn.pgm"
+    image, state = case.folder / "source" / "0.dcm", tmp_path / "state.dcm"
+    named = dcmread(case.folder / "gsps.dcm")
+    named.PatientName = named.PatientName or "Nobody"  # dcmtk reads no presentation state without a name
+    named.save_as(state)
+    said = run(tool("dcmp2pgm"), "--pstate", state, image, drawn)
+    assert drawn.exists(), said
+    _slices, rows, columns = case.segmentation.geometry.shape
+    assert drawn.read_bytes().split()[1:3] == [str(columns).encode(), str(rows).encode()]
+
+
+def test_poppler_reads_one_page_with_the_patient_and_the_numbers(case: Case, tmp_path: Path) -> None:
+    page = tmp_path / "page.pdf"
+    page.write_bytes(bytes(case.forms["pdf"].EncapsulatedDocument))
+    info = run(tool("pdfinfo"), page)
+    assert "Pages:           1" in info
+    told = run(tool("pdftotext"), "-layout", page, "-")
+    assert "AI, not for diagnostic use" in told
+    assert ("MRN-77|1" in told) is (case.name != "mr_minimal")
+    for found in case.results.measurements:
+        assert found.quantity != "volume" or not found.value or f"{found.value:,.1f} ml" in told
+
+
 def test_dcmqi_reads_the_measurements_of_the_report(case: Case, tmp_path: Path) -> None:
     out = tmp_path / "sr.json"
     said = run(tool("tid1500reader"), "--inputDICOM", case.folder / "sr.dcm", "--outputMetadata", out)
@@ -299,8 +361,9 @@ def test_highdicom_reads_back_sides_parts_and_the_verdict(case: Case) -> None:
 
 
 @pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
+@pytest.mark.parametrize("kind", ["sr", "rejection"])
 @pytest.mark.parametrize("case", ["ct_axial", "mr_parts", "ct_requested"], indirect=True)
-def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
+def test_pixelmed_finds_no_error_in_report_and_rejection_note(case: Case, kind: str) -> None:
     said = run(
         "java",
         *QUICK_START,
@@ -308,7 +371,7 @@ def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
         "-cp",
         PIXELMED,
         "com.pixelmed.validate.DicomSRValidator",
-        case.folder / "sr.dcm",
+        case.folder / f"{kind}.dcm",
     )
     assert "Error" not in said, said
     assert "Root Template Validation Complete" in said

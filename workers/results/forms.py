@@ -1,6 +1,6 @@
 """The forms of a result that only leave: made for a DICOM destination that wants them, never stored in the archive.
 
-Next: labelmap.py, rtstruct.py.
+Next: labelmap.py, overlay.py, rtstruct.py, gsps.py, pdf.py.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from medai.workers.results.context import Context
 from medai.workers.results.gsps import encode_gsps
 from medai.workers.results.labelmap import encode_labelmap
 from medai.workers.results.overlay import encode_overlay
+from medai.workers.results.pdf import encode_pdf
 from medai.workers.results.rtstruct import encode_rtstruct
 
 
@@ -28,5 +29,6 @@ def encode_forms(context: Context, seg: Dataset, wanted: Collection[Form]) -> di
         Form.OVERLAY: partial(encode_overlay, context),
         Form.RTSTRUCT: partial(encode_rtstruct, context, seg),
         Form.GSPS: partial(encode_gsps, context),
+        Form.PDF: partial(encode_pdf, context, seg),
     }
     return {form: makers[form]() for form in Form if form in wanted and form in makers}

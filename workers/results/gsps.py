@@ -144,7 +144,11 @@ def _scaling(header: Dataset, unit: str) -> Scaling | None:
     if not text(header, "RescaleSlope") and not text(header, "RescaleIntercept"):
         return None
     slope = float(text(header, "RescaleSlope") or 1)
-    return slope, float(text(header, "RescaleIntercept") or 0), text(header, "RescaleType") or ("HU" if unit == "HU" else "US")
+    return (
+        slope,
+        float(text(header, "RescaleIntercept") or 0),
+        text(header, "RescaleType") or ("HU" if unit == "HU" else "US"),
+    )
 
 
 def _modality_lut(scaling: Scaling | None) -> ModalityLUTTransformation | None:
@@ -164,7 +168,9 @@ def _windows(
     volume = context.source.volume
     if volume.unit != "HU" and _inverted(context.source.first):
         return None
-    window = choose_window(volume, context.segmentation, context.measurements, [p.astype(float) for p in volume.voxels])
+    planes = [p.astype(float) for p, mask in zip(volume.voxels, context.segmentation.labels, strict=True) if mask.any()]
+    planes = planes or [volume.voxels[len(volume.voxels) // 2].astype(float)]
+    window = choose_window(volume, context.segmentation, context.measurements, planes)
     centre, width = (window.low + window.high) / 2, max(window.high - window.low, 1.0)
     if len(set(scalings)) == 1:
         return [SoftcopyVOILUTTransformation(window_center=centre, window_width=width)]

@@ -10,7 +10,7 @@ import pytest
 from medai.router.contract import Form, derived_uid
 from medai.workers.results.forms import encode_forms
 
-FORMS = (Form.LABELMAP, Form.RTSTRUCT)
+FORMS = (Form.LABELMAP, Form.OVERLAY, Form.RTSTRUCT, Form.GSPS, Form.PDF)
 
 
 @pytest.fixture(scope="module", params=["axial", "oblique"])

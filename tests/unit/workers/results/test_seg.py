@@ -9,6 +9,7 @@ import highdicom
 import numpy as np
 import pytest
 from pydicom import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medai.models.errors import GeometryMismatch
 from medai.models.volume import Segmentation
@@ -213,6 +214,42 @@ def test_a_hippocampus_in_a_whole_head_is_small(make: Any) -> None:
     labels[60:85, 100:120, 50:70], labels[60:85, 100:120, 70:90] = 1, 2
     made = make.seg(source, segmentation=replace(make.hippocampus(source), labels=labels))
     assert len(make.dumped(made)) < 600_000
+
+
+def egg(shape: tuple[int, int, int], centre: tuple[int, int, int], radii: tuple[int, int, int]) -> Any:
+    """An ellipsoid with a wavy surface: an anatomical outline is no smoother."""
+    z, y, x = (np.arange(n).reshape([-1 if axis == i else 1 for i in range(3)]) for axis, n in enumerate(shape))
+    place = [((g - c) / r) ** 2 for g, c, r in zip((z, y, x), centre, radii, strict=True)]
+    waves = np.sin(y / 7) * np.sin(x / 9) * np.sin(z / 5) + np.sin(x / 3.1) * np.sin(y / 3.7) / 2
+    return sum(place) < 1 + 0.06 * waves
+
+
+def deflated(make: Any, seg: Dataset) -> int:
+    """The length of the same object in Deflated Explicit VR Little Endian."""
+    seg.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return len(make.dumped(seg))
+
+
+def test_a_hippocampus_of_8_ml_in_512_by_512_is_below_2_mb_and_200_kb_deflated(make: Any) -> None:
+    """At 0.47 x 0.47 x 1 mm: 36,000 voxels in two parts."""
+    shape = (160, 512, 512)
+    source = make.source(modality="MR", shape=shape)
+    labels = egg(shape, (80, 260, 190), (20, 21, 21)).astype(np.uint8)
+    labels[80:] *= 2
+    assert 35_000 < np.count_nonzero(labels) < 38_000
+    made = make.seg(source, segmentation=replace(make.hippocampus(source), labels=labels))
+    assert len(make.dumped(made)) <= 2_000_000
+    assert deflated(make, made) <= 200_000
+
+
+def test_the_lungs_of_a_chest_ct_are_below_1_mb_deflated(make: Any) -> None:
+    shape = (275, 512, 512)
+    source = make.source(shape=shape)
+    labels = np.zeros(shape, dtype=np.uint8)
+    for number, column in ((1, 160), (2, 350)):
+        labels[egg(shape, (137, 260, column), (125, 130, 85))] = number
+    made = make.seg(source, segmentation=replace(make.segmentation(source), labels=labels))
+    assert deflated(make, made) <= 1_000_000
 
 
 def test_colours_are_cielab_under_d50() -> None:
