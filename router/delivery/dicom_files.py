@@ -41,14 +41,15 @@ def deflated(content: bytes) -> bytes:
 def variants(content: bytes) -> Iterator[bytes]:
     """A file as it is, then in the syntaxes that a node which refuses that may take: Explicit, then Implicit VR.
 
-    Of compressed frames only those in RLE are unpacked: the others need libraries that only workers have.
+    One in Implicit VR is in what every node takes (PS3.5 10.1), and may hold what Explicit VR has no room for. Of
+    compressed frames only those in RLE are unpacked: the others need libraries that only workers have.
     """
     yield content
     dataset = dcmread(io.BytesIO(content))
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax == RLELossless:
         _unpack(dataset)
-    elif syntax.is_encapsulated:
+    elif syntax.is_encapsulated or syntax == ImplicitVRLittleEndian:
         return
     for other in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
         if other != syntax:

@@ -24,7 +24,8 @@ from medai.router.orthanc.client import UNKNOWN_RESOURCE, Orthanc
 from medai.router.settings.destinations import StowDestination, TakesObjects
 from medai.router.words import counted
 
-ARCHIVED = (Form.SEG, Form.SR, Form.SC)
+NAMES_PATIENT = frozenset({Form.PDF})
+"""Forms whose picture names the patient: what is drawn can't be brought under another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ class ObjectCarrier:
             passed_on[Form.SEG_DEFLATED] = dicom_files.deflated(archived(self._orthanc, objects[Form.SEG]))
         receipt = self._way.send([objects[form] for form in wanted if form in objects], passed_on)
         missing = [form.value for form in wanted if form not in objects and form not in passed_on]
-        return receipt + (f"; the reading has no {', '.join(missing)}" if missing else "")
+        return receipt + (f"; without {', '.join(missing)}" if missing else "")
 
     def _reject_older(self, delivery: Delivery) -> str:
         """Only now, when the destination has what takes their place. One that takes no notes is told nothing."""
@@ -131,6 +132,9 @@ class ObjectCarrier:
 
         like = archived(self._orthanc, objects.get(Form.SR) or next(iter(objects.values())))
         forms = {form: dicom_files.under_patient(content, like) for form, content in parcel.forms.items()}
+        for form in NAMES_PATIENT & forms.keys():
+            if forms[form] != parcel.forms[form]:  # it would show another patient than it is filed under
+                del forms[form]
         note = None if parcel.note is None else dicom_files.under_patient(parcel.note, like)
         return Parcel(forms=forms, note=note)
 

@@ -106,23 +106,24 @@ def _banner_layer(order: int) -> GraphicLayer:
 
 def _annotations(context: Context, images: list[Dataset], segment: Segment) -> Iterator[GraphicAnnotation]:
     """One for each slice that shows the segment."""
-    tracked = {
-        "tracking_id": identity.tracking_id(context.job, segment),
-        "tracking_uid": identity.tracking_uid(context.job, segment),
-    }
     for image, plane in zip(images, context.segmentation.labels, strict=True):
         lines = [part for outline in outlines(plane == segment.number) for part in _parts(outline)]
         if lines:
             yield GraphicAnnotation(
                 referenced_images=[image],
                 graphic_layer=_layer(segment),
-                graphic_objects=[
-                    GraphicObject(
-                        graphic_type="POLYLINE", graphic_data=np.asarray(line, dtype=float), units="PIXEL", **tracked
-                    )
-                    for line in lines
-                ],
+                graphic_objects=[_polyline(context, segment, line) for line in lines],
             )
+
+
+def _polyline(context: Context, segment: Segment, line: Outline) -> GraphicObject:
+    return GraphicObject(
+        graphic_type="POLYLINE",
+        graphic_data=np.asarray(line, dtype=float),
+        units="PIXEL",
+        tracking_id=identity.tracking_id(context.job, segment),
+        tracking_uid=identity.tracking_uid(context.job, segment),
+    )
 
 
 def _parts(outline: Outline) -> Iterator[Outline]:

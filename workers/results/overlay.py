@@ -68,7 +68,7 @@ def encode_overlay(context: Context) -> Dataset:
 
 def shown(labels: npt.NDArray[np.uint8]) -> list[int]:
     """Which slices: those that hold something and their neighbours."""
-    held = labels.any(axis=(1, 2))
+    held = np.asarray(labels.any(axis=(1, 2)))
     if not held.any():
         return [len(held) // 2]
     near = held.copy()
@@ -94,7 +94,7 @@ def _set_pixels(made: Dataset, context: Context, slices: list[int]) -> None:
             setattr(made, keyword, context.source.clean[0][keyword].value)
     made.FrameLabelVector = [_label(context, index) for index in slices]
     made.FrameIncrementPointer = Tag("FrameLabelVector")
-    made.compress(JPEG2000Lossless, frames, generate_instance_uid=False)
+    made.compress(JPEG2000Lossless, frames if len(frames) > 1 else frames[0], generate_instance_uid=False)
 
 
 def _frame(context: Context, window: Window, index: int, times: int) -> Rgb:

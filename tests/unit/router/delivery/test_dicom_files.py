@@ -79,6 +79,11 @@ def test_frames_in_rle_are_unpacked_without_an_array_library(
     assert all(np.array_equal(opened(each).pixel_array, pixels) for each in found)
 
 
+def test_what_every_node_takes_is_offered_as_it_is_alone(image: Dataset) -> None:
+    content = list(variants(to_bytes(image)))[-1]
+    assert list(variants(content)) == [content]
+
+
 def test_other_compressed_frames_stay_as_they_are(image: Dataset) -> None:
     image.compress(JPEGLSLossless, generate_instance_uid=False)
     content = to_bytes(image)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from dicom_cases import slice_of, to_bytes
+from pydicom import dcmread
 
 from medai.router.contract import Form
 from medai.router.delivery import objects
 from medai.router.delivery.objects import ObjectCarrier, Received, StowServer
 from medai.router.errors import DestinationRefused, DestinationUnreachable, OrthancRefused, PermanentError
-from medai.router.files.parcel import Parcel, pack
+from medai.router.files.parcel import Parcel, pack, unpack
 from medai.router.ledger.deliveries import Deliveries, Delivery
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.destinations import DicomDestination, StowDestination
@@ -61,13 +64,19 @@ class Gone:
 
 
 def carried(
-    way: Way, *, payload: bytes | None = None, kind: str = "result", ledger: Ledger | None = None, **settings: Any
+    way: Way,
+    *,
+    payload: bytes | None = None,
+    kind: str = "result",
+    ledger: Ledger | None = None,
+    archive: Any = None,
+    **settings: Any,
 ) -> str | Received:
     delivery = Delivery(
         id=1, job_id="j", destination="p", kind=kind, control_id="", payload=payload, attempts=0, refusals=0, since=0.0
     )
     destination = DicomDestination(modality="P", **settings)
-    return ObjectCarrier(way, destination, cast(Deliveries, ledger or Ledger()), cast(Orthanc, Gone()))(delivery)
+    return ObjectCarrier(way, destination, cast(Deliveries, ledger or Ledger()), cast(Orthanc, archive or Gone()))(delivery)
 
 
 def note(text: bytes) -> bytes:
@@ -84,7 +93,7 @@ def test_a_result_without_a_parcel_goes_as_it_is_in_the_archive() -> None:
 
 def test_only_the_wanted_forms_go_and_what_the_reading_lacks_is_told() -> None:
     way = Way()
-    assert carried(way, results=("sr", "pdf", "gsps")) == "taken; the reading has no pdf, gsps"
+    assert carried(way, results=("sr", "pdf", "gsps")) == "taken; without pdf, gsps"
     assert way.given == [(["sr-id"], {})]
 
 
@@ -128,6 +137,23 @@ def test_a_result_that_the_archive_no_longer_has_needs_a_person() -> None:
         server.send(["seg-id"], {})
     with pytest.raises(PermanentError, match="nothing to send to the DICOMweb server web"):
         server.send([], {})
+
+
+@pytest.mark.parametrize(("patient", "left"), [("MRN-1", {Form.PDF, Form.RTSTRUCT}), ("MERGED", {Form.RTSTRUCT})])
+def test_a_page_that_shows_the_patient_is_left_out_when_the_study_has_another(patient: str, left: set[Form]) -> None:
+    class Archive:
+        def file(self, _resource: str) -> bytes:
+            return to_bytes(slice_of(1, study="p", PatientID=patient))
+
+    content = to_bytes(slice_of(0, study="p", PatientID="MRN-1"))
+    payload = pack(Parcel(forms={Form.PDF: content, Form.RTSTRUCT: content}, note=content))
+    way = Way()
+    found = carried(way, payload=payload, archive=Archive(), results=("rtstruct", "pdf"))
+    assert isinstance(found, Received)
+    assert found.receipt == "taken" + ("; without pdf" if Form.PDF not in left else "")
+    assert set(way.given[0][1]) == left
+    kept = unpack(found.keep).note
+    assert dcmread(io.BytesIO(kept or b"")).PatientID == patient
 
 
 def test_a_result_is_taken_back_by_its_note_or_not_at_all() -> None:

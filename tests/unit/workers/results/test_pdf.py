@@ -48,11 +48,9 @@ def test_every_form_of_a_name_is_on_the_page(make: Any, source: Any, tmp_path: P
 
 
 def test_what_a_header_holds_is_text_and_never_markup(make: Any, source: Any, tmp_path: Path) -> None:
-    name = "<img src=file:///etc/hostname>^<b>"
+    name = "<h1>&amp; <img src>^<b>"
     headers = tuple(make.copy(header, PatientName=name) for header in source.headers)
-    assert "<img src=file:///etc/hostname>, <b>" in read(
-        render_page(make.context(replace(source, headers=headers))), tmp_path
-    )
+    assert "<h1>&amp; <img src>, <b>" in read(render_page(make.context(replace(source, headers=headers))), tmp_path)
 
 
 def test_a_hundred_structures_are_on_one_page(make: Any, source: Any, tmp_path: Path) -> None:
@@ -64,8 +62,9 @@ def test_a_hundred_structures_are_on_one_page(make: Any, source: Any, tmp_path: 
         for n in range(3, 121)
     )
     page = render_page(make.context(source, segmentation=replace(plain, segments=(*plain.segments, *extra))))
-    assert "Structure number 120" in read(page, tmp_path)
-    assert "/Count 1" in page.decode("latin-1")
+    told = read(page, tmp_path)
+    assert "Structure number 120" in told
+    assert told.count("\f") == 1, "as poppler ends a page"
 
 
 def test_the_object_names_its_sources_and_that_the_page_names_the_patient(make: Any, source: Any) -> None:
