@@ -371,9 +371,10 @@ def test_a_deflated_seg_goes_as_such_or_as_the_node_takes_it(site: Site) -> None
 
 
 FORMS = ["labelmap", "sr", "rtstruct"]
+EVERY = [*FORMS, "seg-deflated", "sc", "overlay", "gsps", "pdf"]
 
 
-@pytest.mark.parametrize("site", [{"second": {"modality": "second", "results": FORMS}}], indirect=True)
+@pytest.mark.parametrize("site", [{"second": {"modality": "second", "results": EVERY}}], indirect=True)
 def test_forms_that_the_archive_does_not_hold_are_passed_on_committed_and_rejected_and_then_forgotten(
     site: Site, tmp_path: Path
 ) -> None:
@@ -382,20 +383,34 @@ def test_forms_that_the_archive_does_not_hold_are_passed_on_committed_and_reject
         urllib3.request("PUT", f"{site.archive.url}/modalities/second", json=["SECOND", "127.0.0.1", second.dicom_port])
         job_id, _ = site.read()
         packed = kept(site, job_id)
-        assert set(packed.forms) == {Form.LABELMAP, Form.RTSTRUCT}
+        assert set(packed.forms) == {Form.LABELMAP, Form.RTSTRUCT, Form.OVERLAY, Form.GSPS, Form.PDF}
         move(site, "MERGED-1")
         site.carry()
-        assert site.receipts(job_id) == [("result", "C-STORE success, storage committed for 3 objects")]
+        # the page shows the patient's old name
+        assert site.receipts(job_id) == [("result", "C-STORE success, storage committed for 7 objects; without pdf")]
         held = stored_at(second)
-        assert {tags["Modality"] for tags in held.values()} == {"SEG", "SR", "RTSTRUCT"}
+        assert sorted(tags["Modality"] for tags in held.values()) == ["OT", "OT", "PR", "RTSTRUCT", "SEG", "SEG", "SR"]
         assert {tags["PatientID"] for tags in held.values()} == {"MERGED-1"}
         left = kept(site, job_id)
         assert (left.forms, left.note is not None) == ({}, True)
         site.withdraw(job_id)
         site.carry()
         (note,) = [pydicom.dcmread(io.BytesIO(each)) for each in [left.note or b""]]
-        assert listed(note) == held.keys()
+        assert listed(note) > held.keys()
         assert stored_at(second)[note.SOPInstanceUID]["PatientID"] == "MERGED-1"
+
+
+@pytest.mark.parametrize("site", [{"web": {"stow_url": "http://127.0.0.1:1", "results": EVERY}}], indirect=True)
+def test_a_dicomweb_server_takes_every_form(site: Site, tmp_path: Path) -> None:
+    with running(make_orthanc(tmp_path / "web")) as second:
+        address = {"web": {"stow_url": f"{second.url}/dicom-web", "results": EVERY}}
+        site.settings = Settings(orthanc={"url": site.archive.url}, destinations=address)
+        site.courier = Courier(site.settings, site.ledger.deliveries, site.orthanc, clock=lambda: site.now)
+        job_id, _ = site.read()
+        site.carry()
+        assert site.receipts(job_id) == [("result", "200, 8 objects")]
+        note = pydicom.dcmread(io.BytesIO(kept(site, job_id).note or b""))
+        assert stored_at(second).keys() == listed(note)
 
 
 def kept(site: Site, job_id: JobId) -> Parcel:
@@ -406,7 +421,7 @@ def kept(site: Site, job_id: JobId) -> Parcel:
 
 @pytest.mark.parametrize("site", [{"node": {"modality": "node", "results": FORMS}}], indirect=True)
 def test_a_form_that_the_node_does_not_take_is_named_and_waits_until_it_does(site: Site) -> None:
-    node = Node(kinds=RESULTS)
+    node = Node(kinds=RESULTS, syntaxes=(ExplicitVRLittleEndian, ImplicitVRLittleEndian))
     with node.running():
         know(site.archive, node)
         job_id, _ = site.read()

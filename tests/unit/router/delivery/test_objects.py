@@ -76,7 +76,9 @@ def carried(
         id=1, job_id="j", destination="p", kind=kind, control_id="", payload=payload, attempts=0, refusals=0, since=0.0
     )
     destination = DicomDestination(modality="P", **settings)
-    return ObjectCarrier(way, destination, cast(Deliveries, ledger or Ledger()), cast(Orthanc, archive or Gone()))(delivery)
+    return ObjectCarrier(way, destination, cast(Deliveries, ledger or Ledger()), cast(Orthanc, archive or Gone()))(
+        delivery
+    )
 
 
 def note(text: bytes) -> bytes:
