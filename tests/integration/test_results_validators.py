@@ -360,22 +360,28 @@ def test_highdicom_reads_back_sides_parts_and_the_verdict(case: Case) -> None:
     assert verdict.value.value == case.segmentation.plausibility.verdict.upper()
 
 
+def pixelmed_on(path: Path) -> str:
+    """What PixelMed's validator says of a structured report or a key object selection."""
+    validator = "com.pixelmed.validate.DicomSRValidator"
+    return run("java", *QUICK_START, *XPATH_LIMITS, "-cp", PIXELMED, validator, path)
+
+
 @pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
-@pytest.mark.parametrize("kind", ["sr", "rejection"])
 @pytest.mark.parametrize("case", ["ct_axial", "mr_parts", "ct_requested"], indirect=True)
-def test_pixelmed_finds_no_error_in_report_and_rejection_note(case: Case, kind: str) -> None:
-    said = run(
-        "java",
-        *QUICK_START,
-        *XPATH_LIMITS,
-        "-cp",
-        PIXELMED,
-        "com.pixelmed.validate.DicomSRValidator",
-        case.folder / f"{kind}.dcm",
-    )
+def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
+    said = pixelmed_on(case.folder / "sr.dcm")
     assert "Error" not in said, said
     assert "Root Template Validation Complete" in said
     assert "IOD validation complete" in said
+
+
+@pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
+@pytest.mark.parametrize("case", ["ct_axial", "ct_requested"], indirect=True)
+def test_pixelmed_finds_no_error_in_the_rejection_note(case: Case) -> None:
+    said = pixelmed_on(case.folder / "rejection.dcm")
+    assert "Error" not in said, said
+    assert "Found Root Template TID_2010" in said
+    assert "Root Template Validation Complete" in said
 
 
 @pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")

@@ -141,7 +141,7 @@ def _banner(images: list[Dataset]) -> GraphicAnnotation:
 
 
 def _scaling(header: Dataset, unit: str) -> Scaling | None:
-    """Slope, intercept and type; None where the image is not rescaled (decode.py)."""
+    """Slope, intercept and type; None where the image is not rescaled (models/images/decode.py)."""
     if not text(header, "RescaleSlope") and not text(header, "RescaleIntercept"):
         return None
     slope = float(text(header, "RescaleSlope") or 1)
