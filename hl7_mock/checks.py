@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
 
 from hl7types import decode_er7
-from hl7types.hl7.v2_5_1.messages import ORU_R01
 from pydantic import ValidationError
 
 from medai.hl7_mock import tables
@@ -20,6 +22,8 @@ from medai.hl7_mock.acks import Objection
 from medai.hl7_mock.message import Message, Segment, escapes_are_sound
 from medai.hl7_mock.results import OrderGroup, order_groups, study_uids
 
+VERSIONS = ("2.5.1", "2.4", "2.3.1", "2.3")
+"""MSH-12 that is taken; the segments and their order are the same in all of them as far as the checks go."""
 CONTROL_ID_LENGTH = 20
 ACCESSION_LENGTH = 16
 
@@ -47,8 +51,9 @@ def check_header(message: Message) -> Objection | None:
         return Objection(code="201", text="MSH-9: only event R01 is accepted here", segment="MSH", field=9)
     if msh.value(11) not in tables.PROCESSING_IDS:
         return Objection(code="202", text="MSH-11 must be P, T or D", segment="MSH", field=11)
-    if msh.value(12) != "2.5.1":
-        return Objection(code="203", text="MSH-12: only version 2.5.1 is accepted here", segment="MSH", field=12)
+    if msh.value(12) not in VERSIONS:
+        text = f"MSH-12: only versions {', '.join(VERSIONS)} are accepted here"
+        return Objection(code="203", text=text, segment="MSH", field=12)
     return None
 
 
@@ -79,8 +84,10 @@ def _message_header(msh: Segment) -> Iterator[Objection]:
         yield wrong(10, "101", "(message control id) is empty")
     if len(control_id) > CONTROL_ID_LENGTH:
         yield wrong(10, "104", f"is longer than {CONTROL_ID_LENGTH} characters")
-    if msh.value(9, 3) != "ORU_R01":
-        yield wrong(9, "101" if not msh.value(9, 3) else "103", "must be ORU^R01^ORU_R01")
+    structure = "" if msh.value(12) == "2.3" else "ORU_R01"
+    if msh.value(9, 3) != structure:
+        text = "must be ORU^R01^ORU_R01" if structure else "must be ORU^R01, as version 2.3 has no structure there"
+        yield wrong(9, "101" if not msh.value(9, 3) else "103", text)
     if not msh.raw(3):
         yield wrong(3, "101", "(sending application) is empty")
     for field in (15, 16):
@@ -120,12 +127,20 @@ def _structure(message: Message) -> Iterator[Objection]:
     standard = [segment for segment in message.segments if not segment.name.startswith("Z")]
     text = "".join(_line(segment) for segment in standard)
     try:
-        decode_er7(text, ORU_R01)
+        decode_er7(text, _standard(message.header.value(12)))
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             yield _translate([str(part) for part in fault["loc"]], missing=fault["type"] == "missing", kind=error.title)
     except ValueError:  # it does not begin to read a message with other encoding characters
         yield Objection(code="102", text="MSH-2 must hold four encoding characters", segment="MSH", field=2)
+
+
+@lru_cache(maxsize=len(VERSIONS))  # what is asked for comes out of a message
+def _standard(version: str) -> type[Any]:
+    """hl7types' ORU^R01 of a version, of the newest where it is none that is taken here; read when first needed."""
+    named = (version if version in VERSIONS else VERSIONS[0]).replace(".", "_")
+    model: type[Any] = import_module(f"hl7types.hl7.v{named}.messages").ORU_R01
+    return model
 
 
 def _line(segment: Segment) -> str:

@@ -86,6 +86,10 @@ RIS = "ris"
 """The two destinations that have their names here; others are named in [destinations]."""
 
 
+SCATTERED = 3
+"""So many series of one slice and one number are one series whose writer gave every slice a Series UID of its own."""
+
+
 class Form(StrEnum):
     """A form in which a DICOM destination may get a result. The archive gets SEG, SR and SC; the others only leave."""
 

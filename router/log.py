@@ -79,9 +79,9 @@ def configure(*, level: str = "info", style: str = "json", process: str = "medai
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("urllib3", "alembic", "pynetdicom", "watchdog", "kombu", "amqp", "hl7"):
+    for noisy in ("urllib3", "alembic", "watchdog", "kombu", "amqp", "hl7"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
-    for quoting in ("pydicom", "highdicom", "py.warnings"):  # their warnings quote values of headers
+    for quoting in ("pydicom", "pynetdicom", "highdicom", "py.warnings"):  # their warnings quote values of headers
         logging.getLogger(quoting).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
     structlog.configure(

@@ -1,4 +1,4 @@
-"""A FHIR R5 server small enough to read: transactions of PUTs, versions, references that must lead somewhere.
+"""A FHIR server, of R5 or R4, small enough to read: transactions of PUTs, versions, references that must lead somewhere.
 
 It judges what it gets by a library that the product does not use. ``fault`` makes it answer something else for a while.
 """
@@ -15,10 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from fhir.resources.bundle import Bundle
+from fhir.resources.R4B.bundle import Bundle as R4Bundle
 
+BUNDLES = {"5.0.0": Bundle, "4.0.1": R4Bundle}
+"""What a server of a version takes; for R4 by the models of R4B, which has the same in all that is sent."""
 CAPABILITY = {
     "resourceType": "CapabilityStatement",
-    "fhirVersion": "5.0.0",
     "rest": [{"mode": "server", "interaction": [{"code": "transaction"}]}],
 }
 
@@ -29,9 +31,10 @@ class FhirServer(ThreadingHTTPServer):
     daemon_threads = True
     scheme = "http"
 
-    def __init__(self, *, token: str = "") -> None:
+    def __init__(self, *, token: str = "", version: str = "5.0.0") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.token = token
+        self.version = version
         self.versions: dict[str, list[dict[str, Any]]] = {}
         self.transactions = 0
         self._faults: list[tuple[int, dict[str, str]]] = []
@@ -62,8 +65,8 @@ class FhirServer(ThreadingHTTPServer):
                 status, headers = self._faults.pop(0)
                 return status, outcome("transient"), headers
             try:
-                Bundle.model_validate_json(data)
-            except ValueError:
+                BUNDLES[self.version].model_validate_json(data)
+            except (ValueError, KeyError):  # the second: a kind of resource that this version does not have
                 return 422, outcome("structure"), {}
             return self._apply(json.loads(data))
 
@@ -103,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = self.path.removeprefix("/fhir/")
         if address == "metadata":
-            self._answer(200, CAPABILITY)
+            self._answer(200, CAPABILITY | {"fhirVersion": self.server.version})
         elif address in self.server.versions:
             self._answer(200, self.server.newest(address))
         else:
@@ -123,9 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fhir_server(*, token: str = "", tls: ssl.SSLContext | None = None) -> Iterator[FhirServer]:
+def fhir_server(*, token: str = "", tls: ssl.SSLContext | None = None, version: str = "5.0.0") -> Iterator[FhirServer]:
     """A server on a free loopback port; with ``tls`` it speaks https."""
-    server = FhirServer(token=token)
+    server = FhirServer(token=token, version=version)
     if tls is not None:
         server.scheme = "https"
         server.socket = tls.wrap_socket(server.socket, server_side=True)

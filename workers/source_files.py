@@ -17,17 +17,17 @@ from pydicom.dataset import Dataset
 
 from medai.models.errors import NotAVolume
 from medai.models.images.header import text
+from medai.router.contract import SCATTERED
 from medai.router.errors import PermanentError
 from medai.router.files import zips
 from medai.router.settings.tables import WorkerSettings
 from medai.router.words import counted
-from medai.workers.dicom_file import Unreadable, read_image
+from medai.workers.dicom_file import Unreadable, begins_a_data_set, read_image
 
 NOT_READ = frozenset({"SEG", "SR", "PR", "KO", "DOC", "OT", "REG", "RTSTRUCT", "RTPLAN", "RTDOSE"})
 MAX_UNPACKED_BYTES = 16 * 2**30
 DEFAULTS = WorkerSettings()
 NO_DICOM = "not DICOM"
-NO_PREAMBLE = "DICOM without the preamble of a file (dcmconv and gdcmconv add it)"
 Items = dict[str, list[tuple[Any, Dataset, int]]]
 """Series Instance UID -> where each image is, its header, and the bytes of its file."""
 
@@ -66,7 +66,7 @@ class _Found:
         told = self.passed_over or {NO_DICOM: 0}
         return ", ".join(
             f"{counted(count, 'file')} that {'is' if count == 1 else 'are'} {why}"
-            if why in (NO_DICOM, NO_PREAMBLE)
+            if why == NO_DICOM
             else f"{count} that {why}"
             for why, count in told.items()
         )
@@ -85,6 +85,7 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
         others = sum(map(len, found.series.values()))
         raise PermanentError(f"{path} holds no image series ({others} other DICOM objects, {found.others})")
     uid = _pick(images, number)
+    _require_together(images, uid)
     _require_small([size for _, _, size in images[uid]], worker)
     why = f"series {_number(images[uid][0][1])}: {counted(len(images[uid]), 'image')}"
     if len(images) > 1:
@@ -92,6 +93,18 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
     if found.passed_over.total():
         why += f"; passed over: {found.others}"
     return Chosen(images=list(_full(path, [source for source, _, _ in images[uid]], worker)), reason=why)
+
+
+def _require_together(images: Items, uid: str) -> None:
+    """Refuse the slices of a writer that gave each a series of its own: which belong together is not said anywhere."""
+    alone = [items for items in images.values() if len(items) == 1 and int(items[0][1].get("NumberOfFrames") or 1) == 1]
+    numbers = Counter(_number(items[0][1]) for items in alone)
+    mine = _number(images[uid][0][1])
+    if len(images[uid]) == 1 and numbers[mine] >= SCATTERED:
+        raise PermanentError(
+            f"{numbers[mine]} images of series {mine} are each a series of their own (Series Instance UID): "
+            "which of them are one volume is not known; have the archive join them into one series"
+        )
 
 
 def _require_small(sizes: Sequence[int], worker: WorkerSettings) -> None:
@@ -155,16 +168,9 @@ def _header_of_file(path: Path, worker: WorkerSettings) -> tuple[Dataset | str, 
         return f"have more than {worker.max_image_gb:g} GiB (worker.max_image_gb)", size
     with path.open("rb") as file:
         start = file.read(132)
-        if start[128:] != b"DICM":
-            return (NO_PREAMBLE if _begins_a_data_set(start) else NO_DICOM), size
+        if start[128:] != b"DICM" and not begins_a_data_set(start):
+            return NO_DICOM, size
     return _header(path.read_bytes(), worker), size
-
-
-def _begins_a_data_set(start: bytes) -> bool:
-    """Whether bytes look like the first attribute of a data set, group 2 or 8, in either byte order."""
-    group, element = start[:2], start[2:4]
-    little = group in (b"\x02\x00", b"\x08\x00") and element[1:] == b"\x00"
-    return little or (group in (b"\x00\x02", b"\x00\x08") and element[:1] == b"\x00")
 
 
 def _header(data: bytes, worker: WorkerSettings) -> Dataset | str:

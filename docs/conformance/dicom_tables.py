@@ -25,6 +25,7 @@ from pynetdicom import DEFAULT_TRANSFER_SYNTAXES, PYNETDICOM_IMPLEMENTATION_UID
 from medai.models.images.decode import DECODERS, MAX_BYTES, NATIVE
 from medai.models.images.series import PASSES
 from medai.models.images.slices import MIN_SLICES
+from medai.router.announcements.listener import SYNTAXES
 from medai.router.contract import MODALITIES, NOT_IMAGES
 from medai.router.files.dicom_scan import DEPTH_LIMIT
 from medai.router.settings import page
@@ -68,7 +69,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "codes": _codes,
         "anatomy": _anatomy,
         "scheme": _scheme,
-        "settings-dicom": lambda: settings("orthanc", "results", "watch_folder", "destinations"),
+        "settings-dicom": lambda: settings("orthanc", "announcements", "results", "watch_folder", "destinations"),
     }
     for kind in KINDS:
         found[f"iod-{kind}"] = lambda kind=kind: _iod(kind)
@@ -159,26 +160,48 @@ def _rest() -> str:
     return table(("method", "resource of Orthanc", "asked by"), rows)
 
 
-def associations() -> Iterator[tuple[str, str, str]]:
-    """Module, AE title and SOP Class of every presentation context that the product asks for or takes itself."""
+def associations() -> Iterator[tuple[str, str, str, str]]:
+    """Module, role, AE title and SOP Class of every presentation context that the product asks for or takes itself."""
     for path in sorted(path for room in ("router", "workers", "models") for path in (ROOT / room).rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "pynetdicom import" not in text:
             continue
         calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
         titles = [each.value for node in calls for each in node.keywords if each.arg == "ae_title"]
-        title = next(each.value for each in titles if isinstance(each, ast.Constant))
+        title = next((each.value for each in titles if isinstance(each, ast.Constant)), "announcements.ae_title")
+        names = _constants(text)
         for node in calls:
             name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            if name in ("add_requested_context", "add_supported_context"):
-                yield str(path.relative_to(ROOT)), str(title), _text(node.args[0])
+            if name in ROLES:
+                uid = _text(node.args[0]) or names[ast.unparse(node.args[0])]
+                yield str(path.relative_to(ROOT)), ROLES[name], str(title), uid
+
+
+ROLES = {"add_requested_context": "SCU", "add_supported_context": "SCP"}
+
+
+def _constants(text: str) -> dict[str, str]:
+    """Names of a module that stand for one text."""
+    return {
+        target.id: node.value.value
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def _contexts() -> str:
-    syntaxes = ", ".join(UID(uid).name for uid in DEFAULT_TRANSFER_SYNTAXES)
+    syntaxes = {"SCU": DEFAULT_TRANSFER_SYNTAXES, "SCP": SYNTAXES}
     rows = [
-        (f"{UID(uid).name} `{uid}`", "SCU", syntaxes, f"`{title}`", f"`{module}`")
-        for module, title, uid in associations()
+        (
+            f"{UID(uid).name} `{uid}`",
+            role,
+            ", ".join(UID(each).name for each in syntaxes[role]),
+            f"`{title}`",
+            f"`{module}`",
+        )
+        for module, role, title, uid in associations()
     ]
     named = f"Implementation Class UID `{PYNETDICOM_IMPLEMENTATION_UID}` (pynetdicom's). No extended negotiation."
     return table(("abstract syntax", "role", "transfer syntaxes", "AE title", "in"), rows) + f"\n\n{named}"

@@ -31,6 +31,7 @@ from medai.workers.results.context import Context
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.measure import measure
 from medai.workers.results.oru import encode_oru
+from medai.workers.results.oru_version import VERSIONS
 from medai.workers.results.request import performed_procedures, referenced_requests, request_attributes
 from medai.workers.results.source import Source
 
@@ -81,6 +82,7 @@ def tables() -> dict[str, Callable[[], str]]:
         "hl7-withdrawal": lambda: _block(withdrawal()),
         "hl7-result-fields": _result_fields,
         "hl7-observations": _observations,
+        "hl7-result-versions": _versions,
         "hl7-answers": _answers,
         "settings-hl7": lambda: dicom.settings("hl7_in", "ris"),
     }
@@ -531,9 +533,51 @@ def _result_fields() -> str:
     return dicom.table(("field", "name", "present", "source", "value"), rows)
 
 
+def _told(**ris: object) -> list[str]:
+    """The segments of the base reading for a RIS with other settings."""
+    reading = made.base()
+    changed = reading.settings.ris.model_copy(update=ris)
+    told = replace(reading, settings=reading.settings.model_copy(update={"ris": changed})).encoded().oru
+    return told.decode("utf-8").split("\r")
+
+
+def _versions() -> str:
+    """What differs, out of the base reading as each version writes it."""
+    rows = []
+    for version in VERSIONS:
+        found = [[*line.split("|"), ""] for line in _told(version=version)]
+        values = [row for row in found if row[0] == "OBX"]
+        (obr,) = [row for row in found if row[0] == "OBR"]
+        study = next(row for row in values if row[2] == "HD")
+        kinds = sorted({row[2] for row in values} - {"HD", "NM", "RP"})
+        rows.append(
+            (
+                f"`{version}`",
+                f"`{found[0][8]}`",
+                ", ".join(kinds),
+                f"OBX-{max(len(row) for row in values) - 2}",
+                f"`{study[4]}`" if study[4] else "empty",
+                f"`{obr[27]}`" if len(obr) > 28 else "empty",
+                "all" if VERSIONS[version].names_repeat else "the first",
+            )
+        )
+    return dicom.table(
+        (
+            "MSH-12",
+            "MSH-9",
+            "OBX-2, coded",
+            "last field of OBX",
+            "OBX-4 of no segment",
+            "OBR-27",
+            "names in PID-5",
+        ),
+        rows,
+    )
+
+
 def _observations() -> str:
     rows = []
-    for line in made.results(made.BASE).oru.decode("utf-8").split("\r"):
+    for line in _told(narrative=True):
         if line.startswith("OBX"):
             values = [*line.split("|"), *[""] * 9]
             shown = values[5] if len(values[5]) <= dicom.LONGEST else values[5][: dicom.LONGEST - 1] + "…"

@@ -29,7 +29,8 @@ ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 ROOT = "2.25.3141592653589793"
 SUPINE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 PRONE = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
-EHR = "ehr"
+EHR, EHR_R4 = "ehr", "ehr-r4"
+"""Two FHIR servers, which speak R5 and R4."""
 
 
 def _code(text: str) -> Code:
@@ -268,7 +269,7 @@ def _job(stack: Stack, *, order: Order | None, late: bool = False) -> Job:
         model="m",
         model_version="1",
         revision=2 if late else 1,
-        destinations=("archive", "ris", EHR),
+        destinations=("archive", "ris", EHR, EHR_R4),
         order=order,
         predecessor=earlier if late else None,
     )
@@ -287,10 +288,13 @@ def _settings(*, other: bool) -> Settings:
             receiving_application="RIS2" if other else "RIS", receiving_facility="Y" if other else "HOSPITAL",
             processing_id="T" if other else "P",
         ),
-        destinations={
-            EHR: FhirDestination(fhir_url="https://ehr.example/fhir", patient_systems=SYSTEMS if other else {})
-        },
+        destinations=_servers(SYSTEMS if other else {}),
     )  # fmt: skip
+
+
+def _servers(systems: dict[str, str]) -> dict[str, FhirDestination]:
+    plain = FhirDestination(fhir_url="https://ehr.example/fhir", patient_systems=systems)
+    return {EHR: plain, EHR_R4: plain.model_copy(update={"version": "R4"})}
 
 
 SYSTEMS = {"HOSPITAL": "urn:oid:1.2.3.9", "INSURER": "urn:oid:1.2.3.10"}
@@ -341,7 +345,7 @@ def _least() -> Made:
         stack=stack,
         segmentation=_mask(stack, plain=True),
         job=_job(stack, order=None),
-        settings=Settings(destinations={EHR: FhirDestination(fhir_url="https://ehr.example/fhir")}),
+        settings=Settings(destinations=_servers({})),
         created_at=MOMENT,
     )
 

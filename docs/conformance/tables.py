@@ -1,7 +1,8 @@
 """Write the tables of the conformance statements from the code as it is: ``python docs/conformance/tables.py``.
 
 In dicom.md, hl7.md, fhir.md and ihe.md a table stands between ``<!-- table NAME -->`` and ``<!-- end of table -->``;
-fhir.json is written whole. A test compares them. Next: dicom_tables.py, hl7_tables.py, fhir_tables.py.
+fhir.json and fhir_r4.json are written whole. A test compares them. Next: dicom_tables.py, hl7_tables.py,
+fhir_tables.py.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def makers() -> Mapping[str, Callable[[], str]]:
 def files() -> dict[Path, str]:
     """Each file with its tables as they must be now."""
     made = {HERE / name: filled((HERE / name).read_text(encoding="utf-8")) for name in PAGES}
-    return made | {HERE / "fhir.json": fhir_tables.statement()}
+    return made | {HERE / name: fhir_tables.statement(name) for name in fhir_tables.VERSIONS}
 
 
 def filled(page: str) -> str:

@@ -196,7 +196,8 @@ def _plane(name: str, index: int, image: Dataset, position: Dataset, orientation
 def _numbers(dataset: Dataset, keyword: str, count: int, name: str, words: str) -> Vector:
     try:
         found = value(dataset, keyword)
-        numbers = [float(part) for part in (found if count > 1 else [found])]
+        several = found.split("\\") if isinstance(found, str) else found  # text, where the file names another VR
+        numbers = [float(part) for part in (several if count > 1 else [found])]
     except (NotAVolume, TypeError, ValueError, OverflowError):
         raise NotAVolume(f"{name} has no readable {words}") from None
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):

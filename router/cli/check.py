@@ -26,6 +26,9 @@ from medai.router.settings.destinations import DicomDestination, FhirDestination
 from medai.router.settings.tables import Settings
 from medai.router.words import counted
 
+FHIR_VERSIONS = {"R5": ("5.",), "R4": ("4.0", "4.3")}
+"""How the versions begin that a destination may mean; 4.1 and 4.2 were drafts of R5."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -46,6 +49,7 @@ def check(settings: Settings) -> list[Finding]:
         _ledger,
         _ris,
         _ports,
+        _announcements,
         _watch_folder,
     )
     return [finding for step in steps for finding in step(settings)]
@@ -140,11 +144,18 @@ def _fhir_server(name: str, destination: FhirDestination) -> Finding:
     except MedaiError as error:
         return _bad(what, str(error))
     version = str(found.get("fhirVersion", ""))
-    if not version.startswith("5."):
-        return _bad(what, f"speaks FHIR {version or 'of an unknown version'}, and the results are R5")
+    if not version.startswith(FHIR_VERSIONS[destination.version]):
+        return _bad(what, _other_fhir(version, destination))
     if not _takes_transactions(found):
         return _warn(what, f"FHIR {version} answers, but does not say that it accepts transactions")
     return _ok(what, f"FHIR {version} answers and accepts transactions")
+
+
+def _other_fhir(version: str, destination: FhirDestination) -> str:
+    """What is wrong, and what to write instead where the server speaks the other version."""
+    told = f"speaks FHIR {version or 'of an unknown version'}, and the results for it are {destination.version}"
+    spoken = next((name for name, begins in FHIR_VERSIONS.items() if version.startswith(begins)), None)
+    return f'{told}: set version = "{spoken}"' if spoken else told
 
 
 def _takes_transactions(capability: Mapping[str, Any]) -> bool:
@@ -227,6 +238,22 @@ def _ris(settings: Settings) -> Iterator[Finding]:
             yield _ok("ris", f"accepts MLLP connections at {where}")
     except OSError as error:
         yield _bad("ris", f"no connection to {where} ({type(error).__name__}): is [ris] host and port right?")
+
+
+def _announcements(settings: Settings) -> Iterator[Finding]:
+    own = settings.announcements
+    if not own.port:
+        return
+    if own.host not in ("127.0.0.1", "localhost", "::1") and not own.calling_ae_titles:
+        yield _warn(
+            "announcements", "anybody who reaches the port may announce: name [announcements] calling_ae_titles"
+        )
+    where = f"{own.host}:{own.port}"
+    try:
+        with socket.create_connection((own.host, own.port), timeout=2.0):
+            yield _ok("announcements", f"the router listens for MPPS and IAN at {where}")
+    except OSError:
+        yield _warn("announcements", f"nothing listens for MPPS and IAN at {where}: the router is not running")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

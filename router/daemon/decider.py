@@ -42,6 +42,10 @@ class Archive(Protocol):
         """The instances of a series, each with its ID and MainDicomTags."""
         ...
 
+    def sop_uids(self, orthanc_study: str) -> frozenset[str]:
+        """SOP Instance UIDs of all that a study holds; none where it is gone."""
+        ...
+
     def md5(self, orthanc_instance: str) -> str:
         """Of an instance's file."""
         ...
@@ -83,6 +87,7 @@ class Decider:
         clock: Callable[[], float],
     ) -> None:
         self._routes = settings.routes
+        self._announces = settings.announcements.port != 0
         self._rules = Rules(settings.routes, settings.routing)
         self._archive = archive
         self._ledger = ledger
@@ -107,8 +112,7 @@ class Decider:
         study = self._ledger.studies.find(due.orthanc_id)
         if study is None:
             return
-        progress = progress_of(study)
-        clocks = {r.name: decide(progress, self._clock(), r.completeness) for r in self._routes}
+        clocks = self._clocks(study)
         ready = [name for name, clock in clocks.items() if clock.verdict is Verdict.COMPLETE]
         if not ready and clocks:
             self._plan(study, [clock.due_at for clock in clocks.values()])
@@ -118,6 +122,20 @@ class Decider:
             self._gone(study)
             return
         self._route(study, view.facts, clocks)
+
+    def _clocks(self, study: KnownStudy) -> dict[str, Decision]:
+        """What each route waits for. Which objects are here is asked where their number alone would do."""
+        progress = progress_of(study)
+        if self._announces:
+            progress = replace(progress, announced=self._ledger.announcements.of_study(study.study_uid))
+        clocks = self._decided(progress)
+        named = any(progress.announced.instances.values())
+        if named and any(clock.verdict is Verdict.COMPLETE for clock in clocks.values()):
+            clocks = self._decided(replace(progress, present=self._archive.sop_uids(study.orthanc_id)))
+        return clocks
+
+    def _decided(self, progress: StudyProgress) -> dict[str, Decision]:
+        return {route.name: decide(progress, self._clock(), route.completeness) for route in self._routes}
 
     def _gone(self, study: KnownStudy) -> None:
         if self._archive.exists("studies", study.orthanc_id):
@@ -129,7 +147,7 @@ class Decider:
 
     def _plan(self, study: KnownStudy, moments: Sequence[float | None]) -> None:
         known = [at for at in moments if at is not None]
-        self._ledger.studies.set_due(study.id, min(known, default=None), if_seen_at=study.last_instance_at)
+        self._ledger.studies.set_due_as_seen(study, min(known, default=None))
 
     def _route(self, study: KnownStudy, facts: StudyFacts, clocks: Mapping[str, Decision]) -> None:
         verdicts = self._rules.match(facts)

@@ -86,7 +86,8 @@ class Router:
         self._doors = doors
         self._monotonic = monotonic
         self._steps = StepWatch(clock, monotonic)
-        waits = [max(r.completeness.quiet_s, r.completeness.max_wait_s) for r in settings.routes]
+        policies = [route.completeness for route in settings.routes]
+        waits = [max(policy.quiet_s, policy.max_wait_s, policy.max_step_s) for policy in policies]
         self._longest_wait_s = max([LOOK_AGAIN_S, *waits])
         self._next_sweep = 0.0
         self._next_lost_check = 0.0

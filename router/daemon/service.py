@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from medai.router import log as logs
+from medai.router.announcements.listener import AnnouncementListener
 from medai.router.daemon.leader import Leadership
 from medai.router.daemon.loop import Router
 from medai.router.delivery.courier import Courier
@@ -212,7 +213,7 @@ def build(
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
 ) -> Router:
-    """The loop and the parts beside it (orders, watch folder, courier); ``stack`` stops them.
+    """The loop and the parts beside it (orders, announcements, watch folder, courier); ``stack`` stops them.
 
     ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers``: where the listener counts.
     """
@@ -236,6 +237,9 @@ def build(
         take_orders = on_orders(ledger.orders, time.time)
         listen = partial(OrderListener, settings.hl7_in, take_orders, on_patient=take_patient, answers=answers)
         own.append(Door(listen, name="orders"))
+    if settings.announcements.port:
+        announced = partial(AnnouncementListener, settings.announcements, ledger.announcements, time.time)
+        own.append(Door(announced, name="announcements"))
     if settings.watch_folder.path:
         folder = settings.watch_folder
         own.append(Door(lambda: WatchFolder(folder, lambda data: upload(orthanc, data)), name="watch folder"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import urllib3
@@ -23,8 +24,12 @@ from medai.router.words import counted
 MEDIA_TYPE = "application/fhir+json"
 HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "Prefer": "return=minimal"}
 WITHDRAWN = "entered-in-error"
-WITHDRAWABLE = frozenset({"DiagnosticReport", "Observation", "ImagingSelection"})
-"""What a job says; the study and the device stay true without it."""
+REPORT = "DiagnosticReport"
+_WITHDRAWAL = "-W"
+"""How the id of a withdrawal's Provenance ends; it begins with that of the report."""
+WITHDRAWABLE = frozenset({"DiagnosticReport", "Observation", "ImagingSelection", "DocumentReference", "Media"})
+"""What a result says, in R5 and R4. The study and the device stay true without it, and so does a Provenance, which is
+history; the ImagingStudy with the result's own series goes, which is known by its label (AIAST)."""
 _CODE = re.compile(r"[a-z][a-z-]{1,30}")
 _PLACE = re.compile(r"[A-Za-z]+(\[\d{1,3}\])?(\.[A-Za-z]+(\[\d{1,3}\])?){0,12}")
 
@@ -53,16 +58,47 @@ def capability(destination: FhirDestination, *, name: str) -> dict[str, Any]:
     return found
 
 
-def withdrawn(payload: bytes) -> bytes:
-    """The Bundle that takes a kept one back: the same report, observations and selections, marked entered in error.
+def withdrawn(payload: bytes, *, now: float, words: str) -> bytes:
+    """The Bundle that takes a kept one back: the same resources marked entered in error, and who did so when and why.
 
-    It must be that of the newest revision: every revision updates the same report.
+    It must be that of the newest revision: every revision updates the same report. ``now``: seconds since the epoch.
+    ``words``: why, for people; they stand in a Provenance beside those that tell how the result was made.
     """
     bundle = json.loads(payload)
-    for entry in bundle["entry"]:
-        if entry["resource"]["resourceType"] in WITHDRAWABLE:
-            entry["resource"]["status"] = WITHDRAWN
+    kept = [entry for entry in bundle["entry"] if not entry["request"]["url"].endswith(_WITHDRAWAL)]
+    taken = [entry["resource"] for entry in kept if _is_said(entry["resource"])]
+    for resource in taken:
+        resource["status"] = WITHDRAWN
+    reports = [each for each in taken if each["resourceType"] == REPORT]
+    bundle["entry"] = [*kept, *(_nullified(each, taken, now, words) for each in reports)]
     return json.dumps(bundle, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def _is_said(resource: dict[str, Any]) -> bool:
+    """Whether it is a part of the result, and not of what is true without it."""
+    labelled = any(label.get("code") == "AIAST" for label in resource.get("meta", {}).get("security", ()))
+    return resource["resourceType"] in WITHDRAWABLE or (resource["resourceType"] == "ImagingStudy" and labelled)
+
+
+def _nullified(report: dict[str, Any], taken: list[dict[str, Any]], now: float, words: str) -> dict[str, Any]:
+    """The entry of the Provenance of a withdrawal, the same in R4 and R5 (which knows no Provenance.reason)."""
+    moment = datetime.fromtimestamp(now, tz=UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    codes = "http://terminology.hl7.org/CodeSystem"
+    resource = {
+        "resourceType": "Provenance",
+        "id": f"{report['id']}{_WITHDRAWAL}",
+        "target": [{"reference": f"{each['resourceType']}/{each['id']}"} for each in taken],
+        "occurredDateTime": moment,
+        "recorded": moment,
+        "activity": {"coding": [{"system": f"{codes}/v3-DataOperation", "code": "NULLIFY"}], "text": words},
+        "agent": [
+            {
+                "type": {"coding": [{"system": f"{codes}/provenance-participant-type", "code": "performer"}]},
+                "who": {"type": "Device", "display": "Med-AI"},
+            }
+        ],
+    }
+    return {"resource": resource, "request": {"method": "PUT", "url": f"Provenance/{resource['id']}"}}
 
 
 def _peer(destination: FhirDestination, name: str) -> Peer:

@@ -23,7 +23,7 @@ def withdrawals(settings: Settings, clock: Callable[[], float], *, words: str = 
         return oru_edit.withdrawn(payload, control_id=number, now=clock(), words=words)
 
     def at_fhir(payload: bytes, _number: str) -> bytes:
-        return fhir.withdrawn(payload)
+        return fhir.withdrawn(payload, now=clock(), words=words)
 
     told: dict[str, Withdrawn] = {RIS: at_ris}
     for name, destination in settings.destinations.items():

@@ -51,6 +51,11 @@ def refusal(data: bytes, *, unpacked_limit: int, thorough: bool = True) -> str:
     return _Walk(data, order=">" if syntax == BIG_ENDIAN else "<").run(start, implicit=syntax == IMPLICIT)
 
 
+def dataset_refusal(data: bytes, *, implicit: bool, elements: int) -> str:
+    """Why a Little Endian data set without file meta information must not be parsed, empty where it may be."""
+    return _Walk(data, order="<", limit=elements).run(0, implicit=implicit)
+
+
 def _meta(data: bytes) -> tuple[bytes, int]:
     """Transfer Syntax UID and where the data set begins (group 2 is always Explicit VR Little Endian)."""
     at, syntax = 132, b""
@@ -98,6 +103,7 @@ class _Walk:
     order: str
     stack: list[_Open] = field(default_factory=list)
     depth: int = 0
+    limit: int = ELEMENT_LIMIT
 
     def __post_init__(self) -> None:
         self._tag = struct.Struct(f"{self.order}HH").unpack_from
@@ -113,8 +119,8 @@ class _Walk:
             while self.stack and self.stack[-1].end is not None and at >= self.stack[-1].end:
                 self._close()
             elements += 1
-            if elements > ELEMENT_LIMIT:
-                return f"holds more than {ELEMENT_LIMIT} attributes"
+            if elements > self.limit:
+                return f"holds more than {self.limit} attributes"
             after = self._step(at, self.stack[-1] if self.stack else bottom)
             if after is None:
                 break

@@ -1,8 +1,9 @@
 """Change an ORU^R01 of ours that was encoded before: another patient, or a result that is taken back. Pure.
 
 Only what must change is touched, everything else stays byte for byte: what a person may compare is the same message.
-Works on messages as workers/results/oru.py writes them (v2.5.1, the usual delimiters, UTF-8, CR). Sources: HL7 v2.5.1
-chapter 2 (2.7 escapes), 3 (PID), 7 (OBR, OBX) and tables 0085 and 0123. Next: patients.py, text.py.
+Works on messages as workers/results/oru.py writes them (v2.3 to v2.5.1, the usual delimiters, UTF-8, CR), and keeps to
+the version that a message is of. Sources: HL7 v2.5.1 chapter 2 (2.7 escapes), 3 (PID), 7 (OBR, OBX) and tables 0085 and
+0123; v2.3 and v2.3.1 ask for OBX-2, v2.3.1 for OBX-4, and v2.3 has one name in PID-5. Next: patients.py, text.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ from medai.router.hl7.text import escape, unescape
 START = "MSH|^~\\&|"
 UNKNOWN = {"patient_name": (5, "^^^^^^U"), "birth_date": (7, ""), "sex": (8, "")}
 """Where PID says it, and what it says where nothing is known: PID-5 is required (table 0200, unspecified name)."""
+TYPED = frozenset({"2.3", "2.3.1"})
+"""Versions in which OBX-2 is not left out with the value."""
+NUMBERED = frozenset({"2.3.1"})
+"""Versions in which OBX-4 is never left out; 0 is what belongs to no segment."""
+ONE_NAME = frozenset({"2.3"})
 STUDY = "113014"
 """OBX-3 of the observation that names the DICOM study: without its value nobody knows what was withdrawn."""
 WITHDRAWAL = "WITHDRAWN^Withdrawal of the AI result^99MEDAI"
@@ -67,7 +73,8 @@ def recode(payload: bytes, *, prior_id: str, prior_authority: str, patient: Pati
     if identifiers is None:
         return None
     _set(pid, 3, "~".join(identifiers))
-    _set(pid, 5, _name(_field(pid, 5), patient.patient_name))
+    name = _name(_field(pid, 5), patient.patient_name)
+    _set(pid, 5, _first(name) if _version(segments) in ONE_NAME else name)
     _set(pid, 7, escape(_clean(patient.birth_date)) or _field(pid, 7))
     _set(pid, 8, escape(_clean(patient.sex)) or _field(pid, 8))
     for name in patient.deletes:
@@ -102,7 +109,7 @@ def withdrawn(payload: bytes, *, control_id: str, now: float, words: str = WORDS
     """
     segments = [row for row in _segments(payload) if not _is_withdrawal(row)]
     moment = time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))
-    msh = segments[0]
+    msh, version = segments[0], _version(segments)
     _set(msh, 6, moment)  # MSH-1 is the separator itself: every field is one place further left
     _set(msh, 9, control_id)
     numbers = 0
@@ -112,16 +119,22 @@ def withdrawn(payload: bytes, *, control_id: str, now: float, words: str = WORDS
             _set(row, 25, "X")
         elif row[0] == "OBX":
             numbers += 1
-            _withdraw(row)
-    segments.append(["OBX", str(numbers + 1), "TX", WITHDRAWAL, "", escape(words), *[""] * 5, "X", "", "", moment])
+            _withdraw(row, keep_type=version in TYPED)
+    sub_id = "0" if version in NUMBERED else ""
+    segments.append(["OBX", str(numbers + 1), "TX", WITHDRAWAL, sub_id, escape(words), *[""] * 5, "X", "", "", moment])
     return _joined(segments)
 
 
-def _withdraw(obx: list[str]) -> None:
+def _withdraw(obx: list[str], *, keep_type: bool) -> None:
     _set(obx, 11, "X")
     if _field(obx, 3).split("^")[0] != STUDY:
-        for number in (2, 5, 6, 8):
+        for number in (5, 6, 8) if keep_type else (2, 5, 6, 8):
             _set(obx, number, "")
+
+
+def _version(segments: list[list[str]]) -> str:
+    """MSH-12."""
+    return _field(segments[0], 11)
 
 
 def _is_withdrawal(row: list[str]) -> bool:
@@ -132,6 +145,11 @@ def _name(known: str, news: str) -> str:
     """PID-5: where the name itself is the same, its other representations stay; else they are the old name's."""
     news = _clean(news).replace("|", "\\F\\")
     return known if not news.strip("^ ") or _five(known.split("~")[0]) == _five(news) else news
+
+
+def _first(name: str) -> str:
+    """The first repetition that says anything."""
+    return next((each for each in name.split("~") if each.strip("^& ")), name)
 
 
 def _five(name: str) -> list[str]:

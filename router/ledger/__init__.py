@@ -4,8 +4,9 @@ Orthanc's change log, Redis and every callback are doorbells; what must not be l
 studies.py (what was seen), orders.py (what was ordered), jobs.py and claims.py (readings), deliveries.py (what is owed
 to whom), deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py
 (patients who were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they
-do), surveys.py (what they say), edits.py (what readers made of our results). What may become of a job or a delivery is
-in transitions.py alone. Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
+do), surveys.py (what they say), edits.py (what readers made of our results), announcements.py (what a study will
+hold). What may become of a job or a delivery is in transitions.py alone. Tables: schema.py; rows: rows.py.
+Reading for people: reports/readings.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import Connection
 from medai.router.errors import TemporaryError
 from medai.router.ledger.accounts import Accounts
 from medai.router.ledger.actions import Actions
+from medai.router.ledger.announcements import Announcements
 from medai.router.ledger.claims import Claim, Claims
 from medai.router.ledger.database import Database
 from medai.router.ledger.deadletters import DeadLetters
@@ -46,6 +48,7 @@ class Ledger:
         self.database = Database(url)
         self.studies = Studies(self.database)
         self.orders = Orders(self.database)
+        self.announcements = Announcements(self.database)
         self.jobs = Jobs(self.database)
         self.claims = Claims(self.database)
         self.deliveries = Deliveries(self.database)

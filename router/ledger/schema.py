@@ -95,6 +95,19 @@ series = Table(
     Column("last_instance_at", Float, nullable=False),
 )
 
+announcements = Table(
+    "announcement",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    UniqueConstraint("kind", "uid", "study_uid"),
+)
+
 jobs = Table(
     "job",
     metadata,

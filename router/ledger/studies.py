@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from medai.router.contract import Decision, DeliveryState, JobState
 from medai.router.ledger import schema as t
@@ -159,11 +159,17 @@ class Studies(Part):
             value = db.execute(select(func.min(t.studies.c.due_at))).scalar()
         return None if value is None else float(value)
 
-    def set_due(self, study_id: int, due_at: float | None, *, if_seen_at: float | None = None) -> None:
-        """Plan the next look; with ``if_seen_at``, only when no newer image restarted the clock meanwhile."""
-        where = t.studies.c.id == study_id
-        if if_seen_at is not None:
-            where = and_(where, t.studies.c.last_instance_at == if_seen_at)
+    def set_due(self, study_id: int, due_at: float | None) -> None:
+        """Plan the next look."""
+        self._set_due(t.studies.c.id == study_id, due_at)
+
+    def set_due_as_seen(self, seen: StudyRow, due_at: float | None) -> None:
+        """Plan the next look, unless a newer image restarted the clock, or an announcement called, meanwhile."""
+        c = t.studies.c
+        unchanged = c.due_at.is_(None) if seen.due_at is None else c.due_at == seen.due_at
+        self._set_due(and_(c.id == seen.id, c.last_instance_at == seen.last_instance_at, unchanged), due_at)
+
+    def _set_due(self, where: ColumnElement[bool], due_at: float | None) -> None:
         with self._database.begin() as db:
             db.execute(update(t.studies).where(where).values(due_at=due_at))
 
@@ -195,6 +201,7 @@ class Studies(Part):
         with self._database.begin() as db:
             db.execute(update(t.series).where(of_waiting).values(last_instance_at=last))
             db.execute(update(t.studies).where(waiting).values(**moments))
+            db.execute(update(t.announcements).values(at=t.announcements.c.at + step_s))
             db.execute(update(t.jobs).where(pending, later).values(not_before=t.jobs.c.not_before + step_s))
             db.execute(update(t.jobs).where(pending, t.jobs.c.sent_at.is_not(None)).values(sent_at=sent))
             db.execute(update(t.deliveries).where(owed).values(next_try_at=t.deliveries.c.next_try_at + step_s))

@@ -182,6 +182,16 @@ class Orthanc:
         """The instances of a series with their main tags (SOPInstanceUID, InstanceNumber …)."""
         return [dict(item) for item in self.get(f"/series/{orthanc_series}/instances?expand")]
 
+    def sop_uids(self, orthanc_study: str) -> frozenset[str]:
+        """SOP Instance UIDs of all that a study holds; none where it is gone."""
+        try:
+            found = self.get(f"/studies/{orthanc_study}/instances?expand")
+        except OrthancRefused as error:
+            if error.status == 404:
+                return frozenset()
+            raise
+        return frozenset(str(item["MainDicomTags"].get("SOPInstanceUID", "")) for item in found)
+
     def tags(self, orthanc_instance: str) -> dict[str, Any]:
         """An instance's attributes by keyword; long and binary values are left out by Orthanc."""
         return dict(self.get(f"/instances/{orthanc_instance}/simplified-tags"))

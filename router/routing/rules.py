@@ -8,17 +8,20 @@ Next: conditions.py (how a condition is decided), docs/routes.md (how one is wri
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from medai.router.contract import NOT_IMAGES, Order, Priority, SeriesFacts, SeriesUID, StudyFacts
+from medai.router.contract import NOT_IMAGES, SCATTERED, Order, Priority, SeriesFacts, SeriesUID, StudyFacts
 from medai.router.routing.condition_values import Items, Record, code_word
 from medai.router.routing.conditions import Condition
 from medai.router.settings.routes import RouteSettings, SeriesSettings
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture Image Storage; its multi-frame forms continue with ``.1`` to ``.4`` (PS3.4 B.5)."""
+SLICED = frozenset({"CT", "MR", "PT"})
+"""Modalities of which one image alone is a slice of something."""
 LISTED = 12
 """Excluded series that a reason names one by one."""
 
@@ -107,7 +110,19 @@ class _View:
         order = {"Order": _order_record(study.order)} if study.order else {}
         self.study = Record({**study.attributes, **order}, path="study")
         self.records = {s.series_uid: Record(s.attributes, path="", where=label(s)) for s in self.series}
+        self.scattered = _scattered(self.series)
         self.scope = {"study": self.study, "series": Items([self.records[s.series_uid] for s in self.series])}
+
+
+def _scattered(series: Sequence[SeriesFacts]) -> dict[SeriesUID, str]:
+    """Slices of a volume whose writer gave each a series of its own, with the words for it."""
+    alone = [s for s in series if slices(s) == 1 and s.attributes.get("Modality") in SLICED]
+    counts = Counter(label(s) for s in alone)
+    return {
+        s.series_uid: f"one of {counts[label(s)]} slices that are each a series of their own"
+        for s in alone
+        if counts[label(s)] >= SCATTERED
+    }
 
 
 def _order_record(order: Order) -> dict[str, Any]:
@@ -145,7 +160,7 @@ def _consider(route: _Route, view: _View) -> RouteVerdict:
 
 def _choose(route: _Route, view: _View) -> SeriesChoice:
     settings = route.settings.series
-    why_not = {s.series_uid: _exclusion(s, route, view) for s in view.series}
+    why_not = {s.series_uid: view.scattered.get(s.series_uid) or _exclusion(s, route, view) for s in view.series}
     fit = [s for s in view.series if not why_not[s.series_uid]]
     excluded = [f"{label(s)}: {why_not[s.series_uid]}" for s in view.series if why_not[s.series_uid]]
     if not fit:

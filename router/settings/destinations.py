@@ -74,10 +74,12 @@ class StowDestination(TakesObjects, WebServer):
 
 
 class FhirDestination(WebServer):
-    """A FHIR R5 server for the results, which takes a transaction. Log in by token, or by username and password."""
+    """A FHIR server for the results, which takes a transaction. Log in by token, or by username and password."""
 
     fhir_url: Address
     """Base of the FHIR server, such as https://ehr.example/fhir; a login does not belong in it."""
+    version: Literal["R5", "R4"] = "R5"
+    """The FHIR that the server speaks: R5 (5.0), or R4 (4.0, and 4.3 too, which is called R4B)."""
     patient_systems: dict[str, Annotated[str, Field(pattern=r"^(urn:|https?://)\S+$")]] = Field(default_factory=dict)
     """Assigning authority -> URI of its patient identifiers (HOSPITAL = "urn:oid:1.2.3"), where order and images know
     it by name alone; "" stands for identifiers that name none. One that is not listed is named in words."""

@@ -19,9 +19,13 @@ class CompletenessSettings(Section):
     """Seconds without a new image after which a study of unknown size counts as complete."""
     max_wait_s: Seconds = 60.0
     """Longest wait for images that were announced but do not come, from the last one that came."""
-    expect: tuple[str, ...] = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
-    """Attributes trusted as expected counts; ``ImagesInAcquisition`` may be added where scanners are known to
-    send one series an acquisition."""
+    max_step_s: Seconds = 600.0
+    """Longest wait for the end of a performed procedure step (MPPS) that is in progress, from the last image or the
+    step's beginning."""
+    expect: tuple[str, ...] = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances", "mpps", "ian")
+    """What is trusted: attributes as expected counts; ``mpps`` and ``ian`` as lists of what there is, where
+    [announcements] takes them. ``ImagesInAcquisition`` may be added where scanners are known to send one series an
+    acquisition."""
 
 
 class SeriesSettings(Section):

@@ -20,7 +20,7 @@ from pydantic_settings import (
 
 from medai.router.settings.destinations import Destination
 from medai.router.settings.routes import RouteSettings
-from medai.router.settings.section import Port, Positive, Seconds, Section
+from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
 
 
@@ -76,6 +76,10 @@ class RisSettings(Section):
     """MLLP port of the RIS."""
     timeout_s: Positive = 10.0
     """Longest wait for an acknowledgement."""
+    version: Literal["2.5.1", "2.4", "2.3.1", "2.3"] = "2.5.1"
+    """MSH-12: the HL7 version of the ORU. An older one leaves out what it does not know."""
+    narrative: bool = False
+    """Whether the ORU says all of it in words, too, in one observation (TX, LOINC 59776-5): for a dictation system."""
     sending_application: str = "MEDAI"
     """MSH-3 of the ORU."""
     sending_facility: str = "AI"
@@ -120,6 +124,22 @@ class Hl7InSettings(Section):
             if not re.fullmatch(r"[A-Z][A-Z0-9]{2}\^([A-Z][A-Z0-9]{2}|\*)", kind):
                 raise ValueError("not a kind of message: write TYPE^EVENT or TYPE^*, such as ADT^A11 or SIU^*")
         return kinds
+
+
+class AnnouncementsSettings(Section):
+    """The router's own DICOM listener for what a study will hold: performed procedure steps (MPPS) and Instance
+    Availability Notifications (IAN), which Orthanc rejects. ``port`` 0 means off."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+    port: Port = 0
+    """Port for MPPS and IAN; 0: off."""
+    ae_title: AeTitle = "MEDAI"
+    """The listener's own AE title; one that is called by another name answers all the same."""
+    calling_ae_titles: tuple[AeTitle, ...] = ()
+    """AE titles of those who may announce; empty: anybody who reaches the port."""
+    keep_h: Positive = 168.0
+    """An announcement is forgotten after this many hours without a word on it."""
 
 
 class WatchFolderSettings(Section):
@@ -300,6 +320,7 @@ class Settings(BaseSettings):
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     hl7_in: Hl7InSettings = Hl7InSettings()
+    announcements: AnnouncementsSettings = AnnouncementsSettings()
     watch_folder: WatchFolderSettings = WatchFolderSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()

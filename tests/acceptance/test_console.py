@@ -259,6 +259,19 @@ def test_the_viewer_draws_our_segments_named_and_in_the_right_place(place: Place
     assert [fault for fault in person.faults if REPLACED not in fault] == []
 
 
+def test_the_viewer_opens_the_report_at_what_it_measures(place: Place) -> None:
+    state_of(place.person(), place.study("first"), "done")
+    person = place.person()
+    page = person.go(f"/studies/{place.study('first')}")
+    page.goto(place.base + str(page.get_by_role("link", name="Open in the viewer").get_attribute("href")))
+    page.get_by_text("Confirm and hide").click(timeout=90_000)
+    page.wait_for_function(LOADED, timeout=90_000)
+    page.wait_for_function(f"() => {{ {VIEWPORT} return viewport }}", timeout=30_000)
+    page.evaluate(SHOW_REPORT)
+    expect(page.locator("svg text", has_text="Volume: ")).to_be_visible(timeout=30_000)
+    assert [fault for fault in person.faults if REPLACED not in fault] == []
+
+
 def _probes(rows: slice, columns: slice) -> Iterator[tuple[int, int, bool]]:
     """Column, row and whether a pixel is in the segment: two pixels inside and outside of each edge, and the middle."""
     middle = ((columns.start + columns.stop) // 2, (rows.start + rows.stop) // 2)
@@ -303,6 +316,14 @@ VIEWPORT = """
   const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(
     window.services.viewportGridService.getActiveViewportId());
 """
+SHOW_REPORT = """() => {
+  const { displaySetService, viewportGridService } = window.services;
+  const report = displaySetService.getActiveDisplaySets().find(each => each.Modality === "SR");
+  viewportGridService.setDisplaySetsForViewport({
+    viewportId: viewportGridService.getActiveViewportId(), displaySetInstanceUIDs: [report.displaySetInstanceUID],
+  });
+}"""
+"""As a double click on the report in the list of series does."""
 ON_SCREEN = f"""([column, row]) => {{
   {VIEWPORT}
   const {{ origin, spacing }} = viewport.getImageData();

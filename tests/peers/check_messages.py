@@ -1,13 +1,14 @@
-"""Ask two receivers that are not ours what they think of HL7 messages: v2fhir (PyPI) and @medplum/hl7 (npm).
+"""Ask readers that are not ours what they think of HL7 messages: v2fhir (PyPI), @medplum/hl7 and node-hl7-client (npm).
 
     python tests/peers/check_messages.py monday/messages
 
-Exit code 0: both took every message without an error. Prints what they said of each that they did not.
+Exit code 0: all took every message without an error. Prints what they said of each that they did not.
 """
 
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -23,14 +24,14 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = Path(sys.prefix) / "share" / "hl7-peer" / "node_modules"
-"""Where ``./medai setup --test`` puts @medplum/hl7."""
+"""Where ``./medai setup --test`` puts the npm packages."""
 BEGIN, END = b"\x0b", b"\x1c\r"
 
 
 def complaints(messages: Iterable[tuple[str, bytes]]) -> list[str]:
-    """What either receiver has against the messages, given as (name, bytes); empty: nothing."""
+    """What any of them has against the messages, given as (name, bytes); empty: nothing."""
     them = list(messages)
-    return [*_v2fhir(them), *_medplum(them)]
+    return [*_v2fhir(them), *_medplum(them), *_node_hl7(them)]
 
 
 def _v2fhir(messages: list[tuple[str, bytes]]) -> list[str]:
@@ -68,12 +69,29 @@ def _medplum(messages: list[tuple[str, bytes]]) -> list[str]:
     return found
 
 
-@contextmanager
-def _receiver() -> Iterator[tuple[int, Iterator[str]]]:
+def _node_hl7(messages: list[tuple[str, bytes]]) -> list[str]:
+    """Each message is parsed, and written again as it was."""
+    lines = "\n".join(base64.b64encode(raw).decode() for _, raw in messages)
+    command = [_node(), str(HERE / "hl7_reader.mjs"), str(PACKAGES)]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=120, check=True)
+    found = []
+    for (name, raw), line in zip(messages, done.stdout.splitlines(), strict=True):
+        told, text = json.loads(line), raw.decode("utf-8")
+        if told.get("control_id") != text.split("|", 10)[9] or told.get("again", "").strip("\r") != text.strip("\r"):
+            found.append(f"{name}: node-hl7: read it otherwise: {told}")
+    return found
+
+
+def _node() -> str:
     node = shutil.which("node", path=f"{sys.prefix}/bin:{os.environ.get('PATH', '')}")
     if node is None or not (PACKAGES / "@medplum" / "hl7").is_dir():
         raise SystemExit(f"node or {PACKAGES}/@medplum/hl7 is missing: run ./medai setup --test")
-    command = [node, str(HERE / "hl7_receiver.mjs"), str(PACKAGES)]
+    return node
+
+
+@contextmanager
+def _receiver() -> Iterator[tuple[int, Iterator[str]]]:
+    command = [_node(), str(HERE / "hl7_receiver.mjs"), str(PACKAGES)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True)
     assert process.stdout is not None
     try:

@@ -1,6 +1,6 @@
 // A peer for Modality Performed Procedure Steps that is not ours: dcmjs-dimse (npm), as RIS and as modality.
 // usage: node mpps_peer.mjs NODE_MODULES scp PORT                   prints "ready", then one JSON line a request
-//        node mpps_peer.mjs NODE_MODULES scu PORT CALLED_AET < JSON  a list of [verb, uid, attributes]; prints the statuses
+//        node mpps_peer.mjs NODE_MODULES scu PORT CALLED_AET < JSON  a list of [verb, uid, attributes] (create, set, notify: an IAN); prints the statuses
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
 import path from "node:path";
@@ -10,6 +10,7 @@ const require = createRequire(path.join(process.argv[2], "x.js"));
 console.log = console.info = console.warn = console.debug = console.error;
 const { Client, Dataset, Scp, Server, requests, responses, constants } = require("dcmjs-dimse");
 const MPPS = "1.2.840.10008.3.1.2.3.3";
+const IAN = "1.2.840.10008.5.1.4.33";
 const [, , , role, port, called] = process.argv;
 const tell = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 
@@ -46,8 +47,8 @@ class Ris extends Scp {
 
 function ask([verb, uid, attributes]) {
   return new Promise((resolve, reject) => {
-    const Request = verb === "create" ? requests.NCreateRequest : requests.NSetRequest;
-    const request = new Request(MPPS, uid);
+    const Request = verb === "set" ? requests.NSetRequest : requests.NCreateRequest;
+    const request = new Request(verb === "notify" ? IAN : MPPS, uid);
     request.setDataset(new Dataset(attributes));
     let status;
     request.on("response", (response) => (status = response.getStatus()));

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from fhir.resources.bundle import Bundle
 from fhir.resources.capabilitystatement import CapabilityStatement
+from fhir.resources.R4B.bundle import Bundle as R4Bundle
+from fhir.resources.R4B.capabilitystatement import CapabilityStatement as R4CapabilityStatement
 from hl7types import decode_er7
 
 from medai.hl7_mock.checks import check_header, check_result
@@ -28,6 +30,11 @@ from medai.router.hl7.patients_in import CHANGES, MERGES, PATIENT_TYPES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "conformance"
+STATEMENTS = {
+    "fhir.json": ("ehr", CapabilityStatement, Bundle),
+    "fhir_r4.json": ("ehr-r4", R4CapabilityStatement, R4Bundle),
+}
+"""Each CapabilityStatement with the server of a made reading that it is about, and the models of its version."""
 PAGES = ("dicom.md", "hl7.md", "fhir.md", "ihe.md")
 
 
@@ -52,9 +59,9 @@ def page(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*PAGES, "fhir.json"])
+@pytest.mark.parametrize("name", [*PAGES, *STATEMENTS])
 def test_a_statement_is_not_behind_the_code(tables: ModuleType, name: str) -> None:
-    wanted = tables.fhir_tables.statement() if name == "fhir.json" else tables.filled(page(name))
+    wanted = tables.fhir_tables.statement(name) if name in STATEMENTS else tables.filled(page(name))
     assert page(name) == wanted, f"run python docs/conformance/tables.py: {name} is old"
 
 
@@ -115,22 +122,30 @@ def test_every_value_of_an_order_is_read_and_goes_somewhere(hl7_tables: Any, exa
     assert [name for name in names if not hl7_tables._goes(name)] == []
 
 
-def test_the_capability_statement_is_valid_and_names_what_is_sent(tables: ModuleType) -> None:
-    statement = json.loads(page("fhir.json"))
-    CapabilityStatement.model_validate(statement)
-    bundle = tables.fhir_tables.bundle()
-    Bundle.model_validate(bundle)
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_the_capability_statement_is_valid_and_names_what_is_sent(tables: ModuleType, name: str) -> None:
+    server, statement_model, bundle_model = STATEMENTS[name]
+    statement = json.loads(page(name))
+    statement_model.model_validate(statement)
+    bundle = tables.fhir_tables.bundle(server=server)
+    bundle_model.model_validate(bundle)
     assert statement["rest"][0]["mode"] == "client"
     assert {each["type"] for each in statement["rest"][0]["resource"]} == {
         entry["resource"]["resourceType"] for entry in bundle["entry"]
     }
 
 
-def test_the_product_itself_opens_an_association_for_an_echo_alone(tables: ModuleType) -> None:
+def test_the_product_itself_opens_an_association_for_an_echo_and_takes_announcements_alone(tables: ModuleType) -> None:
     modules = [path for room in ("router", "workers", "models") for path in (ROOT / room).rglob("*.py")]
     speaking = [path for path in modules if re.search(r"(from|import) pynetdicom", path.read_text(encoding="utf-8"))]
-    assert [str(path.relative_to(ROOT)) for path in speaking] == ["router/cli/check.py"]
-    assert list(tables.dicom_tables.associations()) == [("router/cli/check.py", "MEDAI", "1.2.840.10008.1.1")]
+    listener, check = "router/announcements/listener.py", "router/cli/check.py"
+    assert sorted(str(path.relative_to(ROOT)) for path in speaking) == [listener, check]
+    assert list(tables.dicom_tables.associations()) == [
+        (listener, "SCP", "announcements.ae_title", "1.2.840.10008.1.1"),
+        (listener, "SCP", "announcements.ae_title", "1.2.840.10008.3.1.2.3.3"),
+        (listener, "SCP", "announcements.ae_title", "1.2.840.10008.5.1.4.33"),
+        (check, "SCU", "MEDAI", "1.2.840.10008.1.1"),
+    ]
 
 
 def test_results_of_an_enhanced_object_name_its_frames(tables: ModuleType) -> None:

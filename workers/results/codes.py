@@ -1,6 +1,9 @@
 """The codes that several kinds of result use: what was imaged, what was measured, what the checks came to.
 
-SNOMED CT (SCT), LOINC (LN), DICOM (DCM, PS3.16) and our own (99MEDAI). Next: context.py.
+SNOMED CT (SCT), LOINC (LN), DICOM (DCM, PS3.16) and our own (99MEDAI). LOINC is where a published context has it: the
+imaging procedure (CID 100) and the findings of an imaging report (PS3.20). For the volume or the attenuation of a
+structure in an image no such context names a LOINC code, and TID 1500 has those of SNOMED CT and DICOM: none is made up
+from LOINC's list. Next: context.py.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ IMAGING_PROCEDURES = frozenset(
     | {("LN", code) for code in ("25045-6", "25056-3", "49118-3", "44136-0", "44139-4", "39142-5", "39632-5")}
 )
 """CID 100, Quantitative Diagnostic Imaging Procedures (PS3.16), as (scheme, value)."""
+FINDINGS = Code(value="59776-5", scheme="LN", meaning="Procedure Findings")
+"""The narrative: the code of the section Findings of an imaging report (DICOM PS3.20 9.5), into which dictation systems
+take it. 18782-3, Radiology Study observation (narrative), is the whole body of a radiologist's report: too much."""
 QUANTITIES = {
     VOLUME: Code(value="118565006", scheme="SCT", meaning="Volume"),
     MEAN_ATTENUATION: Code(value="112031", scheme="DCM", meaning="Attenuation Coefficient"),

@@ -5,9 +5,11 @@ Identifiers come from the order where one is known, else from the images. Next: 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from urllib.parse import quote
 
 from pydicom import Dataset
 
@@ -76,6 +78,15 @@ class Context:
         known = ((order.accession if order else ""), text(self.header, "AccessionNumber").strip())
         return next((one for one in known if one and len(one) <= ACCESSION_MAX), "")
 
+    def address(self, kind: str) -> str:
+        """Where WADO-RS has an object of the result (of ``identity.KINDS``); empty where nobody said where that is."""
+        root = self.settings.orthanc.wado_root
+        if not root:
+            return ""
+        series, instance = self.uids.of_kind(kind)
+        study = quote(text(self.header, "StudyInstanceUID"), safe="")
+        return f"{root}/studies/{study}/series/{series}/instances/{instance}"
+
     @property
     def ordered_procedure(self) -> tuple[str, str, str] | None:
         """What was ordered: value, meaning and scheme, as the RIS wrote them."""
@@ -87,9 +98,21 @@ class Context:
         """Value, meaning, scheme of what was ordered; else what the images name; else the kind of imaging (CID 100)."""
         if self.ordered_procedure:
             return self.ordered_procedure
+        named = next(self._named_procedures(), None)
+        if named:
+            return named
+        code = PROCEDURES.get(self.source.volume.modality, ANY_PROCEDURE)
+        return code.value, code.meaning, code.scheme
+
+    @property
+    def loinc_procedure(self) -> tuple[str, str, str] | tuple[()]:
+        """The LOINC code that the images name for the procedure, where ``procedure`` is another; else nothing."""
+        found = next((each for each in self._named_procedures() if each[2] == "LN"), None)
+        return found if found and self.procedure[2] != "LN" else ()
+
+    def _named_procedures(self) -> Iterator[tuple[str, str, str]]:
+        """Those of the images, requested ones first."""
         for keyword in ("RequestedProcedureCodeSequence", "ProcedureCodeSequence"):
             for item in self.header.get(keyword) or []:
                 if item.get("CodeValue") and item.get("CodingSchemeDesignator"):
-                    return str(item.CodeValue), str(item.get("CodeMeaning") or ""), str(item.CodingSchemeDesignator)
-        code = PROCEDURES.get(self.source.volume.modality, ANY_PROCEDURE)
-        return code.value, code.meaning, code.scheme
+                    yield str(item.CodeValue), str(item.get("CodeMeaning") or ""), str(item.CodingSchemeDesignator)

@@ -1,14 +1,15 @@
-"""The result for an electronic record: a FHIR R5 transaction, the same bytes at every attempt.
+"""The result for an electronic record: a FHIR transaction in R5 or R4, the same bytes at every attempt.
 
 One DiagnosticReport for a study and route, with an Observation for each measurement group (segment, total, verdict),
-an ImagingSelection for each segment of the SEG, the ImagingStudy and the model as Device. Everything is PUT under an id
-that derives from the filler number, the study or the model: a retry changes nothing, and a revision updates the very
-report, observations and selections of the result that it supersedes. The patient is named by identifier and never made
-up.
+the ImagingStudy, another one that lists the result's own series (SEG, SR, key image), the model as Device, and a
+Provenance that says who made what from which images. An ImagingStudy may be a part of a study, and several may be of
+the same one, so that two routes never overwrite each other's series. Everything is PUT under an id that derives from
+the filler number, the study or the model: a retry changes nothing, and a revision updates the very report and
+observations of the result that it supersedes and adds a Provenance. The patient is named by identifier and never made
+up. Where WADO-RS is reached, the report has the SR as presented form and links to the rendered key image.
 
-A report that was not final yet and has changed is ``modified`` in R5 (``amended`` and ``corrected`` are for reports
-that were final, which no result of ours is); an Observation stays ``preliminary``. router/delivery/fhir.py sends it,
-and makes the Bundle that takes it back. Next: fhir_text.py, ../deliver.py.
+How R4 and R5 differ is in fhir_r4.py and fhir_r5.py alone. router/delivery/fhir.py sends the transaction, and makes
+the one that takes it back. Next: fhir_record.py, fhir_text.py.
 """
 
 from __future__ import annotations
@@ -16,11 +17,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from pydicom import Dataset
-
-from medai.models.images.header import text
-from medai.models.volume import Code, Segment, Segmentation
-from medai.router.contract import NAMESPACE, Job, Measurement, short_id
+from medai.models.volume import Segmentation
+from medai.router.contract import Measurement
 from medai.router.settings.destinations import FhirDestination
 from medai.workers.results import identity
 from medai.workers.results.codes import (
@@ -33,71 +31,43 @@ from medai.workers.results.codes import (
     VERDICTS,
 )
 from medai.workers.results.context import Context
+from medai.workers.results.fhir_r4 import R4
+from medai.workers.results.fhir_r5 import R5
+from medai.workers.results.fhir_record import KEY_IMAGE, META, SEG, SR, Record, ResultObject, Version, reference
 from medai.workers.results.fhir_text import (
     LOCAL_SYSTEM,
     Json,
-    authority,
     coding,
     concept,
     date_time,
     hl7_concept,
     identifier,
-    instant,
     present,
-    printable,
     quantity,
+    sop_class,
     uid_identifier,
-    unescaped,
 )
-from medai.workers.results.hl7_text import IMAGED, first_moment
+from medai.workers.results.hl7_text import first_moment
 from medai.workers.results.measure import TOTAL
 from medai.workers.results.source import usable
 
-SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
-REFERENCED_SEGMENT = Code(value="121191", scheme="DCM", meaning="Referenced Segment")
-META = {"security": hl7_concept("v3-ObservationValue", "AIAST")["coding"]}
-"""Asserted by artificial intelligence: the label that FHIR has for it."""
+VERSIONS: Mapping[str, Version] = {"R4": R4(), "R5": R5()}
 
 
 def encode_fhir(context: Context, destination: FhirDestination) -> bytes:
     """The transaction Bundle for one destination, JSON in UTF-8."""
-    record = _Record(context, destination)
+    record = Record(context, destination, VERSIONS[destination.version])
     observations = [*_groups(record), *_totals(record), _verdict(record)]
-    resources = [
-        _study(record),
-        _device(record),
-        *(_selection(record, segment) for segment in context.segmentation.segments),
+    asserted = [
+        _series(record),
+        *record.version.selections(record),
         *observations,
+        *_picture(record),
         _report(record, observations),
     ]
+    resources = [_study(record), _device(record), *asserted, _provenance(record, asserted)]
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [_entry(item) for item in resources]}
     return json.dumps(bundle, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-
-
-def study_uid(context: Context) -> str:
-    """The study's UID as text, whatever a file holds there."""
-    return printable(text(context.header, "StudyInstanceUID"))
-
-
-class _Record:
-    """A job's context for one destination, with the ids of the resources and the patient as that server knows it."""
-
-    def __init__(self, context: Context, destination: FhirDestination) -> None:
-        self.context = context
-        self.filler = context.job.filler
-        self.study_id = f"study-{_short('study|' + study_uid(context))}"
-        self.device_id = f"device-{_short(identity.device_uid(context.model))}"
-        self.subject = _subject(context, destination.patient_systems)
-        self.observed = _observed(context.header)
-        self.issued = instant(context.moment)
-
-    def part_id(self, part: object) -> str:
-        """Of an Observation or ImagingSelection: the segment number, T1 … for totals, V for the verdict."""
-        return f"{self.filler}-{part}"
-
-
-def _short(name: str) -> str:
-    return short_id(f"{NAMESPACE}|fhir|{name}", length=26)
 
 
 def _entry(resource: Json) -> Json:
@@ -105,37 +75,54 @@ def _entry(resource: Json) -> Json:
     return {"resource": resource, "request": {"method": "PUT", "url": url}}
 
 
-def _reference(kind: str, identity_: str) -> Json:
-    return {"reference": f"{kind}/{identity_}"}
-
-
-def _study(record: _Record) -> Json:
+def _study(record: Record) -> Json:
     """What is true of the study whatever read it, so that two routes write the same."""
-    header, accession = record.context.header, record.context.accession
-    root = record.context.settings.orthanc.wado_root
-    endpoint = {
-        "resourceType": "Endpoint",
-        "id": "wado",
-        "status": "active",
-        "connectionType": [hl7_concept("endpoint-connection-type", "dicom-wado-rs")],
-        "address": root,
-    }
+    zone = str(usable(record.context.header, "TimezoneOffsetFromUTC") or "")
     return present(
-        resourceType="ImagingStudy",
-        id=record.study_id,
-        contained=[endpoint] if root else [],
-        identifier=[
-            uid_identifier(study_uid(record.context)),
-            *([identifier(accession, "ACSN")] if accession else []),
-        ],
-        status="available",
-        subject=record.subject,
-        started=date_time(*first_moment(header, "Study"), str(usable(header, "TimezoneOffsetFromUTC") or "")),
-        endpoint=[{"reference": "#wado"}] if root else [],
+        **_of_study(record, record.study_id),
+        started=date_time(*first_moment(record.context.header, "Study"), zone),
     )
 
 
-def _device(record: _Record) -> Json:
+def _series(record: Record) -> Json:
+    """The series that the result adds to the study: a part of it, as an ImagingStudy of its own."""
+    model = record.context.model
+    return present(
+        **_of_study(record, record.series_id),
+        meta=META,
+        description=f"Results of AI ({model.title} {model.version}), not verified by anyone",
+        numberOfSeries=3,
+        numberOfInstances=3,
+        series=[_one_series(record, each) for each in (SEG, SR, KEY_IMAGE)],
+    )
+
+
+def _of_study(record: Record, identity_: str) -> Json:
+    root, accession = record.context.settings.orthanc.wado_root, record.context.accession
+    return {
+        "resourceType": "ImagingStudy",
+        "id": identity_,
+        "contained": [record.version.endpoint(root)] if root else [],
+        "identifier": [uid_identifier(record.study_uid), *([identifier(accession, "ACSN")] if accession else [])],
+        "status": "available",
+        "subject": record.subject,
+        "endpoint": [{"reference": "#wado"}] if root else [],
+    }
+
+
+def _one_series(record: Record, each: ResultObject) -> Json:
+    context = record.context
+    series, instance = context.uids.of_kind(each.kind)
+    return {
+        "uid": series,
+        "modality": record.version.modality(each.modality),
+        "description": identity.series_description(context.model, each.what, context.job.revision),
+        "numberOfInstances": 1,
+        "instance": [{"uid": instance, "sopClass": sop_class(each.sop_class)}],
+    }
+
+
+def _device(record: Record) -> Json:
     model = record.context.model
     return present(
         resourceType="Device",
@@ -143,40 +130,13 @@ def _device(record: _Record) -> Json:
         identifier=[uid_identifier(identity.device_uid(model))],
         status="active",
         manufacturer=model.manufacturer,
-        name=[{"value": model.title or model.name, "type": "user-friendly-name"}],
         modelNumber=model.name,
         version=[{"value": model.version}],
-        type=[concept(ARTIFICIAL_INTELLIGENCE)],
+        **record.version.device(model.title or model.name, concept(ARTIFICIAL_INTELLIGENCE)),
     )
 
 
-def _selection(record: _Record, segment: Segment) -> Json:
-    """One segment of the SEG, by its number."""
-    context = record.context
-    instance = {
-        "uid": context.uids.seg,
-        "sopClass": {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{SEGMENTATION_STORAGE}"},
-        "subset": [str(segment.number)],
-    }
-    return present(
-        resourceType="ImagingSelection",
-        id=record.part_id(segment.number),
-        meta=META,
-        status="available",
-        subject=record.subject,
-        issued=record.issued,
-        performer=[{"actor": _reference("Device", record.device_id)}],
-        code=concept(REFERENCED_SEGMENT, segment.name),
-        studyUid=study_uid(context),
-        derivedFrom=[_reference("ImagingStudy", record.study_id)],
-        seriesUid=context.uids.seg_series,
-        frameOfReferenceUid=str(context.source.clean[0].FrameOfReferenceUID),
-        bodySite={"concept": concept(segment.site or segment.type, segment.name)},
-        instance=[instance],
-    )
-
-
-def _groups(record: _Record) -> Iterator[Json]:
+def _groups(record: Record) -> Iterator[Json]:
     """An Observation a segment: its first measurement is the value, the others and where it lies are components."""
     context = record.context
     for segment in context.segmentation.segments:
@@ -189,15 +149,16 @@ def _groups(record: _Record) -> Iterator[Json]:
             code=_measured(first),
             valueQuantity=quantity(first.value, first.unit),
             bodySite=concept(segment.site or segment.type, segment.name),
-            derivedFrom=[_reference("ImagingSelection", record.part_id(segment.number))],
+            derivedFrom=[record.version.derived_from(record, segment)],
             component=[
+                *record.version.components(segment),
                 *({"code": _measured(m), "valueQuantity": quantity(m.value, m.unit)} for m in others),
                 *({"code": concept(name), "valueCodeableConcept": concept(code)} for name, code in lies if code),
             ],
         )
 
 
-def _totals(record: _Record) -> Iterator[Json]:
+def _totals(record: Record) -> Iterator[Json]:
     members = {total.name: total.segments for total in record.context.segmentation.totals}
     totals = (m for m in record.context.measurements if m.segment_number == TOTAL)
     for place, total in enumerate(totals, start=1):
@@ -207,12 +168,12 @@ def _totals(record: _Record) -> Iterator[Json]:
             code=_measured(total),
             valueQuantity=quantity(total.value, total.unit),
             derivedFrom=[
-                _reference("Observation", record.part_id(number)) for number in members.get(total.segment_name, ())
+                reference("Observation", record.part_id(number)) for number in members.get(total.segment_name, ())
             ],
         )
 
 
-def _verdict(record: _Record) -> Json:
+def _verdict(record: Record) -> Json:
     """What the plausibility checks came to, also when all passed; what a person should look at as notes."""
     plausibility = record.context.segmentation.plausibility
     plausible = plausibility.verdict == "plausible"
@@ -226,7 +187,7 @@ def _verdict(record: _Record) -> Json:
     )
 
 
-def _observation(record: _Record, part: object, **elements: object) -> Json:
+def _observation(record: Record, part: object, **elements: object) -> Json:
     """With what all observations share: status, patient, time, method and device."""
     return present(
         resourceType="Observation",
@@ -238,7 +199,7 @@ def _observation(record: _Record, part: object, **elements: object) -> Json:
         effectiveDateTime=record.observed,
         issued=record.issued,
         method=concept(ARTIFICIAL_INTELLIGENCE),
-        device=_reference("Device", record.device_id),
+        device=record.device,
         **elements,
     )
 
@@ -248,7 +209,7 @@ def _measured(measurement: Measurement) -> Json:
     return concept(QUANTITIES[measurement.quantity], name)
 
 
-def _report(record: _Record, observations: Sequence[Json]) -> Json:
+def _report(record: Record, observations: Sequence[Json]) -> Json:
     context, job = record.context, record.context.job
     return present(
         resourceType="DiagnosticReport",
@@ -258,16 +219,45 @@ def _report(record: _Record, observations: Sequence[Json]) -> Json:
             identifier(job.filler, "FILL", system=LOCAL_SYSTEM),
             {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{job.job_id}"},
         ],
-        basedOn=_order(job),
-        status="modified" if job.revision > 1 else "preliminary",
+        basedOn=record.order,
+        status=record.version.revised if job.revision > 1 else "preliminary",
         category=[hl7_concept("v2-0074", "RAD"), {"coding": [coding(context.source.volume.modality, "DCM", "")]}],
         code=_procedure(context),
         subject=record.subject,
         effectiveDateTime=record.observed,
         issued=record.issued,
-        result=[_reference("Observation", item["id"]) for item in observations],
-        study=[_reference("ImagingStudy", record.study_id)],
+        result=[reference("Observation", item["id"]) for item in observations],
+        media=[{"comment": "Key image", "link": reference(p["resourceType"], p["id"])} for p in _picture(record)],
         conclusion=_conclusion(context.segmentation),
+        presentedForm=_presented(context),
+        **{record.version.studies: [reference("ImagingStudy", each) for each in (record.study_id, record.series_id)]},
+    )
+
+
+def _picture(record: Record) -> list[Json]:
+    """The key image, rendered by the WADO-RS server; none where nobody said where that is."""
+    address = record.context.address(KEY_IMAGE.kind)
+    return [record.version.picture(record, f"{address}/rendered")] if address else []
+
+
+def _presented(context: Context) -> list[Json]:
+    """The whole result as the SR says it, by its address."""
+    address = context.address(SR.kind)
+    return [{"contentType": "application/dicom", "url": address, "title": "DICOM SR"}] if address else []
+
+
+def _provenance(record: Record, asserted: Sequence[Json]) -> Json:
+    """The model made all that from the study: one for each revision, so that none loses the history of another."""
+    revision = record.context.job.revision
+    return present(
+        resourceType="Provenance",
+        id=record.part_id(f"P{revision}"),
+        target=[reference(item["resourceType"], item["id"]) for item in asserted],
+        occurredDateTime=record.issued,
+        recorded=record.issued,
+        activity=hl7_concept("v3-DataOperation", "UPDATE" if revision > 1 else "CREATE"),
+        agent=[{"type": hl7_concept("provenance-participant-type", "assembler"), "who": record.device}],
+        entity=[{"role": "source", "what": reference("ImagingStudy", record.study_id)}],
     )
 
 
@@ -280,33 +270,9 @@ def _conclusion(segmentation: Segmentation) -> str:
     return "\n".join([*lines, *(f"- {text}" for text in plausibility.findings)])
 
 
-def _subject(context: Context, systems: Mapping[str, str]) -> Json:
-    """By identifier, of the order where there is one, else of the images; in words where neither names one."""
-    number, designator = printable(context.patient[0]), context.patient[1]
-    if not number:
-        return {"type": "Patient", "display": "the images name no patient identifier"}
-    system, name = authority(designator, systems)
-    return {"type": "Patient", "identifier": identifier(number, "MR", system=system, assigner=name)}
-
-
-def _order(job: Job) -> list[Json]:
-    """The order by its placer number, where there is one (an EI: number, namespace, universal id and type)."""
-    if job.order is None or not job.order.placer:
-        return []
-    number, *rest = (unescaped(part) for part in job.order.placer.split("^"))
-    system, name = authority("&".join(rest), {})
-    found = identifier(number, "PLAC", system=system, assigner=name)
-    return [{"type": "ServiceRequest", "identifier": found}] if number else []
-
-
 def _procedure(context: Context) -> Json:
-    """As in the ORU; what was ordered also in the RIS's words, as it may come without a code."""
-    value, meaning, scheme = context.procedure
-    text = meaning if context.ordered_procedure else ""
-    return present(coding=[coding(value, scheme, meaning)] if value else [], text=text)
-
-
-def _observed(header: Dataset) -> str:
-    """When the patient was imaged: the acquisition, else the study; left out where no image says."""
-    date, time = first_moment(header, *IMAGED)
-    return date_time(date, time, str(usable(header, "TimezoneOffsetFromUTC") or ""))
+    """As in the ORU, a LOINC code of the images beside another one too; what was ordered also in the RIS's words, as it
+    may come without a code."""
+    text = context.procedure[1] if context.ordered_procedure else ""
+    named = [each for each in (context.procedure, context.loinc_procedure) if each and each[0]]
+    return present(coding=[coding(value, scheme, meaning) for value, meaning, scheme in named], text=text)

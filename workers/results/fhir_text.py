@@ -1,6 +1,7 @@
 """FHIR data types: codings, identifiers, times and quantities out of DICOM and HL7 v2. Next: fhir.py.
 
-FHIR R5 datatypes; system URIs as in its terminologies page and, for DICOM, its ImagingStudy page (urn:dicom:uid).
+Datatypes as in FHIR R4 and R5, which are the same in all that is used; system URIs as in their terminologies page and,
+for DICOM, their ImagingStudy page (urn:dicom:uid).
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ def printable(text: str) -> str:
 def uid_identifier(uid: str) -> Json:
     """An Identifier that is a DICOM UID."""
     return {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
+
+
+def sop_class(uid: str) -> Json:
+    """A SOP Class as Coding."""
+    return {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{uid}"}
 
 
 def authority(designator: str, known: Mapping[str, str]) -> tuple[str, str]:

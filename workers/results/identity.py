@@ -39,6 +39,11 @@ class ResultUids:
         series = {f"{kind}_series": series_uid(job_id, kind) for kind in KINDS}
         return cls(**series, **{kind: instance_uid(job_id, kind) for kind in KINDS})
 
+    def of_kind(self, kind: str) -> tuple[str, str]:
+        """Series and SOP Instance UID of one of ``KINDS``."""
+        known = {"seg": (self.seg_series, self.seg), "sr": (self.sr_series, self.sr), "sc": (self.sc_series, self.sc)}
+        return known[kind]
+
 
 def named_uid(*parts: str) -> str:
     """A UID that belongs to no job: a device, or the frame of reference that a source lacks."""

@@ -1,16 +1,17 @@
-"""The result for the RIS: HL7 v2.5.1 ORU^R01 with numbers, findings and where the images are.
+"""The result for the RIS: HL7 v2 ORU^R01 with numbers, findings and where the images are.
 
-Identifiers come from the order where one is known, else from the images. Each number names what it measures twice:
-OBX-3 holds the concept (SCT 118565006 Volume) and a local alternate ("Right lung volume"), OBX-4 the segment number
-that a coded finding (121071) with the same OBX-4 explains. OBX-8 stays empty for numbers, since no reference range is
-known here. The verdict of the plausibility checks is coded under OBX-4 V (OBX-8: N, or A where a person should look)
-and each finding under W1, W2 …; totals of several segments have T1, T2 …. Next: router/delivery/ris.py (who sends it).
+It is v2.5.1, or what oru_version.py makes of it for an older one. Identifiers come from the order where one is known,
+else from the images. Each number names what it measures twice: OBX-3 holds the concept (SCT 118565006 Volume) and a
+local alternate ("Right lung volume"), OBX-4 the segment number that a coded finding (121071) with the same OBX-4
+explains. OBX-8 stays empty for numbers, since no reference range is known here. The verdict of the plausibility checks
+is coded under OBX-4 V (OBX-8: N, or A where a person should look) and each finding under W1, W2 …; totals of several
+segments have T1, T2 …. Where the RIS wants it, all that follows in words for a dictation system (narrative.py).
+Next: router/delivery/ris.py (who sends it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import quote
 
 from medai.models.images.header import text
 from medai.models.volume import Code
@@ -18,6 +19,7 @@ from medai.router.contract import Measurement, control_id
 from medai.workers.results import identity
 from medai.workers.results.codes import (
     ARTIFICIAL_INTELLIGENCE,
+    FINDINGS,
     LATERALITY,
     LOCAL,
     QUANTITIES,
@@ -39,12 +41,18 @@ from medai.workers.results.hl7_text import (
     timestamp,
 )
 from medai.workers.results.measure import MILLILITRE, TOTAL
+from medai.workers.results.narrative import narrative
+from medai.workers.results.oru_version import VERSIONS, OruVersion
 from medai.workers.results.source import usable
 from medai.workers.sound_header import sound_date
 
 PRELIMINARY = "P"
 """Of the result (OBR-25, OBX-11), of its revisions too: nobody verified it. C would say that a final result is
 replaced, and there was none; that values are replaced is told by the same filler number (OBR-3)."""
+CODED = "CWE"
+"""OBX-2 of a coded value, as v2.5.1 calls it."""
+LONGEST_TEXT = 199
+"""Characters of an ST (HL7 v2.5.1, chapter 2A)."""
 NAME_UNKNOWN = "^^^^^^U"
 """PID-5 is required: a name of type U (table 0200, unspecified) where the images carry none."""
 UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit^UCUM"}
@@ -53,6 +61,8 @@ UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit
 def encode_oru(context: Context) -> bytes:
     """The message, UTF-8 with CR line ends, the same bytes at every attempt."""
     observations = [*_study(context), *_findings(context), *_references(context), *_plausibility(context)]
+    if context.settings.ris.narrative:
+        observations.append(_in_words(context))
     lines = [_msh(context), _pid(context), *_pv1(context), _obr(context)]
     lines += [_obx(number, fields, context) for number, fields in enumerate(observations, start=1)]
     return join(lines)
@@ -74,10 +84,10 @@ def _msh(context: Context) -> str:
             4: escape(ris.receiving_application),
             5: escape(ris.receiving_facility),
             6: timestamp(context.created_at),
-            8: "ORU^R01^ORU_R01",
+            8: VERSIONS[ris.version].kind,
             9: control_id(context.job.job_id, "ris"),
             10: ris.processing_id,
-            11: "2.5.1",
+            11: ris.version,
             17: "UNICODE UTF-8",
         },
     )  # MSH-1 is the separator itself, so that every number here is one less than the field's
@@ -87,7 +97,8 @@ def _pid(context: Context) -> str:
     """Without any issuer, the receiving facility is named as the assigning authority: its patients they are."""
     order, header = context.job.order, context.header
     identifier, authority = context.patient
-    name = as_received(order.patient_name) if order is not None and order.patient_name else ""
+    ordered = as_received(order.patient_name) if order is not None and order.patient_name else ""
+    name = _said(ordered) or _said(person_name(header.get("PatientName"))) or NAME_UNKNOWN
     born = sound_date(order.birth_date if order else "") or sound_date(text(header, "PatientBirthDate"))
     sex = (order.sex if order else "") or usable(header, "PatientSex") or ""
     return segment(
@@ -97,7 +108,7 @@ def _pid(context: Context) -> str:
             3: "~".join(as_received(each) for each in order.patient_identifiers)
             if order is not None and order.patient_id and order.patient_identifiers
             else patient_identifier(identifier, authority or context.settings.ris.receiving_facility),
-            5: _said(name) or _said(person_name(header.get("PatientName"))) or NAME_UNKNOWN,
+            5: name if _version(context).names_repeat else next(each for each in name.split("~") if _said(each)),
             7: escape(born),
             8: escape(sex),
             18: as_received(order.patient_account) if order is not None else "",
@@ -126,7 +137,7 @@ def _obr(context: Context) -> str:
             1: "1",
             2: as_received(order.placer) if order else "",
             3: context.job.filler,
-            4: components(*context.procedure),
+            4: components(*context.procedure, *context.loinc_procedure),
             7: _observed(context),
             16: as_received(order.ordered_by) if order else "",
             18: escape(context.accession),
@@ -135,6 +146,7 @@ def _obr(context: Context) -> str:
             22: timestamp(context.created_at),
             24: escape(context.source.volume.modality),
             25: PRELIMINARY,
+            27: _version(context).timing,
         },
     )
 
@@ -162,7 +174,7 @@ def _findings(context: Context) -> Iterator[dict[int, str]]:
         sub_id = str(each.number)
         local = (_local_code(each.name, ""), identity.plain(each.name, 100), LOCAL)
         yield {
-            2: "CWE",
+            2: CODED,
             3: "121071^Finding^DCM",
             4: sub_id,
             5: components(*local, each.type.value, each.type.meaning, each.type.scheme),
@@ -172,13 +184,13 @@ def _findings(context: Context) -> Iterator[dict[int, str]]:
             (TOPOGRAPHY, each.topography),
         ):
             if code is not None:
-                yield {2: "CWE", 3: _coded(concept), 4: sub_id, 5: _coded(code)}
+                yield {2: CODED, 3: _coded(concept), 4: sub_id, 5: _coded(code)}
         for number in (m for m in context.measurements if m.segment_number == each.number):
             yield _number(sub_id, number)
     totals = (m for m in context.measurements if m.segment_number == TOTAL)
     for place, total in enumerate(totals, start=1):
         name = components(_local_code(total.segment_name, ""), identity.plain(total.segment_name, 100), LOCAL)
-        yield {2: "CWE", 3: "121071^Finding^DCM", 4: f"T{place}", 5: name}
+        yield {2: CODED, 3: "121071^Finding^DCM", 4: f"T{place}", 5: name}
         yield _number(f"T{place}", total)
 
 
@@ -209,29 +221,31 @@ def _references(context: Context) -> Iterator[dict[int, str]]:
     """WADO-RS addresses of the three objects; none where no address is configured that the RIS could reach.
 
     RP.1 pointer, RP.3 type of data (table 0191: IM image data, AP other application data), RP.4 subtype (table 0291).
+    A pointer is an ST, of 199 characters: where that is too little for an object's address, its series' is given, and a
+    series of ours holds nothing else.
     """
-    root, uids = context.settings.orthanc.wado_root, context.uids
-    if not root:
-        return
-    study = f"{root}/studies/{quote(text(context.header, 'StudyInstanceUID'), safe='')}"
     named = (
-        ("SEG", "Segmentation", "IM", uids.seg_series, uids.seg),
-        ("SR", "Structured Report", "AP", uids.sr_series, uids.sr),
-        ("SC", "Key image", "IM", uids.sc_series, uids.sc),
+        ("seg", "Segmentation", "IM"),
+        ("sr", "Structured Report", "AP"),
+        ("sc", "Key image", "IM"),
     )
-    for kind, name, data, series, instance in named:
+    for kind, name, data in named if context.settings.orthanc.wado_root else ():
         yield {
             2: "RP",
-            3: components(kind, f"AI {name}", LOCAL),
-            5: components(f"{study}/series/{series}/instances/{instance}", "", data, "DICOM"),
+            3: components(kind.upper(), f"AI {name}", LOCAL),
+            5: components(_pointer(context.address(kind)), "", data, "DICOM"),
         }
+
+
+def _pointer(address: str) -> str:
+    return address if len(address) <= LONGEST_TEXT else address.rpartition("/instances/")[0]
 
 
 def _plausibility(context: Context) -> Iterator[dict[int, str]]:
     """The verdict of the checks, also when all passed; then what a person should look at, the words as text."""
     plausibility = context.segmentation.plausibility
     yield {
-        2: "CWE",
+        2: CODED,
         3: components("VERDICT", "Verdict of the plausibility checks", LOCAL),
         4: "V",
         5: components(plausibility.verdict.upper(), identity.plain(plausibility.summary, 190), LOCAL),
@@ -239,7 +253,7 @@ def _plausibility(context: Context) -> Iterator[dict[int, str]]:
     }
     for number, finding in enumerate(plausibility.findings, start=1):
         yield {
-            2: "CWE",
+            2: CODED,
             3: components("PLAUSIBILITY", "Plausibility of the AI result", LOCAL),
             4: f"W{number}",
             5: components("CHECK", identity.plain(finding, 190), LOCAL),
@@ -247,20 +261,33 @@ def _plausibility(context: Context) -> Iterator[dict[int, str]]:
         }
 
 
+def _in_words(context: Context) -> dict[int, str]:
+    """One text, of which each repetition is a line: so TX has it in every version (chapter 2, data type TX).
+
+    FT would need a receiver that knows its commands (``\\.br\\``), and is one long text, which some parsers refuse.
+    """
+    return {2: "TX", 3: _coded(FINDINGS), 5: "~".join(map(escape, narrative(context)))}
+
+
 def _obx(number: int, fields: dict[int, str], context: Context) -> str:
     """With what all observations share: status, time, method (the model) and device."""
     model = context.model
+    version = _version(context)
     title = identity.plain(f"{model.title} {model.version}", 100)
     device = identity.plain(f"{model.name} {model.version}", 60)
-    return segment(
-        "OBX",
-        {
-            **fields,
-            1: str(number),
-            11: PRELIMINARY,
-            14: _observed(context),
-            17: f"{_coded(ARTIFICIAL_INTELLIGENCE)}^{components(identity.plain(model.name, 20), title, LOCAL)}",
-            18: components(device, LOCAL, identity.device_uid(model), "ISO"),
-            19: timestamp(context.created_at),
-        },
-    )
+    whole = {
+        **fields,
+        1: str(number),
+        2: version.coded if fields[2] == CODED else fields[2],
+        4: fields.get(4) or version.sub_id,
+        11: PRELIMINARY,
+        14: _observed(context),
+        17: f"{_coded(ARTIFICIAL_INTELLIGENCE)}^{components(identity.plain(model.name, 20), title, LOCAL)}",
+        18: components(device, LOCAL, identity.device_uid(model), "ISO"),
+        19: timestamp(context.created_at),
+    }
+    return segment("OBX", {place: value for place, value in whole.items() if place <= version.observation_fields})
+
+
+def _version(context: Context) -> OruVersion:
+    return VERSIONS[context.settings.ris.version]

@@ -27,6 +27,7 @@ from medai.workers.results.codes import (
     VERDICTS,
 )
 from medai.workers.results.context import Context
+from medai.workers.results.contours import Mask, area, outlines
 from medai.workers.results.dicom_object import concept, contributing_equipment, device_observer, equipment, finish
 from medai.workers.results.measure import MEAN_ATTENUATION, TOTAL
 from medai.workers.results.request import performed_procedures, referenced_requests, reported_procedure
@@ -107,6 +108,7 @@ def _group(
     numbers: list[Measurement],
 ) -> Group:
     """TID 1411: what is tracked, in which segments, what and where it is, who found it, and the numbers."""
+    inside = np.isin(context.segmentation.labels, [segment.number for segment in segments])
     what = _shared([segment.type for segment in segments]) or segments[0].category
     where = _shared([segment.site or segment.type for segment in segments])
     side, part = _shared([s.modifier for s in segments]), _shared([s.topography for s in segments])
@@ -114,7 +116,7 @@ def _group(
         sop_class_uid=seg.SOPClassUID,
         sop_instance_uid=seg.SOPInstanceUID,
         segment_number=segments[0].number,
-        source_images=_source_images(context, segments),
+        source_images=_source_images(context, inside),
     )
     if len(segments) > 1:  # highdicom's parameter takes one
         reference[0].ReferencedSOPSequence[0].ReferencedSegmentNumber = [segment.number for segment in segments]
@@ -123,7 +125,7 @@ def _group(
         laterality=concept(side) if side else None,
         topographical_modifier=concept(part) if part else None,
     ) if where else None  # fmt: skip
-    return Group(
+    group = Group(
         tracking_identifier=hd.TrackingIdentifier(identifier=tracking[0], uid=tracking[1]),
         referenced_segment=reference,
         finding_type=concept(what),
@@ -131,6 +133,16 @@ def _group(
         finding_sites=[site] if site else None,
         measurements=[_number(m) for m in numbers],
     )
+    _point_out(group, _where(context, inside))
+    return group
+
+
+def _point_out(group: Group, where: hd.CoordinatesForMeasurement) -> None:
+    """Under each number; highdicom takes none in a group of a volume, though TID 1411 is extensible."""
+    for number in (item for item in group[0].ContentSequence if item.ValueType == "NUM"):
+        children = number.get("ContentSequence") or hd.ContentSequence()
+        children.append(where)
+        number.ContentSequence = children
 
 
 def _shared(codes: list[Code | None] | list[Code]) -> Code | None:
@@ -157,12 +169,31 @@ def _number(measurement: Measurement) -> hd.Measurement:
     )
 
 
-def _source_images(context: Context, segments: tuple[Segment, ...]) -> list[hd.SourceImageForSegmentation]:
+def _where(context: Context, inside: Mask) -> hd.CoordinatesForMeasurement:
+    """Where a viewer jumps to: the outline of the largest part in the slice that shows most; of nothing, a whole slice.
+
+    The number is of the whole segment, which the SEG holds; OHIF 3.13 opens no report with a number that has no place.
+    """
+    areas = np.count_nonzero(inside, axis=(1, 2))
+    index = int(areas.argmax()) if areas.any() else len(areas) // 2
+    shown = inside[index] if areas.any() else np.ones_like(inside[index])
+    outline = max(outlines(shown), key=area)
+    image = context.source.clean[index]
+    return hd.CoordinatesForMeasurement(
+        graphic_type=hd.GraphicTypeValues.POLYLINE,
+        graphic_data=np.array([*outline, outline[0]], dtype=np.float32),
+        source_image=hd.SourceImageForRegion(
+            referenced_sop_class_uid=image.SOPClassUID, referenced_sop_instance_uid=image.SOPInstanceUID
+        ),
+    )
+
+
+def _source_images(context: Context, inside: Mask) -> list[hd.SourceImageForSegmentation]:
     """Three images that show them: its first slice, its largest and its last (the middle one if it is empty).
 
     The evidence lists every image; here a few suffice, and validators take long over many.
     """
-    areas = np.count_nonzero(np.isin(context.segmentation.labels, [s.number for s in segments]), axis=(1, 2))
+    areas = np.count_nonzero(inside, axis=(1, 2))
     shown = np.flatnonzero(areas)
     images = context.source.clean
     chosen = {int(shown[0]), int(areas.argmax()), int(shown[-1])} if shown.size else {len(areas) // 2}

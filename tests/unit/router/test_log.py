@@ -153,3 +153,9 @@ def test_an_exception_that_nobody_catches_is_logged_without_its_text() -> None:
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert [line["event"] for line in lines] == ["unhandled_error", "unhandled_error"]
     assert "Plantedname" not in done.stderr
+
+
+@pytest.mark.parametrize("library", ["pydicom", "pynetdicom.dimse", "highdicom"])
+def test_what_a_library_says_of_values_that_it_does_not_like_is_not_logged(lines: Lines, library: str) -> None:
+    logging.getLogger(library).error(f"The value '{SECRET}' is not valid")
+    assert lines() == []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 from dicom_cases import slice_of, to_bytes
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 
 from medai.router.errors import PermanentError
 from medai.workers import source_files
@@ -131,3 +135,32 @@ def test_a_zip_with_a_password_is_explained(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(PermanentError, match=r"a\.dcm in the zip: it is encrypted"):
         read_series(path)
+
+
+def bare(data: bytes) -> bytes:
+    """Without preamble and file meta information."""
+    with BytesIO(data) as file:
+        image = pydicom.dcmread(file)
+    out = DicomBytesIO()
+    out.is_little_endian, out.is_implicit_VR = image.original_encoding[1], image.original_encoding[0]
+    del image.file_meta
+    write_dataset(out, image)
+    return bytes(out.getvalue())
+
+
+@pytest.mark.parametrize("strip", [bare, lambda data: data[132:]], ids=["no meta", "no preamble"])
+def test_files_without_their_beginning_are_read_as_the_others(tmp_path: Path, strip: Any) -> None:
+    whole = files(6)
+    half = {name: strip(data) if number % 2 else data for number, (name, data) in enumerate(whole.items())}
+    chosen = [read_series(folder(tmp_path / "half", half)), read_series(packed(tmp_path / "half.zip", half))]
+    expected = read_series(folder(tmp_path / "whole", whole))
+    for found in chosen:
+        assert found.reason == expected.reason == "series 1: 6 images"
+        assert {image.PixelData for image in found.images} == {image.PixelData for image in expected.images}
+
+
+def test_slices_that_are_each_a_series_are_refused_with_the_reason(tmp_path: Path) -> None:
+    scattered = {f"{n}": to_bytes(slice_of(n, study="a", SeriesInstanceUID=f"1.2.3.{n + 1}")) for n in range(4)}
+    with pytest.raises(PermanentError, match="4 images of series 1 are each a series of their own"):
+        read_series(folder(tmp_path, scattered))
+    assert read_series(folder(tmp_path, files(5, series=2))).reason == "series 2: 5 images, the most of 5 series"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 
 from medai.models.errors import NotAVolume
 from medai.models.images.preprocess import series_to_volume
@@ -104,6 +104,13 @@ def test_the_same_instance_twice_counts_once(make_series: Series) -> None:
 )
 def test_a_header_that_gives_no_place_is_refused(make_series: Series, changes: dict[str, Any], reason: str) -> None:
     assert reason in refusal(make_series(**changes))
+
+
+def test_a_spacing_whose_vr_says_that_it_is_text_is_read(make_series: Series) -> None:
+    series = make_series()
+    for dataset in series:
+        dataset["PixelSpacing"] = DataElement(0x00280030, "UT", "\\".join(str(mm) for mm in dataset.PixelSpacing))
+    assert series_to_volume(series).volume.geometry == series_to_volume(make_series()).volume.geometry
 
 
 def test_nan_in_a_position_is_refused(make_series: Series) -> None:

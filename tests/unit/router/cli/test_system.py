@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 import pytest
+from servers import free_port
 
 from medai.router.cli import main as cli
-from medai.router.cli.check import Finding, _ports
+from medai.router.cli.check import Finding, _announcements, _ports
 from medai.router.ledger import Ledger
 from medai.router.settings.tables import Hl7InSettings, Settings
 
@@ -39,3 +41,15 @@ def test_down_where_there_is_no_system_is_2(capsys: pytest.CaptureFixture[str]) 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
+
+
+def test_a_listener_for_announcements_is_looked_for_where_one_is_configured() -> None:
+    free = free_port()
+    assert list(_announcements(Settings())) == []
+    (closed,) = _announcements(Settings(announcements={"port": free}))
+    assert (closed.level, "the router is not running" in closed.text) == ("warning", True)
+    with socket.create_server(("127.0.0.1", free)):
+        (there,) = _announcements(Settings(announcements={"port": free}))
+        assert there.level == "ok"
+    everybody = Settings(announcements={"port": free, "host": "0.0.0.0"})
+    assert "calling_ae_titles" in next(iter(_announcements(everybody))).text

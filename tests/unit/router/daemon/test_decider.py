@@ -11,6 +11,7 @@ import pytest
 from ledger_cases import T0, arrive, seen
 from structlog.testing import capture_logs
 
+from medai.router.announcements.read import Series, StepBegun, StepChange, StepState
 from medai.router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.daemon.decider import LOOK_AGAIN_S, Decider, fingerprint, progress_of
 from medai.router.errors import OrthancUnreachable
@@ -46,6 +47,8 @@ class World:
     there: bool = True
     error: Exception | None = None
     images: int = 50
+    present: frozenset[str] = frozenset()
+    looked: int = 0
     asked: list[str] = field(default_factory=list)
     gone: list[tuple[str, str]] = field(default_factory=list)
 
@@ -54,6 +57,10 @@ class World:
 
     def instances(self, orthanc_series: str) -> list[dict[str, Any]]:
         return [{"ID": f"i{n}", "MainDicomTags": {"SOPInstanceUID": f"1.9.{n}"}} for n in range(self.images)]
+
+    def sop_uids(self, orthanc_study: str) -> frozenset[str]:
+        self.looked += 1
+        return self.present
 
     def md5(self, orthanc_instance: str) -> str:
         self.asked.append(orthanc_instance)
@@ -80,10 +87,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
-def consider(ledger: Ledger, world: World, at: float, routes: tuple[dict[str, Any], ...] = (ROUTE,)) -> KnownStudy:
+def consider(
+    ledger: Ledger, world: World, at: float, routes: tuple[dict[str, Any], ...] = (ROUTE,), *, listens: bool = True
+) -> KnownStudy:
     """Decide about the study at a moment; returns it as it is afterwards."""
     decider = Decider(
-        Settings(routes=list(routes)), archive=world, ledger=ledger, reader=world, farewell=world,
+        Settings(routes=list(routes), announcements={"port": 11112 if listens else 0}), archive=world, ledger=ledger, reader=world, farewell=world,
         names=Pseudonyms("key"), tracer=NoTracer(), clock=lambda: at,
     )  # fmt: skip
     decider.consider(DueStudy(id=1, orthanc_id="o-1.2.3", study_uid="1.2.3"))
@@ -212,3 +221,83 @@ def test_the_progress_of_a_study_is_what_the_ledger_holds(ledger: Ledger) -> Non
 def test_a_fingerprint_tells_where_one_text_ends_and_the_next_begins() -> None:
     assert fingerprint([("a", "b")]) == fingerprint([("a", "b")])
     assert len({fingerprint([("ab",)]), fingerprint([("a", "b")]), fingerprint([("a",), ("b",)])}) == 3
+
+
+# -- what is announced by name
+
+STEP = "1.5"
+
+
+def begin(ledger: Ledger, at: float = T0, uid: str = STEP) -> None:
+    ledger.announcements.step_begun(StepBegun(uid=uid, studies=("1.2.3",), series=()), at, keep_s=1e6)
+
+
+def end(ledger: Ledger, *uids: str, at: float = T0, state: StepState = StepState.COMPLETED) -> None:
+    series = (Series(uid="1.2.3.1", instances=uids),) if uids else ()
+    ledger.announcements.step_changed(StepChange(uid=STEP, state=state, series=series), at)
+
+
+def test_a_study_with_all_that_its_step_made_is_complete_at_once(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    end(ledger, "1.9.1", "1.9.2", at=T0 - 1)
+    arrive(ledger, seen(images=2))
+    consider(ledger, World(present=frozenset({"1.9.1", "1.9.2"})), T0)
+    assert [job.state for job in jobs(ledger)] == ["pending"]
+    assert ("complete", "all 2 announced objects are here") in reasons(ledger)
+
+
+def test_a_study_that_has_as_many_other_objects_waits_and_says_how_many_came(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    end(ledger, "1.9.1", "1.9.2", at=T0 - 1)
+    arrive(ledger, seen(images=2))
+    world = World(present=frozenset({"1.9.1", "1.9.7"}))
+    assert consider(ledger, world, T0 + 4).due_at == T0 + 60
+    assert (jobs(ledger), world.looked) == ([], 1)
+    consider(ledger, world, T0 + 60)
+    assert len(jobs(ledger)) == 1
+    assert any(reason.startswith("only 1 of 2 announced objects came") for _, reason in reasons(ledger))
+
+
+def test_the_archive_is_not_asked_while_too_few_images_are_here(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    end(ledger, *(f"1.9.{n}" for n in range(60)), at=T0 - 1)
+    arrive(ledger, seen(images=50))
+    world = World()
+    consider(ledger, world, T0 + 4)
+    assert (jobs(ledger), world.looked) == ([], 0)
+
+
+def test_a_step_in_progress_holds_its_study_for_a_while(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    arrive(ledger, seen())
+    assert consider(ledger, World(), T0 + 100).due_at == T0 + 600
+    consider(ledger, World(), T0 + 600)
+    assert len(jobs(ledger)) == 1
+
+
+def test_the_end_of_a_step_calls_for_another_look(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    arrive(ledger, seen(images=1))
+    assert consider(ledger, World(), T0 + 10).due_at == T0 + 600
+    end(ledger, at=T0 + 20, state=StepState.DISCONTINUED)
+    assert [study.id for study in ledger.studies.due(T0 + 20)] == [1]
+    consider(ledger, World(), T0 + 20)
+    assert len(jobs(ledger)) == 1
+
+
+def test_an_announcement_that_comes_while_the_study_is_decided_on_is_not_overlooked(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    arrive(ledger, seen(images=1))
+    study = ledger.studies.find("o-1.2.3")
+    assert study is not None
+    end(ledger, "1.9.1", at=T0 + 1)
+    ledger.studies.set_due_as_seen(study, T0 + 600)
+    assert [due.id for due in ledger.studies.due(T0 + 1)] == [1]
+
+
+def test_nothing_is_asked_where_the_router_does_not_listen(ledger: Ledger) -> None:
+    begin(ledger, T0 - 5)
+    arrive(ledger, seen())
+    assert consider(ledger, World(), T0 + 1, listens=False).due_at == T0 + 3
+    consider(ledger, World(), T0 + 3, listens=False)
+    assert len(jobs(ledger)) == 1

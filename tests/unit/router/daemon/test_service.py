@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import urllib3
-from servers import free_port, wait_for
+from servers import answers, free_port, wait_for
 from structlog.testing import capture_logs
 
 from medai.router.daemon import service
@@ -220,3 +220,18 @@ def test_a_ledger_that_is_not_there_yet_is_waited_for_until_told_to_stop(
     assert migrated(ledger, stop) is ledger
     assert asked == [1]
     ledger.close()
+
+
+# -- its parts
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_the_router_listens_for_announcements_where_a_port_is_named(
+    settings: Settings, ledger: Ledger, listens: bool
+) -> None:
+    port = free_port()
+    more = {"announcements": {"port": port if listens else 0}, "hl7_in": {"enabled": False}}
+    with ExitStack() as stack:
+        service.build(Settings(**{**settings.model_dump(), **more}), ledger, stack)
+        assert answers(port) is listens
+    assert not answers(port)

@@ -22,15 +22,24 @@ from medai.router.settings.destinations import FhirDestination
 from medai.router.settings.tables import Settings
 
 SECRET = "Plantedname"
-KINDS = ("ImagingStudy", "Device", "ImagingSelection", "Observation", "DiagnosticReport")
+BY_AI = {"meta": {"security": [{"code": "AIAST"}]}}
+RESOURCES: tuple[dict[str, Any], ...] = (
+    {"resourceType": "ImagingStudy", "id": "a"},
+    {"resourceType": "ImagingStudy", "id": "b", **BY_AI},
+    *({"resourceType": kind, "id": "a"} for kind in ("Device", "ImagingSelection", "Observation", "DocumentReference")),
+    *({"resourceType": kind, "id": "a"} for kind in ("Media", "DiagnosticReport", "Provenance")),
+)
 BUNDLE = {
     "resourceType": "Bundle",
     "type": "transaction",
     "entry": [
-        {"resource": {"resourceType": kind, "id": "a", "status": "kept"}, "request": {"method": "PUT", "url": f"{kind}/a"}}
-        for kind in KINDS
+        {
+            "resource": resource | {"status": "kept"},
+            "request": {"method": "PUT", "url": f"{resource['resourceType']}/{resource['id']}"},
+        }
+        for resource in RESOURCES
     ],
-}  # fmt: skip
+}
 PAYLOAD = json.dumps(BUNDLE).encode()
 
 
@@ -104,8 +113,8 @@ def outcome(**issue: Any) -> dict[str, Any]:
 
 
 def test_a_transaction_that_is_taken_whole_gives_a_receipt(server: Server) -> None:
-    server.answers(took("201 Created", "200 OK", "201", "200", "200"))
-    assert fhir.send(PAYLOAD, server.destination(), name="ehr") == "200, 5 resources"
+    server.answers(took("201 Created", "200 OK", "201", *["200"] * 6))
+    assert fhir.send(PAYLOAD, server.destination(), name="ehr") == "200, 9 resources"
     assert server.seen == [("POST", "/base", PAYLOAD)]
     assert server.headers[0]["content-type"] == "application/fhir+json"
     assert "authorization" not in server.headers[0]
@@ -119,7 +128,7 @@ def test_a_transaction_that_is_taken_whole_gives_a_receipt(server: Server) -> No
     ],
 )
 def test_the_login_goes_as_token_or_as_user_and_password(server: Server, login: dict[str, str], sent: str) -> None:
-    server.answers(took(*["200"] * 5))
+    server.answers(took(*["200"] * 9))
     fhir.send(PAYLOAD, server.destination(**login), name="ehr")
     assert server.headers[0]["authorization"] == sent
 
@@ -127,9 +136,9 @@ def test_the_login_goes_as_token_or_as_user_and_password(server: Server, login: 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (took("200", "200", "404 Not Found", "200", "200"), "accepted 4 of 5 resources"),
-        (took("200"), "accepted 1 of 5 resources"),
-        (took(*["200"] * 6), "accepted 6 of 5 resources"),
+        (took("200", "200", "404 Not Found", *["200"] * 6), "accepted 8 of 9 resources"),
+        (took("200"), "accepted 1 of 9 resources"),
+        (took(*["200"] * 10), "accepted 10 of 9 resources"),
         ({"resourceType": "Bundle", "type": "searchset", "entry": []}, "not a transaction-response"),
         (b"<html>please log in</html>", "not a transaction-response"),
         (b"[]", "not a transaction-response"),
@@ -234,16 +243,30 @@ def test_a_server_without_tls_or_a_missing_ca_file_is_temporary_with_its_reason(
 
 
 def test_what_is_taken_back_is_marked_and_the_study_and_the_device_stay() -> None:
-    entries = json.loads(fhir.withdrawn(PAYLOAD))["entry"]
-    assert {entry["resource"]["resourceType"]: entry["resource"]["status"] for entry in entries} == {
-        "ImagingStudy": "kept",
-        "Device": "kept",
-        "ImagingSelection": "entered-in-error",
-        "Observation": "entered-in-error",
-        "DiagnosticReport": "entered-in-error",
+    *entries, history = json.loads(fhir.withdrawn(PAYLOAD, now=0.0, words="A reason."))["entry"]
+    assert {entry["request"]["url"]: entry["resource"]["status"] for entry in entries} == {
+        "ImagingStudy/a": "kept",
+        "ImagingStudy/b": "entered-in-error",
+        "Device/a": "kept",
+        "ImagingSelection/a": "entered-in-error",
+        "Observation/a": "entered-in-error",
+        "DocumentReference/a": "entered-in-error",
+        "Media/a": "entered-in-error",
+        "DiagnosticReport/a": "entered-in-error",
+        "Provenance/a": "kept",
     }
     assert [entry["request"] for entry in entries] == [entry["request"] for entry in BUNDLE["entry"]]
-    assert fhir.withdrawn(fhir.withdrawn(PAYLOAD)) == fhir.withdrawn(PAYLOAD)
+    assert history["request"] == {"method": "PUT", "url": "Provenance/a-W"}
+    assert history["resource"]["recorded"] == "1970-01-01T00:00:00Z"
+    assert history["resource"]["activity"]["coding"][0]["code"] == "NULLIFY"
+    assert history["resource"]["activity"]["text"] == "A reason."
+    marked = [url for entry in entries if (url := entry["request"]["url"]) and entry["resource"]["status"] != "kept"]
+    assert [each["reference"] for each in history["resource"]["target"]] == marked
+
+
+def test_what_is_taken_back_twice_has_the_newest_reason_once() -> None:
+    twice = fhir.withdrawn(fhir.withdrawn(PAYLOAD, now=0.0, words="A reason."), now=60.0, words="Another.")
+    assert twice == fhir.withdrawn(PAYLOAD, now=60.0, words="Another.")
 
 
 STATEMENT = {
@@ -257,7 +280,13 @@ STATEMENT = {
     ("answer", "status", "level", "text"),
     [
         (STATEMENT, 200, "ok", "FHIR 5.0.0 answers and accepts transactions"),
-        (STATEMENT | {"fhirVersion": "4.0.1"}, 200, "error", "speaks FHIR 4.0.1, and the results are R5"),
+        (
+            STATEMENT | {"fhirVersion": "4.0.1"},
+            200,
+            "error",
+            'speaks FHIR 4.0.1, and the results for it are R5: set version = "R4"',
+        ),
+        (STATEMENT | {"fhirVersion": "3.0.2"}, 200, "error", "speaks FHIR 3.0.2, and the results for it are R5"),
         (STATEMENT | {"rest": []}, 200, "warning", "does not say that it accepts transactions"),
         ({"resourceType": "Patient"}, 200, "error", "not a CapabilityStatement: is fhir_url right?"),
         ({}, 401, "error", "check its username and password, or token"),
@@ -272,6 +301,24 @@ def test_check_reaches_a_fhir_server_and_says_what_it_can(
     assert finding.level == level
     assert text in finding.text
     assert server.seen == [("GET", "/base/metadata", b"")]
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "text"),
+    [
+        ("4.0.1", "ok", "FHIR 4.0.1 answers and accepts transactions"),
+        ("4.3.0", "ok", "FHIR 4.3.0 answers and accepts transactions"),
+        ("4.1.0", "error", "speaks FHIR 4.1.0, and the results for it are R4"),
+        ("5.0.0", "error", 'speaks FHIR 5.0.0, and the results for it are R4: set version = "R5"'),
+        ("", "error", "speaks FHIR of an unknown version, and the results for it are R4"),
+    ],
+)
+def test_check_compares_the_servers_version_with_the_configured_one(
+    server: Server, version: str, level: str, text: str
+) -> None:
+    server.answers(STATEMENT | {"fhirVersion": version})
+    (finding,) = findings(server.destination(version="R4"))
+    assert (finding.level, finding.text) == (level, text)
 
 
 def test_check_warns_of_a_login_in_the_clear_and_tells_a_server_that_is_away(server: Server) -> None:

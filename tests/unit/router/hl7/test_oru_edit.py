@@ -193,6 +193,37 @@ def test_a_withdrawal_of_a_withdrawal_has_its_reason_once() -> None:
     assert withdrawn(once, control_id="CTRL2", now=0) == once
 
 
+# -- older versions
+
+OLDER = {
+    "2.3": (("ORU^R01^ORU_R01", "ORU^R01"), ("P|2.5.1", "P|2.3"), ("|CWE|", "|CE|")),
+    "2.3.1": (("P|2.5.1", "P|2.3.1"), ("|CWE|", "|CE|")),
+    "2.4": (("P|2.5.1", "P|2.4"), ("|CWE|", "|CE|")),
+}
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_withdrawal_keeps_what_its_version_asks_for(version: str) -> None:
+    found = [line.split("|") for line in lines(withdrawn(kept(*OLDER[version]), control_id="W", now=0.0))]
+    values = [row for row in found if row[0] == "OBX"]
+    assert [row[2] for row in values] == (
+        ["HD", "", "", "", "TX"] if version == "2.4" else ["HD", "CE", "NM", "RP", "TX"]
+    )
+    assert [row[5] for row in values[1:-1]] == ["", "", ""]
+    assert {row[11] for row in values} == {"X"}
+    assert values[-1][4] == ("0" if version == "2.3.1" else "")
+    assert found[0][11] == version
+
+
+@pytest.mark.parametrize("version", OLDER)
+def test_a_new_name_comes_with_all_its_repetitions_where_the_version_has_several(version: str) -> None:
+    news = replace(MERGE, patient_name="^~R\u00f6e^Joan~\u5c71^\u592a^^^^^L^I")
+    coded = recode(kept(*OLDER[version]), prior_id="A", prior_authority="H", patient=news)
+    assert coded is not None
+    name = lines(coded)[1].split("|")[5]
+    assert name == ("R\u00f6e^Joan" if version == "2.3" else news.patient_name)
+
+
 # -- whatever our encoder can write
 
 

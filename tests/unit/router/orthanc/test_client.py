@@ -234,3 +234,14 @@ def test_an_answer_that_is_nested_too_deeply_is_final(fake: Fake) -> None:
     fake.answers(b"[" * 100_000 + b"]" * 100_000)
     with pytest.raises(PermanentError, match="nested too deeply"):
         fake.client().system()
+
+
+def test_the_objects_of_a_study_are_named_and_one_that_is_gone_has_none(fake: Fake, orthanc: Orthanc) -> None:
+    fake.answers([{"ID": "a", "MainDicomTags": {"SOPInstanceUID": "1.9.1"}}, {"ID": "b", "MainDicomTags": {}}])
+    assert orthanc.sop_uids("study") == {"1.9.1", ""}
+    assert fake.seen[-1][1] == "/studies/study/instances?expand"
+    fake.answers({"HttpStatus": 404}, status=404)
+    assert orthanc.sop_uids("study") == frozenset()
+    fake.answers({}, status=403)
+    with pytest.raises(OrthancRefused):
+        orthanc.sop_uids("study")

@@ -340,3 +340,12 @@ def test_many_series_make_a_reason_of_bounded_length() -> None:
     assert len(found.reason) < 1200
     twelve = verdict(study(*(series(n, 1) for n in range(1, 13))), series={"slices_min": 20})
     assert twelve.reason.endswith("; series 12: 1 slice, at least 20 wanted")
+
+
+def test_slices_that_are_each_a_series_are_told_as_such() -> None:
+    scattered = [replace(series(4, 1), series_uid=SeriesUID(f"1.2.{n}")) for n in range(90)]
+    said = verdict(study(*scattered)).reason
+    assert said.startswith("no series qualifies: series 4: one of 90 slices that are each a series of their own; ")
+    assert "each a series" not in verdict(study(*(series(n, 1) for n in range(1, 5)))).reason, "scouts have numbers"
+    views = [replace(each, attributes={**each.attributes, "Modality": "DX"}) for each in scattered]
+    assert "each a series" not in verdict(study(*views)).reason, "a projection is whole"

@@ -85,3 +85,15 @@ def test_kinds_of_messages_to_ignore_are_types_with_an_event_or_any(load: Load) 
 def test_a_kind_of_message_that_no_message_has_is_refused(load: Load, kind: str) -> None:
     with pytest.raises(SettingsError, match="write TYPE"):
         load(f'[hl7_in]\nignore = ["{kind}"]')
+
+
+@pytest.mark.parametrize("title", ["", " CT1", "CT1 ", "SEVENTEEN_LETTERS", "A\\\\B", "MÜLLER"])
+def test_an_ae_title_that_dicom_does_not_allow_is_refused(load: Load, title: str) -> None:
+    with pytest.raises(SettingsError, match="ae_title"):
+        load(f'[announcements]\nae_title = "{title}"')
+
+
+def test_an_ae_title_may_have_16_characters_and_spaces_within(load: Load) -> None:
+    titles = '["CT 1", "A", "SIXTEEN_LETTERS_"]'
+    loaded = load(f"[announcements]\ncalling_ae_titles = {titles}").announcements
+    assert loaded.calling_ae_titles == ("CT 1", "A", "SIXTEEN_LETTERS_")

@@ -1,4 +1,4 @@
-"""The transaction is valid FHIR R5, says what the SEG and the ORU say, and changes nothing when it is sent again."""
+"""The transaction is valid FHIR R5 and R4, says what the SEG and the ORU say, and changes nothing when it is sent again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from fhir.resources import get_fhir_model_class
 from fhir.resources.bundle import Bundle
-from fhir.resources.observation import Observation
+from fhir.resources.R4B import get_fhir_model_class as get_r4_model_class
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 
 from medai.router.contract import Order
 from medai.router.delivery import fhir as courier
@@ -23,7 +24,9 @@ from medai.router.settings.tables import Settings
 from medai.workers.results import fhir_text
 from medai.workers.results.encode import encode_all
 from medai.workers.results.fhir import encode_fhir
+from medai.workers.results.frames import headers_of
 from medai.workers.results.identity import device_uid, tracking_uid
+from medai.workers.results.source import Source
 
 ORDER = Order(
     placer="ORD\\T\\1^RIS^1.2.9^ISO",
@@ -60,51 +63,98 @@ def only(payload: bytes, kind: str) -> dict[str, Any]:
     return found
 
 
+def studies(payload: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The study itself, and the part of it that the result adds."""
+    found = resources(payload)
+    study, series = (each for url, each in found.items() if url.startswith("ImagingStudy/"))
+    return study, series
+
+
 def codes(concept: dict[str, Any]) -> list[tuple[str | None, str]]:
     return [(item.get("system"), item["code"]) for item in concept["coding"]]
 
 
-OBSERVATION_STATUS = {
-    *("registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"),
+COMMON = {"registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"}
+STATUS = {"Observation": COMMON, "DiagnosticReport": COMMON | {"partial", "appended"}}
+"""The value sets observation-status (R4, R5) and diagnostic-report-status (R4), whose ends the library leaves out."""
+VERSIONS = {
+    "R5": (EHR, get_fhir_model_class),
+    "R4": (EHR.model_copy(update={"version": "R4"}), get_r4_model_class),
 }
-"""FHIR R5, observation-status."""
+"""The R4 models of the library are those of R4B (4.3.0), in which everything that is sent is as in R4 (4.0.1)."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "ordered": {"order": ORDER},
     "revised": {"revision": 2},
 }
+SOURCES = ("CT", "MR", "enhanced CT", "enhanced MR", "de-identified", "minimal")
+MINIMAL = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+    *("StudyID", "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "SeriesNumber", "BodyPartExamined"),
+    *("AcquisitionDate", "AcquisitionTime"),
+)
+"""What images need not say."""
 
 
+def source_of(make: Any, name: str) -> Any:
+    source = make.source(modality="MR" if "MR" in name else "CT")
+    if name.startswith("enhanced"):
+        headers, frames = headers_of(make.enhanced(source))
+        return Source(headers=headers, volume=source.volume, frames=frames)
+    for header in source.headers:
+        if name == "de-identified":
+            header.PatientIdentityRemoved, header.PatientID, header.PatientName, header.AccessionNumber = (
+                "YES",
+                "",
+                "",
+                "",
+            )
+        for keyword in MINIMAL if name == "minimal" else ():
+            delattr(header, keyword)
+    return source
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("back", [False, True])
-def test_the_bundle_and_every_resource_in_it_are_valid_r5_also_when_taken_back(
-    make: Any, source: Any, variant: str, back: bool
+def test_the_bundle_and_every_resource_in_it_are_valid_also_when_taken_back(
+    make: Any, version: str, name: str, variant: str, back: bool
 ) -> None:
+    destination, model_of = VERSIONS[version]
+    source = source_of(make, name)
     for found in (make.segmentation(source, warnings=("the mask touches the edge",)), make.hippocampus(source)):
-        payload = encoded(make, source, found=found, **VARIANTS[variant])
-        payload = courier.withdrawn(payload) if back else payload
-        bundle = Bundle.model_validate_json(payload)
+        payload = encoded(make, source, found=found, destination=destination, **VARIANTS[variant])
+        payload = courier.withdrawn(payload, now=1.0, words="A reason.") if back else payload
+        bundle = model_of("Bundle").model_validate_json(payload)
         assert bundle.type == "transaction"
         assert json.loads(bundle.model_dump_json()) == json.loads(payload)
         for url, resource in resources(payload).items():
             assert url == f"{resource['resourceType']}/{resource['id']}"
             assert re.fullmatch(r"[A-Za-z0-9.-]{1,64}", resource["id"])
-            read = get_fhir_model_class(resource["resourceType"]).model_validate(resource)
-            assert_enumerations(read)
+            read = model_of(resource["resourceType"]).model_validate(resource)
+            assert_sound(read)
 
 
-def assert_enumerations(resource: Any) -> None:
-    """The library names the codes that R5 allows and does not enforce them; "+" stands for those that it leaves out."""
+def assert_sound(resource: Any) -> None:
+    """The library names the codes and the targets of references that FHIR allows and does not enforce them.
+
+    "+" stands for codes that it leaves out.
+    """
     for name, field in type(resource).model_fields.items():
-        allowed = (field.json_schema_extra or {}).get("enum_values")
+        said = field.json_schema_extra or {}
+        allowed, kinds = said.get("enum_values"), said.get("enum_reference_types")
         if allowed and "+" in allowed:
-            allowed = OBSERVATION_STATUS if isinstance(resource, Observation) else None
+            allowed = STATUS[type(resource).__name__]
         value = getattr(resource, name, None)
         if allowed and value is not None:
             assert set(value if isinstance(value, list) else [value]) <= set(allowed), f"{name} {value}"
         for item in value if isinstance(value, list) else [value]:
+            if kinds and type(item).__name__ == "Reference" and "Resource" not in kinds:
+                told = (item.reference or "").partition("/")[0] or item.type
+                assert told in {None, "#wado", *kinds}, f"{name} {told}"
             if hasattr(type(item), "model_fields"):
-                assert_enumerations(item)
+                assert_sound(item)
 
 
 def test_every_entry_is_a_put_and_a_second_encoding_is_the_same_bytes(make: Any, source: Any) -> None:
@@ -118,8 +168,9 @@ def test_every_reference_leads_to_a_resource_of_the_bundle_or_within(make: Any, 
     payload = encoded(make, source, found=make.hippocampus(source), order=ORDER)
     named = set(re.findall(r'"reference":"([^"]+)"', payload.decode()))
     assert named - set(resources(payload)) == {"#wado"}
-    assert only(payload, "ImagingStudy")["contained"][0]["id"] == "wado"
-    assert only(payload, "ImagingStudy")["contained"][0]["address"] == "https://pacs.example/dicom-web"
+    for each in studies(payload):
+        assert each["contained"][0]["id"] == "wado"
+        assert each["contained"][0]["address"] == "https://pacs.example/dicom-web"
 
 
 def test_the_numbers_are_the_measurements_in_ucum_with_their_segment(make: Any, source: Any) -> None:
@@ -185,27 +236,33 @@ def test_the_verdict_and_what_a_person_should_look_at_are_told(make: Any, source
 def test_a_revision_updates_the_same_report_observations_and_selections_as_modified(make: Any, source: Any) -> None:
     first = encoded(make, source)
     second = encoded(make, source, revision=2, job_id=make.other_job_id)
-    assert set(resources(first)) == set(resources(second))
+    old, new = (set(resources(each)) for each in (first, second))
+    filler = make.job(source).filler
+    assert (old - new, new - old) == ({f"Provenance/{filler}-P1"}, {f"Provenance/{filler}-P2"})
     assert only(first, "DiagnosticReport")["status"] == "preliminary"
     assert only(second, "DiagnosticReport")["status"] == "modified"
     (selection,) = [url for url in resources(first) if url.startswith("ImagingSelection/") and url.endswith("-1")]
     assert resources(first)[selection]["instance"] != resources(second)[selection]["instance"]
 
 
-def test_a_result_that_is_taken_back_is_entered_in_error_and_study_and_device_stay(make: Any, source: Any) -> None:
-    payload = encoded(make, source)
-    before, after = resources(payload), resources(courier.withdrawn(payload))
-    for url, resource in after.items():
-        if url.startswith(("ImagingStudy/", "Device/")):
-            assert resource == before[url]
-        else:
-            assert resource == before[url] | {"status": "entered-in-error"}
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_result_that_is_taken_back_is_entered_in_error_and_study_device_and_history_stay(
+    make: Any, source: Any, version: str
+) -> None:
+    payload = encoded(make, source, destination=VERSIONS[version][0])
+    back = courier.withdrawn(payload, now=1.0, words="A reason.")
+    before, after = resources(payload), resources(back)
+    history = after.pop(f"Provenance/{make.job(source).filler}-W")
+    kept = {url for url, resource in after.items() if resource == before[url]}
+    assert kept == {url for url in before if url.startswith(("ImagingStudy/study-", "Device/", "Provenance/"))}
+    assert all(after[url] == before[url] | {"status": "entered-in-error"} for url in set(before) - kept)
+    assert {each["reference"] for each in history["target"]} == set(before) - kept
 
 
 def test_two_routes_write_the_same_study_and_reports_of_their_own(make: Any, source: Any) -> None:
     lungs, other = resources(encoded(make, source)), resources(encoded(make, source, route="other"))
     shared = {url for url in lungs if url in other}
-    assert {url.partition("/")[0] for url in shared} == {"ImagingStudy", "Device"}
+    assert sorted(url.partition("-")[0] for url in shared) == ["Device/device", "ImagingStudy/study"]
     assert all(lungs[url] == other[url] for url in shared)
 
 
@@ -244,7 +301,8 @@ def test_a_patient_without_identifier_is_not_made_up(make: Any) -> None:
 
 def test_order_accession_procedure_and_study_are_named(make: Any, source: Any) -> None:
     payload = encoded(make, source, order=ORDER)
-    report, study = only(payload, "DiagnosticReport"), only(payload, "ImagingStudy")
+    report, (study, series) = only(payload, "DiagnosticReport"), studies(payload)
+    assert series["identifier"] == study["identifier"]
     (order,) = report["basedOn"]
     assert (order["identifier"]["value"], order["identifier"]["system"]) == ("ORD&1", "urn:oid:1.2.9")
     assert order["identifier"]["assigner"] == {"display": "RIS"}
@@ -257,8 +315,18 @@ def test_order_accession_procedure_and_study_are_named(make: Any, source: Any) -
     assert accession["value"] == "A42"
     without = encoded(make, source)
     assert "basedOn" not in only(without, "DiagnosticReport")
-    assert only(without, "ImagingStudy")["identifier"][1]["value"] == "ACC123"
+    assert studies(without)[0]["identifier"][1]["value"] == "ACC123"
     assert codes(only(without, "DiagnosticReport")["code"]) == [("http://loinc.org", "25045-6")]
+
+
+def test_a_loinc_code_of_the_images_stands_beside_the_ordered_one(make: Any, source: Any) -> None:
+    loinc = Dataset()
+    loinc.CodeValue, loinc.CodingSchemeDesignator, loinc.CodeMeaning = "24627-2", "LN", "CT Chest"
+    named = replace(source, headers=tuple(make.copy(h, ProcedureCodeSequence=[loinc]) for h in source.headers))
+    ordered = only(encoded(make, named, order=ORDER), "DiagnosticReport")["code"]
+    assert codes(ordered) == [(None, "CTCHEST"), ("http://loinc.org", "24627-2")]
+    assert ordered["text"] == "CT chest & neck"
+    assert codes(only(encoded(make, named), "DiagnosticReport")["code"]) == [("http://loinc.org", "24627-2")]
 
 
 def test_the_device_is_the_model_and_what_it_says_is_labelled_as_of_ai(make: Any, source: Any) -> None:
@@ -268,8 +336,55 @@ def test_the_device_is_the_model_and_what_it_says_is_labelled_as_of_ai(make: Any
     assert device["identifier"] == [{"system": "urn:dicom:uid", "value": f"urn:oid:{device_uid(model)}"}]
     assert (device["modelNumber"], device["version"]) == ("ct_lungs", [{"value": "1.2.0"}])
     for url, resource in resources(payload).items():
-        if not url.startswith(("ImagingStudy/", "Device/")):
-            assert resource["meta"]["security"][0]["code"] == "AIAST"
+        labels = [label["code"] for label in resource.get("meta", {}).get("security", [])]
+        assert labels == ([] if url.startswith(("ImagingStudy/study-", "Device/", "Provenance/")) else ["AIAST"])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_results_series_are_those_that_are_stored_and_its_addresses_lead_to_them(
+    make: Any, source: Any, version: str
+) -> None:
+    objects = make.encode(source)
+    payload = encoded(make, source, destination=VERSIONS[version][0])
+    _, series = studies(payload)
+    told = [
+        (each["uid"], each["instance"][0]["uid"], each["instance"][0]["sopClass"]["code"]) for each in series["series"]
+    ]
+    assert told == [(o.SeriesInstanceUID, o.SOPInstanceUID, f"urn:oid:{o.SOPClassUID}") for o in objects.values()]
+    assert [each["description"] for each in series["series"]] == [o.SeriesDescription for o in objects.values()]
+    for each, stored in zip(series["series"], objects.values(), strict=True):
+        modality = each["modality"] if version == "R4" else each["modality"]["coding"][0]
+        assert modality["code"] == stored.Modality
+    report = only(payload, "DiagnosticReport")
+    pacs = f"https://pacs.example/dicom-web/studies/{source.first.StudyInstanceUID}/series"
+    sr, key_image = objects["sr"], objects["sc"]
+    (form,) = report["presentedForm"]
+    assert form["contentType"] == "application/dicom"
+    assert form["url"] == f"{pacs}/{sr.SeriesInstanceUID}/instances/{sr.SOPInstanceUID}"
+    (media,) = report["media"]
+    content = resources(payload)[media["link"]["reference"]]["content"]
+    picture = content if version == "R4" else content[0]["attachment"]
+    assert picture["url"] == f"{pacs}/{key_image.SeriesInstanceUID}/instances/{key_image.SOPInstanceUID}/rendered"
+    assert picture["contentType"] == "image/jpeg"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_provenance_says_which_device_made_what_from_which_study(make: Any, source: Any, version: str) -> None:
+    payload = encoded(make, source, destination=VERSIONS[version][0])
+    told = only(payload, "Provenance")
+    found = resources(payload)
+    apart = ("Provenance/", "Device/", "ImagingStudy/study-")
+    assert [each["reference"] for each in told["target"]] == [url for url in found if not url.startswith(apart)]
+    (agent,), (entity,) = told["agent"], told["entity"]
+    (device,) = [url for url in found if url.startswith("Device/")]
+    assert agent["who"] == {"reference": device}
+    assert agent["type"]["coding"][0]["code"] == "assembler"
+    assert (entity["role"], entity["what"]) == ("source", {"reference": f"ImagingStudy/{studies(payload)[0]['id']}"})
+    assert told["recorded"] == only(payload, "DiagnosticReport")["issued"]
+    assert told["activity"]["coding"][0]["code"] == "CREATE"
+    later = only(encoded(make, source, destination=VERSIONS[version][0], revision=2), "Provenance")
+    assert later["activity"]["coding"][0]["code"] == "UPDATE"
+    assert later["id"] != told["id"]
 
 
 def test_a_job_is_encoded_for_its_own_fhir_servers_and_for_no_other_destination(make: Any, source: Any) -> None:
@@ -360,14 +475,17 @@ def leaves(node: Any) -> Iterator[object]:
 
 def test_without_an_address_no_study_has_an_endpoint(make: Any, source: Any) -> None:
     context = replace(make.context(source), settings=Settings())
-    study = only(encode_fhir(context, EHR), "ImagingStudy")
-    assert "endpoint" not in study
-    assert "contained" not in study
+    payload = encode_fhir(context, EHR)
+    for each in studies(payload):
+        assert "endpoint" not in each
+        assert "contained" not in each
+    assert not {"media", "presentedForm"} & set(only(payload, "DiagnosticReport"))
+    assert "DocumentReference" not in {url.partition("/")[0] for url in resources(payload)}
 
 
 def test_an_identifier_of_control_characters_alone_is_none(make: Any, source: Any) -> None:
     headers = tuple(make.copy(header, PatientID="\x00\x01") for header in source.headers)
-    study = only(encoded(make, replace(source, headers=headers)), "ImagingStudy")
+    study, _ = studies(encoded(make, replace(source, headers=headers)))
     assert "identifier" not in study["subject"]
 
 

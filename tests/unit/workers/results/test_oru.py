@@ -95,6 +95,20 @@ def test_an_order_names_placer_patient_accession_procedure_and_visit(make: Any, 
     assert pv1[19] == "V1"
 
 
+def test_a_loinc_code_of_the_images_stands_beside_the_ordered_one(make: Any, source: Any) -> None:
+    local, loinc = Dataset(), Dataset()
+    local.CodeValue, local.CodingSchemeDesignator, local.CodeMeaning = "CHE", "99HOSP", "Chest"
+    loinc.CodeValue, loinc.CodingSchemeDesignator, loinc.CodeMeaning = "24627-2", "LN", "CT Chest"
+    both = with_headers(make, source, ProcedureCodeSequence=[local, loinc])
+    (obr,) = rows(message(make, both, order=ORDER), "OBR")
+    assert obr[4] == "CTCHEST^CT chest \\T\\ neck^L^24627-2^CT Chest^LN"
+    (obr,) = rows(message(make, both), "OBR")
+    assert obr[4] == "CHE^Chest^99HOSP^24627-2^CT Chest^LN"
+    alone = with_headers(make, source, ProcedureCodeSequence=[loinc, local])
+    (obr,) = rows(message(make, alone), "OBR")
+    assert obr[4] == "24627-2^CT Chest^LN"
+
+
 def test_an_order_that_is_silent_falls_back_to_the_images(make: Any, source: Any) -> None:
     data = message(make, source, order=Order(placer="ORD2"))
     (pid,), (obr,) = rows(data, "PID"), rows(data, "OBR")
@@ -150,15 +164,29 @@ def test_each_segment_is_a_coded_finding_with_its_side(make: Any, source: Any) -
     ]
 
 
+def pointers(make: Any, source: Any) -> list[str]:
+    return [obx[5].split("^")[0] for obx in rows(message(make, source), "OBX") if obx[2] == "RP"]
+
+
 def test_the_objects_are_found_by_wado_rs(make: Any, source: Any) -> None:
-    uids = ResultUids.of(make.job(source).job_id)
-    study = f"https://pacs.example/dicom-web/studies/{source.first.StudyInstanceUID}"
-    pointers = [obx[5].split("^")[0] for obx in rows(message(make, source), "OBX") if obx[2] == "RP"]
-    assert pointers == [
+    short = with_headers(make, source, StudyInstanceUID="1.2.840.99")
+    uids = ResultUids.of(make.job(short).job_id)
+    study = "https://pacs.example/dicom-web/studies/1.2.840.99"
+    assert pointers(make, short) == [
         f"{study}/series/{uids.seg_series}/instances/{uids.seg}",
         f"{study}/series/{uids.sr_series}/instances/{uids.sr}",
         f"{study}/series/{uids.sc_series}/instances/{uids.sc}",
     ]
+
+
+def test_an_address_too_long_for_a_pointer_is_that_of_the_series_which_holds_nothing_else(
+    make: Any, source: Any
+) -> None:
+    uids = ResultUids.of(make.job(source).job_id)
+    study = f"https://pacs.example/dicom-web/studies/{source.first.StudyInstanceUID}"
+    assert len(f"{study}/series/{uids.seg_series}/instances/{uids.seg}") > 199
+    named = (uids.seg_series, uids.sr_series, uids.sc_series)
+    assert pointers(make, source) == [f"{study}/series/{series}" for series in named]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -243,9 +271,9 @@ def test_a_whole_message_with_an_order(make: Any, source: Any) -> None:
         *_part(2, "posterior", "255551008^Posterior^SCT", "8.977"),
         ("CWE", "121071^Finding^DCM", "T1", "LEFT_HIPPOCAMPUS^Left hippocampus^99MEDAI"),
         ("NM", "118565006^Volume^SCT^LEFT_HIPPOCAMPUS_VOLUME^Left hippocampus volume^99MEDAI", "T1", "21.105", "mL^milliliter^UCUM"),
-        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}/instances/{uids.seg}^^IM^DICOM"),
-        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}/instances/{uids.sr}^^AP^DICOM"),
-        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}/instances/{uids.sc}^^IM^DICOM"),
+        ("RP", "SEG^AI Segmentation^99MEDAI", "", f"{pacs}/{uids.seg_series}^^IM^DICOM"),
+        ("RP", "SR^AI Structured Report^99MEDAI", "", f"{pacs}/{uids.sr_series}^^AP^DICOM"),
+        ("RP", "SC^AI Key image^99MEDAI", "", f"{pacs}/{uids.sc_series}^^IM^DICOM"),
         ("CWE", "VERDICT^Verdict of the plausibility checks^99MEDAI", "V", "PLAUSIBLE^2 of 2 checks passed^99MEDAI", "", "", "N"),
     ]  # fmt: skip
     device = f"ct_lungs 1.2.0^99MEDAI^{device_uid(make.segmentation(source).model)}^ISO"

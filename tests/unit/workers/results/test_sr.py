@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydicom import Dataset
 
@@ -191,3 +192,40 @@ def test_a_revision_names_the_report_that_it_replaces(make: Any, source: Any) ->
 
 def test_a_first_report_has_no_predecessor(sr: Dataset) -> None:
     assert "PredecessorDocumentsSequence" not in sr
+
+
+def places(sr: Dataset) -> list[tuple[str, list[float]]]:
+    """Under each number: the image, and the outline on it as column, row, column, row …"""
+    found = []
+    for group in items(sr, "125007"):
+        for number in (item for item in group.ContentSequence if item.ValueType == "NUM"):
+            (where,) = (item for item in number.ContentSequence if item.ValueType == "SCOORD")
+            assert where.RelationshipType == "INFERRED FROM"
+            assert where.GraphicType == "POLYLINE"
+            image = where.ContentSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            found.append((str(image), [float(value) for value in where.GraphicData]))
+    return found
+
+
+def test_each_number_has_a_place_that_a_viewer_jumps_to(make: Any, source: Any) -> None:
+    segmentation = make.segmentation(source, segments=1)
+    labels = np.zeros_like(segmentation.labels)
+    labels[1, 2:4, 3:5] = labels[2, 2:4, 3:6] = labels[2, 6, 8] = 1
+    sr = make.encode(source, segmentation=replace(segmentation, labels=labels))["sr"]
+    for image, outline in places(sr):
+        assert image == source.headers[2].SOPInstanceUID, "the slice that shows most"
+        corners = set(zip(outline[::2], outline[1::2], strict=True))
+        assert corners == {(3.0, 2.0), (6.0, 2.0), (6.0, 4.0), (3.0, 4.0)}, "its largest part"
+        assert outline[:2] == outline[-2:]
+
+
+def test_of_what_was_not_found_the_place_is_a_whole_slice(make: Any, source: Any) -> None:
+    segmentation = make.segmentation(source)
+    labels = np.where(segmentation.labels == 1, 1, 0).astype(np.uint8)
+    sr = make.encode(source, segmentation=replace(segmentation, labels=labels))["sr"]
+    slices, rows, columns = labels.shape
+    image, outline = places(sr)[-1]
+    assert image == source.headers[slices // 2].SOPInstanceUID
+    assert set(zip(outline[::2], outline[1::2], strict=True)) == {
+        (0.0, 0.0), (columns, 0.0), (columns, rows), (0.0, rows),
+    }  # fmt: skip

@@ -1,0 +1,268 @@
+"""The DICOM listener over real associations: what is kept, what is refused with which status, what nothing may break."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pydicom import Dataset
+from pynetdicom import AE
+from pynetdicom.dimse_primitives import N_CREATE
+from servers import free_port
+from structlog.testing import capture_logs
+
+from medai.router.announcements import listener as module
+from medai.router.announcements.listener import IAN, MPPS, SYNTAXES, VERIFICATION, AnnouncementListener
+from medai.router.announcements.read import Notice, Refused, StepBegun, StepChange, StepState
+from medai.router.errors import LedgerUnreachable
+from medai.router.settings.tables import AnnouncementsSettings
+
+STUDY, IMAGE = "1.2.3.4444", "1.9.5555"
+
+
+class Keeper:
+    """A ledger in memory; ``fails`` is what it raises."""
+
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+        self.fails: Exception | None = None
+
+    def step_begun(self, step: StepBegun, now: float, *, keep_s: float) -> None:
+        self._keep(step)
+
+    def step_changed(self, change: StepChange, now: float) -> StepState:
+        self._keep(change)
+        return change.state or StepState.IN_PROGRESS
+
+    def notice(self, notice: Notice, now: float, *, keep_s: float) -> None:
+        self._keep(notice)
+
+    def _keep(self, said: Any) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.kept.append(said)
+
+
+@pytest.fixture
+def keeper() -> Keeper:
+    return Keeper()
+
+
+@pytest.fixture
+def port(keeper: Keeper) -> Iterator[int]:
+    with listening(keeper) as found:
+        yield found
+
+
+@contextmanager
+def listening(keeper: Keeper, **more: Any) -> Iterator[int]:
+    settings = AnnouncementsSettings(port=free_port(), **more)
+    made = AnnouncementListener(settings, keeper, lambda: 1.0)
+    made.start()
+    try:
+        yield settings.port
+    finally:
+        made.stop()
+
+
+@contextmanager
+def association(port: int, title: str = "CT1") -> Iterator[Any]:
+    entity = AE(ae_title=title)
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+    for sop_class in (VERIFICATION, MPPS, IAN):
+        entity.add_requested_context(sop_class, SYNTAXES[1])
+    made = entity.associate("127.0.0.1", port, ae_title="ANY")
+    try:
+        yield made
+    finally:
+        if made.is_established:
+            made.release()
+        connection = made.dul.socket
+        if (
+            connection is not None and connection.socket is not None
+        ):  # pynetdicom leaves it open where the peer ended it
+            connection.socket.close()
+
+
+def data(**values: Any) -> Dataset:
+    made = Dataset()
+    for keyword, value in values.items():
+        setattr(made, keyword, value)
+    return made
+
+
+def begun(state: str = "IN PROGRESS") -> Dataset:
+    return data(PerformedProcedureStepStatus=state, ScheduledStepAttributesSequence=[data(StudyInstanceUID=STUDY)])
+
+
+def ended() -> Dataset:
+    images = [data(ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID=IMAGE)]
+    series = [data(SeriesInstanceUID="1.8", ReferencedImageSequence=images)]
+    return data(PerformedProcedureStepStatus="COMPLETED", PerformedSeriesSequence=series)
+
+
+def available() -> Dataset:
+    image = data(
+        ReferencedSOPClassUID="1.2.840.10008.5.1.4.1.1.2", ReferencedSOPInstanceUID=IMAGE, InstanceAvailability="ONLINE",
+        RetrieveAETitle="PACS",
+    )  # fmt: skip
+    series = data(SeriesInstanceUID="1.8", ReferencedSOPSequence=[image])
+    return data(StudyInstanceUID=STUDY, ReferencedSeriesSequence=[series])
+
+
+def create(peer: Any, said: Dataset, sop_class: str = MPPS, uid: str | None = "1.5") -> Any:
+    return peer.send_n_create(said, sop_class, uid)[0]
+
+
+def test_an_echo_a_step_and_a_notice_are_answered_with_success(keeper: Keeper, port: int) -> None:
+    with association(port) as peer, capture_logs() as logs:
+        statuses = [
+            peer.send_c_echo(),
+            create(peer, begun()),
+            peer.send_n_set(ended(), MPPS, "1.5")[0],
+            create(peer, available(), IAN, "1.6"),
+        ]
+    assert [status.Status for status in statuses] == [0, 0, 0, 0]
+    step, change, notice = keeper.kept
+    assert (step.studies, change.series[0].instances, notice.online[0].instances) == ((STUDY,), (IMAGE,), (IMAGE,))
+    assert not any(secret in str(logs) for secret in (STUDY, IMAGE))
+
+
+def test_a_notice_without_a_uid_is_answered_with_one_also_when_it_comes_again(keeper: Keeper, port: int) -> None:
+    with association(port) as peer:
+        status, _ = peer.send_n_create(available(), IAN, None)
+        keeper.fails = Refused(0x0111, "this was announced before")
+        again, _ = peer.send_n_create(available(), IAN, None)
+    assert (status.Status, again.Status) == (0, 0)
+    assert keeper.kept[0].uid.startswith("2.25.")
+
+
+def test_a_step_without_a_uid_is_refused(keeper: Keeper, port: int) -> None:
+    with association(port) as peer:
+        assert create(peer, begun(), uid=None).Status == 0x0117
+    assert keeper.kept == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "error_id"),
+    [
+        (Refused(0x0112, "no such step"), 0x0112, None),
+        (Refused(0x0110, "the step has ended", error_id=0xA710), 0x0110, 0xA710),
+        (LedgerUnreachable("the ledger does not answer"), 0x0110, None),
+        (ValueError(STUDY), 0x0110, None),
+    ],
+)
+def test_what_the_ledger_will_not_keep_is_refused(
+    keeper: Keeper, port: int, raised: Exception, status: int, error_id: int | None
+) -> None:
+    keeper.fails = raised
+    with association(port) as peer, capture_logs() as logs:
+        answer, _ = peer.send_n_set(ended(), MPPS, "1.5")
+    assert (answer.Status, answer.get("ErrorID")) == (status, error_id)
+    assert STUDY not in str(answer.get("ErrorComment"))
+    assert STUDY not in "".join(f"{line['event']} {line.get('reason', '')}" for line in logs)
+
+
+def test_a_step_must_begin_in_progress(keeper: Keeper, port: int) -> None:
+    with association(port) as peer:
+        answer = create(peer, begun("COMPLETED"))
+    assert (answer.Status, answer.ErrorComment) == (0x0106, "a step must begin IN PROGRESS")
+
+
+def test_who_is_not_named_may_not_announce(keeper: Keeper) -> None:
+    with listening(keeper, calling_ae_titles=("CT1",)) as port:
+        with association(port, "CT2") as peer:
+            assert peer.is_rejected
+        with association(port, "CT1") as peer:
+            assert create(peer, begun()).Status == 0
+
+
+# -- hostile data sets
+
+
+def raw(peer: Any, content: bytes, *, wait: bool = True) -> int | None:
+    """An N-CREATE whose data set is these bytes; None where the connection ended."""
+    request = N_CREATE()
+    request.MessageID, request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = 1, MPPS, "1.5"
+    request.AttributeList = BytesIO(content)
+    context = next(each for each in peer.accepted_contexts if each.abstract_syntax == MPPS)
+    peer._reactor_checkpoint.clear()
+    peer.dimse.send_msg(request, context.context_id)
+    _, answer = peer.dimse.get_msg(block=wait)
+    peer._reactor_checkpoint.set()
+    return None if answer is None else answer.Status
+
+
+def item(content: bytes) -> bytes:
+    return struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
+
+
+def sequence(content: bytes) -> bytes:
+    return struct.pack("<HHI", 0x0040, 0x0340, len(content)) + content
+
+
+def deep(levels: int) -> bytes:
+    content = b""
+    for _ in range(levels):
+        content = sequence(item(content))
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "statuses"),
+    [
+        (b"\x00" * 7, {0x0110, 0x0120}),
+        (b"\x40\x00\x40\x03\xff\xff\xff\x7f", {0x0110, 0x0120}),
+        (bytes(range(256)) * 40, {0x0106, 0x0110, 0x0120}),
+        (deep(400), {0x0213}),
+        (sequence(item(b"") * (module.ELEMENTS_LIMIT + 1)), {0x0213}),
+    ],
+)
+def test_a_data_set_that_is_none_is_refused_and_the_next_is_taken(
+    keeper: Keeper, port: int, content: bytes, statuses: set[int]
+) -> None:
+    with association(port) as peer:
+        assert raw(peer, content) in statuses
+    with association(port) as peer:
+        assert create(peer, begun()).Status == 0
+
+
+def test_a_message_without_a_data_set_is_refused(keeper: Keeper, port: int) -> None:
+    with association(port) as peer:
+        assert peer.send_n_create(None, MPPS, "1.5")[0].Status == 0x0120
+        assert peer.send_n_create(None, IAN, "1.5")[0].Status == 0x0121
+
+
+def test_a_peer_that_stops_in_mid_message_does_not_keep_the_listener_from_stopping(keeper: Keeper) -> None:
+    with listening(keeper) as port, association(port) as peer:
+        assert raw(peer, b"", wait=False) is None
+
+
+def test_a_message_without_end_ends_the_connection(keeper: Keeper, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MESSAGE_LIMIT", 100_000)
+    with association(port) as peer, capture_logs() as logs:
+        assert raw(peer, sequence(b"\x00" * 200_000)) is None
+    assert "announcement_too_long" in [line["event"] for line in logs]
+    with association(port) as peer:
+        for _ in range(3):  # the limit is that of a message
+            assert raw(peer, sequence(b"\x00" * 60_000)) is not None
+
+
+def test_what_is_no_dicom_ends_its_connection_alone(keeper: Keeper, port: int) -> None:
+    for content in (b"GET / HTTP/1.0\r\n\r\n", b"\x01\x00\xff\xff\xff\xff" + b"x" * 100, b"\x04\x00\x00\x00\x00\x01x"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(content)
+    with association(port) as peer:
+        assert create(peer, begun()).Status == 0
+
+
+def test_a_port_that_is_taken_is_told(keeper: Keeper) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = AnnouncementsSettings(port=other.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            AnnouncementListener(settings, keeper, lambda: 1.0).start()
