@@ -61,7 +61,11 @@ class OrthancRefused(PermanentError):
 
 
 class DestinationUnreachable(TemporaryError):
-    """An extra DICOM node is away, or did not take, or did not commit, what it was sent."""
+    """An extra DICOM node or DICOMweb server is away, or did not take, or did not commit, what it was sent."""
+
+
+class DestinationRefused(PermanentError):
+    """An extra DICOM node or DICOMweb server will not have what it was sent: it needs a person."""
 
 
 class FhirUnreachable(TemporaryError):

@@ -8,7 +8,6 @@ every other destination, the router's courier goes on from the ledger. Next: rou
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 
 import structlog
 from pydicom.dataset import Dataset
@@ -22,6 +21,7 @@ from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import Settings
 from medai.workers.results.encode import Results, as_json
+from medai.workers.results.parcels import to_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -33,13 +33,6 @@ def kept(kind: str, dataset: Dataset) -> ResultObject:
     return ResultObject(
         kind=kind, sop_uid=uids[2], series_uid=uids[1], orthanc_id=orthanc_id(patient, *uids), content=to_bytes(dataset)
     )
-
-
-def to_bytes(dataset: Dataset) -> bytes:
-    """A DICOM file in memory."""
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def keep(claim: Claim, results: Results, *, claims: Claims, settings: Settings, now: float) -> list[ResultObject]:
@@ -63,7 +56,7 @@ def owed(job: Job, results: Results, settings: Settings) -> list[Owed]:
     """The archive first, the RIS last, the other destinations of the route between them."""
     between = [name for name in job.destinations if name not in (ARCHIVE, RIS)]
     rows = [Owed(destination=ARCHIVE)]
-    rows += [Owed(destination=name, payload=results.fhir.get(name)) for name in between]
+    rows += [Owed(destination=name, payload=results.fhir.get(name) or results.parcels.get(name)) for name in between]
     if RIS in job.destinations and settings.ris.host:
         rows.append(Owed(destination=RIS, control_id=control_id(job.job_id, RIS), payload=results.oru))
     return rows

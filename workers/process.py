@@ -27,11 +27,11 @@ from medai.router.files.whole import whole
 from medai.router.hl7.patients import Aliases
 from medai.router.settings.tables import Settings
 from medai.workers import pipeline
-from medai.workers.deliver import to_bytes
 from medai.workers.guard import Watch
 from medai.workers.results.encode import Results, as_json
 from medai.workers.results.key_image import render_key_image, to_png
 from medai.workers.results.measure import measure
+from medai.workers.results.parcels import to_bytes
 from medai.workers.source_files import read_series
 
 Report = Callable[[str], None]

@@ -15,7 +15,7 @@ import dicom_tables as dicom
 import made_reading as made
 
 from medai.router.contract import NAMESPACE
-from medai.router.delivery import fhir
+from medai.router.delivery import fhir, web
 from medai.router.settings.destinations import FhirDestination
 from medai.workers.results.encode import Results
 from medai.workers.results.fhir_text import SYSTEMS, UCUM, UNITS
@@ -209,8 +209,9 @@ def _statuses(found: Json, kind: str) -> str:
 def _answers() -> str:
     """What becomes of a result after each answer, out of the sender's own tables."""
     rows = [("2xx with a transaction-response that took every resource", "delivered")]
-    rows += [(str(code), f"waits for a person, is tried again: {words}") for code, words in fhir.MISCONFIGURED.items()]
-    rows.append((", ".join(map(str, sorted(fhir.BUSY))) + ", 5xx", "tried again, after Retry-After where that is said"))
+    told = web.misconfigured(key="fhir_url", takes="transactions")
+    rows += [(str(code), f"waits for a person, is tried again: {words}") for code, words in told.items()]
+    rows.append((", ".join(map(str, sorted(web.BUSY))) + ", 5xx", "tried again, after Retry-After where that is said"))
     rows.append(("3xx", "tried again: is fhir_url right?"))
     rows.append(("any other 4xx", "a dead letter, with the codes and places of its OperationOutcome, never its words"))
     return dicom.table(("answer", "what happens"), rows)
@@ -220,6 +221,6 @@ def _example() -> str:
     """The report of a transaction, and how it is asked for."""
     entry = next(e for e in bundle()["entry"] if e["resource"]["resourceType"] == "DiagnosticReport")
     destination = FhirDestination(fhir_url="https://ehr.example/fhir")
-    head = "\n".join(f"{name}: {value}" for name, value in fhir._headers(destination).items())
+    head = "\n".join(f"{name}: {value}" for name, value in fhir.HEADERS.items())
     body = json.dumps(entry, indent=2, ensure_ascii=False)
     return f"```text\nPOST {destination.fhir_url}\n{head}\n```\n\n```json\n{body}\n```"

@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
-from medai.router.delivery import fhir
+from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports.status import status
 from medai.router.routing.rules import Rules
-from medai.router.settings.destinations import DicomDestination, FhirDestination
+from medai.router.settings.destinations import DicomDestination, FhirDestination, StowDestination, WebServer
 from medai.router.settings.tables import Settings
 from medai.router.words import counted
 
@@ -44,7 +44,7 @@ def check(settings: Settings) -> list[Finding]:
     steps: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _routes,
         _orthanc,
-        _fhir,
+        _web_servers,
         _broker,
         _ledger,
         _ris,
@@ -111,29 +111,44 @@ def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) ->
     return _ok(f"destination {name}", f"C-ECHO from Orthanc to {modality} succeeds")
 
 
-def _fhir(settings: Settings) -> Iterator[Finding]:
+def _web_servers(settings: Settings) -> Iterator[Finding]:
     for name, destination in settings.destinations.items():
+        if isinstance(destination, StowDestination):
+            yield from _in_the_clear(name, destination, destination.stow_url)
+            yield _dicomweb_server(name, destination)
         if isinstance(destination, FhirDestination):
-            yield from _fhir_server(name, destination)
+            yield from _in_the_clear(name, destination, destination.fhir_url)
+            yield _fhir_server(name, destination)
 
 
-def _fhir_server(name: str, destination: FhirDestination) -> Iterator[Finding]:
+def _in_the_clear(name: str, server: WebServer, url: str) -> Iterator[Finding]:
+    if web.is_in_the_clear(server, url):
+        yield _warn(f"destination {name}", "its login goes over the network in the clear: use https")
+
+
+def _dicomweb_server(name: str, destination: StowDestination) -> Finding:
     what = f"destination {name}"
-    secret = destination.username or destination.token.get_secret_value()
-    if secret and destination.fhir_url.startswith("http://"):
-        yield _warn(what, "its login goes over the network in the clear: use https")
+    try:
+        searched = stow.searchable(destination, name=name)
+    except MedaiError as error:
+        return _bad(what, str(error))
+    if not searched:
+        return _warn(what, "answers, but to no search (QIDO-RS): whether it takes results, the first one shows")
+    return _ok(what, "DICOMweb answers")
+
+
+def _fhir_server(name: str, destination: FhirDestination) -> Finding:
+    what = f"destination {name}"
     try:
         found = fhir.capability(destination, name=name)
     except MedaiError as error:
-        yield _bad(what, str(error))
-        return
+        return _bad(what, str(error))
     version = str(found.get("fhirVersion", ""))
     if not version.startswith(FHIR_VERSIONS[destination.version]):
-        yield _bad(what, _other_fhir(version, destination))
-    elif not _takes_transactions(found):
-        yield _warn(what, f"FHIR {version} answers, but does not say that it accepts transactions")
-    else:
-        yield _ok(what, f"FHIR {version} answers and accepts transactions")
+        return _bad(what, _other_fhir(version, destination))
+    if not _takes_transactions(found):
+        return _warn(what, f"FHIR {version} answers, but does not say that it accepts transactions")
+    return _ok(what, f"FHIR {version} answers and accepts transactions")
 
 
 def _other_fhir(version: str, destination: FhirDestination) -> str:

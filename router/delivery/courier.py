@@ -1,4 +1,4 @@
-"""Bring what the ledger owes to its destinations: the archive, DICOM nodes, FHIR servers and the RIS.
+"""Bring what the ledger owes to its destinations: the archive, DICOM nodes, DICOMweb and FHIR servers, and the RIS.
 
 One thread for each destination, so that one that is away or slow holds up no other. Each delivery is a row of the
 ledger with its bytes: nothing is encoded, and no model runs, a second time. A destination that does not answer opens
@@ -16,18 +16,19 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from medai.router.contract import ARCHIVE, RIS
-from medai.router.delivery import fhir, ris
+from medai.router.delivery import fhir, ris, web
 from medai.router.delivery.breaker import LONGEST_S, Breaker
 from medai.router.delivery.dicom_node import DicomNode
+from medai.router.delivery.objects import ObjectCarrier, Received, StowServer
 from medai.router.errors import MedaiError, PermanentError, RisBusy, TemporaryError
 from medai.router.ledger.deliveries import Deliveries, Delivery, Gate
 from medai.router.log import describe
 from medai.router.orthanc.client import Orthanc
-from medai.router.settings.destinations import Destination, FhirDestination
+from medai.router.settings.destinations import Destination, FhirDestination, StowDestination, WebServer
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer, Tracer
 
-Carrier = Callable[[Delivery], str]
+Carrier = Callable[[Delivery], str | Received]
 """Takes one delivery to its destination and returns the receipt; raises TemporaryError or PermanentError."""
 REFUSALS = 5
 """A message that is refused for now this often, while others are taken, is refused for good."""
@@ -96,7 +97,7 @@ class Desk:
 
     def _deliver(self, delivery: Delivery) -> bool:
         try:
-            receipt = self._carry(delivery)
+            answer = self._carry(delivery)
         except PermanentError as error:
             self._answered()
             self._park(delivery, str(error))
@@ -114,7 +115,10 @@ class Desk:
             self._refused_for_now(delivery, TemporaryError(text))
             return False
         now = self._clock()
-        self._deliveries.delivered(delivery, receipt, now)
+        if isinstance(answer, Received):
+            self._deliveries.delivered(delivery, answer.receipt, now, keep=answer.keep)
+        else:
+            self._deliveries.delivered(delivery, answer, now)
         self._taken_at = now
         self._refused_at.pop(delivery.id, None)
         self._answered()
@@ -271,16 +275,19 @@ class Courier:
 
 
 def protocol_of(settings: Settings, name: str) -> str:
-    """How results go to a destination: rest (Orthanc's own API), hl7, fhir or dicom."""
+    """How results go to a destination: rest (Orthanc's own API), hl7, fhir, dicomweb or dicom."""
     if name in (ARCHIVE, RIS):
         return {ARCHIVE: "rest", RIS: "hl7"}[name]
-    return "fhir" if isinstance(settings.destinations.get(name), FhirDestination) else "dicom"
+    destination = settings.destinations.get(name)
+    if isinstance(destination, FhirDestination):
+        return "fhir"
+    return "dicomweb" if isinstance(destination, StowDestination) else "dicom"
 
 
 def longest_wait_s(settings: Settings, name: str) -> float:
-    """How long a destination may ask to be left alone: FHIR servers say so (Retry-After)."""
-    is_fhir = isinstance(settings.destinations.get(name), FhirDestination)
-    return fhir.RETRY_AFTER_MAX_S if is_fhir else BACK_OFF_MAX_S
+    """How long a destination may ask to be left alone: servers that speak HTTP say so (Retry-After)."""
+    is_web = isinstance(settings.destinations.get(name), WebServer)
+    return web.RETRY_AFTER_MAX_S if is_web else BACK_OFF_MAX_S
 
 
 def carriers_of(settings: Settings, deliveries: Deliveries, orthanc: Orthanc) -> Mapping[str, Carrier]:
@@ -297,8 +304,12 @@ def carriers_of(settings: Settings, deliveries: Deliveries, orthanc: Orthanc) ->
 def _carrier(name: str, destination: Destination, deliveries: Deliveries, orthanc: Orthanc) -> Carrier:
     if isinstance(destination, FhirDestination):
         return lambda delivery: fhir.send(delivery.payload or b"", destination, name=name)
-    node = DicomNode(orthanc, destination)
-    return lambda delivery: node.send(deliveries.result_ids(delivery.job_id))
+    way = (
+        StowServer(orthanc, destination, name)
+        if isinstance(destination, StowDestination)
+        else DicomNode(orthanc, destination)
+    )
+    return ObjectCarrier(way, destination, deliveries, orthanc)
 
 
 def to_archive(delivery: Delivery, deliveries: Deliveries, orthanc: Orthanc) -> str:

@@ -1,18 +1,28 @@
-"""Bring stored results to an extra DICOM node: C-STORE by Orthanc, then storage commitment where the node offers it.
+"""Bring results to an extra DICOM node: C-STORE by Orthanc, then storage commitment where the node offers it.
+
+Orthanc sends what it holds, and passes on as they are the forms that it does not (and rejection notes): with one AE
+title, one address and one certificate, whoever made the object.
 
 What Orthanc says of a failure is put into our words, because its own may name anything. All that the node itself does
 is temporary: it may be away, full or wrongly configured, and a status such as 0xC000 is also what some archives answer
 while their database restarts. Doing it again is harmless: the objects have the same UIDs. Next: orthanc/client.py
-(the calls).
+(the calls), dicom_files.py.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from medai.router.errors import DestinationUnreachable, OrthancRefused, OrthancUnreachable, PermanentError
+from medai.router.contract import Form
+from medai.router.errors import (
+    DestinationRefused,
+    DestinationUnreachable,
+    OrthancRefused,
+    OrthancUnreachable,
+    PermanentError,
+)
 from medai.router.orthanc.client import NETWORK_ERRORS, UNKNOWN_RESOURCE, Commitment, Orthanc
 from medai.router.settings.destinations import DicomDestination
 from medai.router.words import counted
@@ -21,10 +31,12 @@ AGAIN_S = 1.0
 """How long a node that did not report last time is waited for, where its report is not required."""
 STORE_TIMEOUT_S = 600.0
 """For all objects; a node that is silent is given up by Orthanc long before (DicomScuTimeout)."""
+KIND_REFUSED = "presentation context"
+STORED = "SEG, SR or SC"
+"""What Orthanc holds of a result."""
 SAID = (
     ("TCP Initialization Error", "cannot be reached"),
     ("Association Rejected", "rejected the association: check the AE titles on both sides"),
-    ("presentation context", "accepts no objects of this kind (SEG, SR or SC): allow them there"),
     ("timeout", "did not answer in time"),
     ("Unable to read", "did not answer in time"),
     ("Abort", "broke off the association"),
@@ -51,43 +63,103 @@ class DicomNode:
         self._destination = destination
         self._silent = False
 
-    def send(self, resources: Iterable[str]) -> str:
+    def send(self, resources: Iterable[str], passed_on: Mapping[Form, bytes] | None = None) -> str:
         """As ``send``: a node that was silent before is given a short time to show that it reports again."""
         short = {"commitment_timeout_s": min(AGAIN_S, self._destination.commitment_timeout_s)}
         impatient = self._silent and self._destination.commitment == "auto"
         destination = self._destination.model_copy(update=short) if impatient else self._destination
-        receipt = send(self._orthanc, destination, resources)
+        receipt = send(self._orthanc, destination, resources, passed_on or {})
         self._silent = "no report" in receipt
         return receipt
+
+    def reject(self, notes: Sequence[bytes]) -> str:
+        """As ``reject``."""
+        return reject(self._orthanc, self._destination, notes)
 
 
 def send(
     orthanc: Orthanc,
     destination: DicomDestination,
     resources: Iterable[str],
+    passed_on: Mapping[Form, bytes] | None = None,
     *,
     pause: Callable[[float], object] = time.sleep,
 ) -> str:
     """C-STORE these instances and ask for commitment; the receipt says which of both came about.
 
-    Raises DestinationUnreachable (the node), OrthancUnreachable, and PermanentError where Orthanc does not know the
-    node or no longer has the results. ``pause`` waits between two looks at the commitment.
+    ``passed_on`` are DICOM files that Orthanc does not hold. Raises DestinationUnreachable (the node),
+    OrthancUnreachable, and PermanentError where Orthanc does not know the node or no longer has the results. ``pause``
+    waits between two looks at the commitment.
     """
-    wanted = list(resources)
-    if not wanted:
+    wanted, others = list(resources), passed_on or {}
+    if not wanted and not others:
         raise PermanentError(f"there is nothing to send to the DICOM destination {destination.modality}")
+    sending = STORED
     try:
-        orthanc.send_to(destination.modality, wanted, timeout_s=STORE_TIMEOUT_S)
+        if wanted:
+            orthanc.send_to(destination.modality, wanted, timeout_s=STORE_TIMEOUT_S)
+        for form, content in others.items():
+            sending = form.value
+            _pass_on(orthanc, destination.modality, content)
         if destination.commitment == "off":
             return "C-STORE success"
         commitment = orthanc.commit(
-            destination.modality, wanted, timeout_s=destination.commitment_timeout_s, pause=pause
-        )
+            destination.modality, wanted, references=_references(others.values()),
+            timeout_s=destination.commitment_timeout_s, pause=pause,
+        )  # fmt: skip
     except OrthancRefused as error:
         raise _refused(destination.modality, error) from error
     except OrthancUnreachable as error:
-        raise _unreachable(destination.modality, error) from error
-    return _receipt(destination, commitment, len(wanted))
+        raise _unreachable(destination.modality, error, sending) from error
+    return _receipt(destination, commitment, len(wanted) + len(others))
+
+
+def reject(orthanc: Orthanc, destination: DicomDestination, notes: Sequence[bytes]) -> str:
+    """C-STORE rejection notes; the receipt says how many. Raises as ``send``.
+
+    DestinationRefused: the node takes none at all, so that what they reject must be removed there by hand. It is away
+    for nothing else because of that, so this is no reason to try again.
+    """
+    name = f"DICOM destination {destination.modality}"
+    try:
+        for note in notes:
+            _pass_on(orthanc, destination.modality, note)
+    except OrthancRefused as error:
+        raise _refused(destination.modality, error) from error
+    except OrthancUnreachable as error:
+        if _is_kind_refused(error):
+            raise DestinationRefused(
+                f"{name} takes no rejection notes (Key Object Selection): remove the old result there by hand, and "
+                "allow them there or set rejection_notes = false"
+            ) from error
+        raise _unreachable(destination.modality, error, "rejection notes") from error
+    return counted(len(notes), "rejection note")
+
+
+def _pass_on(orthanc: Orthanc, modality: str, content: bytes) -> None:
+    """One file in its own transfer syntax, else in one that every node takes: Orthanc passes on what it is given."""
+    from medai.router.delivery import dicom_files  # slow to import, and most sites send nothing that asks for it
+
+    refused: OrthancUnreachable | None = None
+    for variant in dicom_files.variants(content):
+        try:
+            return orthanc.send_through(modality, variant, timeout_s=STORE_TIMEOUT_S)
+        except OrthancUnreachable as error:
+            if not _is_kind_refused(error):
+                raise
+            refused = refused or error
+    assert refused is not None  # there is one variant at least
+    raise refused
+
+
+def _references(files: Iterable[bytes]) -> list[tuple[str, str]]:
+    from medai.router.delivery import dicom_files
+
+    return [dicom_files.reference(content) for content in files]
+
+
+def _is_kind_refused(error: OrthancUnreachable) -> bool:
+    return error.status == 500 and error.code in NETWORK_ERRORS and KIND_REFUSED in error.said
 
 
 def _receipt(destination: DicomDestination, commitment: Commitment, asked: int) -> str:
@@ -120,11 +192,12 @@ def _refused(modality: str, error: OrthancRefused) -> PermanentError:
     return PermanentError(f"Orthanc has no modality {modality!r}: add it to DicomModalities")
 
 
-def _unreachable(modality: str, error: OrthancUnreachable) -> OrthancUnreachable | DestinationUnreachable:
+def _unreachable(modality: str, error: OrthancUnreachable, sending: str) -> OrthancUnreachable | DestinationUnreachable:
     """The node's doing, where Orthanc says so; else Orthanc's own."""
     if error.status != 500 or error.code not in NETWORK_ERRORS:
         return error
-    return DestinationUnreachable(f"DICOM destination {modality} {_said(error.said)}")
+    said = f"accepts no objects of this kind ({sending}): allow them there" if _is_kind_refused(error) else ""
+    return DestinationUnreachable(f"DICOM destination {modality} {said or _said(error.said)}")
 
 
 def _said(text: str) -> str:

@@ -2,7 +2,7 @@
 
 The Bundle was encoded by a worker (workers/results/fhir.py); here its inside matters only to ``withdrawn``. Errors do
 not quote the server's words, which may name a patient: of an OperationOutcome they hold the codes and the places.
-Next: settings/destinations.py, cli/check.py.
+Next: web.py (the call), settings/destinations.py, cli/check.py.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import urllib3
 
-from medai.router.errors import FhirRefused, FhirUnreachable
+from medai.router.delivery import web
+from medai.router.delivery.web import Peer
+from medai.router.errors import FhirRefused, FhirUnreachable, TemporaryError
 from medai.router.settings.destinations import FhirDestination
 from medai.router.words import counted
 
 MEDIA_TYPE = "application/fhir+json"
+HEADERS = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "Prefer": "return=minimal"}
 WITHDRAWN = "entered-in-error"
 REPORT = "DiagnosticReport"
 _WITHDRAWAL = "-W"
@@ -29,17 +30,6 @@ _WITHDRAWAL = "-W"
 WITHDRAWABLE = frozenset({"DiagnosticReport", "Observation", "ImagingSelection", "DocumentReference", "Media"})
 """What a result says, in R5 and R4. The study and the device stay true without it, and so does a Provenance, which is
 history; the ImagingStudy with the result's own series goes, which is known by its label (AIAST)."""
-MISCONFIGURED = {
-    401: "check its username and password, or token",
-    403: "its login may not write: check its username and password, or token",
-    404: "is fhir_url right?",
-    405: "is fhir_url right? It accepts no transactions there",
-    410: "is fhir_url right?",
-}
-"""Answers that say that the configuration is wrong and not the result: they wait for a person without losing it."""
-BUSY = frozenset({408, 409, 412, 423, 425, 429})
-"""Answers that another time may bring another: slow down, a lock, a change by somebody else at the same moment."""
-RETRY_AFTER_MAX_S = 6 * 3600.0
 _CODE = re.compile(r"[a-z][a-z-]{1,30}")
 _PLACE = re.compile(r"[A-Za-z]+(\[\d{1,3}\])?(\.[A-Za-z]+(\[\d{1,3}\])?){0,12}")
 
@@ -50,7 +40,7 @@ def send(payload: bytes, destination: FhirDestination, *, name: str) -> str:
     Raises FhirUnreachable (away, overloaded, or not as configured) and FhirRefused (the result itself is not taken).
     """
     peer = _peer(destination, name)
-    answer = _request("POST", destination, peer, body=payload)
+    answer = web.request("POST", peer, headers=HEADERS, body=payload)
     if not 200 <= answer.status < 300:
         raise _failure(peer, answer)
     return f"{answer.status}, {counted(_taken(peer, answer.data, len(json.loads(payload)['entry'])), 'resource')}"
@@ -59,7 +49,7 @@ def send(payload: bytes, destination: FhirDestination, *, name: str) -> str:
 def capability(destination: FhirDestination, *, name: str) -> dict[str, Any]:
     """What the server says that it can do (GET /metadata); raises FhirUnreachable or FhirRefused."""
     peer = _peer(destination, name)
-    answer = _request("GET", destination, peer, path="/metadata")
+    answer = web.request("GET", peer, headers=HEADERS, path="/metadata")
     if answer.status != 200:
         raise _failure(peer, answer)
     found = _parsed(answer.data)
@@ -111,55 +101,18 @@ def _nullified(report: dict[str, Any], taken: list[dict[str, Any]], now: float, 
     return {"resource": resource, "request": {"method": "PUT", "url": f"Provenance/{resource['id']}"}}
 
 
-def _peer(destination: FhirDestination, name: str) -> str:
-    return f"the FHIR server {name} at {urlsplit(destination.fhir_url).netloc}"
+def _peer(destination: FhirDestination, name: str) -> Peer:
+    return Peer(
+        title=f"the FHIR server {name}", url=destination.fhir_url, key="fhir_url", server=destination,
+        away=FhirUnreachable, takes="transactions",
+    )  # fmt: skip
 
 
-def _request(
-    method: str, destination: FhirDestination, peer: str, *, path: str = "", body: bytes | None = None
-) -> urllib3.BaseHTTPResponse:
-    """One call on a connection of its own. A redirect is not followed: it would take the login elsewhere."""
-    trust: dict[str, Any] = {"ca_certs": destination.ca_file} if destination.ca_file else {}
-    try:
-        with urllib3.PoolManager(**trust) as pool:
-            return pool.request(
-                method,
-                destination.fhir_url.rstrip("/") + path,
-                body=body,
-                headers=_headers(destination),
-                timeout=urllib3.Timeout(connect=min(10.0, destination.timeout_s), read=destination.timeout_s),
-                retries=False,
-                redirect=False,
-            )
-    except urllib3.exceptions.SSLError as error:
-        hint = "does it speak https, and does ca_file exist and hold its certificate authority?"
-        raise FhirUnreachable(f"{peer} cannot be trusted (TLS failed): {hint}") from error
-    except urllib3.exceptions.HTTPError as error:
-        raise FhirUnreachable(f"{peer} does not answer ({type(error).__name__})") from error
-
-
-def _headers(destination: FhirDestination) -> dict[str, str]:
-    headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE, "Prefer": "return=minimal"}
-    token = destination.token.get_secret_value()
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    elif destination.username:
-        secret = f"{destination.username}:{destination.password.get_secret_value()}"
-        headers |= urllib3.make_headers(basic_auth=secret)
-    return headers
-
-
-def _failure(peer: str, answer: urllib3.BaseHTTPResponse) -> FhirUnreachable | FhirRefused:
-    status = answer.status
-    if status < 400:
-        return FhirUnreachable(f"{peer} answered {status}, a redirect: is fhir_url right?")
-    if status in MISCONFIGURED:
-        return FhirUnreachable(f"{peer} answered {status}: {MISCONFIGURED[status]}")
-    if status >= 500 or status in BUSY:
-        wait_s = _retry_after_s(answer.headers.get("Retry-After", ""))
-        return FhirUnreachable(f"{peer} answered {status}", retry_after_s=wait_s)
+def _failure(peer: Peer, answer: urllib3.BaseHTTPResponse) -> TemporaryError | FhirRefused:
+    if (passing := web.misfortune(peer, answer)) is not None:
+        return passing
     told = ", ".join(_issues(answer.data))
-    return FhirRefused(f"{peer} refused the result with {status}" + (f" ({told})" if told else ""))
+    return FhirRefused(f"{peer} refused the result with {answer.status}" + (f" ({told})" if told else ""))
 
 
 def _issues(data: bytes) -> Iterator[str]:
@@ -174,7 +127,7 @@ def _issues(data: bytes) -> Iterator[str]:
         yield f"{code} at {place}" if _PLACE.fullmatch(place) else code
 
 
-def _taken(peer: str, data: bytes, sent: int) -> int:
+def _taken(peer: Peer, data: bytes, sent: int) -> int:
     """How many resources the server took; raises FhirUnreachable where its answer does not say that it took all."""
     found = _parsed(data)
     entries = found.get("entry")
@@ -194,16 +147,3 @@ def _parsed(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _retry_after_s(text: str) -> float | None:
-    """Retry-After in seconds from now (RFC 9110 10.2.3: a number, or a date); None where there is none."""
-    if text.strip().isdigit():
-        return min(float(text), RETRY_AFTER_MAX_S)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    at = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    wait_s = (at - datetime.now(tz=UTC)).total_seconds()
-    return min(wait_s, RETRY_AFTER_MAX_S) if wait_s > 0 else None

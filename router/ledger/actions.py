@@ -28,7 +28,7 @@ from medai.router.ledger import schema as t
 from medai.router.ledger.database import Database, Part
 from medai.router.ledger.history import decide, end_attempt, noted
 from medai.router.ledger.jobs import Jobs, NewJob
-from medai.router.ledger.removals import Withdrawn
+from medai.router.ledger.removals import Withdrawn, owe_withdrawal
 from medai.router.ledger.rows import JobRow
 from medai.router.ledger.transitions import GONE
 
@@ -144,11 +144,12 @@ class Actions(Part):
         row = db.execute(select(d.c.state, d.c.attempts, d.c.payload).where(mine)).first()
         if row is None or not (row.state == DONE or (row.state == PENDING and row.attempts > 0)):
             return False
-        number = control_id(job_id, f"{name}-withdrawn")
-        payload = withdrawn[name](bytes(row.payload), number) if name != ARCHIVE else None
+        if name != ARCHIVE:  # a delivery of a version that kept no payload has no word that takes it back
+            payload = bytes(row.payload or b"")
+            return bool(payload) and owe_withdrawal(db, job_id, name, payload, withdrawn[name], now)
         values = {
-            "job_id": job_id, "destination": name, "kind": "withdrawal", "control_id": number, "payload": payload,
-            "created_at": now,
+            "job_id": job_id, "destination": name, "kind": "withdrawal", "control_id":
+            control_id(job_id, f"{name}-withdrawn"), "payload": None, "created_at": now,
         }  # fmt: skip
         transitions.owe(db, values)
         return True

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, update
 
-from medai.router.contract import ARCHIVE, RIS, DeliveryState, JobState, StampName
+from medai.router.contract import ARCHIVE, RIS, DeliveryState, Form, JobState, StampName
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, due_by, upsert
@@ -106,10 +106,14 @@ class Deliveries(Part):
                 stamp(db, delivery.job_id, StampName.ORU_SENT, now, keep_first=False)
         return True
 
-    def delivered(self, delivery: Delivery, receipt: str, now: float) -> None:
-        """It was received: keep the receipt, and end the job when it was the last."""
+    def delivered(self, delivery: Delivery, receipt: str, now: float, *, keep: bytes | None = None) -> None:
+        """It was received: keep the receipt, and end the job when it was the last.
+
+        ``keep``: what of the payload may still be wanted; all of it where nothing is said.
+        """
+        more = {} if keep is None else {"payload": keep or None}
         with self._database.begin() as db:
-            transitions.delivered(db, t.deliveries.c.id == delivery.id, now, receipt)
+            transitions.delivered(db, t.deliveries.c.id == delivery.id, now, receipt, **more)
             _note(db, delivery.id, "done", receipt, now)
             if delivery.kind == RESULT:
                 self._follow(db, delivery, now)
@@ -170,6 +174,39 @@ class Deliveries(Part):
             query = select(t.result_objects.c.orthanc_id).where(t.result_objects.c.job_id == job_id)
             return [str(row[0]) for row in db.execute(query)]
 
+    def objects_of(self, job_id: str) -> dict[Form, str]:
+        """Which forms of a job's result the archive holds, and Orthanc's id of each."""
+        with self._database.begin(reads_only=True) as db:
+            columns = (t.result_objects.c.kind, t.result_objects.c.orthanc_id)
+            query = select(*columns).where(t.result_objects.c.job_id == job_id)
+            return {Form(row.kind): str(row.orthanc_id) for row in db.execute(query)}
+
+    def superseded(self, delivery: Delivery) -> list[bytes]:
+        """What is kept of the earlier revisions that this destination has, or may have, the first one first."""
+        d = t.deliveries.c
+        with self._database.begin(reads_only=True) as db:
+            theirs = and_(
+                d.job_id.in_(select(t.jobs.c.id).where(_earlier_revisions(db, delivery.job_id))),
+                d.destination == delivery.destination,
+                d.kind == RESULT,
+                d.attempts > 0,
+                d.payload.is_not(None),
+            )
+            query = select(d.payload).join(t.jobs, t.jobs.c.id == d.job_id).where(theirs)
+            return [bytes(row.payload) for row in db.execute(query.order_by(t.jobs.c.revision, d.id))]
+
+    def withdrawal_owed(self, delivery: Delivery) -> bool:
+        """Whether a result that is on its way is already to be taken back where it goes."""
+        d = t.deliveries.c
+        owed = and_(
+            d.job_id == delivery.job_id,
+            d.destination == delivery.destination,
+            d.kind == WITHDRAWAL,
+            d.state == PENDING,
+        )
+        with self._database.begin(reads_only=True) as db:
+            return db.execute(select(d.id).where(owed)).first() is not None
+
     def known_results(self, orthanc_ids: Sequence[str]) -> set[str]:
         """Which of these instances are results of ours."""
         out: set[str] = set()
@@ -199,17 +236,24 @@ class Deliveries(Part):
 def _overtake(db: Connection, delivery: Delivery, now: float) -> None:
     """What older revisions still owe this destination (dead letters) has lost its meaning, and must never follow."""
     j, d = t.jobs.c, t.deliveries.c
-    mine = db.execute(select(j.study_id, j.route, j.slot, j.revision).where(j.id == delivery.job_id)).one()
-    older = and_(j.study_id == mine.study_id, j.route == mine.route, j.slot == mine.slot, j.revision < mine.revision)
+    older = _earlier_revisions(db, delivery.job_id)
     open_ = and_(d.job_id.in_(select(j.id).where(older)), d.state.in_([state.value for state in transitions.WAITING]))
     if delivery.destination != ARCHIVE:  # what never came into the archive goes nowhere else either
         open_ = and_(open_, d.destination == delivery.destination)
     jobs = {str(row[0]) for row in db.execute(select(d.job_id).where(open_))}
-    why = f"overtaken: revision {mine.revision} was delivered"
+    revision = db.execute(select(j.revision).where(j.id == delivery.job_id)).scalar_one()
+    why = f"overtaken: revision {revision} was delivered"
     transitions.call_off(db, open_, why, now=now)
     for job_id in jobs:
         transitions.deliver_again(db, job_id, why)
         transitions.settle(db, job_id, now)
+
+
+def _earlier_revisions(db: Connection, job_id: str) -> ColumnElement[bool]:
+    """The jobs whose result this job's takes the place of."""
+    j = t.jobs.c
+    mine = db.execute(select(j.study_id, j.route, j.slot, j.revision).where(j.id == job_id)).one()
+    return and_(j.study_id == mine.study_id, j.route == mine.route, j.slot == mine.slot, j.revision < mine.revision)
 
 
 def _still(delivery: Delivery) -> Any:

@@ -24,8 +24,8 @@ from medai.router.ledger.rows import StudyRow, first
 from medai.router.words import counted
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
-Withdrawn = Callable[[bytes, str], bytes]
-"""Makes the withdrawing message from a kept payload and the new control id."""
+Withdrawn = Callable[[bytes, str], bytes | None]
+"""Makes the withdrawing message from a kept payload and the new control id; None where this result has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,23 +101,19 @@ class Removals(Part):
     ) -> int:
         """One message for each filler number whose newest result the destination has, or may have."""
         d, j = t.deliveries, t.jobs
-        told = or_(and_(d.c.state == DONE, d.c.done_at >= since), and_(d.c.state == PENDING, d.c.attempts > 0))
+        has_it = or_(and_(d.c.state == DONE, d.c.done_at >= since), and_(d.c.state == PENDING, d.c.attempts > 0))
         columns = (d.c.job_id, d.c.payload, j.c.route, j.c.slot)
         query = select(*columns).join(j, j.c.id == d.c.job_id).where(
-            j.c.study_id == study_id, d.c.destination == destination, d.c.kind == "result", told,
+            j.c.study_id == study_id, d.c.destination == destination, d.c.kind == "result", has_it,
             d.c.payload.is_not(None),
         )  # fmt: skip
         newest: dict[str, Any] = {}
         for row in db.execute(query.order_by(j.c.revision, d.c.id)):
             newest[f"{row.route}/{row.slot}"] = row
+        told = 0
         for row in newest.values():
-            number = control_id(str(row.job_id), f"{destination}-withdrawn")
-            values = {
-                "job_id": row.job_id, "destination": destination, "kind": "withdrawal", "control_id": number,
-                "payload": make(bytes(row.payload), number), "created_at": now,
-            }  # fmt: skip
-            transitions.owe(db, values)
-        return len(newest)
+            told += owe_withdrawal(db, str(row.job_id), destination, bytes(row.payload), make, now)
+        return told
 
     def unwanted_results(self, orthanc_ids: set[str]) -> list[str]:
         """Which of these objects of ours belong to a study that is gone: a worker stored them a moment too late."""
@@ -125,6 +121,20 @@ class Removals(Part):
         query = select(t.result_objects.c.orthanc_id).join(t.jobs, t.jobs.c.id == t.result_objects.c.job_id)
         with self._database.begin(reads_only=True) as db:
             return [str(row[0]) for row in db.execute(query.where(gone))]
+
+
+def owe_withdrawal(db: Connection, job_id: str, destination: str, payload: bytes, make: Withdrawn, now: float) -> bool:
+    """Owe a destination the word that a result is taken back; False where there is none for this result."""
+    number = control_id(job_id, f"{destination}-withdrawn")
+    message = make(payload, number)
+    if message is None:
+        return False
+    values = {
+        "job_id": job_id, "destination": destination, "kind": "withdrawal", "control_id": number, "payload": message,
+        "created_at": now,
+    }  # fmt: skip
+    transitions.owe(db, values)
+    return True
 
 
 def _rename_results(db: Connection, study_id: int, uid: str, patient_id: str, series: Mapping[str, str]) -> None:
@@ -147,7 +157,8 @@ def _cancel_open(db: Connection, study_id: int, now: float, *, told: set[str]) -
     d = t.deliveries.c
     cancelled = 0
     for (job_id,) in [*db.execute(open_), *db.execute(dead)]:
-        tried = and_(d.job_id == job_id, d.destination.in_(told), d.state == PENDING, d.attempts > 0)
+        kept = and_(d.job_id == job_id, d.destination.in_(told), d.payload.is_not(None))  # else there is no word for it
+        tried = and_(kept, d.state == PENDING, d.attempts > 0)
         keeps = db.execute(select(d.id).where(tried)).scalars().all()
         rest = and_(d.job_id == job_id, d.id.not_in(keeps)) if keeps else d.job_id == job_id
         transitions.call_off(db, rest, "the study was deleted")

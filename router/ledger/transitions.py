@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
 from medai.router.contract import ARCHIVE, FINAL_STATES, DeliveryState, Failure, JobState, StampName
+from medai.router.files.parcel import is_parcel, note_alone
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import upsert
 from medai.router.ledger.history import stamp
@@ -266,6 +267,7 @@ def unpark(db: Connection, where: ColumnElement[bool]) -> bool:
 def drop_delivery(db: Connection, where: ColumnElement[bool], reason: str) -> bool:
     """A person says that a dead letter is settled."""
     since = (DeliveryState.PARKED,)
+    _lighten(db, where, since)
     return move_deliveries(db, DeliveryState.DROPPED, since=since, where=where, values={"receipt": reason}) == 1
 
 
@@ -279,7 +281,18 @@ def call_off(
 ) -> int:
     """What is owed has lost its meaning; how many that were. ``now``: when it ended, where that is told."""
     values: dict[str, Any] = {"error": why} | ({} if now is None else {"done_at": now})
+    _lighten(db, where, since)
     return move_deliveries(db, DeliveryState.CANCELLED, since=since, where=where, values=values)
+
+
+def _lighten(db: Connection, where: ColumnElement[bool], since: Sequence[DeliveryState]) -> None:
+    """Of what will never be sent keep the rejection notes alone: a part of it may have arrived, and be rejected yet."""
+    d = t.deliveries.c
+    packed = and_(where, d.state.in_([state.value for state in since]), d.payload.is_not(None))
+    for row in db.execute(select(d.id, d.payload).where(packed)).all():
+        if is_parcel(bytes(row.payload)):
+            left = note_alone(bytes(row.payload))
+            db.execute(update(t.deliveries).where(d.id == row.id).values(payload=left))
 
 
 def _move_job(

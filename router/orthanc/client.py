@@ -261,19 +261,28 @@ class Orthanc:
         if failed:
             raise OrthancUnreachable(f"DICOM destination {modality} accepted all but {failed} of the results")
 
+    def send_through(self, modality: str, dicom: bytes, *, timeout_s: float = 120.0) -> None:
+        """C-STORE a DICOM file to one of Orthanc's DicomModalities as it is, without storing it in Orthanc."""
+        self.request("POST", f"/modalities/{modality}/store-straight", body=dicom, timeout_s=timeout_s)
+
     def commit(
         self,
         modality: str,
         resources: Iterable[str],
         *,
+        references: Iterable[tuple[str, str]] = (),
         timeout_s: float,
         pause: Callable[[float], object] = time.sleep,
     ) -> Commitment:
         """Ask one of Orthanc's DicomModalities for storage commitment, and wait up to ``timeout_s`` for its report.
 
-        Raises OrthancRefused (no such modality or resource) and OrthancUnreachable (Orthanc or the node is away).
+        ``references``: SOP Class and Instance UID of each object that was sent and is not in Orthanc. Raises
+        OrthancRefused (no such modality or resource) and OrthancUnreachable (Orthanc or the node is away).
         """
-        body = {"Resources": list(resources)}
+        body: dict[str, Any] = {"Resources": list(resources)}
+        others = [list(each) for each in references]
+        if others:
+            body["DicomInstances"] = others
         try:
             asked = self.post(f"/modalities/{modality}/storage-commitment", body, timeout_s=60.0)
         except OrthancUnreachable as error:
@@ -289,7 +298,7 @@ class Orthanc:
                 return Commitment(outcome="no answer")
             pause(min(wait_s, left_s))
             wait_s = min(2 * wait_s, longest_s)
-        return _reported(report, len(body["Resources"]))
+        return _reported(report, len(body["Resources"]) + len(others))
 
     def _commitment(self, transaction: str) -> dict[str, Any]:
         try:

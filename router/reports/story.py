@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import Field
 from sqlalchemy import select
 
+from medai.router.files.parcel import is_parcel
 from medai.router.ledger import schema as t
 from medai.router.reports import agreement, readings
 from medai.router.reports.agreement import EditEntry
@@ -134,12 +135,13 @@ def read_objects(ledger: Tables, job_id: str) -> ReadObjects | None:
 
 
 def messages(ledger: Tables, job_id: str) -> list[SentMessage]:
-    """What of one reading was written for a destination."""
+    """What of one reading was written for a destination, where that is a message in words and no DICOM."""
     d = t.deliveries.c
     columns = (d.destination, d.kind, d.control_id, d.state, d.payload, d.receipt, d.done_at)
     query = select(*columns).where(d.job_id == job_id, d.payload.is_not(None)).order_by(d.id)
     with ledger.begin(reads_only=True) as db:
         rows = [dict(row) for row in db.execute(query).mappings()]
+    rows = [row for row in rows if not is_parcel(row["payload"])]
     return [SentMessage(text=bytes(row.pop("payload")).decode("utf-8", errors="replace"), **row) for row in rows]
 
 

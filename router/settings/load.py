@@ -58,7 +58,7 @@ def load(explicit: str | None = None) -> Settings:
 
 def _explain(fault: Any) -> str:
     parts = [str(part) for part in fault["loc"]]
-    if parts[:1] == ["destinations"] and parts[2:3] in (["dicom"], ["fhir"]):
+    if parts[:1] == ["destinations"] and parts[2:3] in (["dicom"], ["stow"], ["fhir"]):
         del parts[2]  # pydantic's word for the kind is no key of the file
     place = ".".join(parts) or "(whole file)"
     if fault["type"] != "extra_forbidden":

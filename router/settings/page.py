@@ -87,7 +87,8 @@ def sections() -> Iterator[tuple[str, type[BaseModel], str]]:
 
 def _title(name: str, model: type[BaseModel]) -> str:
     if name == "destinations":
-        return f"`[destinations.NAME]` with `{next(iter(model.model_fields))}`"
+        key = next(key for key, info in model.model_fields.items() if info.is_required())
+        return f"`[destinations.NAME]` with `{key}`"
     return "`[[routes]]`" if name == "routes" else f"`[{name}]`"
 
 
@@ -98,7 +99,7 @@ def holds_tables(info: FieldInfo) -> bool:
 
 def rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     """A line a key; tables within have sections of their own."""
-    for name, info in model.model_fields.items():
+    for name, info in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
         if holds_tables(info):
             continue
         meaning = " ".join((info.description or "").split()).replace("``", "`").replace("|", "\\|")

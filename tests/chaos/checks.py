@@ -81,6 +81,7 @@ def judge(site: Site, study: Study) -> list[Violation]:
     _results_of_routes(out, study, results)
     _messages(out, site, study, ris, results, overtaken(jobs))
     _other_node(out, site, study, results)
+    _rejections(out, site, jobs)
     _ledger(out, site, study, jobs, results, ris)
     return out.found
 
@@ -235,6 +236,27 @@ def _other_node(out: _Notes, site: Site, study: Study, results: Results) -> None
         out.add("orphan", f"the PACS has {len(strange)} results that the archive does not have")
 
 
+def _rejections(out: _Notes, site: Site, jobs: Sequence[Mapping[str, Any]]) -> None:
+    """The PACS was told of every revision that it has and that no longer holds, and of no other."""
+    for route in {str(job["route"]) for job in jobs}:
+        delivered = [job for job in jobs if job["route"] == route and _is_at_pacs(job)]
+        *older, _ = sorted(delivered, key=lambda job: int(job["revision"])) or [None]
+        wanted = {uid for job in older for uid in _uids(job)}
+        told = site.pacs.rejected & {uid for job in delivered for uid in _uids(job)}
+        if missing := wanted - told:
+            out.add("lost", f"route {route}: the PACS was not told of {len(missing)} objects that they are superseded")
+        if wrong := told - wanted:
+            out.add("wrong", f"route {route}: the PACS was told to reject {len(wrong)} objects of the current result")
+
+
+def _is_at_pacs(job: Mapping[str, Any]) -> bool:
+    return any(item["destination"] == "pacs" and item["state"] == "done" for item in job["deliveries"])
+
+
+def _uids(job: Mapping[str, Any]) -> set[str]:
+    return {derived_uid(str(job["job_id"]), kind, "instance") for kind in ("seg", "sr", "sc")}
+
+
 def _ledger(
     out: _Notes,
     site: Site,
@@ -278,8 +300,7 @@ def _job(
         settled = item["state"] == "done" or item["error"].startswith("overtaken")
         if job["state"] == "done" and not settled:
             out.add("disagrees", f"{name} is done, its delivery to {item['destination']} is {item['state']}")
-    expected = {derived_uid(str(job["job_id"]), kind, "instance") for kind in ("seg", "sr", "sc")}
-    if announced and set(announced.values()) != expected:
+    if announced and set(announced.values()) != _uids(job):
         out.add("wrong", f"{name}: its objects' UIDs do not derive from its id")
     for seg in results.seg:
         if seg["SOPInstanceUID"] in present:

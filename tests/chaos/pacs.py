@@ -13,6 +13,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from servers import free_port
 
 OUT_OF_RESOURCES = 0xA700
+KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 COMMITMENT = "1.2.840.10008.1.20.1"
 """Storage Commitment Push Model SOP Class."""
 
@@ -28,6 +29,8 @@ class Pacs:
         self.refused = 0
         self.kept: dict[str, str] = {}
         """SOP Instance UID -> Study Instance UID."""
+        self.rejected: set[str] = set()
+        """SOP Instance UIDs that a rejection note has listed."""
         self._lock = threading.Lock()
         entity = AE(ae_title="PACS")
         entity.supported_contexts = AllStoragePresentationContexts
@@ -53,8 +56,14 @@ class Pacs:
         if self.refuse:
             self.refused += 1
             return OUT_OF_RESOURCES
+        dataset = event.dataset
         with self._lock:
-            self.kept[str(event.dataset.SOPInstanceUID)] = str(event.dataset.StudyInstanceUID)
+            if dataset.SOPClassUID == KEY_OBJECT_SELECTION:
+                for study in dataset.CurrentRequestedProcedureEvidenceSequence:
+                    for series in study.ReferencedSeriesSequence:
+                        self.rejected |= {str(item.ReferencedSOPInstanceUID) for item in series.ReferencedSOPSequence}
+            else:
+                self.kept[str(dataset.SOPInstanceUID)] = str(dataset.StudyInstanceUID)
         return 0x0000
 
     def _commit(self, event: Any) -> tuple[int, None]:

@@ -25,6 +25,7 @@ from medai.workers.results.identity import ResultUids
 from medai.workers.results.key_image import encode_key_image
 from medai.workers.results.measure import measure
 from medai.workers.results.oru import encode_oru
+from medai.workers.results.parcels import encode_parcels
 from medai.workers.results.seg import encode_seg
 from medai.workers.results.source import Source
 from medai.workers.results.sr import encode_sr
@@ -44,6 +45,8 @@ class Results:
     """What models/segmenters/case_figures.py says of image and mask, to be compared with the training set."""
     fhir: Mapping[str, bytes] = field(default_factory=dict, hash=False)
     """The transaction Bundle for each FHIR server that the job goes to, by the destination's name."""
+    parcels: Mapping[str, bytes] = field(default_factory=dict, hash=False)
+    """What each destination for DICOM objects gets beside ``objects`` (router/files/parcel.py), by its name."""
 
     @property
     def plausibility(self) -> Plausibility:
@@ -82,14 +85,16 @@ def encode_all(
         created_at=created_at,
     )
     seg = encode_seg(context)
+    objects = {"seg": seg, "sr": encode_sr(context, seg), "sc": encode_key_image(context)}
     return Results(
-        objects={"seg": seg, "sr": encode_sr(context, seg), "sc": encode_key_image(context)},
+        objects=objects,
         oru=encode_oru(context),
         measurements=context.measurements,
         warnings=segmentation.warnings,
         checks=segmentation.checks,
         uids=context.uids,
         fhir=_fhir(context),
+        parcels=encode_parcels(context, objects),
     )
 
 

@@ -12,6 +12,7 @@ from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom import Dataset
 
 from medai.models.volume import Code
+from medai.router.contract import derived_uid
 from medai.workers.results import identity
 from medai.workers.results.context import Context
 from medai.workers.results.dicom_object import concept, contributing_equipment, device_observer, equipment, finish
@@ -38,7 +39,7 @@ def encode_rejection(context: Context, objects: Sequence[Dataset]) -> Dataset:
         ),
         series_instance_uid=identity.series_uid(job.job_id, "rejection"),
         series_number=identity.series_number(context.settings.results, job, "rejection"),
-        sop_instance_uid=identity.instance_uid(job.job_id, "rejection"),
+        sop_instance_uid=_uid(job.job_id, objects),
         instance_number=1,
         series_description=identity.series_description(context.model, "rejection note", job.revision),
         requested_procedures=referenced_requests(context) or None,
@@ -51,3 +52,8 @@ def encode_rejection(context: Context, objects: Sequence[Dataset]) -> Dataset:
     note.copy_patient_and_study_information(objects[0])
     finish(note, context)
     return note
+
+
+def _uid(job_id: str, objects: Sequence[Dataset]) -> str:
+    """Two destinations that get other forms get notes that say different things, so under different UIDs."""
+    return derived_uid(job_id, "rejection", "instance", *sorted(str(each.SOPInstanceUID) for each in objects))

@@ -18,7 +18,7 @@ from medai.router.console.viewer import INSTANCE, NAME, WITHIN_STUDY, Bits, Look
 from medai.router.errors import PermanentError
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import ConsoleSettings
-from medai.workers.results.seg import lab
+from medai.workers.results.segments import lab
 
 ORU = "MSH|^~\\&|MED-AI||RIS||20260101||ORU^R01|1|P|2.5.1\rPID|1||MRN-PLANTED-77^^^H||Plantedname^Test||19010203|O\rOBX|1|NM|volume||4.2|mL\r"
 

@@ -47,7 +47,9 @@ def test_a_retry_writes_the_same_bytes_under_uids_of_the_job(make: Any, source: 
     context = make.context(source)
     first, second = (encode_rejection(context, objects) for _ in range(2))
     assert make.dumped(first) == make.dumped(second)
-    assert first.SOPInstanceUID == derived_uid(context.job.job_id, "rejection", "instance")
+    uids = sorted(str(each.SOPInstanceUID) for each in objects)
+    assert first.SOPInstanceUID == derived_uid(context.job.job_id, "rejection", "instance", *uids)
+    assert encode_rejection(context, objects[:2]).SOPInstanceUID != first.SOPInstanceUID
     assert first.SeriesInstanceUID == derived_uid(context.job.job_id, "rejection", "series")
 
 
