@@ -16,7 +16,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from medai.models.errors import NotAVolume
-from medai.models.images.header import text
+from medai.models.images.header import text, whole
 from medai.router.contract import SCATTERED
 from medai.router.errors import PermanentError
 from medai.router.files import zips
@@ -97,7 +97,7 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
 
 def _require_together(images: Items, uid: str) -> None:
     """Refuse the slices of a writer that gave each a series of its own: which belong together is not said anywhere."""
-    alone = [items for items in images.values() if len(items) == 1 and int(items[0][1].get("NumberOfFrames") or 1) == 1]
+    alone = [items for items in images.values() if len(items) == 1 and _is_one_slice(items[0][1])]
     numbers = Counter(_number(items[0][1]) for items in alone)
     mine = _number(images[uid][0][1])
     if len(images[uid]) == 1 and numbers[mine] >= SCATTERED:
@@ -105,6 +105,13 @@ def _require_together(images: Items, uid: str) -> None:
             f"{numbers[mine]} images of series {mine} are each a series of their own (Series Instance UID): "
             "which of them are one volume is not known; have the archive join them into one series"
         )
+
+
+def _is_one_slice(header: Dataset) -> bool:
+    try:
+        return (whole(header, "NumberOfFrames") or 1) == 1
+    except NotAVolume:  # whoever reads that image says so; it is no word on the others
+        return False
 
 
 def _require_small(sizes: Sequence[int], worker: WorkerSettings) -> None:

@@ -164,3 +164,11 @@ def test_slices_that_are_each_a_series_are_refused_with_the_reason(tmp_path: Pat
     with pytest.raises(PermanentError, match="4 images of series 1 are each a series of their own"):
         read_series(folder(tmp_path, scattered))
     assert read_series(folder(tmp_path, files(5, series=2))).reason == "series 2: 5 images, the most of 5 series"
+
+
+@pytest.mark.parametrize("frames", [b"ab", b"1\\", b"1.5"])
+def test_a_number_of_frames_that_is_none_costs_no_other_series(tmp_path: Path, frames: bytes) -> None:
+    data = to_bytes(slice_of(0, study="a", series=7, NumberOfFrames=12))
+    at = data.index(b"\x28\x00\x08\x00IS") + 8
+    broken = {"odd": data[:at] + frames.ljust(2)[:2] + data[at + 2 :]}
+    assert read_series(folder(tmp_path, files(3), broken)).reason == "series 1: 3 images, the most of 2 series"
