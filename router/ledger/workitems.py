@@ -37,7 +37,7 @@ class State(StrEnum):
 
 UNDER_WAY = (State.CLAIMING, State.CLAIMED, State.ENDING)
 ASKED = (State.CLAIMED, State.ENDING, State.COMPLETED)
-"""States in which the route of a workitem reads its study."""
+"""States in which the route of a workitem reads its study, unless it is (to be) canceled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ class Workitems(Part):
     def routes_asked(self, study_uid: str) -> frozenset[str]:
         """The routes by which workitems want a study read."""
         c = t.workitems.c
-        query = select(c.route).where(c.study_uid == study_uid, c.state.in_(ASKED))
+        query = select(c.route).where(c.study_uid == study_uid, c.state.in_(ASKED), c.reason == "")
         with self._database.begin(reads_only=True) as db:
             return frozenset(str(name) for name in db.execute(query).scalars())
 
