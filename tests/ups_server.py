@@ -217,7 +217,7 @@ def coded(value: str, scheme: str, meaning: str) -> Dataset:
 
 def _input(study: str) -> Dataset:
     item = Dataset()
-    item.TypeOfInstances, item.StudyInstanceUID, item.SeriesInstanceUID = "DICOM", study, f"{study}.1"
+    item.TypeOfInstances, item.StudyInstanceUID, item.SeriesInstanceUID = "DICOM", study, "1.9.9"
     return item
 
 

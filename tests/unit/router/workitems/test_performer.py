@@ -316,7 +316,7 @@ def test_every_place_to_stop_at_ends_in_one_claim_and_one_end(world: World, ther
             world.ledger.studies.set_due(row.id, None)
             store(world.ledger, world.taken(), world.now)
             asked = {"n": 0}
-            there.fault_for = _failing(asked, stop_at, after=after)  # type: ignore[method-assign]
+            there.fault_for = _failing(asked, stop_at, after=after)
             for _ in range(6):
                 world.now += 700
                 try:
