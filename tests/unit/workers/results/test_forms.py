@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from medai.router.contract import Form, derived_uid
+from medai.router.errors import PermanentError
 from medai.workers.results.forms import encode_forms
 
 FORMS = (Form.LABELMAP, Form.OVERLAY, Form.RTSTRUCT, Form.GSPS, Form.PDF)
@@ -61,6 +63,20 @@ def test_a_mask_that_found_nothing_has_every_form_too(make: Any, source: Any) ->
     empty.labels[:] = 0
     context = make.context(source, segmentation=empty)
     assert set(encode_forms(context, make.seg(source, segmentation=empty), FORMS)) == set(FORMS)
+
+
+@pytest.mark.parametrize("error", [PermanentError("a PDF needs pango"), KeyError("PixelSpacing")])
+def test_a_form_that_cannot_be_made_costs_nobody_the_others(
+    make: Any, source: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("medai.workers.results.forms.encode_pdf", fails)
+    with capture_logs() as said:
+        made = encode_forms(make.context(source), make.seg(source), {Form.PDF, Form.RTSTRUCT})
+    assert list(made) == [Form.RTSTRUCT]
+    assert [(line["event"], line["form"]) for line in said] == [("form_left_out", "pdf")]
 
 
 def test_the_label_map_is_the_mask_of_the_seg(make: Any, source: Any, forms: Any) -> None:
