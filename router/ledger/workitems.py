@@ -114,6 +114,12 @@ class Workitems(Part):
             (row,) = rows(db, mine, WorkitemRow)
         return row
 
+    def studies_waited_for(self) -> frozenset[str]:
+        """Study Instance UIDs of workitems that wait, for their study or for their claim."""
+        query = select(t.workitems.c.study_uid).where(t.workitems.c.state == State.WAITING.value)
+        with self._database.begin(reads_only=True) as db:
+            return frozenset(str(uid) for uid in db.execute(query).scalars())
+
     def studies_here(self, study_uid: str) -> int:
         """How many studies of the archive have this UID: two patients may share one."""
         with self._database.begin(reads_only=True) as db:

@@ -85,3 +85,15 @@ def test_a_reading_that_a_person_asked_another_model_for_is_not_the_workitems(le
     assert ledger.workitems.standing(row) == Standing(ended=False)
     job, _ = make(ledger, study)
     assert ledger.workitems.standing(row) == Standing(ended=False, job_id=job)
+
+
+def test_a_clock_that_is_stepped_moves_what_is_waited_for_and_not_what_has_ended(ledger: Ledger) -> None:
+    for uid in ("1.5.1", "1.5.2"):
+        claiming = ledger.workitems.begin_claim(ledger.workitems.see(replace(NEW, uid=uid), T0))
+        assert claiming is not None
+        ledger.workitems.claimed(claiming, T0 + 1)
+    ledger.workitems.ended(claiming, State.COMPLETED, T0 + 2)
+    ledger.studies.shift_waits(500.0)
+    moved, left = (ledger.workitems.see(replace(NEW, uid=uid), T0) for uid in ("1.5.1", "1.5.2"))
+    assert (moved.seen_at, moved.claimed_at) == (T0 + 500, T0 + 501)
+    assert (left.seen_at, left.claimed_at) == (T0, T0 + 1)
