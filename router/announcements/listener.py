@@ -101,7 +101,10 @@ class AnnouncementListener:
         if server is not None:
             server.shutdown()
             for association in server.active_associations:
-                association.abort()
+                if association.is_established:
+                    association.abort()
+                elif association.dul.socket is not None:  # not asked for yet: pynetdicom has nothing to abort
+                    association.dul.socket.close()
 
     # -- bytes
 

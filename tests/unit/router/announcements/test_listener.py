@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -13,7 +14,7 @@ import pytest
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import N_CREATE
-from servers import free_port
+from servers import free_port, wait_for
 from structlog.testing import capture_logs
 
 from medai.router.announcements import listener as module
@@ -241,6 +242,14 @@ def test_a_message_without_a_data_set_is_refused(keeper: Keeper, port: int) -> N
 def test_a_peer_that_stops_in_mid_message_does_not_keep_the_listener_from_stopping(keeper: Keeper) -> None:
     with listening(keeper) as port, association(port) as peer:
         assert raw(peer, b"", wait=False) is None
+
+
+def test_a_peer_that_says_nothing_does_not_keep_the_listener_from_stopping(keeper: Keeper) -> None:
+    with listening(keeper) as port:
+        peer = socket.create_connection(("127.0.0.1", port), timeout=10)
+        wait_for(lambda: [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name])
+    with peer:
+        assert peer.recv(1) == b""
 
 
 def test_a_message_without_end_ends_the_connection(keeper: Keeper, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
