@@ -151,7 +151,7 @@ class Decider:
         self._ledger.studies.set_due_as_seen(study, min(known, default=None))
 
     def _route(self, study: KnownStudy, facts: StudyFacts, clocks: Mapping[str, Decision]) -> None:
-        asked = self._ledger.workitems.routes_asked(study.study_uid) if self._asked else frozenset()
+        asked = self._ledger.workitems.routes_asked(study.id) if self._asked else frozenset()
         verdicts = self._rules.match(facts, asked)
         matched = [v for v in verdicts if v.matched]
         waiting = [clocks[v.route] for v in matched if clocks[v.route].verdict is Verdict.WAIT]

@@ -114,6 +114,7 @@ workitems = Table(
     Column("uid", String(64), primary_key=True),
     Column("lock_uid", String(64), nullable=False),
     Column("study_uid", String(64), nullable=False, index=True),
+    Column("study_id", Integer, index=True),
     Column("route", String(40), nullable=False),
     Column("codes", JSON, nullable=False),
     Column("state", String(16), nullable=False),

@@ -20,6 +20,7 @@ from medai.router.ledger import schema as t
 from medai.router.ledger.database import Part, due_by, upsert
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
 from medai.router.ledger.transitions import GONE
+from medai.router.routing.rules import ASKED_FOR
 
 
 class State(StrEnum):
@@ -43,11 +44,13 @@ ASKED = (State.CLAIMED, State.ENDING, State.COMPLETED)
 @dataclass(frozen=True, kw_only=True)
 class WorkitemRow:
     """A workitem. ``lock_uid``: the Transaction UID that it is, or will be, claimed with; ``codes``: the coded entries
-    that it is reported on by; ``reason``: why it is (to be) canceled."""
+    that it is reported on by; ``study_id``: the study that it is claimed for; ``reason``: why it is (to be) canceled.
+    """
 
     uid: str
     lock_uid: str
     study_uid: str
+    study_id: int | None
     route: str
     codes: Mapping[str, Sequence[str]]
     state: str
@@ -120,10 +123,12 @@ class Workitems(Part):
         with self._database.begin(reads_only=True) as db:
             return frozenset(str(uid) for uid in db.execute(query).scalars())
 
-    def studies_here(self, study_uid: str) -> int:
-        """How many studies of the archive have this UID: two patients may share one."""
+    def studies_here(self, study_uid: str) -> list[int]:
+        """The studies of the archive with this UID, by their numbers: two patients may share one."""
+        c = t.studies.c
+        query = select(c.id).where(c.study_uid == study_uid, c.deleted_at.is_(None)).order_by(c.id)
         with self._database.begin(reads_only=True) as db:
-            return len(_studies(db, study_uid))
+            return [int(number) for number in db.execute(query).scalars()]
 
     def under_way(self, now: float, *, longest_s: float) -> list[WorkitemRow]:
         """Those that something is to be done about, oldest first."""
@@ -132,9 +137,15 @@ class Workitems(Part):
         with self._database.begin(reads_only=True) as db:
             return rows(db, query.order_by(c.seen_at, c.uid), WorkitemRow)
 
-    def begin_claim(self, row: WorkitemRow, *, reason: str = "") -> WorkitemRow | None:
-        """The worklist is about to be asked; None where somebody else moved it. ``reason``: it is to be canceled."""
-        told = {"tries": row.tries + 1, "reason": reason or row.reason}
+    def begin_claim(
+        self, row: WorkitemRow, *, study_id: int | None = None, reason: str = ""
+    ) -> WorkitemRow | None:  # fmt: skip
+        """The worklist is about to be asked, to have a study read, or (``reason``) to cancel. Asked again, it is as it
+        was the first time. None where somebody else moved it.
+        """
+        told: dict[str, Any] = {"tries": row.tries + 1}
+        if row.state == State.WAITING:
+            told |= {"study_id": study_id, "reason": reason}
         return self._move(row, State.CLAIMING, since=(State.WAITING, State.CLAIMING), **told)
 
     def let_go(self, row: WorkitemRow, next_try_at: float) -> None:
@@ -147,7 +158,7 @@ class Workitems(Part):
         with self._database.begin() as db:
             values = {"claimed_at": now, "tries": 0, "next_try_at": 0.0}
             if self._moved(db, row, state, (State.CLAIMING,), values) and not row.reason:
-                here = and_(t.studies.c.study_uid == row.study_uid, t.studies.c.deleted_at.is_(None))
+                here = and_(t.studies.c.id == row.study_id, t.studies.c.deleted_at.is_(None))
                 db.execute(update(t.studies).where(here).values(due_at=now))
 
     def ending(self, row: WorkitemRow, standing: Standing) -> WorkitemRow | None:
@@ -173,25 +184,26 @@ class Workitems(Part):
         with self._database.begin() as db:
             db.execute(t.workitems.delete().where(old))
 
-    def routes_asked(self, study_uid: str) -> frozenset[str]:
+    def routes_asked(self, study_id: int) -> frozenset[str]:
         """The routes by which workitems want a study read."""
         c = t.workitems.c
-        query = select(c.route).where(c.study_uid == study_uid, c.state.in_(ASKED), c.reason == "")
+        query = select(c.route).where(c.study_id == study_id, c.state.in_(ASKED), c.reason == "")
         with self._database.begin(reads_only=True) as db:
             return frozenset(str(name) for name in db.execute(query).scalars())
 
     def standing(self, row: WorkitemRow) -> Standing:
-        """How far the reading of a workitem is, by the studies and jobs that there are."""
+        """How far the reading of a workitem is, by its study and the jobs that there are."""
         with self._database.begin(reads_only=True) as db:
-            studies = _studies(db, row.study_uid)
-            if not studies:
+            here = and_(t.studies.c.id == row.study_id, t.studies.c.deleted_at.is_(None))
+            study = first(db, select(t.studies).where(here), StudyRow)
+            if study is None:
                 return Standing(ended=True, reason="the study was deleted from the archive")
-            newest = _newest_jobs(db, [study.id for study in studies], row.route)
+            newest = _newest_jobs(db, study.id, row.route)
             if not newest:
-                return _unread(db, row, studies)
-            if any(study.complete_at is None for study in studies):  # images came since the last job was made
+                return _unread(db, row, study)
+            if study.complete_at is None:  # images came since the last job was made
                 return Standing(ended=False, job_id=newest[0].id)
-            return _read(db, newest, looked_at=all(study.due_at is None for study in studies))
+            return _read(db, newest, looked_at=study.due_at is None)
 
     def _move(
         self, row: WorkitemRow, state: State, *, since: Sequence[State], **values: Any
@@ -210,31 +222,23 @@ class Workitems(Part):
         return db.execute(update(t.workitems).where(mine).values(**values, state=state.value)).rowcount == 1
 
 
-def _studies(db: Connection, study_uid: str) -> list[StudyRow]:
-    here = and_(t.studies.c.study_uid == study_uid, t.studies.c.deleted_at.is_(None))
-    return rows(db, select(t.studies).where(here), StudyRow)
-
-
-def _newest_jobs(db: Connection, study_ids: Sequence[int], route: str) -> list[JobRow]:
+def _newest_jobs(db: Connection, study_id: int, route: str) -> list[JobRow]:
     """The last job of each series that the route reads, without those that a person asked another model for."""
     c = t.jobs.c
-    query = select(t.jobs).where(c.study_id.in_(study_ids), c.route == route, c.slot.not_like("%~%"))
-    newest: dict[tuple[int, str], JobRow] = {}
-    for job in rows(db, query.order_by(c.revision, c.created_at), JobRow):
-        newest[job.study_id, job.slot] = job
+    query = select(t.jobs).where(c.study_id == study_id, c.route == route, c.slot.not_like("%~%"))
+    newest = {job.slot: job for job in rows(db, query.order_by(c.revision, c.created_at), JobRow)}
     return list(newest.values())
 
 
-def _unread(db: Connection, row: WorkitemRow, studies: Sequence[StudyRow]) -> Standing:
-    """No job: the study is still waited for, or the route found nothing in it to read."""
+def _unread(db: Connection, row: WorkitemRow, study: StudyRow) -> Standing:
+    """No job: the study is still waited for, or the route, being asked for, found nothing in it to read."""
     c = t.decisions.c
-    mine = and_(c.study_id.in_([study.id for study in studies]), c.route == row.route)
-    last = db.execute(select(c.verdict, c.reason, c.at).where(mine).order_by(c.id.desc()).limit(1)).first()
-    skipped = last if last is not None and last.verdict == Verdict.SKIP.value else None
-    fresh = skipped is not None and skipped.at >= (row.claimed_at or 0.0)
-    if not fresh and any(study.due_at is not None for study in studies):
-        return Standing(ended=False)
-    return Standing(ended=True, reason=f"nothing to read: {skipped.reason}" if skipped else "nothing to read")
+    query = select(c.verdict, c.reason).where(c.study_id == study.id, c.route == row.route)
+    last = db.execute(query.order_by(c.id.desc()).limit(1)).first()
+    asked = last is not None and last.verdict == Verdict.SKIP.value and last.reason.startswith(ASKED_FOR)
+    if last is not None and asked and study.complete_at is not None:
+        return Standing(ended=True, reason="nothing to read: " + last.reason.removeprefix(f"{ASKED_FOR}; "))
+    return Standing(ended=True, reason="nothing to read") if study.due_at is None else Standing(ended=False)
 
 
 def _read(db: Connection, newest: Sequence[JobRow], *, looked_at: bool) -> Standing:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from medai.router.contract import NOT_IMAGES, SCATTERED, Order, Priority, SeriesFacts, SeriesUID, StudyFacts
@@ -22,6 +22,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture Image Storage; its multi-frame forms continue with ``.1`` to ``.4`` (PS3.4 B.5)."""
 SLICED = ("CT", "MR", "PT")
 """Modalities of which one image alone is a slice of something."""
+ASKED_FOR = "a workitem asks for it"
+"""How a reason begins where a route reads a study by request; what follows is how that came out."""
 LISTED = 12
 """Excluded series that a reason names one by one."""
 
@@ -86,7 +88,7 @@ class Rules:
         extra = [route for route in self._routes if route.settings.name in asked and route.settings.name not in done]
         replaced = {route.settings.name for route in extra}
         kept = [verdict for verdict in chosen if verdict.route not in replaced]
-        return (*kept, *(_taken(route, view, "a workitem asks for it") for route in extra))
+        return (*kept, *(_asked(route, view) for route in extra))
 
     def _by_conditions(self, view: _View) -> list[RouteVerdict]:
         verdicts: list[RouteVerdict] = []
@@ -171,6 +173,11 @@ def _taken(route: _Route, view: _View, why: str) -> RouteVerdict:
         return RouteVerdict(route=name, matched=False, reason=choice.reason, considered=choice.considered)
     reason = f"{why}; {choice.reason}"
     return RouteVerdict(route=name, matched=True, reason=reason, choices=choice.series, considered=choice.considered)
+
+
+def _asked(route: _Route, view: _View) -> RouteVerdict:
+    found = _taken(route, view, ASKED_FOR)
+    return found if found.matched else replace(found, reason=f"{ASKED_FOR}; {found.reason}")
 
 
 def _choose(route: _Route, view: _View) -> SeriesChoice:

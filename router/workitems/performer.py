@@ -158,8 +158,8 @@ class WorkitemPerformer:
         if row.state != State.WAITING or row.next_try_at > now:
             return
         here = self._ledger.studies_here(found.study)
-        if here == 1:
-            self._or_put_off(row, self._claim)
+        if len(here) == 1:
+            self._or_put_off(row, partial(self._claim, study_id=here[0]))
         elif now - row.seen_at >= self._give_up_s:
             several = "several patients' studies in the archive have its UID"
             why = several if here else f"the study did not come within {self._own.give_up_h:g} h"
@@ -172,9 +172,9 @@ class WorkitemPerformer:
         except WorklistUnreachable:
             return found
 
-    def _claim(self, row: WorkitemRow, reason: str = "") -> None:
+    def _claim(self, row: WorkitemRow, *, study_id: int | None = None, reason: str = "") -> None:
         """Make a workitem ours. A refusal is somebody else's claim, or our own whose answer was lost."""
-        begun = self._ledger.begin_claim(row, reason=reason)
+        begun = self._ledger.begin_claim(row, study_id=study_id, reason=reason)
         if begun is None:
             return
         lock = begun.lock_uid

@@ -672,22 +672,22 @@ def test_a_workitem_is_claimed_once_and_has_its_study_read(ledger: Ledger) -> No
     waiting = ledger.workitems.see(new, T0)
     assert ledger.workitems.see(replace(new, route="other"), T0 + 1).route == "other"
     assert ledger.workitems.see(new, T0 + 2).seen_at == T0
-    claiming = ledger.workitems.begin_claim(waiting)
+    claiming = ledger.workitems.begin_claim(waiting, study_id=study.id)
     assert claiming is not None
     ledger.workitems.claimed(claiming, T0 + 3)
     assert ledger.workitems.begin_claim(waiting) is None
     assert [due.id for due in ledger.studies.due(T0 + 3)] == [study.id]
-    assert ledger.workitems.routes_asked("1.2.3") == {"brain"}
+    assert ledger.workitems.routes_asked(study.id) == {"brain"}
     ledger.studies.set_complete(study.id, T0 + 3)
     job, _ = make(ledger, study)
     claim = ledger.claims.take(job, worker="w", lease_s=60.0, now=T0 + 4)
     assert claim is not None
     store(ledger, claim, T0 + 5)
-    standing = ledger.workitems.standing(waiting)
+    standing = ledger.workitems.standing(claiming)
     assert (standing.ended, standing.began, standing.until) == (True, T0 + 4, T0 + 5)
     assert [made.sop_uid for made in standing.objects] == ["9.1"]
-    ending = ledger.workitems.ending(waiting, standing)
+    ending = ledger.workitems.ending(claiming, standing)
     assert ending is not None
     ledger.workitems.ended(ending, State.COMPLETED, T0 + 6)
     ledger.workitems.forget(T0 + 7)
-    assert ledger.workitems.routes_asked("1.2.3") == frozenset()
+    assert ledger.workitems.routes_asked(study.id) == frozenset()

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("uid", sa.String(64), nullable=False),
         sa.Column("lock_uid", sa.String(64), nullable=False),
         sa.Column("study_uid", sa.String(64), nullable=False),
+        sa.Column("study_id", sa.Integer(), nullable=True),
         sa.Column("route", sa.String(40), nullable=False),
         sa.Column("codes", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
@@ -31,6 +32,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("uid", name=op.f("pk_workitem")),
     )
     op.create_index(op.f("ix_workitem_study_uid"), "workitem", ["study_uid"])
+    op.create_index(op.f("ix_workitem_study_id"), "workitem", ["study_id"])
     op.create_index(op.f("ix_workitem_state_next_try_at"), "workitem", ["state", "next_try_at"])
 
 

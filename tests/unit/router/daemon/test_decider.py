@@ -318,7 +318,7 @@ def test_a_workitem_has_its_study_read_by_a_route_whose_condition_leaves_it(ledg
     assert consider(ledger, World(), T0 + 4, (route,)).due_at is None
     assert jobs(ledger) == []
     asked = Seen(uid="1.5.1", lock_uid="2.25.1", study_uid="1.2.3", route="brain", codes={})
-    claiming = ledger.workitems.begin_claim(ledger.workitems.see(asked, T0 + 5))
+    claiming = ledger.workitems.begin_claim(ledger.workitems.see(asked, T0 + 5), study_id=1)
     assert claiming is not None
     ledger.workitems.claimed(claiming, T0 + 5)
     consider(ledger, World(), T0 + 6, (route,))

@@ -44,13 +44,14 @@ def test_a_claim_has_its_study_looked_at_again_unless_it_is_made_to_cancel(ledge
     study = arrive(ledger, seen())
     for uid, reason, due in (("1.5.1", "too late", None), ("1.5.2", "", T0 + 9)):
         ledger.studies.set_due(study.id, None)
-        claiming = ledger.workitems.begin_claim(ledger.workitems.see(replace(NEW, uid=uid), T0), reason=reason)
+        waiting = ledger.workitems.see(replace(NEW, uid=uid), T0)
+        claiming = ledger.workitems.begin_claim(waiting, study_id=study.id, reason=reason)
         assert claiming is not None
         ledger.workitems.claimed(claiming, T0 + 9)
         after = ledger.studies.find(study.orthanc_id)
         assert after is not None
         assert after.due_at == due
-        assert (ledger.workitems.routes_asked("1.2.3") == {"brain"}) is (due is not None)
+        assert (ledger.workitems.routes_asked(study.id) == {"brain"}) is (due is not None)
 
 
 def test_what_is_under_way_comes_when_it_is_due_and_a_clock_that_was_put_back_delays_nothing(ledger: Ledger) -> None:
@@ -79,12 +80,25 @@ def test_an_end_is_the_end(ledger: Ledger, state: State) -> None:
 
 def test_a_reading_that_a_person_asked_another_model_for_is_not_the_workitems(ledger: Ledger) -> None:
     study = arrive(ledger, seen())
-    row = ledger.workitems.see(NEW, T0)
+    row = ledger.workitems.begin_claim(ledger.workitems.see(NEW, T0), study_id=study.id)
+    assert row is not None
     ledger.studies.set_complete(study.id, T0)
     make(ledger, study, slot="~other", model="other")
     assert ledger.workitems.standing(row) == Standing(ended=False)
     job, _ = make(ledger, study)
     assert ledger.workitems.standing(row) == Standing(ended=False, job_id=job)
+
+
+def test_a_claim_that_is_asked_for_again_is_as_it_was_the_first_time(ledger: Ledger) -> None:
+    first = ledger.workitems.begin_claim(ledger.workitems.see(NEW, T0), study_id=7)
+    assert first is not None
+    again = ledger.workitems.begin_claim(first)
+    assert again is not None
+    assert (again.study_id, again.reason, again.tries) == (7, "", 2)
+    ledger.workitems.let_go(again, T0)
+    late = ledger.workitems.begin_claim(ledger.workitems.see(NEW, T0), reason="too late")
+    assert late is not None
+    assert (late.study_id, late.reason, late.tries) == (None, "too late", 1)
 
 
 def test_a_clock_that_is_stepped_moves_what_is_waited_for_and_not_what_has_ended(ledger: Ledger) -> None:

@@ -368,4 +368,4 @@ def test_a_route_that_is_asked_for_comes_beside_the_first_that_matches() -> None
 def test_a_route_that_is_asked_for_takes_no_series_that_it_cannot_read() -> None:
     (found,) = Rules([route(series={"modality": ["MR"]}, when="false")], "first").match(CHEST, {"chest"})
     assert (found.matched, found.choices) == (False, ())
-    assert found.reason.startswith("no series qualifies")
+    assert found.reason.startswith("a workitem asks for it; no series qualifies")

@@ -20,6 +20,7 @@ from medai.router.ledger import Claim, Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.workitems import State
 from medai.router.log import Pseudonyms
+from medai.router.routing.rules import ASKED_FOR
 from medai.router.settings.tables import Settings
 from medai.router.workitems import performer as under_test
 from medai.router.workitems.performer import WorkitemPerformer
@@ -124,7 +125,7 @@ def test_a_workitem_whose_study_is_here_is_claimed_read_and_completed_with_its_o
     world.round()
     assert (item.state, item.progress, world.state()) == ("IN PROGRESS", [0.0], "claimed")
     assert world.due() == world.now  # the decider looks at it
-    assert world.ledger.workitems.routes_asked(STUDY) == {"brain"}
+    assert world.ledger.workitems.routes_asked(1) == {"brain"}
     world.decided()
     world.round()
     assert item.state == "IN PROGRESS"
@@ -200,7 +201,7 @@ def test_a_workitem_is_ours_by_its_station_and_by_a_code_that_names_a_route(
     world.here()
     world.round(**own)
     assert (item.state == "IN PROGRESS") is ours
-    assert (world.ledger.workitems.routes_asked(STUDY) == {"brain"}) is ours
+    assert (world.ledger.workitems.routes_asked(1) == {"brain"}) is ours
 
 
 @pytest.mark.parametrize("readiness", ["UNREADY", "INCOMPLETE"])
@@ -241,7 +242,7 @@ def test_what_somebody_else_claims_first_is_left_and_not_read(world: World, ther
     there.fault(409, method="PUT")
     world.round()
     assert (world.state(), world.due(), changes(there)) == ("waiting", None, ["IN PROGRESS"])
-    assert world.ledger.workitems.routes_asked(STUDY) == frozenset()
+    assert world.ledger.workitems.routes_asked(1) == frozenset()
     world.round()
     assert changes(there) == ["IN PROGRESS"]  # not at once again
     world.now += under_test.LEFT_ALONE_S + 1
@@ -396,7 +397,7 @@ def test_a_study_that_does_not_come_is_waited_for_and_then_canceled_with_the_rea
         world.round(give_up_h=1.0)
     assert (item.states, world.state()) == (["SCHEDULED", "IN PROGRESS", "CANCELED"], "canceled")
     assert canceled(item) == "the study did not come within 1 h"
-    assert world.ledger.workitems.routes_asked(STUDY) == frozenset()
+    assert world.ledger.workitems.routes_asked(1) == frozenset()
 
 
 def test_a_reading_that_fails_cancels_with_its_reason(world: World, there: UpsServer) -> None:
@@ -426,9 +427,38 @@ def test_a_route_that_finds_nothing_to_read_says_so(world: World, there: UpsServ
     world.here()
     world.round()
     world.now += 5
-    world.decided(reason="no series qualifies: series 1: modality MR, CT wanted")
+    world.decided(reason=f"{ASKED_FOR}; no series qualifies: series 1: modality MR, CT wanted")
     world.round()
     assert canceled(item) == "nothing to read: no series qualifies: series 1: modality MR, CT wanted"
+
+
+def test_what_was_decided_before_the_workitem_asked_does_not_end_it(world: World, there: UpsServer) -> None:
+    item = there.schedule(UID, STUDY)
+    world.here()
+    world.round()
+    world.now += 5
+    world.decided(reason='study.Modality == "CT" is false')  # begun before the claim, ended after it
+    world.ledger.studies.set_due(1, world.now)
+    world.round()
+    assert item.state == "IN PROGRESS"
+    world.decided()
+    store(world.ledger, world.taken(), world.now)
+    world.round()
+    assert item.state == "COMPLETED"
+
+
+def test_another_patients_study_that_comes_under_the_same_uid_is_not_the_workitems(
+    world: World, there: UpsServer
+) -> None:
+    item = there.schedule(UID, STUDY)
+    world.here()
+    world.round()
+    other = arrive(world.ledger, replace(seen(uid=STUDY), orthanc_id="o-other", series=()))
+    assert world.ledger.workitems.routes_asked(other.id) == frozenset()
+    make(world.ledger, other, world.now, sources="others")
+    store(world.ledger, world.taken(), world.now)
+    world.round()
+    assert item.state == "IN PROGRESS"
 
 
 def test_a_reading_that_never_begins_is_given_up(world: World, there: UpsServer) -> None:
