@@ -18,6 +18,7 @@ STATE, READINESS, INPUT = "00741000", "00404041", "00404021"
 WORK_CODES, STATION_CODES = "00404018", "00404025"
 CODE_VALUES, SCHEME, MEANING = ("00080100", "00080119", "00080120"), "00080102", "00080104"
 """A code's value is short, long or a URN (PS3.3 8.8)."""
+VALUE_LENGTH, SCHEME_LENGTH, MEANING_LENGTH = 1024, 16, 64
 CODES_LIMIT = 50
 INPUTS_LIMIT = 1000
 
@@ -80,12 +81,13 @@ def workitem(said: Mapping[str, Any], uid: str = "") -> Workitem | None:
 
 
 def codes(said: Mapping[str, Any], tag: str) -> tuple[Code, ...]:
-    """The coded entries of a sequence that have a value and a scheme, or a URN, which needs none."""
+    """The coded entries of a sequence that have a value. What is longer than the standard allows is none of ours."""
     found = []
     for item in items(said, tag, CODES_LIMIT):
         value = next(filter(None, (text(item, each) for each in CODE_VALUES)), "")
-        if value:
-            found.append(Code(value=value, scheme=text(item, SCHEME), meaning=text(item, MEANING)))
+        scheme = text(item, SCHEME)
+        if 0 < len(value) <= VALUE_LENGTH and len(scheme) <= SCHEME_LENGTH:
+            found.append(Code(value=value, scheme=scheme, meaning=text(item, MEANING)[:MEANING_LENGTH]))
     return tuple(found)
 
 

@@ -31,6 +31,16 @@ def test_a_code_may_be_long() -> None:
     assert found.work[0].value == "A-CODE-OF-MANY-LETTERS"
 
 
+def test_a_code_that_is_longer_than_the_standard_allows_is_left_out_and_its_meaning_cut() -> None:
+    def coded(value: str, scheme: str, meaning: str) -> dict[str, Any]:
+        found = {"00080119": value, "00080102": scheme, "00080104": meaning}
+        return {tag: {"vr": "UC", "Value": [text]} for tag, text in found.items()}
+
+    listed = [coded("A" * 1025, "L", "a"), coded("B", "L" * 17, "b"), coded("C", "L", "c" * 1000)]
+    (code,) = read.codes({read.WORK_CODES: {"vr": "SQ", "Value": listed}}, read.WORK_CODES)
+    assert (code.key, len(code.meaning)) == ("C^L", 64)
+
+
 @pytest.mark.parametrize(
     ("output", "inputs", "study"),
     [("", ("1.9", "1.8"), "1.9"), ("1.8", ("1.9", "1.8"), "1.8"), ("1.7", ("1.9", "1.8"), "1.9"), ("1.7", ("",), "")],
