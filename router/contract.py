@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -346,6 +347,15 @@ def content_hash(md5s: Iterable[str]) -> str:
 def make_job_id(*, study_uid: str, sources: str, route: str, model: str, version: str) -> JobId:
     """UUIDv5 over (study, hash of the SOP Instance UIDs read, route, model, version)."""
     return JobId(str(uuid.uuid5(NAMESPACE, "|".join((study_uid, sources, route, model, version)))))
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text is a DICOM UID as PS3.5 chapter 9 has them."""
+    return 0 < len(text) <= UID_LENGTH and _UID.fullmatch(text) is not None
+
+
+UID_LENGTH = 64
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 
 
 def derived_uid(job_id: str, *parts: str) -> str:

@@ -76,6 +76,18 @@ class FhirRefused(PermanentError):
     """A FHIR server read the result and will not have it: it needs a person."""
 
 
+class WorklistUnreachable(TemporaryError):
+    """A worklist (UPS-RS) is away, overloaded, or not as configured."""
+
+
+class WorkitemRefused(PermanentError):
+    """A worklist does not change a workitem so. ``gone``: it knows no such workitem, or has done with it."""
+
+    def __init__(self, message: str, *, gone: bool) -> None:
+        super().__init__(message)
+        self.gone = gone
+
+
 class BrokerUnreachable(TemporaryError):
     """Redis did not take the message; the sweeper will send it again."""
 

@@ -108,9 +108,14 @@ def work(hospital: Hospital, runner: JobRunner, stop: threading.Event) -> None:
 
 @contextmanager
 def hospital_in(
-    folder: Path, *, archive: dict[str, Any] | None = None, orthanc: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    archive: dict[str, Any] | None = None,
+    orthanc: dict[str, Any] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> Iterator[Hospital]:
-    """Started, handed over, stopped. ``archive``: of Orthanc's configuration; ``orthanc``: of our [orthanc] section."""
+    """Started, handed over, stopped. ``archive``: of Orthanc's configuration; ``orthanc``: of our [orthanc] section;
+    ``more``: other sections of ours."""
     port = free_port()
     server = make_orthanc(folder / "orthanc", **(archive or {}))
     redis, ris = make_redis(folder / "redis"), make_ris(folder / "ris", router_port=port)
@@ -122,7 +127,7 @@ def hospital_in(
             ris={"host": "127.0.0.1", "port": ris.port, "timeout_s": 3.0, "processing_id": "T"},
             hl7_in={"port": port},
             metrics={"port": 0},
-            routes=[ROUTE],
+            **{"routes": [ROUTE], **(more or {})},
         )
         ledger = Ledger(settings.ledger.url)
         ledger.migrate()

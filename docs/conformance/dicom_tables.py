@@ -69,7 +69,9 @@ def tables() -> dict[str, Callable[[], str]]:
         "codes": _codes,
         "anatomy": _anatomy,
         "scheme": _scheme,
-        "settings-dicom": lambda: settings("orthanc", "announcements", "results", "watch_folder", "destinations"),
+        "settings-dicom": lambda: settings(
+            "orthanc", "announcements", "workitems", "results", "watch_folder", "destinations"
+        ),
     }
     for kind in KINDS:
         found[f"iod-{kind}"] = lambda kind=kind: _iod(kind)

@@ -8,14 +8,13 @@ Next: listener.py (who asks), ledger/announcements.py (where it is kept).
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from medai.router.contract import NAMESPACE
+from medai.router.contract import NAMESPACE, is_uid
 from medai.router.errors import PermanentError
 
 SUCCESS = 0x0000
@@ -27,8 +26,6 @@ NO_LONGER_CHANGED = 0xA710
 INSTANCES_LIMIT = 20_000
 """Objects that one announcement may name; a perfusion study has about ten thousand."""
 STUDIES_LIMIT = 100
-_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
-_UID_LENGTH = 64
 
 
 class Attributes(Protocol):
@@ -135,7 +132,7 @@ def notice(uid: str, said: Attributes) -> Notice:
 
 def needed_uid(uid: str) -> str:
     """A SOP Instance UID of a request; raises Refused where it is none."""
-    if not _is_uid(uid):
+    if not is_uid(uid):
         raise Refused(INVALID_INSTANCE, "the SOP Instance UID is none")
     return uid
 
@@ -192,8 +189,4 @@ def _text(said: Attributes, keyword: str) -> str:
 def _uid(said: Attributes, keyword: str) -> str:
     """A UID as it was said; empty where it is none."""
     text = _text(said, keyword)
-    return text if _is_uid(text) else ""
-
-
-def _is_uid(text: str) -> bool:
-    return 0 < len(text) <= _UID_LENGTH and _UID.fullmatch(text) is not None
+    return text if is_uid(text) else ""

@@ -25,6 +25,7 @@ from medai.router.routing.rules import Rules
 from medai.router.settings.destinations import DicomDestination, FhirDestination, StowDestination, WebServer
 from medai.router.settings.tables import Settings
 from medai.router.words import counted
+from medai.router.workitems.server import Worklist
 
 FHIR_VERSIONS = {"R5": ("5.",), "R4": ("4.0", "4.3")}
 """How the versions begin that a destination may mean; 4.1 and 4.2 were drafts of R5."""
@@ -50,6 +51,7 @@ def check(settings: Settings) -> list[Finding]:
         _ris,
         _ports,
         _announcements,
+        _workitems,
         _watch_folder,
     )
     return [finding for step in steps for finding in step(settings)]
@@ -254,6 +256,23 @@ def _announcements(settings: Settings) -> Iterator[Finding]:
             yield _ok("announcements", f"the router listens for MPPS and IAN at {where}")
     except OSError:
         yield _warn("announcements", f"nothing listens for MPPS and IAN at {where}: the router is not running")
+
+
+def _workitems(settings: Settings) -> Iterator[Finding]:
+    own = settings.workitems
+    if not own.url:
+        return
+    if not own.routes:
+        yield _warn("workitems", "[workitems.routes] is empty: no workitem is claimed")
+    if web.is_in_the_clear(own, own.url):
+        yield _warn("workitems", "its login goes over the network in the clear: use https")
+    worklist = Worklist(own)
+    try:
+        worklist.answers()
+    except MedaiError as error:
+        yield _bad("workitems", str(error))
+        return
+    yield _ok("workitems", f"{worklist} answers a search (UPS-RS)")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

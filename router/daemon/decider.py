@@ -88,6 +88,7 @@ class Decider:
     ) -> None:
         self._routes = settings.routes
         self._announces = settings.announcements.port != 0
+        self._asked = settings.workitems.url != ""
         self._rules = Rules(settings.routes, settings.routing)
         self._archive = archive
         self._ledger = ledger
@@ -150,7 +151,8 @@ class Decider:
         self._ledger.studies.set_due_as_seen(study, min(known, default=None))
 
     def _route(self, study: KnownStudy, facts: StudyFacts, clocks: Mapping[str, Decision]) -> None:
-        verdicts = self._rules.match(facts)
+        asked = self._ledger.workitems.routes_asked(study.id) if self._asked else frozenset()
+        verdicts = self._rules.match(facts, asked)
         matched = [v for v in verdicts if v.matched]
         waiting = [clocks[v.route] for v in matched if clocks[v.route].verdict is Verdict.WAIT]
         if not matched:

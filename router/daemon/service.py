@@ -41,6 +41,7 @@ from medai.router.queue.sweeper import LeaseWatch, Sweeper
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer, Tracer, open_tracer, require
 from medai.router.version import program_version
+from medai.router.workitems.performer import WorkitemPerformer
 
 log = structlog.get_logger(__name__)
 
@@ -213,7 +214,7 @@ def build(
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
 ) -> Router:
-    """The loop and the parts beside it (orders, announcements, watch folder, courier); ``stack`` stops them.
+    """The loop and the parts beside it (orders, announcements, watch folder, courier, workitems); ``stack`` stops them.
 
     ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers``: where the listener counts.
     """
@@ -249,6 +250,10 @@ def build(
     courier = Courier(settings, ledger.deliveries, orthanc, leads=leads, tracer=tracer)
     courier.start()
     stack.callback(courier.stop)
+    if settings.workitems.url:
+        performer = WorkitemPerformer(settings, ledger.workitems, orthanc, names, leads=leads)
+        performer.start()
+        stack.callback(performer.stop)
     return Router(
         settings,
         orthanc=orthanc,

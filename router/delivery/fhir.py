@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import urllib3
-
 from medai.router.delivery import web
-from medai.router.delivery.web import Peer
+from medai.router.delivery.web import Answer, Peer
 from medai.router.errors import FhirRefused, FhirUnreachable, TemporaryError
 from medai.router.settings.destinations import FhirDestination
 from medai.router.words import counted
@@ -108,7 +106,7 @@ def _peer(destination: FhirDestination, name: str) -> Peer:
     )  # fmt: skip
 
 
-def _failure(peer: Peer, answer: urllib3.BaseHTTPResponse) -> TemporaryError | FhirRefused:
+def _failure(peer: Peer, answer: Answer) -> TemporaryError | FhirRefused:
     if (passing := web.misfortune(peer, answer)) is not None:
         return passing
     told = ", ".join(_issues(answer.data))

@@ -17,6 +17,8 @@ from medai.router.settings.destinations import WebServer
 BUSY = frozenset({408, 409, 412, 423, 425, 429})
 """Answers that another time may bring another: slow down, a lock, a change by somebody else at the same moment."""
 RETRY_AFTER_MAX_S = 6 * 3600.0
+ANSWER_LIMIT = 32 * 1024**2
+"""Bytes of an answer, unpacked: none that we ask for is so large."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +40,24 @@ class Peer:
         return f"{self.title} at {urlsplit(self.url).netloc}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a server answered, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
+
+
 def request(
     method: str, peer: Peer, *, headers: Mapping[str, str], path: str = "", body: bytes | None = None
-) -> urllib3.BaseHTTPResponse:
+) -> Answer:
     """One call on a connection of its own. A redirect is not followed: it would take the login elsewhere."""
     server = peer.server
     trust: dict[str, Any] = {"ca_certs": server.ca_file} if server.ca_file else {}
     try:
         with urllib3.PoolManager(**trust) as pool:
-            return pool.request(
+            answer = pool.request(
                 method,
                 peer.url.rstrip("/") + path,
                 body=body,
@@ -54,12 +65,18 @@ def request(
                 timeout=urllib3.Timeout(connect=min(10.0, server.timeout_s), read=server.timeout_s),
                 retries=False,
                 redirect=False,
+                preload_content=False,
             )
+            data = answer.read(ANSWER_LIMIT + 1)
+            answer.close()  # where there is more
     except urllib3.exceptions.SSLError as error:
         hint = "does it speak https, and does ca_file exist and hold its certificate authority?"
         raise peer.away(f"{peer} cannot be trusted (TLS failed): {hint}") from error
     except urllib3.exceptions.HTTPError as error:
         raise peer.away(f"{peer} does not answer ({type(error).__name__})") from error
+    if len(data) > ANSWER_LIMIT:
+        raise peer.away(f"{peer} answered {answer.status} and more than {ANSWER_LIMIT >> 20} MiB")
+    return Answer(status=answer.status, headers=answer.headers, data=data)
 
 
 def is_in_the_clear(server: WebServer, url: str) -> bool:
@@ -78,7 +95,7 @@ def misconfigured(*, key: str, takes: str) -> Mapping[int, str]:
     }
 
 
-def misfortune(peer: Peer, answer: urllib3.BaseHTTPResponse) -> TemporaryError | None:
+def misfortune(peer: Peer, answer: Answer) -> TemporaryError | None:
     """Why an answer that is no success says nothing about the result itself; None where it does (any other 4xx).
 
     What says that the configuration is wrong waits for a person without losing the result.

@@ -218,6 +218,7 @@ class Subscription:
         touched: list[str] = []
         start = 0
         living = self._ledger.removals.living_studies()
+        wanted = self._ledger.workitems.studies_waited_for()
         known_before = len(living)
         while page := self._orthanc.studies(since=start, limit=SWEEP_PAGE):
             start += len(page)
@@ -227,7 +228,8 @@ class Subscription:
             for item in page:
                 if known.get(str(item["ID"])) == str(item.get("LastUpdate", "")):
                     continue
-                if str(item["ID"]) not in known and change_time({"Date": item.get("LastUpdate", "")}, since) < since:
+                old = change_time({"Date": item.get("LastUpdate", "")}, since) < since
+                if str(item["ID"]) not in known and old and _uid_of(item) not in wanted:
                     continue  # older than this installation: left alone
                 touched += self._look_again(str(item["ID"]), str(item.get("LastUpdate", "")))
         self._vanished(living, known_before)
@@ -293,6 +295,10 @@ class Subscription:
         if changed:
             log.info("sweep_found", study=self._names.study(view.seen.study_uid))
         return [orthanc_study] if changed else []
+
+
+def _uid_of(listed: Mapping[str, Any]) -> str:
+    return str(listed.get("MainDicomTags", {}).get("StudyInstanceUID", ""))
 
 
 def settled(seen: StudySeen, now: float) -> StudySeen:

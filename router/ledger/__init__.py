@@ -5,8 +5,8 @@ studies.py (what was seen), orders.py (what was ordered), jobs.py and claims.py 
 to whom), deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py
 (patients who were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they
 do), surveys.py (what they say), edits.py (what readers made of our results), announcements.py (what a study will
-hold). What may become of a job or a delivery is in transitions.py alone. Tables: schema.py; rows: rows.py.
-Reading for people: reports/readings.py.
+hold), workitems.py (what a worklist asks for). What may become of a job or a delivery is in transitions.py alone.
+Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from medai.router.ledger.orders import Orders
 from medai.router.ledger.removals import Removals
 from medai.router.ledger.studies import Studies
 from medai.router.ledger.surveys import Surveys
+from medai.router.ledger.workitems import Workitems
 
 __all__ = ["Claim", "Held", "Ledger", "NewJob", "migrated"]
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Ledger:
         self.actions = Actions(self.database, self.jobs)
         self.surveys = Surveys(self.database)
         self.edits = Edits(self.database)
+        self.workitems = Workitems(self.database)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision; harmless when they are there already."""

@@ -108,6 +108,26 @@ announcements = Table(
     UniqueConstraint("kind", "uid", "study_uid"),
 )
 
+workitems = Table(
+    "workitem",
+    metadata,
+    Column("uid", String(64), primary_key=True),
+    Column("lock_uid", String(64), nullable=False),
+    Column("study_uid", String(64), nullable=False, index=True),
+    Column("study_id", Integer, index=True),
+    Column("route", String(40), nullable=False),
+    Column("codes", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("job_id", String(36)),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("seen_at", Float, nullable=False),
+    Column("claimed_at", Float),
+    Column("ended_at", Float),
+    Column("next_try_at", Float, nullable=False, server_default="0"),
+    Index(None, "state", "next_try_at"),
+)
+
 jobs = Table(
     "job",
     metadata,

@@ -197,11 +197,13 @@ class Studies(Part):
         of_waiting = t.series.c.study_id.in_(select(t.studies.c.id).where(waiting))
         pending, later = t.jobs.c.state == JobState.PENDING.value, t.jobs.c.not_before > 0
         owed = and_(t.deliveries.c.state == DeliveryState.PENDING.value, t.deliveries.c.next_try_at > 0)
+        asked = {c: t.workitems.c[c] + step_s for c in ("seen_at", "claimed_at", "next_try_at")}
         last, sent = t.series.c.last_instance_at + step_s, t.jobs.c.sent_at + step_s
         with self._database.begin() as db:
             db.execute(update(t.series).where(of_waiting).values(last_instance_at=last))
             db.execute(update(t.studies).where(waiting).values(**moments))
             db.execute(update(t.announcements).values(at=t.announcements.c.at + step_s))
+            db.execute(update(t.workitems).where(t.workitems.c.ended_at.is_(None)).values(**asked))
             db.execute(update(t.jobs).where(pending, later).values(not_before=t.jobs.c.not_before + step_s))
             db.execute(update(t.jobs).where(pending, t.jobs.c.sent_at.is_not(None)).values(sent_at=sent))
             db.execute(update(t.deliveries).where(owed).values(next_try_at=t.deliveries.c.next_try_at + step_s))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from medai.router.contract import NOT_IMAGES, SCATTERED, Order, Priority, SeriesFacts, SeriesUID, StudyFacts
@@ -22,6 +22,8 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture Image Storage; its multi-frame forms continue with ``.1`` to ``.4`` (PS3.4 B.5)."""
 SLICED = ("CT", "MR", "PT")
 """Modalities of which one image alone is a slice of something."""
+ASKED_FOR = "a workitem asks for it"
+"""How a reason begins where a route reads a study by request; what follows is how that came out."""
 LISTED = 12
 """Excluded series that a reason names one by one."""
 
@@ -74,18 +76,27 @@ class Rules:
         self._routing = routing
         self._routes = tuple(_compile(route) for route in routes)
 
-    def match(self, study: StudyFacts) -> tuple[RouteVerdict, ...]:
+    def match(self, study: StudyFacts, asked: Collection[str] = ()) -> tuple[RouteVerdict, ...]:
         """One verdict for each route considered, in their order.
 
-        With routing ``first`` nothing is considered after the first route that takes a series.
+        With routing ``first`` nothing is considered after the first route that takes a series. Routes that are
+        ``asked`` for by name, for this study, come after those that their conditions choose, whatever their own say.
         """
         view = _View(study)
+        chosen = self._by_conditions(view)
+        done = {verdict.route for verdict in chosen if verdict.matched}
+        extra = [route for route in self._routes if route.settings.name in asked and route.settings.name not in done]
+        replaced = {route.settings.name for route in extra}
+        kept = [verdict for verdict in chosen if verdict.route not in replaced]
+        return (*kept, *(_asked(route, view) for route in extra))
+
+    def _by_conditions(self, view: _View) -> list[RouteVerdict]:
         verdicts: list[RouteVerdict] = []
         for route in self._routes:
             verdicts.append(_consider(route, view))
             if verdicts[-1].matched and self._routing == "first":
                 break
-        return tuple(verdicts)
+        return verdicts
 
     def priority(self, route: RouteSettings, study: StudyFacts) -> Priority:
         """The route's own priority, or for ``order`` the more urgent of the order's and the images' own.
@@ -151,11 +162,22 @@ def _consider(route: _Route, view: _View) -> RouteVerdict:
     outcome = route.when.test(view.scope)
     if not outcome.value:
         return RouteVerdict(route=name, matched=False, reason=outcome.reason)
+    return _taken(route, view, outcome.reason)
+
+
+def _taken(route: _Route, view: _View, why: str) -> RouteVerdict:
+    """A route that shall read the study, where it finds a series in it."""
+    name = route.settings.name
     choice = _choose(route, view)
     if not choice.series:
         return RouteVerdict(route=name, matched=False, reason=choice.reason, considered=choice.considered)
-    reason = f"{outcome.reason}; {choice.reason}"
+    reason = f"{why}; {choice.reason}"
     return RouteVerdict(route=name, matched=True, reason=reason, choices=choice.series, considered=choice.considered)
+
+
+def _asked(route: _Route, view: _View) -> RouteVerdict:
+    found = _taken(route, view, ASKED_FOR)
+    return found if found.matched else replace(found, reason=f"{ASKED_FOR}; {found.reason}")
 
 
 def _choose(route: _Route, view: _View) -> SeriesChoice:

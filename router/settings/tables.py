@@ -22,6 +22,7 @@ from medai.router.settings.destinations import Destination
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
+from medai.router.settings.workitems import WorkitemsSettings
 
 
 class OrthancSettings(Section):
@@ -321,6 +322,7 @@ class Settings(BaseSettings):
     ris: RisSettings = RisSettings()
     hl7_in: Hl7InSettings = Hl7InSettings()
     announcements: AnnouncementsSettings = AnnouncementsSettings()
+    workitems: WorkitemsSettings = WorkitemsSettings()
     watch_folder: WatchFolderSettings = WatchFolderSettings()
     metrics: MetricsSettings = MetricsSettings()
     tracing: TracingSettings = TracingSettings()
@@ -349,6 +351,11 @@ class Settings(BaseSettings):
                     )
             if "archive" not in route.destinations:
                 raise ValueError(f"route {route.name!r} must list 'archive': the ORU is sent only after it is stored")
+        for name in self.workitems.routes.values():
+            if name not in names:
+                raise ValueError(
+                    f"[workitems.routes] names the route {name!r}, which is not defined: add it to [[routes]]"
+                )
         return self
 
     @classmethod

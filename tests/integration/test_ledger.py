@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from medai.router.hl7.orders_in import Action
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger.deliveries import Gate
 from medai.router.ledger.schema import metadata
+from medai.router.ledger.workitems import Seen, State
 from medai.router.reports import agreement, readings
 from medai.router.reports.turnaround import turnaround
 from medai.router.stages import Percentiles
@@ -661,3 +663,31 @@ def test_what_is_announced_of_a_study_is_kept_in_its_newest_form(ledger: Ledger)
     assert found.instances == {"mpps": {"1.9.1", "1.9.2"}, "ian": {"1.9.1", "1.9.2"}}
     assert (found.open_steps, found.said_at) == (0, T0 + 2)
     assert ledger.announcements.of_study("1.2.4").instances["mpps"] == {"1.9.1", "1.9.2"}
+
+
+def test_a_workitem_is_claimed_once_and_has_its_study_read(ledger: Ledger) -> None:
+    study = arrive(ledger, seen())
+    ledger.studies.set_due(study.id, None)
+    new = Seen(uid="1.5", lock_uid="2.25.1", study_uid="1.2.3", route="brain", codes={"work": ("A", "L", "Ä")})
+    waiting = ledger.workitems.see(new, T0)
+    assert ledger.workitems.see(replace(new, route="other"), T0 + 1).route == "other"
+    assert ledger.workitems.see(new, T0 + 2).seen_at == T0
+    claiming = ledger.workitems.begin_claim(waiting, study_id=study.id)
+    assert claiming is not None
+    ledger.workitems.claimed(claiming, T0 + 3)
+    assert ledger.workitems.begin_claim(waiting) is None
+    assert [due.id for due in ledger.studies.due(T0 + 3)] == [study.id]
+    assert ledger.workitems.routes_asked(study.id) == {"brain"}
+    ledger.studies.set_complete(study.id, T0 + 3)
+    job, _ = make(ledger, study)
+    claim = ledger.claims.take(job, worker="w", lease_s=60.0, now=T0 + 4)
+    assert claim is not None
+    store(ledger, claim, T0 + 5)
+    standing = ledger.workitems.standing(claiming)
+    assert (standing.ended, standing.began, standing.until) == (True, T0 + 4, T0 + 5)
+    assert [made.sop_uid for made in standing.objects] == ["9.1"]
+    ending = ledger.workitems.ending(claiming, standing)
+    assert ending is not None
+    ledger.workitems.ended(ending, State.COMPLETED, T0 + 6)
+    ledger.workitems.forget(T0 + 7)
+    assert ledger.workitems.routes_asked(study.id) == frozenset()

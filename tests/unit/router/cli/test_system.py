@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from servers import free_port
+from ups_server import ups_server
 
 from medai.router.cli import main as cli
-from medai.router.cli.check import Finding, _announcements, _ports
+from medai.router.cli.check import Finding, _announcements, _ports, _workitems
 from medai.router.ledger import Ledger
 from medai.router.settings.tables import Hl7InSettings, Settings
 
@@ -53,3 +54,17 @@ def test_a_listener_for_announcements_is_looked_for_where_one_is_configured() ->
         assert there.level == "ok"
     everybody = Settings(announcements={"port": free, "host": "0.0.0.0"})
     assert "calling_ae_titles" in next(iter(_announcements(everybody))).text
+
+
+def test_a_worklist_is_searched_where_one_is_configured() -> None:
+    assert list(_workitems(Settings())) == []
+    route = {"name": "lungs", "model": "ct_lung"}
+    with ups_server(token="right") as there:
+        named = {"url": there.url, "token": "right", "routes": {"A^99X": "lungs"}}
+        clear, found = _workitems(Settings(routes=[route], workitems=named))
+        assert (clear.level, "in the clear" in clear.text) == ("warning", True)
+        assert (found.level, "answers a search (UPS-RS)" in found.text) == ("ok", True)
+        assert [method for method, _, _ in there.seen] == ["GET"]
+        empty, wrong = _workitems(Settings(workitems={"url": there.url}))
+    assert (empty.level, "no workitem is claimed" in empty.text) == ("warning", True)
+    assert (wrong.level, "username and password, or token" in wrong.text) == ("error", True)

@@ -19,6 +19,7 @@ from medai.router.intake.facts import StudyView
 from medai.router.ledger import Ledger
 from medai.router.ledger.fleet import Announced
 from medai.router.ledger.studies import DueStudy, KnownStudy
+from medai.router.ledger.workitems import Seen
 from medai.router.log import Pseudonyms
 from medai.router.reports import readings
 from medai.router.settings.tables import Settings
@@ -88,11 +89,19 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def consider(
-    ledger: Ledger, world: World, at: float, routes: tuple[dict[str, Any], ...] = (ROUTE,), *, listens: bool = True
+    ledger: Ledger,
+    world: World,
+    at: float,
+    routes: tuple[dict[str, Any], ...] = (ROUTE,),
+    *,
+    listens: bool = True,
+    worklist: str = "",
 ) -> KnownStudy:
     """Decide about the study at a moment; returns it as it is afterwards."""
     decider = Decider(
-        Settings(routes=list(routes), announcements={"port": 11112 if listens else 0}), archive=world, ledger=ledger, reader=world, farewell=world,
+        Settings(
+            routes=list(routes), announcements={"port": 11112 if listens else 0}, workitems={"url": worklist}
+        ), archive=world, ledger=ledger, reader=world, farewell=world,
         names=Pseudonyms("key"), tracer=NoTracer(), clock=lambda: at,
     )  # fmt: skip
     decider.consider(DueStudy(id=1, orthanc_id="o-1.2.3", study_uid="1.2.3"))
@@ -301,3 +310,23 @@ def test_nothing_is_asked_where_the_router_does_not_listen(ledger: Ledger) -> No
     assert consider(ledger, World(), T0 + 1, listens=False).due_at == T0 + 3
     consider(ledger, World(), T0 + 3, listens=False)
     assert len(jobs(ledger)) == 1
+
+
+def test_a_workitem_has_its_study_read_by_a_route_whose_condition_leaves_it(ledger: Ledger) -> None:
+    route = {**ROUTE, "when": "false"}
+    arrive(ledger, seen())
+    assert consider(ledger, World(), T0 + 4, (route,)).due_at is None
+    assert jobs(ledger) == []
+    asked = Seen(uid="1.5.1", lock_uid="2.25.1", study_uid="1.2.3", route="brain", codes={})
+    claiming = ledger.workitems.begin_claim(ledger.workitems.see(asked, T0 + 5), study_id=1)
+    assert claiming is not None
+    ledger.workitems.claimed(claiming, T0 + 5)
+    consider(ledger, World(), T0 + 6, (route,))
+    assert jobs(ledger) == []  # where no worklist is configured, nobody asks
+    consider(ledger, World(), T0 + 6, (route,), worklist="http://127.0.0.1:1")
+    (job,) = jobs(ledger)
+    assert job.route == "brain"
+    assert (
+        "route",
+        "a workitem asks for it; a series without a number is the only one that qualifies (50 slices)",
+    ) in (reasons(ledger))

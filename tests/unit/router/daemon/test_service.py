@@ -13,6 +13,7 @@ import pytest
 import urllib3
 from servers import answers, free_port, wait_for
 from structlog.testing import capture_logs
+from ups_server import ups_server
 
 from medai.router.daemon import service
 from medai.router.daemon.leader import Leadership
@@ -235,3 +236,17 @@ def test_the_router_listens_for_announcements_where_a_port_is_named(
         service.build(Settings(**{**settings.model_dump(), **more}), ledger, stack)
         assert answers(port) is listens
     assert not answers(port)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_router_looks_for_workitems_where_a_worklist_is_named(
+    settings: Settings, ledger: Ledger, named: bool
+) -> None:
+    with ups_server() as there, ExitStack() as stack:
+        more = {"workitems": {"url": there.url if named else ""}, "hl7_in": {"enabled": False}}
+        service.build(Settings(**{**settings.model_dump(), **more}), ledger, stack)
+        if named:
+            wait_for(lambda: there.seen)
+        stack.close()
+        assert bool(there.seen) is named
+        assert "workitems" not in {thread.name for thread in threading.enumerate()}

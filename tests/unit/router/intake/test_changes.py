@@ -16,6 +16,7 @@ from medai.router.contract import StudyFacts, orthanc_id
 from medai.router.intake.changes import Subscription, settled
 from medai.router.intake.facts import FactsReader, StudyView
 from medai.router.ledger import Ledger
+from medai.router.ledger.workitems import Seen
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import ChangesPage, Orthanc
 from medai.router.reports import readings
@@ -163,3 +164,35 @@ def test_an_update_of_this_very_second_is_looked_at_again(age_s: int, kept: bool
     found = settled(seen(update=told), T0)
     assert found.archive_update == (told if kept else "")
     assert replace(found, archive_update=told) == seen(update=told)
+
+
+class Old(Moved):
+    """An archive with two studies that are older than this installation."""
+
+    def studies(self, *, since: int, limit: int) -> list[dict[str, Any]]:
+        listed = (
+            {"ID": f"o-1.2.{n}", "LastUpdate": "20200101T000000", "MainDicomTags": {"StudyInstanceUID": f"1.2.{n}"}}
+            for n in range(2)
+        )
+        return list(listed)[since : since + limit]
+
+    def study(self, name: str) -> dict[str, Any]:
+        return {"MainDicomTags": {"StudyInstanceUID": name.removeprefix("o-")}}
+
+    def read(self, study: str, _series: object) -> StudyView:
+        return StudyView(seen=seen(uid=study.removeprefix("o-")), facts=cast(StudyFacts, None))
+
+
+def test_a_study_that_is_older_than_this_installation_is_taken_in_where_a_workitem_waits_for_it(site: Site) -> None:
+    archive = Old(StudyView(seen=seen(), facts=cast(StudyFacts, None)))
+    subscription = Subscription(
+        cast(Orthanc, archive), site.ledger, cast(FactsReader, archive), backlog_h=1.0, names=Pseudonyms("k"),
+        clock=lambda: T0 + 100,
+    )  # fmt: skip
+    site.ledger.studies.write_cursor("orthanc", 0, T0)
+    subscription.sweep()
+    assert site.ledger.workitems.studies_here("1.2.1") == []
+    new = Seen(uid="1.5.1", lock_uid="2.25.1", study_uid="1.2.1", route="brain", codes={})
+    site.ledger.workitems.see(new, T0)
+    assert subscription.sweep() == ("o-1.2.1",)
+    assert [len(site.ledger.workitems.studies_here(uid)) for uid in ("1.2.0", "1.2.1")] == [0, 1]

@@ -349,3 +349,23 @@ def test_slices_that_are_each_a_series_are_told_as_such() -> None:
     assert "each a series" not in verdict(study(*(series(n, 1) for n in range(1, 5)))).reason, "scouts have numbers"
     views = [replace(each, attributes={**each.attributes, "Modality": "DX"}) for each in scattered]
     assert "each a series" not in verdict(study(*views)).reason, "a projection is whole"
+
+
+def test_a_route_that_is_asked_for_reads_a_study_that_its_condition_leaves() -> None:
+    rules = Rules([route(), route("mr", 'study.Modality == "MR"')], "all")
+    assert [(v.route, v.matched) for v in rules.match(CHEST)] == [("chest", True), ("mr", False)]
+    chest, mr = rules.match(CHEST, {"mr"})
+    assert (chest.matched, mr.matched, numbers(mr)) == (True, True, [4])
+    assert mr.reason.startswith("a workitem asks for it; series 4 of 2 that qualify")
+
+
+def test_a_route_that_is_asked_for_comes_beside_the_first_that_matches() -> None:
+    rules = Rules([route(), route("second"), route("third")], "first")
+    assert [(v.route, v.matched) for v in rules.match(CHEST, {"third"})] == [("chest", True), ("third", True)]
+    assert rules.match(CHEST, {"chest", "unknown"}) == rules.match(CHEST)
+
+
+def test_a_route_that_is_asked_for_takes_no_series_that_it_cannot_read() -> None:
+    (found,) = Rules([route(series={"modality": ["MR"]}, when="false")], "first").match(CHEST, {"chest"})
+    assert (found.matched, found.choices) == (False, ())
+    assert found.reason.startswith("a workitem asks for it; no series qualifies")

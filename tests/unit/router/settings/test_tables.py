@@ -97,3 +97,24 @@ def test_an_ae_title_may_have_16_characters_and_spaces_within(load: Load) -> Non
     titles = '["CT 1", "A", "SIXTEEN_LETTERS_"]'
     loaded = load(f"[announcements]\ncalling_ae_titles = {titles}").announcements
     assert loaded.calling_ae_titles == ("CT 1", "A", "SIXTEEN_LETTERS_")
+
+
+def test_workitems_name_routes_by_code_and_scheme(load: Load) -> None:
+    route = '[[routes]]\nname = "lungs"\nmodel = "ct_lung"\n'
+    loaded = load(f'[workitems]\nurl = "https://m/dicom-web"\n[workitems.routes]\n"A-1^99X" = "lungs"\n{route}')
+    assert loaded.workitems.routes == {"A-1^99X": "lungs"}
+    assert load("").workitems.url == ""
+    with pytest.raises(SettingsError, match="'heart', which is not defined"):
+        load(f'[workitems.routes]\n"A-1^99X" = "heart"\n{route}')
+
+
+@pytest.mark.parametrize("key", ["A-1", "^99X", "A-1^", "A-1^99X^Meaning", "A^SEVENTEEN_LETTERS"])
+def test_a_code_without_its_scheme_names_no_route(load: Load, key: str) -> None:
+    with pytest.raises(SettingsError, match="workitems"):
+        load(f'[workitems.routes]\n"{key}" = "lungs"')
+
+
+@pytest.mark.parametrize("url", ["manager.example", "ftp://m", "https://user:word@m/dicom-web", "https://m/x?y"])
+def test_the_address_of_a_worklist_is_that_of_a_web_server_without_a_login(load: Load, url: str) -> None:
+    with pytest.raises(SettingsError, match="workitems.url"):
+        load(f'[workitems]\nurl = "{url}"')
