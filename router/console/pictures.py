@@ -220,7 +220,7 @@ def _sources(frame: Dataset) -> Iterator[Origin]:
 def _origins(seg: Dataset, known: Mapping[str, str], tags: Mapping[str, Any]) -> set[Origin]:
     """Every slice of the series: also those on which nothing was found."""
     named = {origin for frame in seg.PerFrameFunctionalGroupsSequence for origin in _sources(frame)}
-    many = int(tags.get("NumberOfFrames") or 1)
+    many = int(_number(tags.get("NumberOfFrames"), 1))
     return named | {(uid, number) for uid in known for number in range(1, many + 1)}
 
 
@@ -246,10 +246,19 @@ def _places(seg: Dataset, direction: Sequence[float]) -> dict[Origin, float]:
 def _place_of(instances: Sequence[Mapping[str, Any]], frame: Frame, direction: Sequence[float]) -> float:
     """The same from what Orthanc keeps of an instance; its number where it keeps no position."""
     tags = next(item["MainDicomTags"] for item in instances if item["ID"] == frame.instance)
-    position = str(tags.get("ImagePositionPatient", "")).split("\\")
-    if len(position) == 3:
+    position = [_number(part, math.nan) for part in str(tags.get("ImagePositionPatient", "")).split("\\")]
+    if len(position) == 3 and not any(map(math.isnan, position)):
         return _along(position, direction)
-    return float(tags.get("InstanceNumber") or 0) + frame.number
+    return _number(tags.get("InstanceNumber"), 0) + frame.number
+
+
+def _number(text: object, otherwise: float) -> float:
+    """What Orthanc keeps is what the sender wrote: a number of frames may be "ab" or two values."""
+    try:
+        value = float(str(text))
+    except ValueError:
+        return otherwise
+    return value if math.isfinite(value) else otherwise
 
 
 def _letters(direction: Sequence[float]) -> tuple[str, str, str, str]:

@@ -62,6 +62,17 @@ def test_slices_lie_in_order_and_each_knows_its_masks() -> None:
     assert found.spacing_mm == (3.0, 3.0)
 
 
+@pytest.mark.parametrize("written", ["ab", "1\\2", "", "nan"])
+def test_numbers_that_are_none_cost_the_page_nothing(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Archive, "tags", lambda self, name: {"NumberOfFrames": written})
+    slices = ct_slices("a")
+    instances = listed(slices[::-1])
+    for instance in instances[:3]:  # of slices without a mask: those with one have a place in the segmentation
+        instance["MainDicomTags"] |= {"ImagePositionPatient": f"0\\0\\{written}", "InstanceNumber": written}
+    found = arrange(seg(slices, {"one": block((4, 2, 2), (8, 6, 6))}), instances, cast(Orthanc, Archive({})))
+    assert {frame.instance for frame in found.frames} == {f"i{n + 1}" for n in range(SHAPE[0])}
+
+
 def test_frames_without_a_voxel_count_for_nothing() -> None:
     slices = ct_slices("a")
     whole = seg(slices, {"one": block((4, 2, 2), (8, 6, 6))}, omit_empty_frames=False)
