@@ -86,6 +86,8 @@ def sources(make: Any) -> Iterator[tuple[str, Any]]:
     yield "de-identified", replace(source, headers=tuple(make.copy(header, **bare) for header in source.headers))
     least = {"PatientSex": "", "StudyDate": "", "StudyTime": "", "AcquisitionDate": "", "AcquisitionTime": ""}
     yield "minimal", replace(source, headers=tuple(make.copy(header, **bare, **least) for header in source.headers))
+    nobody = {**bare, **least, "PatientID": "", "IssuerOfPatientID": None}
+    yield "of nobody", replace(source, headers=tuple(make.copy(header, **nobody) for header in source.headers))
     scripts = {"PatientName": "Yamada^Taro=\u5c71\u7530^\u592a\u90ce"}
     yield "two scripts", replace(source, headers=tuple(make.copy(header, **scripts) for header in source.headers))
 
@@ -119,7 +121,7 @@ def test_hl7apy_finds_no_fault_in_any_kind_of_result(make: Any, version: str) ->
         assert read.version == version
         assert read.validate(), kind
         seen += 1
-    assert seen == 70
+    assert seen == 80
 
 
 @pytest.mark.parametrize("version", VERSIONS)

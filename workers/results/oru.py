@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from medai.models.images.header import text
 from medai.models.volume import Code
-from medai.router.contract import Measurement, control_id
+from medai.router.contract import Measurement, control_id, short_id
 from medai.workers.results import identity
 from medai.workers.results.codes import (
     ARTIFICIAL_INTELLIGENCE,
@@ -55,6 +55,10 @@ LONGEST_TEXT = 199
 """Characters of an ST (HL7 v2.5.1, chapter 2A)."""
 NAME_UNKNOWN = "^^^^^^U"
 """PID-5 is required: a name of type U (table 0200, unspecified) where the images carry none."""
+UNSPECIFIED = "U"
+"""PID-3.5 (table 0203) of a number that stands for a patient of whom none is known."""
+LONGEST_CX = 15
+"""Characters of CX.1 (HL7 v2.5.1, chapter 2A)."""
 UNITS = {MILLILITRE: "mL^milliliter^UCUM", "[hnsf'U]": "[hnsf'U]^Hounsfield unit^UCUM"}
 
 
@@ -107,13 +111,23 @@ def _pid(context: Context) -> str:
             1: "1",
             3: "~".join(as_received(each) for each in order.patient_identifiers)
             if order is not None and order.patient_id and order.patient_identifiers
-            else patient_identifier(identifier, authority or context.settings.ris.receiving_facility),
+            else patient_identifier(identifier, authority or context.settings.ris.receiving_facility)
+            or _unidentified(context),
             5: name if _version(context).names_repeat else next(each for each in name.split("~") if _said(each)),
             7: escape(born),
             8: escape(sex),
             18: as_received(order.patient_account) if order is not None else "",
         },
     )
+
+
+def _unidentified(context: Context) -> str:
+    """PID-3 is required: for images that name no patient, a number of ours for this study alone (table 0203, U).
+
+    Its assigning authority is this system, so that nobody takes it for a number of the hospital.
+    """
+    number = short_id(f"{text(context.header, 'StudyInstanceUID')}|unidentified", length=LONGEST_CX)
+    return components(number, "", "", context.settings.ris.sending_application, UNSPECIFIED)
 
 
 def _pv1(context: Context) -> list[str]:

@@ -332,6 +332,19 @@ def test_without_any_issuer_the_receiver_is_the_one_whose_patient_it_is(make: An
     assert pid[3] == "0815^^^HOSPITAL^MR"
 
 
+def test_images_that_name_nobody_get_a_number_of_ours_for_the_study_and_no_other(make: Any, source: Any) -> None:
+    def identifier(study: str, **order: Any) -> str:
+        known = with_headers(make, source, PatientID="", IssuerOfPatientID=None, StudyInstanceUID=study)
+        return rows(message(make, known, **order), "PID")[0][3]
+
+    number, *rest = identifier("1.2.3").split("^")
+    assert rest == ["", "", "MEDAI", "U"]
+    assert 8 <= len(number) <= 15
+    assert identifier("1.2.3") == identifier("1.2.3", order=replace(ORDER, patient_id="", patient_identifiers=()))
+    assert identifier("1.2.4") != identifier("1.2.3")
+    assert identifier("1.2.3", order=ORDER).startswith("0815^")
+
+
 def test_birth_and_sex_come_each_from_the_order_or_else_the_images_where_these_hold_something_usable(
     make: Any, source: Any
 ) -> None:
