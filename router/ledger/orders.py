@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, Select, Update, and_, bindparam, insert, or_, select, update
 
 from medai.router.contract import JobState, Order, Priority
 from medai.router.hl7.orders_in import Action, OrderMessage, as_accession
@@ -72,14 +73,10 @@ def orders_of(db: Connection, *, study_uid: str, accession: str) -> tuple[Order,
 
     Which of them is of the images' patient is for the caller to find: two hospitals may count alike.
     """
-    c = t.orders.c
-    terms = [c.study_uid == study_uid] if study_uid else []
-    if accession:
-        terms.append(c.accession == accession)
-    if not terms:
+    names = {name: value for name, value in (("accession", accession), ("study_uid", study_uid)) if value}
+    if not names:
         return ()
-    query = select(c.content, c.study_uid, c.accession).where(and_(or_(*terms), c.status != CANCELLED))
-    rows = db.execute(query.order_by(c.received_at.desc(), c.id.desc())).all()
+    rows = db.execute(_naming(*names), names).all()
 
     def rank(row: Any) -> tuple[bool, bool, bool]:
         by_uid, by_accession = row.study_uid == study_uid, bool(accession) and row.accession == accession
@@ -130,13 +127,10 @@ def _moment(message: OrderMessage, now: float) -> Moment:
 
 def _standing(db: Connection, order: Order) -> list[_Standing]:
     """The orders of this placer number, else of this filler number."""
-    c = t.orders.c
-    by_filler = and_(c.filler == order.filler, c.filler != "")
-    mine = by_filler
+    numbers = {"filler": order.filler}
     if order.placer:
-        number = order.placer.split("^")[0]
-        mine = or_(c.placer.in_((order.placer, number)), and_(by_filler, c.placer == ""))
-    rows = db.execute(select(c.id, c.content, c.status, c.said).where(mine).order_by(c.id).with_for_update())
+        numbers |= {"placer": order.placer, "number": order.placer.split("^")[0]}
+    rows = db.execute(_of_numbers(*numbers), numbers)
     found = [
         _Standing(
             id=row.id, order=as_order(row.content), status=row.status,
@@ -201,7 +195,7 @@ def _other_patient(order: Order, message: OrderMessage, at: Moment, said_at: Map
 
 def _write(db: Connection, news: _Standing, message: OrderMessage, now: float) -> int:
     order = news.order
-    values = {
+    values: dict[str, Any] = {
         "placer": order.placer,
         "filler": order.filler,
         "accession": order.accession,
@@ -215,28 +209,55 @@ def _write(db: Connection, news: _Standing, message: OrderMessage, now: float) -
         "said": {"at": {name: list(at) for name, at in news.said_at.items()}, "copies": list(news.copies)},
     }
     if news.id:
-        db.execute(update(t.orders).where(t.orders.c.id == news.id).values(**values))
+        db.execute(AMEND, {**values, "row": news.id})
         return news.id
-    made = db.execute(insert(t.orders).values(**values)).inserted_primary_key
+    made = db.execute(PLACE, values).inserted_primary_key
     assert made is not None
     return int(made[0])
 
 
 def _hurry(db: Connection, order: Order) -> None:
     """An order that comes after its study still hurries the jobs that wait (a doorbell rings again)."""
-    terms = []
-    if order.accession:
-        terms.append(t.studies.c.accession == order.accession)
-    if order.study_uid:
-        terms.append(t.studies.c.study_uid == order.study_uid)
-    if not terms:
-        return
+    names = {name: value for name, value in (("accession", order.accession), ("study_uid", order.study_uid)) if value}
+    if names:
+        db.execute(_waiting_for(*names), {**names, "urgency": int(order.priority)})
+
+
+# -- statements, each made once: to make one costs more than SQLite takes to answer it
+
+PLACE = insert(t.orders)
+AMEND = update(t.orders).where(t.orders.c.id == bindparam("row"))
+
+
+@cache
+def _naming(*columns: str) -> Select[Any]:
+    """Orders that are not cancelled and have one of these values, the newest first."""
+    c = t.orders.c
+    named = or_(*(c[name] == bindparam(name) for name in columns))
+    query = select(c.content, c.study_uid, c.accession).where(and_(named, c.status != CANCELLED))
+    return query.order_by(c.received_at.desc(), c.id.desc())
+
+
+@cache
+def _of_numbers(*names: str) -> Select[Any]:
+    """Orders of a placer number, or of a filler number that the placer has not given a number yet."""
+    c = t.orders.c
+    mine = and_(c.filler == bindparam("filler"), c.filler != "")
+    if "placer" in names:
+        mine = or_(c.placer.in_((bindparam("placer"), bindparam("number"))), and_(mine, c.placer == ""))
+    return select(c.id, c.content, c.status, c.said).where(mine).order_by(c.id).with_for_update()
+
+
+@cache
+def _waiting_for(*columns: str) -> Update:
+    """Jobs that wait and are less urgent, of studies that have one of these values."""
+    named = or_(*(t.studies.c[name] == bindparam(name) for name in columns))
     waiting = and_(
         t.jobs.c.state == JobState.PENDING.value,
-        t.jobs.c.priority > int(order.priority),
-        t.jobs.c.study_id.in_(select(t.studies.c.id).where(or_(*terms))),
+        t.jobs.c.priority > bindparam("urgency"),
+        t.jobs.c.study_id.in_(select(t.studies.c.id).where(named)),
     )
-    db.execute(update(t.jobs).where(waiting).values(priority=int(order.priority), sent_at=None))
+    return update(t.jobs).where(waiting).values(priority=bindparam("urgency"), sent_at=None)
 
 
 _NAMES = frozenset(each.name for each in fields(Order))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -283,6 +284,13 @@ def as_hl7(message: Sequence[dict[str, Any]]) -> bytes:
     return ("\r".join(lines) + "\r").encode()
 
 
+@lru_cache(maxsize=4000)
+def spoken(data: bytes) -> list[OrderMessage]:
+    """What a message says. Conversations have messages in common, and reading one takes longer than keeping it."""
+    _, found_ = parse(data)
+    return [each for each in found_ if isinstance(each, OrderMessage)]
+
+
 def by_the_rules(messages: Sequence[Sequence[dict[str, Any]]]) -> dict[tuple[str, str], Kept]:
     known: dict[tuple[str, str], Kept] = {}
     for message in messages:
@@ -336,8 +344,7 @@ def check_conversation(book: Ledger, messages: list[list[dict[str, Any]]]) -> No
     with book.begin() as db:
         db.execute(delete(t.orders))
     for number, message in enumerate(messages):
-        _, found_ = parse(as_hl7(message))
-        book.orders.take([each for each in found_ if isinstance(each, OrderMessage)], T0 + number)
+        book.orders.take(spoken(as_hl7(message)), T0 + number)
     rules = by_the_rules(messages)
     open_ = {key for key, kept in rules.items() if kept.said.get("status", (True, None))[0]}
     got = {
