@@ -15,8 +15,9 @@ from pathlib import Path
 from chaos.checks import Violation
 from chaos.faults import FAULTS
 from chaos.model import make_models
+from chaos.nursery import Nurseries
 from chaos.rounds import Outcome, play, wait_for_verdict
-from chaos.site import Site, remove
+from chaos.site import ENVIRONMENT, Site, remove
 from chaos.studies import Study
 
 ALL_EVERY = 25
@@ -80,9 +81,16 @@ def deal(wish: Wish) -> list[list[tuple[int, str]]]:
 class Lane(threading.Thread):
     """One system and the rounds that are played on it."""
 
-    def __init__(self, wish: Wish, number: int, todo: Sequence[tuple[int, str]], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        number: int,
+        todo: Sequence[tuple[int, str]],
+        nurseries: Nurseries,
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__(name=f"lane-{number}", daemon=True)
-        self._wish, self._number, self._todo, self._say = wish, number, todo, say
+        self._wish, self._number, self._todo, self._nurseries, self._say = wish, number, todo, nurseries, say
         self.played = Played()
         self.error: BaseException | None = None
         self.folder = wish.folder / f"lane{number}"
@@ -101,8 +109,9 @@ class Lane(threading.Thread):
         wish = self._wish
         kind = databases(wish)[self._number]
         site = self._site = Site(
-            self.folder, models=wish.folder / "bundles", postgresql=kind == "postgresql", mutant=wish.mutant
-        )
+            self.folder, models=wish.folder / "bundles", nurseries=self._nurseries,
+            postgresql=kind == "postgresql", mutant=wish.mutant,
+        )  # fmt: skip
         try:
             began = time.monotonic()
             site.start()
@@ -169,7 +178,8 @@ class Lane(threading.Thread):
 def run(wish: Wish, say: Callable[[str], None]) -> Played:
     """Play everything; raises what a lane could not even begin with."""
     make_models(wish.folder / "bundles")
-    lanes = [Lane(wish, number, todo, say) for number, todo in enumerate(deal(wish)) if todo]
+    nurseries = Nurseries(ENVIRONMENT)
+    lanes = [Lane(wish, number, todo, nurseries, say) for number, todo in enumerate(deal(wish)) if todo]
     for lane in lanes:
         lane.start()
     try:
@@ -178,6 +188,7 @@ def run(wish: Wish, say: Callable[[str], None]) -> Played:
     finally:
         for lane in lanes:
             lane.close()
+        nurseries.close()
     for lane in lanes:
         if lane.error is not None:
             raise lane.error
