@@ -156,7 +156,7 @@ def terminated(*names: str) -> Strike:
             r.struck(f"SIGTERM of {name}")
             part = r.part(name)
             part.terminate()
-            r.until(partial(_started_again, part, part.starts), what=f"{name} to come back", within_s=90)
+            r.until(partial(_started_again, part, part.starts), what=f"{name} to come back", within_s=90, pause_s=0.1)
         r.healed()
 
     return strike

@@ -17,7 +17,7 @@ from chaos.faults import FAULTS
 from chaos.model import make_models
 from chaos.nursery import Nurseries
 from chaos.rounds import Outcome, play, wait_for_verdict
-from chaos.site import ENVIRONMENT, Site, remove
+from chaos.site import Site, remove
 from chaos.studies import Study
 
 ALL_EVERY = 25
@@ -175,10 +175,9 @@ class Lane(threading.Thread):
         self._say(f"lane {self._number}: looked again at {len(known)} studies, {len(found)} violations")
 
 
-def run(wish: Wish, say: Callable[[str], None]) -> Played:
+def run(wish: Wish, say: Callable[[str], None], nurseries: Nurseries) -> Played:
     """Play everything; raises what a lane could not even begin with."""
     make_models(wish.folder / "bundles")
-    nurseries = Nurseries(ENVIRONMENT)
     lanes = [Lane(wish, number, todo, nurseries, say) for number, todo in enumerate(deal(wish)) if todo]
     for lane in lanes:
         lane.start()
@@ -188,7 +187,6 @@ def run(wish: Wish, say: Callable[[str], None]) -> Played:
     finally:
         for lane in lanes:
             lane.close()
-        nurseries.close()
     for lane in lanes:
         if lane.error is not None:
             raise lane.error

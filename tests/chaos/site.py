@@ -84,6 +84,7 @@ CONFIG = """
 routing = "all"
 [orthanc]
 url = "http://127.0.0.1:{orthanc}"
+poll_s = 0.25
 sweep_s = 10.0
 [ledger]
 url = "{ledger}"
@@ -246,7 +247,7 @@ class Site:
 
     def _worker_up(self, speaker: str) -> bool:
         try:
-            known = {str(item["name"]).rpartition("-")[2] for item in self.view.workers()}
+            known = {name.rpartition("-")[2] for name in self.view.workers()}
         except TemporaryError:
             return False
         return any(str(pid) in known for pid in self.parts[speaker].pids())
