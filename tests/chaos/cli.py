@@ -10,12 +10,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from chaos import report
 from chaos.faults import FAULTS
 from chaos.mutants import MUTANTS
+from chaos.nursery import Nurseries
 from chaos.runner import Wish, run
+from chaos.site import ENVIRONMENT
 
 EXAMPLES = """\
 examples:
@@ -79,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     say = _teller()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        played = run(wish, say)
+        with closing(Nurseries(ENVIRONMENT)) as nurseries:
+            played = run(wish, say, nurseries)
     except KeyboardInterrupt:
         say(f"interrupted; everything is stopped, what it left is in {folder}")
         return 130

@@ -156,7 +156,7 @@ def terminated(*names: str) -> Strike:
             r.struck(f"SIGTERM of {name}")
             part = r.part(name)
             part.terminate()
-            r.until(partial(_started_again, part, part.starts), what=f"{name} to come back", within_s=90)
+            r.until(partial(_started_again, part, part.starts), what=f"{name} to come back", within_s=90, pause_s=0.1)
         r.healed()
 
     return strike
@@ -421,8 +421,7 @@ def second_router(r: Round) -> None:
     site = r.site
     port = free_port()
     site.write_config("router-2", hl7=port)
-    part = Part(name="router-2", command=site.command("router-2"), folder=site.folder, environment=site.environment())
-    site.parts["router-2"] = part
+    part = site.parts["router-2"] = site.make_part("router-2")
     part.log.unlink(missing_ok=True)
     part.start()
     r.until(lambda: _logged(part, "standing_by"), what="the second router to stand by")
@@ -463,10 +462,7 @@ def older_worker(r: Round) -> None:
     site = r.site
     r.part("worker2").shut_down(within_s=20)
     site.write_config("worker-older", models=site.old_models)
-    site.parts["worker-older"] = Part(
-        name="worker-older", command=site.command("worker-older", older=True), folder=site.folder,
-        environment=site.environment(),
-    )  # fmt: skip
+    site.parts["worker-older"] = site.make_part("worker-older", older=True)
     site.parts["worker-older"].log.unlink(missing_ok=True)
     site.parts["worker-older"].start()
 

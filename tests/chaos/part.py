@@ -1,17 +1,17 @@
-"""A router or worker that is not quite the ordinary one: with a clock that can be stepped, of an older version, broken.
+"""What a child of the nursery runs: a router or worker, the ordinary one or one of an older version or broken.
 
-``python -m chaos.part [--clock FILE] [--mutant NAME] [--older] router|worker --config FILE``. Everything is changed
-before the program's own modules are imported. libfaketime would step any program's clock, but with a true monotonic
-clock it makes Python's ``time.sleep`` fail (it subtracts its offset from clock_nanosleep's absolute deadline), so the
-step is made here.
+``[--mutant NAME] [--older] router|worker --config FILE``. Everything is changed before the program's own modules are
+imported; a clock that can be stepped (``step_clock``) even before the libraries are. libfaketime would step any
+program's clock, but with a true monotonic clock it makes Python's ``time.sleep`` fail (it subtracts its offset from
+clock_nanosleep's absolute deadline), so the step is made here.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -39,16 +39,13 @@ def be_older() -> None:
     fleet.newest_revision = lambda: "0001"
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Change what was asked, then run the ordinary program."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--clock", type=Path)
     parser.add_argument("--mutant")
     parser.add_argument("--older", action="store_true")
     parser.add_argument("command", choices=["router", "worker"])
-    options, rest = parser.parse_known_args()
-    if options.clock:
-        step_clock(options.clock)
+    options, rest = parser.parse_known_args(argv)
     if options.older:
         be_older()
     if options.mutant:
@@ -63,7 +60,3 @@ def main() -> int:
     from medai.router.cli.main import main as router
 
     return router(arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

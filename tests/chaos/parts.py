@@ -15,6 +15,8 @@ from typing import Literal
 
 from servers import answers
 
+from chaos.nursery import Born, Nurseries
+
 RESTART_S = 1.0
 """How long the supervisor waits before it starts a part again (systemd's RestartSec)."""
 Scope = Literal["all", "parent", "child"]
@@ -33,7 +35,9 @@ class Part:
     wanted: bool = False
     """The supervisor keeps it running."""
     ready: Callable[[], bool] | None = None
-    process: subprocess.Popen[bytes] | None = None
+    nurseries: Nurseries | None = None
+    """Where it is born, ``command`` being arguments for part.py; None: ``command`` is a program."""
+    process: subprocess.Popen[bytes] | Born | None = None
     starts: int = 0
     doomed: bool = False
     """Its end was asked for by a signal of ours."""
@@ -58,11 +62,16 @@ class Part:
                 return
             self.starts += 1
             self.doomed = False
-            with self.log.open("ab") as log:
-                self.process = subprocess.Popen(
-                    self.command, stdout=log, stderr=log, cwd=self.folder, stdin=subprocess.DEVNULL,
-                    env={**os.environ, **self.environment}, start_new_session=True,
-                )  # fmt: skip
+            self.process = self._born()
+
+    def _born(self) -> subprocess.Popen[bytes] | Born:
+        if self.nurseries is not None:
+            return self.nurseries.start(self.command, folder=self.folder, log=self.log, environment=self.environment)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=self.folder, stdin=subprocess.DEVNULL,
+                env={**os.environ, **self.environment}, start_new_session=True,
+            )  # fmt: skip
 
     def is_up(self) -> bool:
         """Whether it serves."""

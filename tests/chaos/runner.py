@@ -15,6 +15,7 @@ from pathlib import Path
 from chaos.checks import Violation
 from chaos.faults import FAULTS
 from chaos.model import make_models
+from chaos.nursery import Nurseries
 from chaos.rounds import Outcome, play, wait_for_verdict
 from chaos.site import Site, remove
 from chaos.studies import Study
@@ -80,9 +81,16 @@ def deal(wish: Wish) -> list[list[tuple[int, str]]]:
 class Lane(threading.Thread):
     """One system and the rounds that are played on it."""
 
-    def __init__(self, wish: Wish, number: int, todo: Sequence[tuple[int, str]], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        wish: Wish,
+        number: int,
+        todo: Sequence[tuple[int, str]],
+        nurseries: Nurseries,
+        say: Callable[[str], None],
+    ) -> None:
         super().__init__(name=f"lane-{number}", daemon=True)
-        self._wish, self._number, self._todo, self._say = wish, number, todo, say
+        self._wish, self._number, self._todo, self._nurseries, self._say = wish, number, todo, nurseries, say
         self.played = Played()
         self.error: BaseException | None = None
         self.folder = wish.folder / f"lane{number}"
@@ -101,8 +109,9 @@ class Lane(threading.Thread):
         wish = self._wish
         kind = databases(wish)[self._number]
         site = self._site = Site(
-            self.folder, models=wish.folder / "bundles", postgresql=kind == "postgresql", mutant=wish.mutant
-        )
+            self.folder, models=wish.folder / "bundles", nurseries=self._nurseries,
+            postgresql=kind == "postgresql", mutant=wish.mutant,
+        )  # fmt: skip
         try:
             began = time.monotonic()
             site.start()
@@ -166,10 +175,10 @@ class Lane(threading.Thread):
         self._say(f"lane {self._number}: looked again at {len(known)} studies, {len(found)} violations")
 
 
-def run(wish: Wish, say: Callable[[str], None]) -> Played:
+def run(wish: Wish, say: Callable[[str], None], nurseries: Nurseries) -> Played:
     """Play everything; raises what a lane could not even begin with."""
     make_models(wish.folder / "bundles")
-    lanes = [Lane(wish, number, todo, say) for number, todo in enumerate(deal(wish)) if todo]
+    lanes = [Lane(wish, number, todo, nurseries, say) for number, todo in enumerate(deal(wish)) if todo]
     for lane in lanes:
         lane.start()
     try:

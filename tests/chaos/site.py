@@ -23,6 +23,7 @@ from servers import MockRis, OrthancServer, free_port, make_orthanc, make_postgr
 
 from chaos.ledger_view import LedgerView
 from chaos.model import NEWER, OLDER
+from chaos.nursery import CLOCK, Nurseries
 from chaos.pacs import Pacs
 from chaos.parts import Part, Supervisor
 from chaos.proxy import HttpProxy, MllpProxy, Proxy, Spoken
@@ -30,6 +31,13 @@ from medai.router.errors import TemporaryError
 from medai.router.queue.broker import PRIORITY_STEPS, SEPARATOR
 
 TESTS = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {
+    "PYTHONPATH": f"{TESTS.parent}/.lint:{TESTS}",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Of routers and workers, and of the nurseries where they are born."""
 WORKERS = ("worker1", "worker2")
 QUIET_S = 1.0
 DISK_MB = 64
@@ -76,6 +84,7 @@ CONFIG = """
 routing = "all"
 [orthanc]
 url = "http://127.0.0.1:{orthanc}"
+poll_s = 0.25
 sweep_s = 10.0
 [ledger]
 url = "{ledger}"
@@ -102,8 +111,11 @@ modality = "pacs"
 class Site:
     """The system; ``start`` brings everything up, ``close`` ends it. Parts are looked up by name in ``parts``."""
 
-    def __init__(self, folder: Path, *, models: Path, postgresql: bool = False, mutant: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, models: Path, nurseries: Nurseries, postgresql: bool = False, mutant: str = ""
+    ) -> None:
         self.folder = folder
+        self.nurseries = nurseries
         self.mutant = mutant
         self.postgresql = postgresql
         folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +123,7 @@ class Site:
         self.proxies: dict[tuple[str, str], Proxy] = {}
         self.parts: dict[str, Part] = {}
         self._configs: dict[str, Path] = {}
-        self.clock_file = folder / "clock"
+        self.clock_file = folder / CLOCK
         self.clock_file.write_text("0")
         self.hl7_port = free_port()
         self.models, self.old_models = models / NEWER, models / OLDER
@@ -181,30 +193,29 @@ class Site:
     def _make_ours(self, speaker: str) -> None:
         self.write_config(speaker, hl7=self.hl7_port if speaker == "router" else 0)
         ready = self._router_up if speaker == "router" else lambda: self._worker_up(speaker)
-        self.parts[speaker] = Part(
-            name=speaker, command=self.command(speaker), folder=self.folder, environment=self.environment(), ready=ready,
-            port=self.hl7_port if speaker == "router" else 0,
+        part = self.make_part(speaker)
+        part.ready = ready
+        part.port = self.hl7_port if speaker == "router" else 0
+        self.parts[speaker] = part
+
+    def make_part(self, speaker: str, *, older: bool = False) -> Part:
+        """A router or a worker, not started and not among the parts yet."""
+        return Part(
+            name=speaker, command=self.command(speaker, older=older), folder=self.folder,
+            environment=self.environment(), nurseries=self.nurseries,
         )  # fmt: skip
 
     def environment(self) -> dict[str, str]:
-        """Of router and workers: this tree's code, their own scratch directory, few threads."""
-        path = f"{TESTS.parent}/.lint:{TESTS}"
-        return {
-            "PYTHONPATH": path,
-            "TMPDIR": str(self.disks["scratch"]),
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
+        """Of router and workers: this tree's code, few threads, their own scratch directory."""
+        return {**ENVIRONMENT, "TMPDIR": str(self.disks["scratch"])}
 
     def command(self, speaker: str, *, clock: bool = False, older: bool = False) -> list[str]:
-        """The ordinary program, or with changes the wrapper around it (part.py)."""
+        """Of the ordinary program, or of one that is changed: arguments for part.py."""
         what = "worker" if speaker.startswith("worker") else "router"
-        arguments = [what, "--config", str(self._configs[speaker])]
-        changes = ["--clock", str(self.clock_file)] if clock else []
+        changes = ["--clock"] if clock else []
         changes += ["--older"] if older else []
         changes += ["--mutant", self.mutant] if self.mutant else []
-        module = ["chaos.part", *changes] if changes else ["medai.router.cli"]
-        return [sys.executable, "-m", *module, *arguments]
+        return [*changes, what, "--config", str(self._configs[speaker])]
 
     # -- life
 
@@ -236,7 +247,7 @@ class Site:
 
     def _worker_up(self, speaker: str) -> bool:
         try:
-            known = {str(item["name"]).rpartition("-")[2] for item in self.view.workers()}
+            known = {name.rpartition("-")[2] for name in self.view.workers()}
         except TemporaryError:
             return False
         return any(str(pid) in known for pid in self.parts[speaker].pids())
