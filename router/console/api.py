@@ -264,8 +264,11 @@ def routes(request: Request) -> list[RouteEntry]:
 
 
 @api.post("/rules/test", tags=["look"])
-def test_rules(body: RuleTest, request: Request) -> list[RouteVerdict]:
-    """Which routes would read a study, series by series, and why."""
+def test_rules(body: RuleTest, who: Viewer, request: Request) -> list[RouteVerdict]:
+    """Which routes would read a study, series by series, and why. Asking is written down."""
+    detail = "routes in force" if body.routes is None else "routes of one's own"
+    known = body.study_id if body.study_id and story.study(ledger_of(request), body.study_id) else None
+    ledger_of(request).accounts.note_action(who.name, "rule test", now_of(request), study_id=known, detail=detail)
     return rule_test.run(body, settings_of(request), ledger_of(request), request.app.state.orthanc)
 
 

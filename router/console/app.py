@@ -29,7 +29,7 @@ from medai.router.console.deployed import deployed_api, deployed_pages
 from medai.router.console.feedback import feedback_api, feedback_pages
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
-from medai.router.console.rule_test import RuleTestFault
+from medai.router.console.rule_test import RuleTestBusy, RuleTestFault
 from medai.router.console.surveys import survey_api, survey_pages
 from medai.router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
 from medai.router.ledger import Ledger
@@ -44,7 +44,7 @@ from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
     ActionRefused: 409, AccountExists: 409, AccountFault: 422, SearchFault: 422, RuleTestFault: 422, SettingsError: 422,
-    SurveyFault: 422, TemporaryError: 503, PermanentError: 409,
+    SurveyFault: 422, RuleTestBusy: 503, TemporaryError: 503, PermanentError: 409,
 }  # fmt: skip
 """What a fault means to whoever asked."""
 HEADERS = {

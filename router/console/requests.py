@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from medai.router.ledger.accounts import NAME, PASSWORD_MIN, Role
 
@@ -65,11 +65,32 @@ class Again(Body):
     model: str = Field(min_length=1, max_length=64, pattern=NO_NUL)
 
 
+VALUES_MAX = 20_000
+NESTED_MAX = 8
+
+
+def _small(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes of one header, as far as a person would write one down."""
+    count, level = 0, [attributes]
+    for _ in range(NESTED_MAX):
+        inner = [list(v.values()) if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)]
+        level = [value for values in inner for value in values]
+        count += len(level)
+        if count > VALUES_MAX:
+            raise ValueError(f"at most {VALUES_MAX} values")
+    if level:
+        raise ValueError(f"nested more than {NESTED_MAX} deep")
+    return attributes
+
+
+Attributes = Annotated[dict[str, Any], AfterValidator(_small)]
+
+
 class MadeUp(Body):
     """A study that nobody sent: DICOM keywords and values."""
 
-    attributes: dict[str, Any] = Field(default_factory=dict)
-    series: list[dict[str, Any]] = Field(default_factory=list, max_length=200)
+    attributes: Attributes = Field(default_factory=dict)
+    series: list[Attributes] = Field(default_factory=list, max_length=200)
 
 
 class RuleTest(Body):
@@ -78,5 +99,5 @@ class RuleTest(Body):
     study_id: int | None = Field(default=None, ge=1, le=2**31 - 1, description="A study of the ledger; or give study.")
     study: MadeUp | None = Field(default=None, description="A made-up one.")
     routes: str | None = Field(
-        default=None, max_length=100_000, description="[[routes]] of a medai.toml; default: those in force."
+        default=None, max_length=50_000, description="[[routes]] of a medai.toml; default: those in force."
     )

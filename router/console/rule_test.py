@@ -1,11 +1,16 @@
 """Try routes on a study before they are in force: which route takes which series, and why.
 
+Somebody else's conditions are bounded in work, all of a test together, and few are tried at once: a test takes a
+second, and nobody else waits for it. Conditions see nothing that identifies (routing/identifying.py).
 Next: routing/rules.py (what decides), intake/facts.py (what a study is to it).
 """
 
 from __future__ import annotations
 
+import threading
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,19 +23,50 @@ from medai.router.intake.facts import FactsReader
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.story import study
+from medai.router.routing.condition_values import ALLOWANCE, Allowance
 from medai.router.routing.rules import Rules
 from medai.router.settings.tables import Settings
+
+ROUTES_MAX = 50
+WORK = 3000.0
+"""All conditions of one test together, in elements looked at (condition_values.py): about 1 s."""
+AT_ONCE = 2
+_running = threading.BoundedSemaphore(AT_ONCE)
 
 
 class RuleTestFault(MedaiError):
     """A test that can't be made; the text says why."""
 
 
+class RuleTestBusy(MedaiError):
+    """Others try rules at this moment."""
+
+
 def run(test: RuleTest, settings: Settings, ledger: Ledger, orthanc: Orthanc) -> list[RouteVerdict]:
-    """A verdict for each route considered, in their order. Raises RuleTestFault, or SettingsError for a wrong route."""
-    tried = settings if test.routes is None else _with_routes(settings, test.routes)
-    facts = _study(test, ledger, orthanc)
-    rules = Rules(tried.routes, tried.routing)
+    """A verdict for each route considered, in their order.
+
+    Raises RuleTestFault, SettingsError for a wrong route, RuleTestBusy while others try theirs.
+    """
+    with _one_of_few():
+        tried = settings if test.routes is None else _with_routes(settings, test.routes)
+        facts = _study(test, ledger, orthanc)
+        return _verdicts(Rules(tried.routes, tried.routing), facts)
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """Who finds no place is told so at once: whoever waits here holds a thread that others need."""
+    if not _running.acquire(blocking=False):
+        raise RuleTestBusy("others are trying rules: try again in a few seconds")
+    token = ALLOWANCE.set(Allowance(left=WORK))
+    try:
+        yield
+    finally:
+        ALLOWANCE.reset(token)
+        _running.release()
+
+
+def _verdicts(rules: Rules, facts: StudyFacts) -> list[RouteVerdict]:
     return [
         RouteVerdict(
             route=verdict.route,
@@ -50,9 +86,13 @@ def _with_routes(settings: Settings, text: str) -> Settings:
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RuleTestFault(f"the routes are not valid TOML: {error}") from error
+    except RecursionError as error:
+        raise RuleTestFault("the routes are nested too deeply") from error
     unknown = sorted(set(given) - {"routes", "routing"})
     if unknown:
         raise RuleTestFault(f"only [[routes]] and routing belong here, not {unknown[0]!r}")
+    if isinstance(routes := given.get("routes"), list) and len(routes) > ROUTES_MAX:
+        raise RuleTestFault(f"{len(routes)} routes, at most {ROUTES_MAX} are tried at once")
     kept = {"destinations": settings.destinations, "routing": settings.routing}
     try:
         return Settings.model_validate({**kept, **given})

@@ -1,8 +1,8 @@
 """What a condition works on: a study's attributes as CEL values, CEL's operators on them, and a trace of what was met.
 
-``Record`` converts attributes as they are read and notes the absent ones; ``Items`` counts what is looked at;
-``OPERATORS`` are those in which cel-python 0.5 is stricter than the CEL specification. Next: conditions.py (who uses
-them).
+``Record`` converts attributes as they are read and notes the absent ones, and shows none that identifies;
+``OPERATORS`` are those in which cel-python 0.5 is stricter than the CEL specification; ``Trace.charge`` bounds the
+work of a decision, whatever it is spent on. Next: identifying.py (what is not shown), conditions.py (who uses them).
 """
 
 from __future__ import annotations
@@ -15,16 +15,37 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from celpy import celtypes
-from celpy.evaluation import CELEvalError
+from celpy.evaluation import CELEvalError, function_matches
+
+from medai.router.routing.identifying import seen
 
 STEP_LIMIT = 5000
-"""Elements that one decision may look at (about 0.3 ms each)."""
+"""Elements that one decision may look at (about 0.3 ms each); other work counts as so many of them."""
+NODES_A_STEP = 20
+"""So many parts of an expression cost as much as an element of a list."""
+MATCHED_A_STEP = 40
+"""So many characters held against a pattern cost as much (measured with the costliest patterns that RE2 takes)."""
+COPIED_A_STEP = 10_000
+"""So many characters joined cost as much."""
+TEXT_LIMIT = 10_240
+"""A longer text (none of DICOM's that routes are about) is not looked at; LT's limit, PS3.5 6.2."""
 SHOWN = frozenset({"Modality", "ModalitiesInStudy", "BodyPartExamined", "Orientation"})
 """Attributes whose values a reason may quote: code strings that name nobody."""
 
 
 class TooMuchWork(Exception):
-    """A condition looked at more than STEP_LIMIT elements."""
+    """A condition looked at more than STEP_LIMIT elements, or took as much work in another way."""
+
+
+@dataclass
+class Allowance:
+    """Work that several decisions may take together."""
+
+    left: float
+
+
+ALLOWANCE: ContextVar[Allowance | None] = ContextVar("cel_allowance", default=None)
+"""Set where somebody else's conditions are tried (console/rule_test.py)."""
 
 
 @dataclass
@@ -34,14 +55,23 @@ class Trace:
     absent: dict[str, list[str]] = field(default_factory=dict)
     shown: dict[str, str] = field(default_factory=dict)
     mismatches: list[str] = field(default_factory=list)
-    steps: int = 0
+    steps: float = 0.0
+
+    def charge(self, steps: float) -> None:
+        """Count some work; raises TooMuchWork once it is more than allowed."""
+        self.steps += steps
+        allowance = ALLOWANCE.get()
+        if allowance is not None:
+            allowance.left -= steps
+        if self.steps > STEP_LIMIT or (allowance is not None and allowance.left < 0):
+            raise TooMuchWork
 
 
 TRACE: ContextVar[Trace] = ContextVar("cel_trace")
 
 
 class Record(celtypes.MapType):
-    """Attributes as a CEL map that is converted as it is read.
+    """Attributes as a CEL map that is converted as it is read; those that identify somebody are not in it.
 
     An empty attribute counts as absent: DICOM writes "unknown" so (PS3.5 7.4.3, type 2).
     ``path`` ("study") and ``where`` ("series 3") name an absent attribute in reasons.
@@ -73,7 +103,9 @@ class Record(celtypes.MapType):
         return self._has(str(key))
 
     def _has(self, name: str) -> bool:
-        value = self._attributes.get(name)
+        value = self._attributes.get(name) if seen(name) else None
+        if isinstance(value, str) and len(value) > TEXT_LIMIT:
+            return False
         return any(item not in ("", None) for item in value) if isinstance(value, tuple) else value not in ("", None)
 
     def __iter__(self) -> Iterator[Any]:
@@ -89,9 +121,7 @@ class Items(celtypes.ListType):
     def __iter__(self) -> Iterator[Any]:
         trace = TRACE.get()
         for item in super().__iter__():
-            trace.steps += 1
-            if trace.steps > STEP_LIMIT:
-                raise TooMuchWork
+            trace.charge(1)
             yield item
 
 
@@ -106,6 +136,7 @@ def to_cel(value: Any, *, path: str, where: str = "") -> Any:
     if isinstance(value, Mapping):
         return Record(value, path=path, where=where)
     if isinstance(value, tuple | list):
+        TRACE.get().charge(len(value) / NODES_A_STEP)
         return Items([to_cel(item, path=path, where=where) for item in value])
     return None if value is None else celtypes.StringType(str(value))
 
@@ -202,7 +233,19 @@ def _joined(stop: bool) -> Callable[[Any, Any], Any]:
     return join
 
 
+def _added(left: Any, right: Any) -> Any:
+    TRACE.get().charge(sum(len(side) for side in (left, right) if isinstance(side, str | list)) / COPIED_A_STEP)
+    return operator.add(left, right)
+
+
+def _matches(text: Any, pattern: Any) -> Any:
+    TRACE.get().charge(len(text) / MATCHED_A_STEP if isinstance(text, str) else 0)
+    return function_matches(text, pattern)
+
+
 OPERATORS: dict[str, Any] = {
+    "matches": _matches,
+    "_+_": _added,
     "_==_": _relation(operator.eq),
     "_!=_": _relation(operator.ne),
     "_<_": _relation(operator.lt),

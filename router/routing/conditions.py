@@ -18,11 +18,12 @@ from typing import Any
 import celpy
 from celpy import celtypes
 from celpy.celparser import CELParseError
-from celpy.evaluation import CELEvalError
+from celpy.evaluation import CELEvalError, Evaluator
 from lark import Token, Tree
 
 from medai.router.errors import SettingsError
-from medai.router.routing.condition_values import OPERATORS, STEP_LIMIT, TRACE, TooMuchWork, Trace
+from medai.router.routing.condition_values import NODES_A_STEP, OPERATORS, STEP_LIMIT, TRACE, TooMuchWork, Trace
+from medai.router.routing.identifying import identifies
 
 LENGTH_LIMIT = 2000
 DEPTH_LIMIT = 300
@@ -170,7 +171,30 @@ def _absence(name: str, places: list[str]) -> str:
 def _environment() -> celpy.Environment:
     # At the level debug cel-python logs every value that it meets, patient names among them.
     logging.getLogger("celpy").setLevel(logging.WARNING)
-    return celpy.Environment()
+    return celpy.Environment(runner_class=_Runner)
+
+
+class _Counted(Evaluator):
+    """cel-python's evaluator, which counts what it does: also the elements of lists that are in the expression."""
+
+    def sub_evaluator(self, ast: Tree[Token]) -> Evaluator:
+        """What a macro evaluates for each element."""
+        return _Counted(ast, activation=self.activation)
+
+    def evaluate(self, context: Any = None) -> Any:
+        """The whole expression, or a macro's for one element."""
+        TRACE.get().charge(1)
+        return super().evaluate(context)
+
+    def visit_children(self, tree: Tree[Token]) -> list[Any]:
+        """A part of the expression."""
+        TRACE.get().charge(1 / NODES_A_STEP)
+        return super().visit_children(tree)
+
+
+class _Runner(celpy.InterpretedRunner):
+    def evaluate(self, context: Any) -> Any:
+        return _Counted(ast=self.ast, activation=self.new_activation()).evaluate(context)
 
 
 def _conjuncts(tree: Tree[Token]) -> list[Tree[Token]]:
@@ -195,7 +219,7 @@ def _child(tree: Tree[Token], index: int) -> Tree[Token]:
 
 
 class _Check:
-    """Finds, before any study comes, names that do not exist and functions that are not CEL's."""
+    """Finds, before any study comes, unknown names, attributes that identify, and functions that are not CEL's."""
 
     def __init__(self, text: str, place: str, names: frozenset[str]) -> None:
         self._text = text
@@ -217,6 +241,8 @@ class _Check:
             self._variable(tree, names)
         elif kind in ("dot_ident", "dot_ident_arg", "member_object"):
             raise self._fault(tree, "this form of CEL is not supported in routes")
+        elif kind in ("member_dot", "member_index"):
+            self._attribute(tree)
         elif kind == "ident_arg":
             self._allowed(tree, str(tree.children[0]), FUNCTIONS)
         elif kind == "member_dot_arg":
@@ -248,6 +274,13 @@ class _Check:
         if name not in names:
             raise self._fault(tree, f"{name!r} is not known here; use {' or '.join(sorted(names, reverse=True))}")
 
+    def _attribute(self, tree: Tree[Token]) -> None:
+        part = tree.children[1]
+        name = self._text[part.meta.start_pos : part.meta.end_pos] if isinstance(part, Tree) else str(part)
+        name = re.sub(r"""^[rR]?(["'])(.*)\1$""", r"\2", name)
+        if identifies(name):
+            raise self._fault(tree, f"{name} identifies a patient (DICOM PS3.15 Annex E): routes can't ask for it")
+
     def _allowed(self, tree: Tree[Token], name: str, known: frozenset[str]) -> None:
         if name not in known:
             raise self._fault(tree, f"there is no function {name!r}; there are {', '.join(sorted(known))}")
@@ -257,10 +290,13 @@ class _Check:
         source = self._text[arguments.meta.start_pos : arguments.meta.end_pos] if arguments else ""
         if not re.fullmatch(r"""[rR]?("[^"\n]*"|'[^'\n]*')""", source):
             return  # computed: it is known only when a study comes
+        token = TRACE.set(Trace())
         try:
             _environment().program(_environment().compile(f'"".matches({source})')).evaluate({})
         except CELEvalError as error:
             raise self._fault(tree, f"{source} is not a regular expression (RE2)") from error
+        finally:
+            TRACE.reset(token)
 
     def _fault(self, tree: Tree[Token], what: str) -> SettingsError:
         return fault(self._place, self._text, tree.meta.line, tree.meta.column, what)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medai.router.errors import SettingsError
-from medai.router.routing.condition_values import STEP_LIMIT, Items, Record
+from medai.router.routing.condition_values import ALLOWANCE, STEP_LIMIT, Allowance, Items, Record
 from medai.router.routing.conditions import Condition, Outcome
 
 STUDY = {
-    "Modality": "CT", "ModalitiesInStudy": ("CT", "SR"), "Rows": 512, "KVP": 120.0, "PatientName": "DOE^JANE",
-    "BodyPartExamined": "", "ImageType": ("ORIGINAL", "PRIMARY"), "RequestAttributesSequence": ({"Code": "X1"},),
+    "Modality": "CT", "ModalitiesInStudy": ("CT", "SR"), "Rows": 512, "KVP": 120.0, "PatientName": "DOE^JANE", "StudyDescription": "DOE",
+    "BodyPartExamined": "", "ImageType": ("ORIGINAL", "PRIMARY"), "RequestAttributesSequence": ({"ScheduledProcedureStepDescription": "X1", "RequestedProcedureID": "RP77"},),
 }  # fmt: skip
 SERIES = (
     {"SeriesNumber": 1, "SliceThickness": 3.0, "EchoNumbers": 1},
@@ -47,7 +48,7 @@ def outcome(text: str) -> Outcome:
         "double(study.Rows) == 512.0", 'string(study.Rows) == "512"', 'int("512") == study.Rows', 'bool("true")',
         'study.Modality.matches(R"^C")', "study.Modality.matches(study.Modality)", "size(study.Modality) == 2",
         'study.Modality.startsWith("C")', 'study.Modality.matches("^C.$")', 'study["Modality"] == "CT"',
-        'study.RequestAttributesSequence.exists(r, r.Code == "X1")',
+        'study.RequestAttributesSequence.exists(r, r.ScheduledProcedureStepDescription == "X1")',
         'has(study.Absent) ? study.Absent == 1 : true', "study.Rows % 2 == 0",
         'true && // a remark\n study.Modality == "CT"',
     ],
@@ -90,9 +91,9 @@ def test_the_first_false_part_is_the_reason(text: str, reason: str) -> None:
         ("series[9].EchoNumbers == 1", "cannot be decided"),
         ("study.Rows / 0 > 1", "cannot be decided"),
         ('int("abc") == 1', "cannot be decided"),
-        ("study.PatientName < 3", "a text is compared with a number"),
-        ("-study.PatientName == 3", "does not fit"),
-        ("study.PatientName.size() > 99999999999999999999", "does not fit"),
+        ("study.StudyDescription < 3", "a text is compared with a number"),
+        ("-study.StudyDescription == 3", "does not fit"),
+        ("study.StudyDescription.size() > 99999999999999999999", "does not fit"),
     ],
 )
 def test_what_cannot_be_decided_says_why_and_quotes_no_value(text: str, reason: str) -> None:
@@ -250,9 +251,71 @@ def test_a_condition_that_looks_at_too_much_is_stopped() -> None:
     )
 
 
+LIST = "[" + ", ".join(["0"] * 115) + "]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{LIST}.all(x, {LIST}.all(y, x == y))",
+        f"series.all(s, {LIST}.map(x, x) == {LIST} && {LIST}.all(x, x == 0 && {'&& '.join(['true '] * 100)}))",
+        f'{LIST}.all(x, !study.StudyDescription.matches("(.{{0,500}}x){{0,1}}.{{0,400}}q"))',
+        f"{LIST}.all(x, size({' + '.join(['study.StudyDescription'] * 60)}) > 0)",
+        f"{LIST}.all(x, study.ImageType.size() > 0)",
+    ],
+    ids=["lists of the expression's own", "a long expression", "a pattern", "a text that grows", "many values"],
+)
+def test_whatever_a_condition_spends_time_on_is_bounded(text: str) -> None:
+    condition = Condition(text, names=frozenset({"study", "series"}), place="routes.x.when")
+    study = Record({"StudyDescription": "ab" * 5000, "ImageType": ("A",) * 5000}, path="study")
+    began = time.process_time()
+    decided = condition.test({"study": study, "series": Items([Record({"Rows": 1}, path="") for _ in range(50)])})
+    assert time.process_time() - began < 5.0, "7.9 s were measured where only the series counted"
+    assert decided.value is None
+    assert "looks at more than" in decided.reason
+
+
+def test_decisions_that_share_an_allowance_share_its_end() -> None:
+    token = ALLOWANCE.set(Allowance(left=100))
+    try:
+        assert outcome("series.all(s, s.EchoNumbers > 0)").value is True
+        assert [outcome(f"{LIST}.all(x, x == 0)").value for _ in range(2)] == [None, None]
+        assert outcome("study.Rows == 512").value is None
+    finally:
+        ALLOWANCE.reset(token)
+    assert outcome("study.Rows == 512").value is True
+
+
+@pytest.mark.parametrize("name", ["PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID",
+                                  "StudyDate", "ReferringPhysicianName", "OtherPatientIDs", "AdmissionID", "StudyID"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    ['study.{} == "X"', 'study["{}"] == "X"', "has(study.{})", 'series.exists(s, has(s.{}) && s.{}.startsWith("D"))',
+     'study.RequestAttributesSequence.exists(r, r.{} == "X")'],
+)  # fmt: skip
+def test_a_condition_that_asks_who_it_is_is_refused_with_the_reason(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        outcome(text.replace("{}", name))
+    assert f"{name} identifies a patient (DICOM PS3.15 Annex E)" in str(caught.value)
+    assert "routes.x.when: line 1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['study["Patient" + "Name"] == "DOE^JANE"', '"PatientName" in study', 'study.exists(k, k == "Patient" + "Name")',
+     'study.exists(k, k.startsWith("PatientN"))', 'study.RequestAttributesSequence.exists(r, "RequestedProcedureID" in r)',
+     'study.map(k, study[k]).exists(v, v == "DOE^JANE")', 'study["Private Of A Maker"] == "DOE^JANE"',
+     'study["0009,1001"] == "DOE^JANE"'],
+)  # fmt: skip
+def test_a_name_that_is_put_together_shows_nothing_either(text: str) -> None:
+    condition = Condition(text, names=frozenset({"study"}), place="routes.x.when")
+    private = {"Private Of A Maker": "DOE^JANE", "0009,1001": "DOE^JANE"}
+    assert condition.test({"study": Record({**STUDY, **private}, path="study")}).value is not True
+
+
 def test_values_do_not_reach_the_log_at_level_debug(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        assert outcome('study.PatientName == "ROE^JIM"').value is False
+        assert outcome('study.StudyDescription == "ROE^JIM"').value is False
     assert "DOE" not in caplog.text
 
 

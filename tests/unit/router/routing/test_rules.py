@@ -326,8 +326,9 @@ def test_reasons_hold_no_identifier_of_the_patient_or_the_images() -> None:
         series(1, 1, PatientName="DOE^JANE", SeriesDescription="for DOE"),
         series(2, 50, ImageType=("DERIVED", "DOE^JANE")),
         AccessionNumber="ACC42",
+        StudyDescription="DOE^JANE",
     )
-    rules = Rules([route("a", series={"slices_min": 2}), route("b", "study.PatientName < 3"), route("c")], "all")
+    rules = Rules([route("a", series={"slices_min": 2}), route("b", "study.StudyDescription < 3"), route("c")], "all")
     text = repr([(v.reason, [c.reason for c in v.considered]) for v in rules.match(planted)])
     for secret in ("DOE", "JANE", "MRN77", "ACC42", "1.2.826"):
         assert secret not in text
