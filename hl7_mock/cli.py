@@ -72,6 +72,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run until stopped. 0: stopped on request; 2: could not start, the reason is on standard error."""
+    os.umask(0o077)  # orders and results are for this user alone
     made = parser(os.environ)
     options = made.parse_args(argv)
     _configure_log(options.log_level)

@@ -42,6 +42,7 @@ Command = Callable[[argparse.Namespace], int]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand."""
+    os.umask(0o077)  # the studies that a trial draws from may be patients'
     options = make_parser().parse_args(argv)
     command: Command = options.command
     signal.signal(signal.SIGTERM, _interrupt)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from medai.router import log as logs
 from medai.router.errors import MedaiError, SettingsError, failed
+from medai.router.private import keep_private
 from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import require
@@ -19,6 +20,7 @@ from medai.router.tracing.tracer import require
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; 0 good, 1 failed, 2 wrong usage or configuration."""
+    keep_private()
     options = make_parser().parse_args(argv)
     try:
         return int(options.run(options))

@@ -15,6 +15,7 @@ from medai.router.cli.people import account_commands, edit_commands, survey_comm
 from medai.router.cli.readings import reading_commands
 from medai.router.cli.system import system_commands
 from medai.router.errors import MedaiError, SettingsError, failed
+from medai.router.private import keep_private
 
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "worker": ("medai.workers.cli", "run one worker"),
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in ELSEWHERE:
         return _exec_elsewhere(arguments)
+    keep_private()
     parser = make_parser()
     options = parser.parse_args(arguments)
     if not options.command:

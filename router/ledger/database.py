@@ -21,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
+from medai.router import private
 from medai.router.errors import LedgerFull, LedgerNewer, LedgerUnreachable
 from medai.router.ledger import schema as t
 
@@ -38,7 +39,12 @@ class Database:
     # -- set-up
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision (Alembic); harmless when it is there already."""
+        """Bring the schema to the newest revision (Alembic); harmless when it is there already.
+
+        An SQLite file that other users could read is closed to them first.
+        """
+        if self.engine.url.get_backend_name() == "sqlite" and self.engine.url.database:
+            private.mend_database(Path(self.engine.url.database))
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["engine"] = self.engine

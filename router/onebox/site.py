@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medai.router import private
 from medai.router.errors import SettingsError
 from medai.router.files.whole import whole
 
@@ -88,12 +89,15 @@ class Site:
     @classmethod
     def create(cls, folder: Path, *, free_ports: bool, workers: int | None = None) -> Site:
         """The site in ``folder``, made when it is not there yet; ``workers``: None leaves their number as it is."""
+        private.keep_private()
         folder = folder.resolve()
         if (folder / "site.json").is_file():
+            private.mend(folder)
             site = cls.load(folder)
         else:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             ports = pick_ports() if free_ports else usual_ports()
+            private.mend(folder)
             site = cls(folder=folder, ports=ports, username="medai", password=secrets.token_urlsafe(12))
             site.keep()
         if workers is not None and workers != site.workers:

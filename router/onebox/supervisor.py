@@ -22,6 +22,7 @@ import urllib3
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
+from medai.router.private import OTHERS
 from medai.router.reports.status import status
 from medai.router.settings import load as settings
 
@@ -112,6 +113,7 @@ def write_supervisord(site: Site) -> Path:
         f"childlogdir={_escape(str(site.logs))}",
         "nodaemon=false",
         "minfds=1024",
+        f"umask={OTHERS:03o}",  # supervisord's own is 022, whatever it was started with; every part inherits it
         "",
         "[unix_http_server]",
         f"file={_escape(str(socket_path(site)))}",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -63,6 +64,7 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the demo; 0 only if every result is where it belongs, 1 if not, 130 after Ctrl-C."""
+    os.umask(0o077)  # a study of the user's own may be a patient's
     options, stdout = _options(argv), sys.stdout
     if options.json_file == STDOUT:
         with contextlib.redirect_stdout(sys.stderr):
