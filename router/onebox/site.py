@@ -47,6 +47,8 @@ class Site:
     password: str
     workers: int = 1
     """How many worker processes ``medai up`` starts."""
+    shared: bool = False
+    """Whether somebody kept other things in the folder before: those are not closed to others."""
 
     @property
     def config(self) -> Path:
@@ -92,13 +94,17 @@ class Site:
         private.keep_private()
         folder = folder.resolve()
         if (folder / "site.json").is_file():
-            private.mend(folder)
             site = cls.load(folder)
+            if not site.shared:
+                private.mend(folder)
         else:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shared = any(folder.iterdir())
+            if not shared:
+                private.mend(folder)
             ports = pick_ports() if free_ports else usual_ports()
-            private.mend(folder)
-            site = cls(folder=folder, ports=ports, username="medai", password=secrets.token_urlsafe(12))
+            password = secrets.token_urlsafe(12)
+            site = cls(folder=folder, ports=ports, username="medai", password=password, shared=shared)
             site.keep()
         if workers is not None and workers != site.workers:
             site = replace(site, workers=workers)
@@ -108,7 +114,7 @@ class Site:
 
     def keep(self) -> None:
         """Write site.json."""
-        content = {k: v for k, v in asdict(self).items() if k != "folder"}
+        content = {k: v for k, v in asdict(self).items() if k != "folder" and (k != "shared" or v)}
         _write_private(self.folder / "site.json", json.dumps(content, indent=2))
 
     def write_files(self) -> None:

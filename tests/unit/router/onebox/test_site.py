@@ -76,6 +76,17 @@ def test_files_with_a_password_are_for_their_owner_alone(site: Site) -> None:
     assert list(site.folder.glob("*.new")) == [], "nothing half written is left"
 
 
+def test_what_somebody_keeps_in_the_folder_stays_as_it_was(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    notes = tmp_path / "notes"
+    notes.mkdir(mode=0o755)
+    notes.chmod(0o755)
+    Site.create(tmp_path, free_ports=True)
+    made = Site.create(tmp_path, free_ports=True)
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path, notes)] == [0o755, 0o755]
+    assert (made.folder / "site.json").stat().st_mode & 0o777 == 0o600
+
+
 def test_each_system_has_its_own_password(tmp_path: Path, site: Site) -> None:
     other = Site.create(tmp_path / "other", free_ports=True)
     assert other.password != site.password
