@@ -17,11 +17,14 @@ SPREAD = frozenset(
     {
         "chaos/test_mutants.py",
         "integration/test_bad_input.py",
+        "integration/test_stranger_cases.py",
         "unit/models/foreign/test_adding.py",
+        "unit/models/images/test_any_form.py",
+        "unit/router/ledger/test_orders.py",
         "unit/test_set_up_script.py",
     }
 )
-"""Their tests share nothing: each may be played anywhere."""
+"""Their tests share nothing that costs more than seconds: each may be played anywhere."""
 TOGETHER = {"acceptance/test_prometheus.py": "acceptance/test_system.py"}
 """One system serves both."""
 LONGEST_FIRST = (
@@ -29,16 +32,20 @@ LONGEST_FIRST = (
     "acceptance/test_trials.py",
     "acceptance/test_system.py",
     "acceptance/test_readme.py",
-    "integration/test_wheel.py",
     "unit/training/etl/test_command.py",
+    "unit/router/ledger/test_orders.py::test_nor_do_ten_thousand",
     "chaos/test_mutants.py",
-    "acceptance/test_burst.py",
-    "integration/test_training_hippocampus.py",
-    "integration/test_documented_commands.py",
-    "integration/test_benchmarks.py",
-    "integration/test_foreign_models.py",
     "acceptance/test_console.py",
     "integration/test_made_studies.py",
+    "integration/test_stranger_cases.py::test_every_transfer_syntax_of_the_field_gives_the_values_of_the_plain_form",
+    "integration/test_training_hippocampus.py",
+    "integration/test_wheel.py",
+    "unit/models/images/test_any_form.py::test_so_have_three_thousand",
+    "acceptance/test_burst.py",
+    "integration/test_foreign_models.py",
+    "integration/test_documented_commands.py",
+    "integration/test_benchmarks.py",
+    "integration/test_stranger_cases.py",
     "integration/test_bad_input.py",
     "integration/test_mock_ris.py",
     "integration/test_api_fuzz.py",
@@ -49,14 +56,17 @@ LONGEST_FIRST = (
     "integration/test_results_validators.py",
     "integration/test_ledger.py",
     "integration/test_recode.py",
-    "unit/training/fitting/test_fit.py",
-    "unit/models/segmenters/test_load.py",
-    "unit/models/foreign/test_adding.py",
     "integration/test_router.py",
     "unit/trials/scanner/test_volumes.py",
+    "unit/test_conformance.py",
+    "unit/models/segmenters/test_load.py",
+    "unit/models/foreign/test_adding.py",
     "unit/trials/report/test_page.py",
+    "unit/training/data/test_template.py",
+    "unit/training/fitting/test_fit.py",
+    "unit/test_images.py",
 )
-"""Modules that take longest, in about that order; all others follow in the order of their names."""
+"""Modules and tests that take longest, in about that order; all others follow in the order of their names."""
 
 
 def processes() -> int:
@@ -77,12 +87,13 @@ def scope_of(nodeid: str) -> str:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Sort tests as they are to be dealt out; within a module they keep their order."""
+    """Sort tests as they are to be dealt out; within a module they keep their order, but for those that are listed."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
 
     def place(item: pytest.Item) -> int:
         module = module_of(item.nodeid)
-        return places.get(TOGETHER.get(module, module), len(places))
+        alone = item.nodeid.partition("[")[0].removeprefix("tests/")
+        return places.get(alone, places.get(TOGETHER.get(module, module), len(places)))
 
     items.sort(key=place)
 
@@ -99,5 +110,7 @@ class Dealer(LoadScopeScheduling):
 
 
 def exists(name: str) -> bool:
-    """Whether a name in these tables is a module of the tests."""
-    return (Path(__file__).parent / name.partition("::")[0]).is_file()
+    """Whether a name in these tables is a module of the tests, or a test of one."""
+    module, _, test = name.partition("::")
+    path = Path(__file__).parent / module
+    return path.is_file() and f"def {test}(" in path.read_text(encoding="utf-8") if test else path.is_file()

@@ -77,12 +77,13 @@ def study_uid(study: str) -> str:
     return str(generate_uid(entropy_srcs=[study]))
 
 
-def renamed(folder: Path, name: str) -> tuple[str, list[bytes]]:
-    """A real series under a fresh Study Instance UID, and the files."""
+def renamed(folder: Path, name: str, *, step: int = 1, **values: Any) -> tuple[str, list[bytes]]:
+    """Every ``step`` th image of a real series under a fresh Study Instance UID and with other values; and the files."""
     uid = study_uid(name)
     files = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir())[::step]:
         image = pydicom.dcmread(path)
+        image.update(values)
         image.StudyInstanceUID = uid
         image.SeriesInstanceUID = f"{uid[:50]}.1"
         image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{uid[:50]}.2.{image.InstanceNumber}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest.mock import Mock
+
 import dealing
 import pytest
 
@@ -20,3 +23,13 @@ def test_a_modules_tests_go_to_one_process_unless_they_share_nothing() -> None:
     assert dealing.scope_of(f"tests/{spread}::test_e") != dealing.scope_of(f"tests/{spread}::test_f")
     for follower, leader in dealing.TOGETHER.items():
         assert dealing.scope_of(f"tests/{follower}::test_g") == dealing.scope_of(f"tests/{leader}::test_h")
+
+
+def test_a_listed_test_is_dealt_out_before_the_rest_of_its_module() -> None:
+    """Only where its module's tests may be played apart from each other."""
+    listed = [name for name in dealing.LONGEST_FIRST if "::" in name]
+    assert {name.partition("::")[0] for name in listed} <= dealing.SPREAD
+    first = next(name for name in listed)
+    items: list[Any] = [Mock(nodeid=f"tests/{name}") for name in ("unit/test_dealing.py::test_a", f"{first}[x]")]
+    dealing.longest_first(items)
+    assert items[0].nodeid == f"tests/{first}[x]"
