@@ -23,6 +23,8 @@ from chaos.studies import Study
 
 ALL_EVERY = 25
 """After so many rounds of a lane every study that it ever read is judged again."""
+PARTS_ANEW = 2
+"""A round that starts parts of its own, before and after, takes as long as so many others."""
 AGAIN = 100_000
 """Added to the number of a round whose moment never came: other studies, other dice, the same for the same seed."""
 
@@ -69,11 +71,13 @@ def deal(wish: Wish) -> list[list[tuple[int, str]]]:
     while len(deck) < wish.rounds:
         deck += dice.sample(names, len(names))
     lanes: list[list[tuple[int, str]]] = [[] for _ in kinds]
+    work = [0] * len(kinds)
     for number, name in enumerate(deck[: wish.rounds]):
         fit = [lane for lane, kind in enumerate(kinds) if FAULTS[name].needs in ("", kind)]
         if not fit:
             raise ValueError(f"the fault {name} needs a ledger on {FAULTS[name].needs}: see --ledger and --lanes")
-        lane = min(fit, key=lambda each: len(lanes[each]))
+        lane = min(fit, key=lambda each: work[each])
+        work[lane] += PARTS_ANEW if FAULTS[name].prepare else 1
         if wish.round is None or wish.round == number:
             lanes[lane].append((number, name))
     return lanes
