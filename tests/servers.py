@@ -25,15 +25,24 @@ import urllib3
 PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
 
+_GIVEN: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nothing listens on, below those that outgoing connections get (they come and go)."""
+    """A loopback port that nothing listens on, below those that outgoing connections get (they come and go).
+
+    This process gets none twice: whoever asked first may listen there only later, or be down just now.
+    """
     while True:
+        port = random.SystemRandom().randrange(12_000, 32_000)
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", random.SystemRandom().randrange(12_000, 32_000)))
+                probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 def wait_for(

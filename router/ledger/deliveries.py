@@ -12,12 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from medai.router.contract import ARCHIVE, RIS, DeliveryState, Form, JobState, StampName
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import Part, due_by, upsert
+from medai.router.ledger.database import LONGEST_S, NOW, Part, due_by, upsert
 from medai.router.ledger.history import stamp
 
 RESULT = "result"
@@ -52,38 +65,14 @@ class Gate:
     reason: str
 
 
-_ANYTHING_OWED = (
-    select(t.deliveries.c.id)
-    .where(t.deliveries.c.state == PENDING, t.deliveries.c.destination == bindparam("name"))
-    .limit(1)
-)
-
-
 class Deliveries(Part):
     """Deliveries and their destinations."""
 
     def due(self, destination: str, now: float, *, longest_s: float, limit: int = 50) -> list[Delivery]:
         """What may go to a destination now, the most urgent first."""
-        with self._database.begin(
-            reads_only=True
-        ) as db:  # ten times a second, mostly in vain: the long question costs 5 ms
-            if db.execute(_ANYTHING_OWED, {"name": destination}).first() is None:
-                return []
-        d, j = t.deliveries, t.jobs
-        columns = [d.c[name] for name in ("id", "job_id", "destination", "kind", "control_id", "payload", "attempts")]
-        ready = and_(
-            d.c.state == PENDING,
-            d.c.destination == destination,
-            due_by(d.c.next_try_at, now, longest_s),
-            or_(d.c.kind == WITHDRAWAL, j.c.state == JobState.DELIVERING.value),
-            or_(d.c.destination == ARCHIVE, d.c.kind == WITHDRAWAL, j.c.stored_at.is_not(None)),
-            ~_open_before(),
-        )
-        since = case((j.c.retried_at > d.c.created_at, j.c.retried_at), else_=d.c.created_at).label("since")
-        query = select(*columns, d.c.refusals, since).join(j, j.c.id == d.c.job_id).where(ready)
+        values = {"name": destination, "now": now, "longest_s": longest_s, "many": limit}
         with self._database.begin(reads_only=True) as db:
-            rows = db.execute(query.order_by(j.c.priority, d.c.id).limit(limit)).mappings()
-            return [Delivery(**row) for row in rows]
+            return [Delivery(**row) for row in db.execute(_DUE, values).mappings()]
 
     def owed_to(self) -> list[str]:
         """The destinations that anything is owed to."""
@@ -307,6 +296,26 @@ def _owed_by_predecessor() -> Any:
         before.c.state.in_((JobState.DELIVERING.value, JobState.RUNNING.value)),
     )
     return select(owed.c.id).where(earlier).exists()
+
+
+def _due() -> Select[Any]:
+    """See ``Deliveries.due``."""
+    d, j = t.deliveries, t.jobs
+    columns = [d.c[name] for name in ("id", "job_id", "destination", "kind", "control_id", "payload", "attempts")]
+    ready = and_(
+        d.c.state == PENDING,
+        d.c.destination == bindparam("name"),
+        due_by(d.c.next_try_at, NOW, LONGEST_S),
+        or_(d.c.kind == WITHDRAWAL, j.c.state == JobState.DELIVERING.value),
+        or_(d.c.destination == ARCHIVE, d.c.kind == WITHDRAWAL, j.c.stored_at.is_not(None)),
+        ~_open_before(),
+    )
+    since = case((j.c.retried_at > d.c.created_at, j.c.retried_at), else_=d.c.created_at).label("since")
+    query = select(*columns, d.c.refusals, since).join(j, j.c.id == d.c.job_id).where(ready)
+    return query.order_by(j.c.priority, d.c.id).limit(bindparam("many", type_=Integer()))
+
+
+_DUE = _due()
 
 
 def _note(db: Connection, delivery_id: int, outcome: str, text: str, now: float) -> None:

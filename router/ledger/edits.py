@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Float, Integer, Select, and_, bindparam, delete, insert, or_, select, update
 
 from medai.router.contract import FINAL_STATES
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Part, due_by, upsert
+from medai.router.ledger.database import NOW, Part, due_by, upsert
 from medai.router.ledger.jobs import CLOCK_SLACK_S
 from medai.router.ledger.rows import rows
 from medai.router.ledger.transitions import GONE
@@ -173,16 +173,9 @@ class Edits(Part):
 
     def unsent(self, now: float, *, resend_before: float, limit: int = 500) -> list[UnsentEdit]:
         """Edits that wait, are in nobody's hands, and whose message never went or went before ``resend_before``."""
-        c = t.edits.c
-        ripe = and_(
-            c.state == EditState.PENDING.value,
-            _free(now),
-            due_by(c.not_before, now, LONGEST_WAIT_S),
-            or_(c.sent_at.is_(None), c.sent_at < resend_before, c.sent_at > now + CLOCK_SLACK_S),
-        )
-        query = select(c.id, t.jobs.c.queue).join(t.jobs, t.jobs.c.id == c.job_id).where(ripe)
+        values = {"now": now, "resend_before": resend_before, "many": limit}
         with self._database.begin(reads_only=True) as db:
-            return rows(db, query.order_by(c.seen_at, c.id).limit(limit), UnsentEdit)
+            return rows(db, _UNSENT, UnsentEdit, values)
 
     def mark_sent(self, sent: Mapping[int, float]) -> None:
         """The messages of these edits are with the broker since these moments."""
@@ -244,10 +237,27 @@ class Edits(Part):
             db.execute(update(t.edits).where(mine).values(**values, tries=claim.tries - 1))
 
 
-def _free(now: float) -> Any:
+def _free(now: Any) -> Any:
     """In nobody's hands: never claimed, or so long ago (or so far ahead: a stepped clock) that it was lost."""
     c = t.edits.c
     return or_(c.token.is_(None), c.claimed_at < now - CLAIM_S, c.claimed_at > now + CLAIM_S)
+
+
+def _unsent() -> Select[Any]:
+    """See ``Edits.unsent``."""
+    c = t.edits.c
+    resend_before = bindparam("resend_before", type_=Float())
+    ripe = and_(
+        c.state == EditState.PENDING.value,
+        _free(NOW),
+        due_by(c.not_before, NOW, LONGEST_WAIT_S),
+        or_(c.sent_at.is_(None), c.sent_at < resend_before, c.sent_at > NOW + CLOCK_SLACK_S),
+    )
+    query = select(c.id, t.jobs.c.queue).join(t.jobs, t.jobs.c.id == c.job_id).where(ripe)
+    return query.order_by(c.seen_at, c.id).limit(bindparam("many", type_=Integer()))
+
+
+_UNSENT = _unsent()
 
 
 def _ended(db: Connection, claim: EditClaim, state: EditState, reason: str, more: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, insert, or_, select, update
+from sqlalchemy import Connection, Float, Integer, Select, and_, bindparam, insert, or_, select, update
 
 from medai.router.contract import (
     Decision,
@@ -26,7 +26,7 @@ from medai.router.contract import (
 )
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
-from medai.router.ledger.database import Part, due_by
+from medai.router.ledger.database import LONGEST_S, NOW, Part, due_by
 from medai.router.ledger.history import decide, end_attempt, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
 from medai.router.ledger.studies import twin_of
@@ -166,16 +166,9 @@ class Jobs(Part):
         A moment that lies further ahead than ``longest_s`` (the longest back-off) was written by a clock that has
         been put back since: it counts as past.
         """
-        columns = (t.jobs.c.id, t.jobs.c.queue, t.jobs.c.priority)
-        ripe = and_(
-            t.jobs.c.state == JobState.PENDING.value,
-            due_by(t.jobs.c.not_before, now, longest_s),
-            or_(t.jobs.c.sent_at.is_(None), t.jobs.c.sent_at < resend_before, t.jobs.c.sent_at > now + CLOCK_SLACK_S),
-            predecessor_read(),
-        )
-        query = select(*columns).where(ripe).order_by(t.jobs.c.priority, t.jobs.c.created_at).limit(limit)
+        values = {"now": now, "longest_s": longest_s, "resend_before": resend_before, "many": limit}
         with self._database.begin(reads_only=True) as db:
-            return rows(db, query, UnsentJob)
+            return rows(db, _UNSENT, UnsentJob, values)
 
     def mark_sent(self, sent: Mapping[str, float]) -> None:
         """The messages of these jobs are with the broker since these moments."""
@@ -186,12 +179,10 @@ class Jobs(Part):
 
     def held(self) -> list[Held]:
         """The jobs that workers hold now."""
-        columns = (t.jobs.c.id, t.jobs.c.lease_token, t.jobs.c.lease_beat, t.jobs.c.lease_process)
-        query = select(*columns).where(t.jobs.c.state == JobState.RUNNING.value)
         with self._database.begin(reads_only=True) as db:
             return [
                 Held(job_id=str(r.id), token=str(r.lease_token), beat=int(r.lease_beat), process=str(r.lease_process))
-                for r in db.execute(query)
+                for r in db.execute(_HELD)
             ]
 
     def reclaim(self, held: Held, reason: str, *, max_crashes: int, now: float) -> JobState | None:
@@ -310,3 +301,23 @@ def predecessor_read() -> Any:
     before = t.jobs.alias("before")
     unread = and_(before.c.id == t.jobs.c.predecessor, before.c.state.in_([state.value for state in UNREAD]))
     return ~select(before.c.id).where(unread).exists()
+
+
+def _unsent() -> Select[Any]:
+    """See ``Jobs.unsent``."""
+    c = t.jobs.c
+    resend_before = bindparam("resend_before", type_=Float())
+    ripe = and_(
+        c.state == JobState.PENDING.value,
+        due_by(c.not_before, NOW, LONGEST_S),
+        or_(c.sent_at.is_(None), c.sent_at < resend_before, c.sent_at > NOW + CLOCK_SLACK_S),
+        predecessor_read(),
+    )
+    many = bindparam("many", type_=Integer())
+    return select(c.id, c.queue, c.priority).where(ripe).order_by(c.priority, c.created_at).limit(many)
+
+
+_UNSENT = _unsent()
+_HELD = select(t.jobs.c.id, t.jobs.c.lease_token, t.jobs.c.lease_beat, t.jobs.c.lease_process).where(
+    t.jobs.c.state == JobState.RUNNING.value
+)

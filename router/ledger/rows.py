@@ -97,9 +97,9 @@ class JobRow:
     figures: Mapping[str, float | str] | None
 
 
-def rows(db: Connection, query: Select[Any], kind: type[Row]) -> list[Row]:
+def rows(db: Connection, query: Select[Any], kind: type[Row], values: Mapping[str, Any] | None = None) -> list[Row]:
     """What a query finds, each as one of ``kind``, whose fields are the query's columns."""
-    return [kind(**row) for row in db.execute(query).mappings()]
+    return [kind(**row) for row in db.execute(query, values).mappings()]
 
 
 def first(db: Connection, query: Select[Any], kind: type[Row]) -> Row | None:

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, insert, select, update
 
 from medai.router.contract import Decision, DeliveryState, JobState
 from medai.router.ledger import schema as t
-from medai.router.ledger.database import Part, due_by, upsert
+from medai.router.ledger.database import LONGEST_S, NOW, Part, due_by, upsert
 from medai.router.ledger.history import decide
 from medai.router.ledger.rows import SeriesRow, StudyRow, first, rows
 
@@ -147,16 +147,13 @@ class Studies(Part):
 
         One that is due later than any wait lasts (``longest_s``) was planned by a clock that has been put back since.
         """
-        columns = (t.studies.c.id, t.studies.c.orthanc_id, t.studies.c.study_uid)
-        query = select(*columns).where(due_by(t.studies.c.due_at, now, longest_s))
-        query = query.order_by(t.studies.c.due_at).limit(limit)
         with self._database.begin(reads_only=True) as db:
-            return rows(db, query, DueStudy)
+            return rows(db, _DUE, DueStudy, {"now": now, "longest_s": longest_s, "many": limit})
 
     def next_due(self) -> float | None:
         """When the next study is to be looked at."""
         with self._database.begin(reads_only=True) as db:
-            value = db.execute(select(func.min(t.studies.c.due_at))).scalar()
+            value = db.execute(_NEXT_DUE).scalar()
         return None if value is None else float(value)
 
     def set_due(self, study_id: int, due_at: float | None) -> None:
@@ -227,6 +224,17 @@ class Studies(Part):
             db.execute(update(t.studies).where(empty).values(complete_at=now))
             value = db.execute(select(t.studies.c.complete_at).where(t.studies.c.id == study_id)).scalar_one()
         return float(value)
+
+
+def _due() -> Select[Any]:
+    """See ``Studies.due``."""
+    c = t.studies.c
+    query = select(c.id, c.orthanc_id, c.study_uid).where(due_by(c.due_at, NOW, LONGEST_S))
+    return query.order_by(c.due_at).limit(bindparam("many", type_=Integer()))
+
+
+_DUE = _due()
+_NEXT_DUE = select(func.min(t.studies.c.due_at))
 
 
 def twin_of(db: Connection, study: StudyRow) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ SEGMENT: dict[str, Any] = {
 MODELS = {"chaos_mr": ("MR", "arbitrary"), "chaos_ct": ("CT", "HU"), "chaos_second": ("MR", "arbitrary")}
 """Name -> modality and unit."""
 PASSES = 150
-_MAKING = threading.Lock()
 NEWER, OLDER = "models", "older-models"
 
 
@@ -49,11 +47,10 @@ class Threshold(torch.nn.Module):
 
 
 def make_models(folder: Path) -> Path:
-    """The models of today and those of the worker that was left behind (one thread at a time: torch.jit shares its types)."""
-    with _MAKING:
-        if not (folder / NEWER).exists():
-            _bundles(folder / NEWER, version="2.0.0")
-            _bundles(folder / OLDER, version="1.0.0", level=380.0)
+    """The models of today and those of the worker that was left behind (in one thread: torch.jit shares its types)."""
+    if not (folder / NEWER).exists():
+        _bundles(folder / NEWER, version="2.0.0")
+        _bundles(folder / OLDER, version="1.0.0", level=380.0)
     return folder
 
 

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from chaos.studies import Study
 
 ALL_EVERY = 25
 """After so many rounds of a lane every study that it ever read is judged again."""
+PARTS_ANEW = 2
+"""A round that starts parts of its own, before and after, takes as long as so many others."""
 AGAIN = 100_000
 """Added to the number of a round whose moment never came: other studies, other dice, the same for the same seed."""
 
@@ -68,11 +71,13 @@ def deal(wish: Wish) -> list[list[tuple[int, str]]]:
     while len(deck) < wish.rounds:
         deck += dice.sample(names, len(names))
     lanes: list[list[tuple[int, str]]] = [[] for _ in kinds]
+    work = [0] * len(kinds)
     for number, name in enumerate(deck[: wish.rounds]):
         fit = [lane for lane, kind in enumerate(kinds) if FAULTS[name].needs in ("", kind)]
         if not fit:
             raise ValueError(f"the fault {name} needs a ledger on {FAULTS[name].needs}: see --ledger and --lanes")
-        lane = min(fit, key=lambda each: len(lanes[each]))
+        lane = min(fit, key=lambda each: work[each])
+        work[lane] += PARTS_ANEW if FAULTS[name].prepare else 1
         if wish.round is None or wish.round == number:
             lanes[lane].append((number, name))
     return lanes
@@ -175,22 +180,35 @@ class Lane(threading.Thread):
         self._say(f"lane {self._number}: looked again at {len(known)} studies, {len(found)} violations")
 
 
-def run(wish: Wish, say: Callable[[str], None], nurseries: Nurseries) -> Played:
-    """Play everything; raises what a lane could not even begin with."""
-    make_models(wish.folder / "bundles")
-    lanes = [Lane(wish, number, todo, nurseries, say) for number, todo in enumerate(deal(wish)) if todo]
-    for lane in lanes:
-        lane.start()
-    try:
-        for lane in lanes:
+class Playing:
+    """Lanes under way, each in a thread of its own. Whoever begins them closes them."""
+
+    def __init__(self, wish: Wish, say: Callable[[str], None], nurseries: Nurseries) -> None:
+        self._wish = wish
+        make_models(wish.folder / "bundles")
+        self._lanes = [Lane(wish, number, todo, nurseries, say) for number, todo in enumerate(deal(wish)) if todo]
+        for lane in self._lanes:
+            lane.start()
+
+    def result(self) -> Played:
+        """Wait for every round; raises what a lane could not even begin with."""
+        for lane in self._lanes:
             lane.join()
-    finally:
-        for lane in lanes:
+        for lane in self._lanes:
+            if lane.error is not None:
+                raise lane.error
+        if not self._wish.keep:
+            remove(self._wish.folder / "bundles")
+        outcomes = sorted((o for lane in self._lanes for o in lane.played.outcomes), key=lambda o: o.number)
+        return Played(outcomes=outcomes, last_look=[v for lane in self._lanes for v in lane.played.last_look])
+
+    def close(self) -> None:
+        """Nothing of it runs on, however far it came."""
+        for lane in self._lanes:
             lane.close()
-    for lane in lanes:
-        if lane.error is not None:
-            raise lane.error
-    if not wish.keep:
-        remove(wish.folder / "bundles")
-    outcomes = sorted((o for lane in lanes for o in lane.played.outcomes), key=lambda o: o.number)
-    return Played(outcomes=outcomes, last_look=[v for lane in lanes for v in lane.played.last_look])
+
+
+def run(wish: Wish, say: Callable[[str], None], nurseries: Nurseries) -> Played:
+    """Play everything."""
+    with closing(Playing(wish, say, nurseries)) as playing:
+        return playing.result()
