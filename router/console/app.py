@@ -85,6 +85,7 @@ def make_app(
     app.state.shelf = Shelf(pictures.KEPT)
     app.state.bits = viewer.Bits()
     app.state.looks = viewer.Looks(timer)
+    app.state.opened = viewer.Opened(timer)
     app.state.viewer = viewer.folder(settings.console)
     app.include_router(open_api)
     app.include_router(feedback_api)
