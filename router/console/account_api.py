@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
 from medai.router.console.api import REFUSALS, TOO_MANY, admin, ledger_of, now_of
-from medai.router.console.auth import Admin, Viewer, require
+from medai.router.console.auth import Admin, Viewer, address_of, require
 from medai.router.console.requests import NAMED, NewAccount, NewPassword, NewToken, OwnPassword
 from medai.router.console.responses import AccountEntry, Token, TokenEntry
 from medai.router.ledger.accounts import Role
@@ -28,7 +28,7 @@ TokenNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="A token's num
 def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
     """Change one's password; every session and token of the account ends."""
     try:
-        request.app.state.logins.check(who.name, body.old)
+        request.app.state.logins.check(who.name, body.old, address_of(request))
     except HTTPException as error:
         if error.status_code != 401:
             raise

@@ -40,6 +40,7 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports.search import SearchFault
 from medai.router.reports.status import tally
+from medai.router.serving import Bounded, Impatient, most_connections
 from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
@@ -104,6 +105,7 @@ def make_app(
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(viewer.viewer_files)
     app.middleware("http")(_headers)
+    app.add_middleware(Bounded, refused=StarletteHTTPException)  # the last one added is the first one asked
     app.add_exception_handler(MedaiError, _explain)
     app.add_exception_handler(StarletteHTTPException, _explain)
     app.add_exception_handler(RequestValidationError, _wrong)
@@ -165,10 +167,12 @@ def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version=version)
     log.info("console_started", port=settings.console.port)
+    Impatient.most = most_connections()
+    proxies = list(settings.console.trusted_proxies)
     try:
         uvicorn.run(
             app, host=settings.console.host, port=settings.console.port, log_config=None, access_log=False,
-            server_header=False, proxy_headers=False,
+            server_header=False, http=Impatient, ws="none", proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
         )  # fmt: skip
     finally:
         orthanc.close()

@@ -1,15 +1,21 @@
 """Who asks: a token in the Authorization header (programs) or in a cookie (browsers), and what they may do.
 
 A cookie alone lets nobody act: a request that changes something must come from our own page (its Origin or
-Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow their own name down. Next: ledger/accounts.py,
+Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow down
+whoever sends them, and nobody else. Next: ledger/accounts.py,
 api.py.
 """
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Annotated
 
 from cachetools import TTLCache
@@ -22,33 +28,80 @@ COOKIE = "medai_session"
 FREE_TRIES = 5
 LOCK_S = 60.0
 MOST_NAMES = 10_000
-"""Names that are remembered; of more, the first are forgotten."""
+"""Names that are remembered; of more, the first are forgotten. Nobody can try so many within a minute."""
+HASHES_AT_ONCE = 2
+WAITING_MOST = 6
+"""Logins of one address that wait for their turn."""
 _bearer = HTTPBearer(auto_error=False, description="A token from POST /api/login or POST /api/tokens.")
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The session of a browser.")
 
 
 class Logins:
-    """Checks passwords, and makes guessing slow: after five wrong ones a name waits for a minute."""
+    """Checks passwords. Guessing is slow, costs no more memory than two guesses, and locks out nobody but the guesser.
+
+    After five wrong passwords for a name from one address, that address waits a minute with that name. Two passwords
+    are hashed at once (each takes 16 MB); few wait for each address, so that a flood from one keeps no other waiting.
+    """
 
     def __init__(self, accounts: Accounts, timer: Callable[[], float] = time.monotonic) -> None:
         self._accounts = accounts
-        self._wrong: TTLCache[str, int] = TTLCache(MOST_NAMES, LOCK_S, timer)
+        self._wrong: TTLCache[tuple[str, str], int] = TTLCache(MOST_NAMES, LOCK_S, timer)
+        self._waiting: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._hashing = ThreadPoolExecutor(HASHES_AT_ONCE, "passwords")
 
-    def check(self, name: str, password: str) -> Account:
+    def check(self, name: str, password: str, address: str = "") -> Account:
         """Raises 401 for a wrong password, 429 after too many."""
+        with self._trying(name, address):
+            account = self._hashing.submit(self._accounts.by_password, name, password).result()
+        return self._judged(account, name, address)
+
+    async def check_soon(self, name: str, password: str, address: str) -> Account:
+        """The same, holding no thread while it waits for its turn."""
+        with self._trying(name, address):
+            hashed = self._hashing.submit(self._accounts.by_password, name, password)
+            account = await asyncio.wrap_future(hashed)
+        return self._judged(account, name, address)
+
+    @contextmanager
+    def _trying(self, name: str, address: str) -> Iterator[None]:
+        where = _network(address)
         with self._lock:
-            count = self._wrong.get(name, 0)
+            count = self._wrong.get((where, name), 0)
             if count >= FREE_TRIES:
                 raise HTTPException(429, "too many wrong passwords: try again in a minute", {"Retry-After": "60"})
-            self._wrong[name] = count + 1  # wrong until shown right: many may try at once
-        account = self._accounts.by_password(name, password)
-        if account is not None:
+            if self._waiting[where] >= WAITING_MOST:
+                raise HTTPException(429, "too many logins at once: try again in a few seconds", {"Retry-After": "5"})
+            self._wrong[(where, name)] = count + 1  # wrong until shown right: many may try at once
+            self._waiting[where] += 1
+        try:
+            yield
+        finally:
             with self._lock:
-                self._wrong.pop(name, None)
-        else:
+                self._waiting[where] -= 1
+                if not self._waiting[where]:
+                    del self._waiting[where]
+
+    def _judged(self, account: Account | None, name: str, address: str) -> Account:
+        if account is None:
             raise HTTPException(401, "wrong name or password")
+        with self._lock:
+            self._wrong.pop((_network(address), name), None)
         return account
+
+
+def _network(address: str) -> str:
+    """Whose an address is: of IPv6 the first 64 bits, as one host has all of the others."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from; behind a trusted proxy ([console] trusted_proxies) what that says."""
+    return request.client.host if request.client else ""
 
 
 def token_of(request: Request) -> str:

@@ -172,6 +172,8 @@ class ConsoleSettings(Section):
     """Address to listen on; 0.0.0.0 for all, then behind a proxy with TLS."""
     port: Port = 8088
     """Port of the console."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses of proxies before the console; their X-Forwarded-For says who tries passwords."""
     session_h: Positive = 12.0
     """After this many hours a browser logs in again."""
     viewer: str = ""
