@@ -39,10 +39,18 @@ def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
 
 @account_api.post("/tokens", status_code=201, tags=["session"])
 def make_token(body: NewToken, who: Viewer, request: Request) -> Token:
-    """A token for a program, with the rights of this account."""
+    """A token for a program, with the rights of this account or fewer; only who logged in makes one."""
+    if who.kind != "session":
+        raise HTTPException(403, "a token makes no tokens: log in with your password")
+    role = body.role or who.role
+    if not who.role.may(role):
+        raise HTTPException(403, f"a token may what its account may: yours has the role {who.role.value}")
     now, lasts_s = now_of(request), body.days * 86400.0
-    token = ledger_of(request).accounts.issue_token(who.name, now, kind="api", label=body.label, lasts_s=lasts_s)
-    ledger_of(request).accounts.note_action(who.name, "token", now, detail=body.label)
+    token = ledger_of(request).accounts.issue_token(
+        who.name, now, kind="api", label=body.label, lasts_s=lasts_s, role=role
+    )
+    detail = f"{body.label} ({role.value}, {body.days:g} days)"
+    ledger_of(request).accounts.note_action(who.name, "token", now, detail=detail)
     return Token(token=token, expires_at=now + lasts_s)
 
 

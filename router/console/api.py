@@ -14,7 +14,16 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from fastapi.concurrency import run_in_threadpool
 
 from medai.router.console import rule_test
-from medai.router.console.auth import COOKIE, Operator, Viewer, address_of, require, require_own_page, token_of
+from medai.router.console.auth import (
+    COOKIE,
+    Operator,
+    Viewer,
+    address_of,
+    is_https,
+    require,
+    require_own_page,
+    token_of,
+)
 from medai.router.console.requests import NO_NUL, Again, Login, Reason, RuleTest
 from medai.router.console.responses import (
     ActionPage,
@@ -119,8 +128,7 @@ async def login(body: Login, request: Request, response: Response) -> Token:
     lasts_s = settings_of(request).console.session_h * 3600.0
     now = now_of(request)
     token = await run_in_threadpool(_let_in, ledger_of(request), account.name, now, lasts_s)
-    secure = "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
-    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=is_https(request))
     return Token(token=token, expires_at=now + lasts_s)
 
 

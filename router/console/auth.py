@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,8 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 from medai.router.ledger.accounts import Account, Accounts, Role
 
 COOKIE = "medai_session"
+REFRESH = "X-Medai-Refresh"
+"""In the requests of a page that keeps itself fresh: nobody is at it for that."""
 FREE_TRIES = 5
 LOCK_S = 60.0
 MOST_NAMES = 10_000
@@ -106,15 +109,28 @@ def address_of(request: Request) -> str:
 
 def token_of(request: Request) -> str:
     """The token that a request shows; empty without one."""
+    return _bearer_token(request) or request.cookies.get(COOKIE, "")
+
+
+def _bearer_token(request: Request) -> str:
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def is_https(request: Request) -> bool:
+    """Whether the browser came by TLS; a proxy may say so, as it harms only who says it."""
+    return "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
 
 
 def account_of(request: Request) -> Account | None:
     """Who asks; None for nobody that is known."""
     token = token_of(request)
+    if not token:
+        return None
     state = request.app.state
-    found: Account | None = state.ledger.accounts.by_token(token, state.clock()) if token else None
+    idle_s = state.settings.console.session_idle_min * 60.0 or math.inf
+    in_use = REFRESH not in request.headers
+    found: Account | None = state.ledger.accounts.by_token(token, state.clock(), idle_s=idle_s, in_use=in_use)
     return found
 
 
@@ -138,8 +154,11 @@ def require(role: Role) -> Callable[..., Account]:
 
 
 def require_own_page(request: Request) -> None:
-    """A change that a cookie allows must come from our own page; a token was sent on purpose."""
-    if request.method in ("GET", "HEAD") or "Authorization" in request.headers:
+    """A change that a cookie allows must come from our own page; a token was sent on purpose.
+
+    Another Authorization header is no token: a browser may send one by itself.
+    """
+    if request.method in ("GET", "HEAD") or _bearer_token(request):
         return
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin", "")

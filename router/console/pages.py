@@ -5,6 +5,7 @@ No page holds a patient's name: it is asked for, and the asking is written down.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -40,6 +41,9 @@ _templates = Environment(
     loader=FileSystemLoader(FOLDER / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
+OWN_PAGE = re.compile(r"/(?:[A-Za-z0-9?][A-Za-z0-9/_.~%?&=+:,-]*)?")
+"""An address that a browser takes for one of this console: browsers read "//", a backslash or a tab after the first
+stroke as the beginning of another site."""
 PAGE_SIZE = 50
 HOURS = {"1": "last hour", "24": "last day", "168": "last week", "": "any time"}
 
@@ -86,9 +90,9 @@ _templates.filters.update(lasted=lasted, moment=clock, ago=ago, counted=counted)
 
 
 @pages.get("/login")
-def login(request: Request) -> HTMLResponse:
-    """Name and password."""
-    return render(request, "login.html", None)
+def login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002 - the name in the address
+    """Name and password; then on to ``next``, if that is a page of this console."""
+    return render(request, "login.html", None, then=next if OWN_PAGE.fullmatch(next) else "/")
 
 
 @pages.get("/")

@@ -349,6 +349,8 @@ tokens = Table(
     Column("label", String(80), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    Column("role", String(16)),
+    Column("used_at", Float),
 )
 
 audit = Table(

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from console_cases import PASSWORDS, World
+from fastapi.testclient import TestClient
 
 from medai.router.console.auth import HASHES_AT_ONCE, WAITING_MOST
 from medai.router.ledger.accounts import Role
@@ -108,3 +109,117 @@ def test_health_asks_nobody_and_waits_for_no_other_request(world: World) -> None
         assert client.get("/api/health").status_code == 200
         assert time.monotonic() - began < 1.0
         waits.set()
+
+
+# -- pages of other sites
+
+
+def in_a_browser(world: World, role: Role = Role.ADMIN) -> TestClient:
+    """Somebody who logged in on the page."""
+    client = world.client(None)
+    assert client.post("/api/login", json={"name": role.value, "password": PASSWORDS[role]}).status_code == 200
+    return client
+
+
+FOREIGN = {"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        FOREIGN, {"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:9"}, {}, {"Origin": "null"},
+        {"Authorization": "Basic eDp5", **FOREIGN}, {"Authorization": "Bearer", **FOREIGN},
+        {"Authorization": "Bearer  ", **FOREIGN}, {"Authorization": "Negotiate x", **FOREIGN}, {"Authorization": ""},
+    ],
+)  # fmt: skip
+def test_another_sites_page_does_nothing_by_the_cookie(world: World, headers: dict[str, str]) -> None:
+    client = in_a_browser(world)
+    assert client.post("/api/tokens", json={"label": "csrf"}, headers=headers).status_code == 403
+    own = {"Sec-Fetch-Site": "same-origin"}
+    assert client.post("/api/tokens", json={"label": "own"}, headers=own).status_code == 201
+
+
+def test_a_wrong_token_is_not_helped_out_by_the_cookie(world: World) -> None:
+    client = in_a_browser(world)
+    answer = client.post("/api/tokens", json={"label": "csrf"}, headers={"Authorization": "Bearer medai_x", **FOREIGN})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["//evil.example/", "/\\evil.example/", "/\t/evil.example/", "/\n/evil.example/", "/\r\\evil.example/", "https://evil.example",
+     "javascript:alert(1)", "evil.example", "/%5Cevil.example\\", "", "///evil.example", "/ /evil.example", "/\x00/evil.example",
+     '/"><script>alert(1)</script>'],
+)  # fmt: skip
+def test_a_login_leads_nowhere_but_to_a_page_of_the_console(world: World, target: str) -> None:
+    page = world.client(None).get("/login", params={"next": target}).text
+    assert 'data-then="/"' in page
+    assert "evil" not in page
+
+
+@pytest.mark.parametrize("target", ["/", "/studies", "/studies/12", "/studies?text=A%201&state=done", "/?x=1"])
+def test_a_login_leads_back_to_where_one_was(world: World, target: str) -> None:
+    page = world.client(None).get("/login", params={"next": target}).text
+    assert f'data-then="{target.replace("&", "&amp;")}"' in page
+
+
+def test_every_answer_tells_the_browser_to_be_careful(world: World) -> None:
+    for path in ("/login", "/api/health", "/api/me", "/static/console.js", "/nothing"):
+        headers = world.client(None).get(path).headers
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert "base-uri 'none'" in headers["Content-Security-Policy"]
+        assert "Strict-Transport-Security" not in headers
+    by_tls = world.client(None).get("/login", headers={"X-Forwarded-Proto": "https"}).headers
+    assert by_tls["Strict-Transport-Security"] == "max-age=31536000"
+
+
+# -- sessions and tokens
+
+
+def test_a_session_ends_when_nobody_did_anything_and_when_its_time_is_over(world: World) -> None:
+    client = in_a_browser(world)
+    for _ in range(10):
+        world.now += 29 * 60
+        assert client.get("/api/me").status_code == 200
+    world.now += 31 * 60
+    assert client.get("/api/me").status_code == 401
+    client = in_a_browser(world)
+    for _ in range(26):
+        world.now += 28 * 60
+        last = client.get("/api/me").status_code
+    assert last == 401, "12 hours are over, however busy one was"
+
+
+def test_a_page_that_keeps_itself_fresh_keeps_no_session_alive(world: World) -> None:
+    client = in_a_browser(world)
+    for _ in range(40):
+        world.now += 60
+        last = client.get("/api/me", headers={"X-Medai-Refresh": "1"}).status_code
+    assert last == 401
+
+
+def test_a_token_for_a_program_may_what_it_was_made_for_and_does_not_idle(world: World) -> None:
+    person = world.client(Role.ADMIN)
+    made = person.post("/api/tokens", json={"label": "dashboard", "role": "viewer", "days": 30}).json()
+    program = world.client(None)
+    program.headers["Authorization"] = f"Bearer {made['token']}"
+    assert program.get("/api/me").json() == {"name": "admin", "role": "viewer"}
+    assert program.get("/api/audit").status_code == program.get("/api/accounts").status_code == 403
+    assert program.post("/api/tokens", json={"label": "another"}).status_code == 403, "a token makes no tokens"
+    (entry,) = [each for each in program.get("/api/tokens").json() if each["kind"] == "api"]
+    assert entry["role"] == "viewer"
+    world.now += 29 * 86400
+    assert program.get("/api/me").status_code == 200
+    world.now += 86400
+    assert program.get("/api/me").status_code == 401
+
+
+@pytest.mark.parametrize("wanted", [{"role": "admin"}, {"role": "operator"}])
+def test_no_token_may_more_than_its_account(world: World, wanted: dict[str, str]) -> None:
+    assert world.client(Role.VIEWER).post("/api/tokens", json={"label": "x", **wanted}).status_code == 403
+
+
+@pytest.mark.parametrize("days", [367, 3650])
+def test_no_token_lasts_for_years(world: World, days: int) -> None:
+    assert world.client(Role.ADMIN).post("/api/tokens", json={"label": "x", "days": days}).status_code == 422
