@@ -32,6 +32,8 @@ def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
     except HTTPException as error:
         if error.status_code != 401:
             raise
+        where = f"password change, from {address_of(request)}"
+        ledger_of(request).accounts.note_action(who.name, "login failed", now_of(request), detail=where)
         raise HTTPException(403, "the old password is wrong") from error
     ledger_of(request).accounts.set_password(who.name, body.password)
     ledger_of(request).accounts.note_action(who.name, "account password", now_of(request), detail=who.name)

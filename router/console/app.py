@@ -28,6 +28,7 @@ from medai.router.console.caches import Fresh, Shelf
 from medai.router.console.deployed import deployed_api, deployed_pages
 from medai.router.console.feedback import feedback_api, feedback_pages
 from medai.router.console.hosts import answers_to
+from medai.router.console.looks import Looks
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
 from medai.router.console.rule_test import RuleTestBusy, RuleTestFault
@@ -93,7 +94,7 @@ def make_app(
     app.state.logins = Logins(ledger.accounts, timer)
     app.state.shelf = Shelf(pictures.KEPT)
     app.state.bits = viewer.Bits()
-    app.state.looks = viewer.Looks(timer)
+    app.state.looks = Looks(timer)
     app.state.opened = viewer.Opened(timer)
     app.state.viewer = viewer.folder(settings.console)
     app.include_router(open_api)
@@ -183,6 +184,7 @@ def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     app = make_app(settings, ledger, orthanc, probes=probes, version=version)
     log.info("console_started", port=settings.console.port)
     Impatient.most = most_connections()
+    ledger.database.trail.in_log = True
     proxies = list(settings.console.trusted_proxies)
     try:
         uvicorn.run(

@@ -32,6 +32,8 @@ FREE_TRIES = 5
 LOCK_S = 60.0
 MOST_NAMES = 10_000
 """Names that are remembered; of more, the first are forgotten. Nobody can try so many within a minute."""
+TOLD_MOST = 20
+"""Wrong passwords of one address that are written down in a minute."""
 HASHES_AT_ONCE = 2
 WAITING_MOST = 6
 """Logins of one address that wait for their turn."""
@@ -49,6 +51,7 @@ class Logins:
     def __init__(self, accounts: Accounts, timer: Callable[[], float] = time.monotonic) -> None:
         self._accounts = accounts
         self._wrong: TTLCache[tuple[str, str], int] = TTLCache(MOST_NAMES, LOCK_S, timer)
+        self._told: TTLCache[tuple[str, str], int] = TTLCache(MOST_NAMES, LOCK_S, timer)
         self._waiting: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._hashing = ThreadPoolExecutor(HASHES_AT_ONCE, "passwords")
@@ -84,6 +87,14 @@ class Logins:
                 self._waiting[where] -= 1
                 if not self._waiting[where]:
                     del self._waiting[where]
+
+    def is_news(self, name: str, address: str, status: int) -> bool:
+        """Whether a try that failed is to be written down: each wrong password, and once that no more are taken."""
+        key = (_network(address), f"{status} {name}" if status == 429 else f"{status}")
+        with self._lock:
+            count = self._told.get(key, 0)
+            self._told[key] = count + 1
+        return count < (1 if status == 429 else TOLD_MOST)
 
     def _judged(self, account: Account | None, name: str, address: str) -> Account:
         if account is None:

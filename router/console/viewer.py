@@ -32,6 +32,7 @@ from pydicom import dcmread
 from medai.router.console.api import REFUSALS, JobName, StudyNumber, ledger_of, now_of, settings_of
 from medai.router.console.auth import Operator
 from medai.router.console.caches import Shelf
+from medai.router.console.looks import MOST_LOOKS, looked
 from medai.router.console.outlines import frame_bits
 from medai.router.console.pages import Someone
 from medai.router.console.responses import Fault
@@ -46,10 +47,6 @@ from medai.router.words import counted
 CONFIG = "app-config.js"
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Encoding", "Content-Location")
 CHUNK_BYTES = 256 * 1024
-LOOKED_S = 900.0
-"""Looking at a study again within this time is the same look."""
-MOST_LOOKS = 100_000
-"""So many looks are remembered; of more, the first are written down again."""
 OPEN_S = 12 * 3600.0
 """A study that was opened may be looked at for so long; then its page in the viewer is loaded again."""
 NARROWING = frozenset(
@@ -139,22 +136,6 @@ def _fetched(instance: str, orthanc: Orthanc) -> Packed:
         study=str(dataset.StudyInstanceUID), frames=int(dataset.NumberOfFrames),
         pixels=int(dataset.Rows) * int(dataset.Columns), data=bytes(dataset.PixelData),
     )  # fmt: skip
-
-
-class Looks:
-    """Who looked at which study lately, so that a thousand requests for images are one line of the audit log."""
-
-    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
-        self._lately: TTLCache[tuple[str, str, int], bool] = TTLCache(MOST_LOOKS, LOOKED_S, timer)
-        self._lock = threading.Lock()
-
-    def is_new(self, account: str, action: str, study_id: int) -> bool:
-        """Whether this look is to be written down."""
-        with self._lock:
-            new = (account, action, study_id) not in self._lately
-            if new:
-                self._lately[(account, action, study_id)] = True
-        return new
 
 
 class Opened:
@@ -264,8 +245,7 @@ def _look(request: Request, who: Account, study_uid: str) -> None:
     study_id = _known(request, study_uid)
     opened = (who.name, study_uid) in request.app.state.opened
     action = "viewer" if opened else "viewer refused"
-    if request.app.state.looks.is_new(who.name, action, study_id):
-        ledger_of(request).accounts.note_action(who.name, action, now_of(request), study_id=study_id)
+    looked(request, who, action, study_id)
     if not opened:
         raise HTTPException(403, "open this study in the viewer first")
 

@@ -363,6 +363,7 @@ audit = Table(
     Column("study_id", Integer, index=True),
     Column("job_id", String(36)),
     Column("detail", Text, nullable=False),
+    Column("seal", String(64)),
 )
 
 survey_readers = Table(

@@ -59,6 +59,8 @@ class LedgerSettings(Section):
 
     url: str = "sqlite:///medai-ledger.sqlite"
     """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE."""
+    audit_folder: str = ""
+    """Where the audit trail's key and newest seal are kept; default: beside an SQLite ledger, else nowhere."""
 
 
 class BrokerSettings(Section):

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 
 from medai.router.console.auth import HASHES_AT_ONCE, WAITING_MOST
 from medai.router.ledger.accounts import Role
+from medai.router.reports.story import actions
 
 RIGHT = {"name": "admin", "password": PASSWORDS[Role.ADMIN]}
 
@@ -223,3 +224,49 @@ def test_no_token_may_more_than_its_account(world: World, wanted: dict[str, str]
 @pytest.mark.parametrize("days", [367, 3650])
 def test_no_token_lasts_for_years(world: World, days: int) -> None:
     assert world.client(Role.ADMIN).post("/api/tokens", json={"label": "x", "days": days}).status_code == 422
+
+
+# -- what is written down
+
+
+def lines(world: World) -> list[tuple[str, str, str]]:
+    return [(row.account, row.action, row.detail) for row in actions(world.ledger, limit=500)][::-1]
+
+
+def test_wrong_passwords_and_logouts_are_written_down(world: World) -> None:
+    client = world.client(None, "192.0.2.66")
+    for number in range(8):
+        client.post("/api/login", json=wrong(number))
+    client.post("/api/login", json={"name": "my secret password", "password": "x"})
+    world.client(Role.VIEWER).post("/api/logout")
+    person = world.client(Role.OPERATOR)
+    assert person.post("/api/me/password", json={"old": "wrong", "password": "long enough"}).status_code == 403
+    assert lines(world) == [
+        *[("admin", "login failed", "from 192.0.2.66")] * 5,
+        ("admin", "login failed", "from 192.0.2.66"),  # once, that no more are taken
+        ("(unknown)", "login failed", "from 192.0.2.66"),
+        ("viewer", "login", ""), ("viewer", "logout", ""), ("operator", "login", ""),
+        ("operator", "login failed", "password change, from 192.0.2.1"),
+    ]  # fmt: skip
+    assert world.ledger.verify_audit().faults == ()
+
+
+def test_a_flood_of_wrong_passwords_is_no_flood_of_lines(world: World) -> None:
+    client = world.client(None)
+    for number in range(60):
+        client.post("/api/login", json=wrong(number, f"nobody{number}"))
+    assert len(lines(world)) == 20
+
+
+def test_what_one_looked_at_is_written_down_once_in_a_while(world: World) -> None:
+    world.job()
+    client = in_a_browser(world, Role.VIEWER)
+    for _ in range(3):
+        for path in ("/api/studies", "/api/studies/1", "/studies", "/studies/1"):
+            assert client.get(path).status_code == 200
+        client.get("/studies/99")
+    found = [(row.account, row.action, row.study_id) for row in actions(world.ledger)][::-1]
+    assert found[1:] == [("viewer", "studies", None), ("viewer", "study", 1)]
+    world.now += 901
+    client.get("/studies/1")
+    assert actions(world.ledger)[0].action == "study"
