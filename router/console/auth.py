@@ -2,8 +2,7 @@
 
 A cookie alone lets nobody act: a request that changes something must come from our own page (its Origin or
 Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow down
-whoever sends them, and nobody else. Next: ledger/accounts.py,
-api.py.
+whoever sends them, and nobody else. Next: permissions.py, ledger/accounts.py.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from cachetools import TTLCache
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
+from medai.router.console.permissions import needed
 from medai.router.ledger.accounts import Account, Accounts, Role
 
 COOKIE = "medai_session"
@@ -146,7 +146,7 @@ def account_of(request: Request) -> Account | None:
 
 
 def require(role: Role) -> Callable[..., Account]:
-    """A dependency: whoever asks, if they may."""
+    """A dependency: whoever asks, if they may by the table (permissions.py) and by this call's own word."""
 
     def guard(
         request: Request,
@@ -156,8 +156,12 @@ def require(role: Role) -> Callable[..., Account]:
         account = account_of(request)
         if account is None:
             raise HTTPException(401, "log in first, or send a token", {"WWW-Authenticate": "Bearer"})
-        if not account.role.may(role):
-            raise HTTPException(403, f"this needs the role {role.value}; yours is {account.role.value}")
+        named = needed(f"{request.method} {request.scope['route'].path_format}")
+        if named is None:
+            raise HTTPException(403, "no role may make this call")
+        least = named if named.may(role) else role
+        if not account.role.may(least):
+            raise HTTPException(403, f"this needs the role {least.value}; yours is {account.role.value}")
         require_own_page(request)
         return account
 
