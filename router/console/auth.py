@@ -45,7 +45,7 @@ class Logins:
     """Checks passwords. Guessing is slow, costs no more memory than two guesses, and locks out nobody but the guesser.
 
     After five wrong passwords for a name from one address, that address waits a minute with that name. Two passwords
-    are hashed at once (each takes 16 MB); few wait for each address, so that a flood from one keeps no other waiting.
+    are hashed at once (each takes 19 MB); few wait for each address, so that a flood from one keeps no other waiting.
     """
 
     def __init__(self, accounts: Accounts, timer: Callable[[], float] = time.monotonic) -> None:

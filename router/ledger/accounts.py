@@ -1,6 +1,7 @@
 """``ledger.accounts``: the people who may look and act, and what they did.
 
-Passwords are kept as scrypt hashes (RFC 7914), tokens as SHA-256 of 256 random bits. What a person does is written
+Passwords are kept as argon2id hashes (RFC 9106), those of before as scrypt's (RFC 7914) until their next login, tokens
+as SHA-256 of 256 random bits. What a person does is written
 down in the transaction that does it wherever the action is the ledger's own. Next: console/auth.py.
 """
 
@@ -11,10 +12,12 @@ import hmac
 import math
 import re
 import secrets
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from dataclasses import dataclass
 from enum import StrEnum
 
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -24,7 +27,10 @@ from medai.router.ledger.database import Part
 from medai.router.ledger.history import noted
 from medai.router.ledger.rows import rows
 
+HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+"""19 MiB and two passes: OWASP's first choice of parameters (Password Storage Cheat Sheet)."""
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+"""Of hashes that were made before argon2."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 PASSWORD_MIN = 10
 USED_S = 30.0
@@ -144,8 +150,14 @@ class Accounts(Part):
         """Whose name and password these are; takes as long for a name that nobody has."""
         with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.accounts).where(t.accounts.c.name == name)).mappings().first()
-        good = _matches(password, str(row["password"]) if row else _NOBODY)
-        return Account(name=str(row["name"]), role=Role(row["role"])) if row and good and not row["disabled"] else None
+        kept = str(row["password"]) if row else _NOBODY
+        if not _matches(password, kept) or row is None or row["disabled"]:
+            return None
+        if _is_old(kept):
+            mine = and_(t.accounts.c.name == name, t.accounts.c.password == kept)
+            with self._database.begin() as db:
+                db.execute(update(t.accounts).where(mine).values(password=HASHER.hash(password)))
+        return Account(name=str(row["name"]), role=Role(row["role"]))
 
     def issue_token(
         self, account: str, now: float, *, kind: str, label: str, lasts_s: float, role: Role | None = None
@@ -220,18 +232,24 @@ def _digest(token: str) -> str:
 def _hash(password: str) -> str:
     if len(password) < PASSWORD_MIN:
         raise AccountFault(f"a password needs {PASSWORD_MIN} characters or more")
-    salt = secrets.token_bytes(16)
-    return f"scrypt${b64encode(salt).decode()}${b64encode(_scrypt(password, salt)).decode()}"
-
-
-def _scrypt(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT["n"], r=SCRYPT["r"], p=SCRYPT["p"])
+    return HASHER.hash(password)
 
 
 def _matches(password: str, kept: str) -> bool:
+    if not kept.startswith(OLD):
+        try:
+            return HASHER.verify(kept, password)
+        except VerificationError:
+            return False
     _, salt, digest = kept.split("$")
-    return hmac.compare_digest(_scrypt(password, b64decode(salt)), b64decode(digest))
+    tried = hashlib.scrypt(password.encode(), salt=b64decode(salt), n=SCRYPT["n"], r=SCRYPT["r"], p=SCRYPT["p"])
+    return hmac.compare_digest(tried, b64decode(digest))
 
 
-_NOBODY = f"scrypt${b64encode(bytes(16)).decode()}${b64encode(bytes(64)).decode()}"
+def _is_old(kept: str) -> bool:
+    return kept.startswith(OLD) or HASHER.check_needs_rehash(kept)
+
+
+OLD = "scrypt$"
+_NOBODY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
 """What a password is held against where nobody has the name: all zeros is no one's digest."""

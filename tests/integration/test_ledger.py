@@ -69,8 +69,8 @@ def test_migrations_make_exactly_the_tables_of_the_schema(ledger: Ledger) -> Non
     assert differences == []
 
 
-def test_a_guess_at_a_password_costs_16_megabytes() -> None:
-    assert 128 * accounts.SCRYPT["n"] * accounts.SCRYPT["r"] * accounts.SCRYPT["p"] == 2**24
+def test_a_guess_at_a_password_costs_19_mebibytes_twice_over() -> None:
+    assert (accounts.HASHER.memory_cost, accounts.HASHER.time_cost) == (19_456, 2)
 
 
 def test_a_ledger_of_the_first_version_keeps_its_jobs_when_it_is_brought_up_to_date(ledger: Ledger) -> None:

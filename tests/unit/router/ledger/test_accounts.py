@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
+
 import pytest
 from ledger_cases import T0
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import AccountFault, Role
+from medai.router.ledger.accounts import SCRYPT, AccountFault, Role
 from medai.router.reports.story import actions
 
 PASSWORD = "correct horse"
@@ -125,3 +128,15 @@ def test_a_session_that_nobody_used_is_over_and_a_programs_token_is_not(ledger: 
     assert ledger.accounts.by_token(session, T0 + 119, idle_s=60, in_use=False) is not None
     assert ledger.accounts.by_token(session, T0 + 121, idle_s=60) is None
     assert ledger.accounts.by_token(program, T0 + 121, idle_s=60) is not None
+
+
+def test_a_password_of_before_lets_its_account_in_and_is_hashed_anew(ledger: Ledger) -> None:
+    salt = b"sixteen bytes ok"
+    old = b64encode(hashlib.scrypt(PASSWORD.encode(), salt=salt, n=SCRYPT["n"], r=8, p=1)).decode()
+    with ledger.begin() as db:
+        db.execute(update(t.accounts).values(password=f"scrypt${b64encode(salt).decode()}${old}"))
+    assert ledger.accounts.by_password("ana", PASSWORD + "x") is None
+    for _ in range(2):
+        assert ledger.accounts.by_password("ana", PASSWORD) is not None
+        with ledger.begin() as db:
+            assert str(db.execute(select(t.accounts.c.password)).scalar_one()).startswith("$argon2id$")
