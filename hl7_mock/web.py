@@ -5,6 +5,7 @@ Next: page.py (what the page shows), shapes.py (what the JSON looks like), recei
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -71,11 +72,35 @@ def make_app(ris: Ris) -> Starlette:
             Route("/health", _health),
             Route("/stats", _stats),
         ],
-        middleware=[Middleware(_SafeHeaders)],
+        middleware=[Middleware(_SafeHeaders), Middleware(_OwnNames)],
         exception_handlers={RequestError: _explain},
     )
     app.state.ris = ris
     return app
+
+
+def _is_ours(host: str) -> bool:
+    """Whether a Host header is an address, or a name without a dot: a page of a site outside comes by neither."""
+    name = host.strip().lower()
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name
+    return True
+
+
+class _OwnNames:
+    """Answers no page of another site that has pointed its name here (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = dict(scope.get("headers", [])).get(b"host", b"").decode("latin-1")
+        known = scope["type"] != "http" or _is_ours(host)
+        refusal = JSONResponse({"error": "ask by an address or a name without a dot"}, status_code=400)
+        await (self._app if known else refusal)(scope, receive, send)
 
 
 class _SafeHeaders:

@@ -51,9 +51,11 @@ class World:
             timer=lambda: self.now,
         )  # fmt: skip
 
-    def client(self, role: Role | None) -> TestClient:
-        """Somebody with a token, or without."""
-        client = TestClient(self.app, base_url="http://console", raise_server_exceptions=False)
+    def client(self, role: Role | None, address: str = "192.0.2.1") -> TestClient:
+        """Somebody with a token, or without, at an address."""
+        client = TestClient(
+            self.app, base_url="http://localhost", raise_server_exceptions=False, client=(address, 50_000)
+        )
         if role is not None:
             token = client.post("/api/login", json={"name": role.value, "password": PASSWORDS[role]}).json()["token"]
             client.cookies.clear()

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from medai.router.cli.people import account_commands, edit_commands, survey_commands
+from medai.router.cli.people import account_commands, audit_commands, edit_commands, survey_commands
 from medai.router.cli.readings import reading_commands
 from medai.router.cli.system import system_commands
 from medai.router.errors import MedaiError, SettingsError, failed
@@ -95,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     system_commands(commands)
     account_commands(commands)
+    audit_commands(commands)
     reading_commands(commands)
     edit_commands(commands)
     survey_commands(commands)

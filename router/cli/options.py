@@ -60,7 +60,8 @@ def open_ledger(options: argparse.Namespace) -> Ledger:
     """The ledger of the system that a command means, migrated."""
     from medai.router.ledger import Ledger
 
-    ledger = Ledger(load_settings(options).ledger.url)
+    own = load_settings(options).ledger
+    ledger = Ledger(own.url, audit_folder=own.audit_folder)
     ledger.migrate()
     return ledger
 

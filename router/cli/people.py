@@ -36,6 +36,13 @@ def account_commands(commands: Any) -> None:
     account.add_argument("--role", choices=[role.value for role in Role], default=Role.VIEWER.value)
 
 
+def audit_commands(commands: Any) -> None:
+    """``medai audit``."""
+    text = "whether the audit trail is as it was written: verify"
+    audit = command(commands, "audit", cmd_audit, text, example="medai audit verify")
+    audit.add_argument("what", choices=["verify"])
+
+
 def survey_commands(commands: Any) -> None:
     """``medai survey``."""
     text = "what people say about readings and about the system: summary, export"
@@ -94,6 +101,19 @@ def cmd_account(options: argparse.Namespace) -> int:
     shown = f"{options.name}: password {password} (shown this once)" if password else f"{options.name}: {options.what}d"
     print_json(done) if options.json else print(shown)
     return 0
+
+
+def cmd_audit(options: argparse.Namespace) -> int:
+    """Every line by its seal; 1 where one was changed, put in or taken away."""
+    found = open_ledger(options).verify_audit()
+    if options.json:
+        print_json(asdict(found))
+    else:
+        good = (
+            f"{counted(found.lines, 'line')}, each as it was written" if not found.faults else "NOT as it was written:"
+        )
+        print("\n".join([good, *found.faults, *(f"note: {each}" for each in found.notes)]))
+    return 1 if found.faults else 0
 
 
 def cmd_survey_summary(options: argparse.Namespace) -> int:

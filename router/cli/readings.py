@@ -185,7 +185,7 @@ def cmd_top(options: argparse.Namespace) -> int:
     from medai.router.ledger import Ledger
 
     settings = load_settings(options)
-    ledger = Ledger(settings.ledger.url)
+    ledger = Ledger(settings.ledger.url, audit_folder=settings.ledger.audit_folder)
     migrated: list[bool] = []
 
     def ask() -> TopPage:

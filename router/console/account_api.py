@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
 from medai.router.console.api import REFUSALS, TOO_MANY, admin, ledger_of, now_of
-from medai.router.console.auth import Admin, Viewer, require
+from medai.router.console.auth import Admin, Viewer, address_of, require
 from medai.router.console.requests import NAMED, NewAccount, NewPassword, NewToken, OwnPassword
 from medai.router.console.responses import AccountEntry, Token, TokenEntry
 from medai.router.ledger.accounts import Role
@@ -28,10 +28,12 @@ TokenNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="A token's num
 def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
     """Change one's password; every session and token of the account ends."""
     try:
-        request.app.state.logins.check(who.name, body.old)
+        request.app.state.logins.check(who.name, body.old, address_of(request))
     except HTTPException as error:
         if error.status_code != 401:
             raise
+        where = f"password change, from {address_of(request)}"
+        ledger_of(request).accounts.note_action(who.name, "login failed", now_of(request), detail=where)
         raise HTTPException(403, "the old password is wrong") from error
     ledger_of(request).accounts.set_password(who.name, body.password)
     ledger_of(request).accounts.note_action(who.name, "account password", now_of(request), detail=who.name)
@@ -39,10 +41,18 @@ def change_password(body: OwnPassword, who: Viewer, request: Request) -> None:
 
 @account_api.post("/tokens", status_code=201, tags=["session"])
 def make_token(body: NewToken, who: Viewer, request: Request) -> Token:
-    """A token for a program, with the rights of this account."""
+    """A token for a program, with the rights of this account or fewer; only who logged in makes one."""
+    if who.kind != "session":
+        raise HTTPException(403, "a token makes no tokens: log in with your password")
+    role = body.role or who.role
+    if not who.role.may(role):
+        raise HTTPException(403, f"a token may what its account may: yours has the role {who.role.value}")
     now, lasts_s = now_of(request), body.days * 86400.0
-    token = ledger_of(request).accounts.issue_token(who.name, now, kind="api", label=body.label, lasts_s=lasts_s)
-    ledger_of(request).accounts.note_action(who.name, "token", now, detail=body.label)
+    token = ledger_of(request).accounts.issue_token(
+        who.name, now, kind="api", label=body.label, lasts_s=lasts_s, role=role
+    )
+    detail = f"{body.label} ({role.value}, {body.days:g} days)"
+    ledger_of(request).accounts.note_action(who.name, "token", now, detail=detail)
     return Token(token=token, expires_at=now + lasts_s)
 
 

@@ -11,9 +11,20 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from medai.router.console import rule_test
-from medai.router.console.auth import COOKIE, Operator, Viewer, require, require_own_page, token_of
+from medai.router.console.auth import (
+    COOKIE,
+    Operator,
+    Viewer,
+    address_of,
+    is_https,
+    require,
+    require_own_page,
+    token_of,
+)
+from medai.router.console.looks import looked
 from medai.router.console.requests import NO_NUL, Again, Login, Reason, RuleTest
 from medai.router.console.responses import (
     ActionPage,
@@ -59,6 +70,8 @@ PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "des
 open_api = APIRouter(prefix="/api", tags=["session"])
 api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
 admin = Depends(require(Role.ADMIN))
+UNKNOWN = "(unknown)"
+"""Who tried to log in by a name that no account has."""
 
 JobName = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", description="A reading's job id.")]
 LetterName = Annotated[
@@ -104,24 +117,43 @@ def tally_of(request: Request) -> Tally:
 
 
 @open_api.get("/health")
-def health() -> Health:
+async def health() -> Health:
     """Whether this process answers. The only page that needs no token."""
     return Health(status="ok")
 
 
 @open_api.post("/login", responses={**{code: REFUSALS[code] for code in (400, 401, 403, 422, 503)}, **TOO_MANY})
-def login(body: Login, request: Request, response: Response) -> Token:
+async def login(body: Login, request: Request, response: Response) -> Token:
     """Log in: the answer holds a token, and a browser gets it as a cookie, too."""
     if "Origin" in request.headers:
         require_own_page(request)
-    account = request.app.state.logins.check(body.name, body.password)
+    try:
+        account = await request.app.state.logins.check_soon(body.name, body.password, address_of(request))
+    except HTTPException as refused:
+        await run_in_threadpool(_turned_away, request, body.name, refused.status_code)
+        raise
     lasts_s = settings_of(request).console.session_h * 3600.0
     now = now_of(request)
-    token = ledger_of(request).accounts.issue_token(account.name, now, kind="session", label="", lasts_s=lasts_s)
-    ledger_of(request).accounts.note_action(account.name, "login", now)
-    secure = "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
-    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    token = await run_in_threadpool(_let_in, ledger_of(request), account.name, now, lasts_s)
+    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=is_https(request))
     return Token(token=token, expires_at=now + lasts_s)
+
+
+def _turned_away(request: Request, name: str, status: int) -> None:
+    """Write down a wrong password; who tries without end is written down as often as they may try."""
+    address = address_of(request)
+    if not request.app.state.logins.is_news(name, address, status):
+        return
+    accounts, now = ledger_of(request).accounts, now_of(request)
+    known = name in {row.name for row in accounts.listed()}
+    # A name that nobody has may be a password that was typed into the wrong field
+    accounts.note_action(name if known else UNKNOWN, "login failed", now, detail=f"from {address}")
+
+
+def _let_in(ledger: Ledger, name: str, now: float, lasts_s: float) -> str:
+    token = ledger.accounts.issue_token(name, now, kind="session", label="", lasts_s=lasts_s)
+    ledger.accounts.note_action(name, "login", now)
+    return token
 
 
 @api.get("/openapi.json", include_in_schema=False)
@@ -132,8 +164,9 @@ def description(request: Request) -> dict[str, Any]:
 
 
 @api.post("/logout", status_code=204, tags=["session"])
-def logout(request: Request, response: Response) -> None:
+def logout(who: Viewer, request: Request, response: Response) -> None:
     """End this session."""
+    ledger_of(request).accounts.note_action(who.name, "logout", now_of(request))
     ledger_of(request).accounts.revoke_token(token_of(request))
     response.delete_cookie(COOKIE)
 
@@ -171,6 +204,7 @@ def turnaround(
 @api.get("/studies", tags=["look"])
 def studies(
     request: Request,
+    who: Viewer,
     text: Annotated[
         str,
         Query(
@@ -188,6 +222,7 @@ def studies(
     after: Behind = None,
 ) -> StudyPage:
     """Find studies, newest first, each with its readings."""
+    looked(request, who, "studies")
     wanted = search.Search(
         text=text,
         route=route,
@@ -200,11 +235,12 @@ def studies(
 
 
 @api.get("/studies/{study_id}", tags=["look"])
-def study(study_id: StudyNumber, request: Request) -> Story:
+def study(study_id: StudyNumber, who: Viewer, request: Request) -> Story:
     """All that is known of one study: decisions, readings with stages and tries, deliveries, what people did."""
     found = story.story(ledger_of(request), study_id)
     if found is None:
         raise HTTPException(404, "there is no such study")
+    looked(request, who, "study", study_id)
     return found
 
 
@@ -221,12 +257,13 @@ def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
 
 
 @api.get("/readings/{job_id}/key-image", tags=["look"], response_class=Response, responses=PNG)
-def key_image(job_id: JobName, request: Request) -> Response:
+def key_image(job_id: JobName, who: Viewer, request: Request) -> Response:
     """The key image, as the archive draws it."""
     found = story.read_objects(ledger_of(request), job_id)
     picture = found.results.get("sc") if found else None
-    if picture is None:
+    if found is None or picture is None:
         raise HTTPException(404, "there is no key image")
+    looked(request, who, "images", found.study_id, job_id)
     return Response(request.app.state.orthanc.rendered(picture.orthanc_id), media_type="image/png")
 
 

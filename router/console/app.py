@@ -23,10 +23,12 @@ from starlette.routing import Match
 from medai.router.console import pictures, viewer
 from medai.router.console.account_api import account_api
 from medai.router.console.api import api, open_api
-from medai.router.console.auth import Logins
+from medai.router.console.auth import Logins, is_https
 from medai.router.console.caches import Fresh, Shelf
 from medai.router.console.deployed import deployed_api, deployed_pages
 from medai.router.console.feedback import feedback_api, feedback_pages
+from medai.router.console.hosts import answers_to
+from medai.router.console.looks import Looks
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
 from medai.router.console.rule_test import RuleTestBusy, RuleTestFault
@@ -40,6 +42,7 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports.search import SearchFault
 from medai.router.reports.status import tally
+from medai.router.serving import Bounded, Impatient, most_connections
 from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
@@ -48,11 +51,18 @@ FAULTS: dict[type[MedaiError], int] = {
 }  # fmt: skip
 """What a fault means to whoever asked."""
 HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; form-action 'self'",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
 }
+HTTPS_ALONE = "max-age=31536000"
+"""Strict-Transport-Security: what was reached by TLS once is reached by nothing else for a year."""
 TALLY_S = 5.0
 """Counts over the whole ledger are so old at most, however many look."""
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY"]
@@ -84,7 +94,8 @@ def make_app(
     app.state.logins = Logins(ledger.accounts, timer)
     app.state.shelf = Shelf(pictures.KEPT)
     app.state.bits = viewer.Bits()
-    app.state.looks = viewer.Looks(timer)
+    app.state.looks = Looks(timer)
+    app.state.opened = viewer.Opened(timer)
     app.state.viewer = viewer.folder(settings.console)
     app.include_router(open_api)
     app.include_router(feedback_api)
@@ -102,7 +113,9 @@ def make_app(
     app.add_route("/api/{rest:path}", _no_such, methods=METHODS, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(viewer.viewer_files)
-    app.middleware("http")(_headers)
+    app.state.answers_to = answers_to(settings.console)
+    app.add_middleware(Bounded, refused=StarletteHTTPException)
+    app.middleware("http")(_headers)  # the last one added is the first one asked
     app.add_exception_handler(MedaiError, _explain)
     app.add_exception_handler(StarletteHTTPException, _explain)
     app.add_exception_handler(RequestValidationError, _wrong)
@@ -111,7 +124,13 @@ def make_app(
 
 
 async def _headers(request: Request, call_next: Next) -> Response:
-    response = await call_next(request)
+    if request.app.state.answers_to(request.headers.get("Host", "")):
+        response = await call_next(request)
+    else:
+        said = "this console does not go by that name: name it in [console] allowed_hosts"
+        response = JSONResponse({"detail": said}, status_code=400)
+    if is_https(request):
+        response.headers.setdefault("Strict-Transport-Security", HTTPS_ALONE)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
@@ -164,10 +183,13 @@ def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version=version)
     log.info("console_started", port=settings.console.port)
+    Impatient.most = most_connections()
+    ledger.database.trail.in_log = True
+    proxies = list(settings.console.trusted_proxies)
     try:
         uvicorn.run(
             app, host=settings.console.host, port=settings.console.port, log_config=None, access_log=False,
-            server_header=False, proxy_headers=False,
+            server_header=False, http=Impatient, ws="none", proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
         )  # fmt: skip
     finally:
         orthanc.close()

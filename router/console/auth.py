@@ -1,72 +1,152 @@
 """Who asks: a token in the Authorization header (programs) or in a cookie (browsers), and what they may do.
 
 A cookie alone lets nobody act: a request that changes something must come from our own page (its Origin or
-Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow their own name down. Next: ledger/accounts.py,
-api.py.
+Sec-Fetch-Site says so), beside SameSite=Strict. Wrong passwords slow down
+whoever sends them, and nobody else. Next: permissions.py, ledger/accounts.py.
 """
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Annotated
 
 from cachetools import TTLCache
 from fastapi import Depends, HTTPException, Request, Security
 from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 
+from medai.router.console.permissions import needed
 from medai.router.ledger.accounts import Account, Accounts, Role
 
 COOKIE = "medai_session"
+REFRESH = "X-Medai-Refresh"
+"""In the requests of a page that keeps itself fresh: nobody is at it for that."""
 FREE_TRIES = 5
 LOCK_S = 60.0
 MOST_NAMES = 10_000
-"""Names that are remembered; of more, the first are forgotten."""
+"""Names that are remembered; of more, the first are forgotten. Nobody can try so many within a minute."""
+TOLD_MOST = 20
+"""Wrong passwords of one address that are written down in a minute."""
+HASHES_AT_ONCE = 2
+WAITING_MOST = 6
+"""Logins of one address that wait for their turn."""
 _bearer = HTTPBearer(auto_error=False, description="A token from POST /api/login or POST /api/tokens.")
 _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The session of a browser.")
 
 
 class Logins:
-    """Checks passwords, and makes guessing slow: after five wrong ones a name waits for a minute."""
+    """Checks passwords. Guessing is slow, costs no more memory than two guesses, and locks out nobody but the guesser.
+
+    After five wrong passwords for a name from one address, that address waits a minute with that name. Two passwords
+    are hashed at once (each takes 19 MB); few wait for each address, so that a flood from one keeps no other waiting.
+    """
 
     def __init__(self, accounts: Accounts, timer: Callable[[], float] = time.monotonic) -> None:
         self._accounts = accounts
-        self._wrong: TTLCache[str, int] = TTLCache(MOST_NAMES, LOCK_S, timer)
+        self._wrong: TTLCache[tuple[str, str], int] = TTLCache(MOST_NAMES, LOCK_S, timer)
+        self._told: TTLCache[tuple[str, str], int] = TTLCache(MOST_NAMES, LOCK_S, timer)
+        self._waiting: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._hashing = ThreadPoolExecutor(HASHES_AT_ONCE, "passwords")
 
-    def check(self, name: str, password: str) -> Account:
+    def check(self, name: str, password: str, address: str = "") -> Account:
         """Raises 401 for a wrong password, 429 after too many."""
+        with self._trying(name, address):
+            account = self._hashing.submit(self._accounts.by_password, name, password).result()
+        return self._judged(account, name, address)
+
+    async def check_soon(self, name: str, password: str, address: str) -> Account:
+        """The same, holding no thread while it waits for its turn."""
+        with self._trying(name, address):
+            hashed = self._hashing.submit(self._accounts.by_password, name, password)
+            account = await asyncio.wrap_future(hashed)
+        return self._judged(account, name, address)
+
+    @contextmanager
+    def _trying(self, name: str, address: str) -> Iterator[None]:
+        where = _network(address)
         with self._lock:
-            count = self._wrong.get(name, 0)
+            count = self._wrong.get((where, name), 0)
             if count >= FREE_TRIES:
                 raise HTTPException(429, "too many wrong passwords: try again in a minute", {"Retry-After": "60"})
-            self._wrong[name] = count + 1  # wrong until shown right: many may try at once
-        account = self._accounts.by_password(name, password)
-        if account is not None:
+            if self._waiting[where] >= WAITING_MOST:
+                raise HTTPException(429, "too many logins at once: try again in a few seconds", {"Retry-After": "5"})
+            self._wrong[(where, name)] = count + 1  # wrong until shown right: many may try at once
+            self._waiting[where] += 1
+        try:
+            yield
+        finally:
             with self._lock:
-                self._wrong.pop(name, None)
-        else:
+                self._waiting[where] -= 1
+                if not self._waiting[where]:
+                    del self._waiting[where]
+
+    def is_news(self, name: str, address: str, status: int) -> bool:
+        """Whether a try that failed is to be written down: each wrong password, and once that no more are taken."""
+        key = (_network(address), f"{status} {name}" if status == 429 else f"{status}")
+        with self._lock:
+            count = self._told.get(key, 0)
+            self._told[key] = count + 1
+        return count < (1 if status == 429 else TOLD_MOST)
+
+    def _judged(self, account: Account | None, name: str, address: str) -> Account:
+        if account is None:
             raise HTTPException(401, "wrong name or password")
+        with self._lock:
+            self._wrong.pop((_network(address), name), None)
         return account
+
+
+def _network(address: str) -> str:
+    """Whose an address is: of IPv6 the first 64 bits, as one host has all of the others."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from; behind a trusted proxy ([console] trusted_proxies) what that says."""
+    return request.client.host if request.client else ""
 
 
 def token_of(request: Request) -> str:
     """The token that a request shows; empty without one."""
+    return _bearer_token(request) or request.cookies.get(COOKIE, "")
+
+
+def _bearer_token(request: Request) -> str:
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if kind.lower() == "bearer" else request.cookies.get(COOKIE, "")
+    return token.strip() if kind.lower() == "bearer" else ""
+
+
+def is_https(request: Request) -> bool:
+    """Whether the browser came by TLS; a proxy may say so, as it harms only who says it."""
+    return "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
 
 
 def account_of(request: Request) -> Account | None:
     """Who asks; None for nobody that is known."""
     token = token_of(request)
+    if not token:
+        return None
     state = request.app.state
-    found: Account | None = state.ledger.accounts.by_token(token, state.clock()) if token else None
+    idle_s = state.settings.console.session_idle_min * 60.0 or math.inf
+    in_use = REFRESH not in request.headers
+    found: Account | None = state.ledger.accounts.by_token(token, state.clock(), idle_s=idle_s, in_use=in_use)
     return found
 
 
 def require(role: Role) -> Callable[..., Account]:
-    """A dependency: whoever asks, if they may."""
+    """A dependency: whoever asks, if they may by the table (permissions.py) and by this call's own word."""
 
     def guard(
         request: Request,
@@ -76,8 +156,12 @@ def require(role: Role) -> Callable[..., Account]:
         account = account_of(request)
         if account is None:
             raise HTTPException(401, "log in first, or send a token", {"WWW-Authenticate": "Bearer"})
-        if not account.role.may(role):
-            raise HTTPException(403, f"this needs the role {role.value}; yours is {account.role.value}")
+        named = needed(f"{request.method} {request.scope['route'].path_format}")
+        if named is None:
+            raise HTTPException(403, "no role may make this call")
+        least = named if named.may(role) else role
+        if not account.role.may(least):
+            raise HTTPException(403, f"this needs the role {least.value}; yours is {account.role.value}")
         require_own_page(request)
         return account
 
@@ -85,8 +169,11 @@ def require(role: Role) -> Callable[..., Account]:
 
 
 def require_own_page(request: Request) -> None:
-    """A change that a cookie allows must come from our own page; a token was sent on purpose."""
-    if request.method in ("GET", "HEAD") or "Authorization" in request.headers:
+    """A change that a cookie allows must come from our own page; a token was sent on purpose.
+
+    Another Authorization header is no token: a browser may send one by itself.
+    """
+    if request.method in ("GET", "HEAD") or _bearer_token(request):
         return
     site = request.headers.get("Sec-Fetch-Site")
     origin = request.headers.get("Origin", "")

@@ -5,6 +5,7 @@ No page holds a patient's name: it is asked for, and the asking is written down.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from medai.router.console.api import (
 )
 from medai.router.console.api import key_image as key_image_of
 from medai.router.console.auth import account_of
+from medai.router.console.looks import looked
 from medai.router.console.requests import NO_NUL
 from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
@@ -40,6 +42,9 @@ _templates = Environment(
     loader=FileSystemLoader(FOLDER / "templates"), autoescape=select_autoescape(), undefined=StrictUndefined,
     trim_blocks=True, lstrip_blocks=True,
 )  # fmt: skip
+OWN_PAGE = re.compile(r"/(?:[A-Za-z0-9?][A-Za-z0-9/_.~%?&=+:,-]*)?")
+"""An address that a browser takes for one of this console: browsers read "//", a backslash or a tab after the first
+stroke as the beginning of another site."""
 PAGE_SIZE = 50
 HOURS = {"1": "last hour", "24": "last day", "168": "last week", "": "any time"}
 
@@ -86,9 +91,9 @@ _templates.filters.update(lasted=lasted, moment=clock, ago=ago, counted=counted)
 
 
 @pages.get("/login")
-def login(request: Request) -> HTMLResponse:
-    """Name and password."""
-    return render(request, "login.html", None)
+def login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002 - the name in the address
+    """Name and password; then on to ``next``, if that is a page of this console."""
+    return render(request, "login.html", None, then=next if OWN_PAGE.fullmatch(next) else "/")
 
 
 @pages.get("/")
@@ -126,6 +131,7 @@ def studies(
         )
     except (KeyError, ValueError) as error:
         raise HTTPException(422, "there is no such state or priority") from error
+    looked(request, who, "studies")
     page = search.find(ledger_of(request), wanted, limit=PAGE_SIZE, after=after)
     rest = "&".join(f"{key}={quote(value)}" for key, value in chosen.items() if value)
     routes = [each.name for each in settings_of(request).routes]
@@ -141,6 +147,7 @@ def study(request: Request, study_id: StudyNumber, who: Someone) -> HTMLResponse
     found = story(ledger_of(request), study_id)
     if found is None:
         raise HTTPException(404, "there is no such study")
+    looked(request, who, "study", study_id)
     models = [each for each in known_models(ledger_of(request)) if each.available]
     letters = [
         letter for reading in found.readings for letter in ledger_of(request).dead.letters(prefix=reading.job_id)
@@ -154,15 +161,16 @@ def study(request: Request, study_id: StudyNumber, who: Someone) -> HTMLResponse
     )  # fmt: skip
 
 
-@pages.get("/readings/{job_id}/key-image", dependencies=[Depends(someone)])
-def key_image(request: Request, job_id: JobName) -> Response:
+@pages.get("/readings/{job_id}/key-image")
+def key_image(request: Request, job_id: JobName, who: Someone) -> Response:
     """The key image as the archive draws it."""
-    return key_image_of(job_id, request)
+    return key_image_of(job_id, who, request)
 
 
 @pages.get("/rules")
 def rules(request: Request, who: Someone) -> HTMLResponse:
     """The rule tester."""
+    looked(request, who, "studies")
     page = search.find(ledger_of(request), search.Search(), limit=20)
     return render(request, "rules.html", who, routes=settings_of(request).routes, recent=page.studies)
 

@@ -19,11 +19,12 @@ from pydicom import Dataset, dcmread
 from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
 from medai.router.console.auth import Viewer, require
 from medai.router.console.caches import Shelf
+from medai.router.console.looks import looked
 from medai.router.console.outlines import frame_bits, outline, rows_of
 from medai.router.console.study_responses import Outline, ReportItem, SegmentEntry, Slices
 from medai.router.errors import OrthancRefused, PermanentError
 from medai.router.hl7.redaction import HIDDEN, hidden
-from medai.router.ledger.accounts import Role
+from medai.router.ledger.accounts import Account, Role
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports import story
 from medai.router.reports.story import ReadObjects, SentMessage
@@ -73,9 +74,9 @@ class Pictures:
 
 
 @pictures.get("/readings/{job_id}/slices")
-def slices(job_id: JobName, request: Request) -> Slices:
+def slices(job_id: JobName, who: Viewer, request: Request) -> Slices:
     """The slices that were read, in the order in which they lie, and the segments found on each."""
-    found = _pictures(request, job_id)
+    found = _pictures(request, job_id, who)
     on: dict[Origin, list[int]] = {}
     for origin, number in sorted(found.masks, key=lambda key: key[1]):
         on.setdefault(origin, []).append(number)
@@ -90,18 +91,18 @@ def slices(job_id: JobName, request: Request) -> Slices:
 
 
 @pictures.get("/readings/{job_id}/slices/{number}/image", response_class=Response)
-def slice_image(job_id: JobName, number: SliceNumber, request: Request) -> Response:
+def slice_image(job_id: JobName, number: SliceNumber, who: Viewer, request: Request) -> Response:
     """A slice as PNG, as the archive draws it."""
-    found = _pictures(request, job_id)
+    found = _pictures(request, job_id, who)
     frame = _frame(found, number)
     png = _orthanc(request).drawn(frame.instance, frame.number, windowed=found.windowed)
     return Response(png, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
 
 @pictures.get("/readings/{job_id}/slices/{number}/outlines")
-def slice_outlines(job_id: JobName, number: SliceNumber, request: Request) -> list[Outline]:
+def slice_outlines(job_id: JobName, number: SliceNumber, who: Viewer, request: Request) -> list[Outline]:
     """The edge of each segment on a slice, as an SVG path in pixels of the image."""
-    found = _pictures(request, job_id)
+    found = _pictures(request, job_id, who)
     origin = _frame(found, number).origin
     drawn = []
     for segment in found.segments:
@@ -149,8 +150,10 @@ def _there(ask: Callable[[], T], what: str) -> T:
         raise
 
 
-def _pictures(request: Request, job_id: str) -> Pictures:
+def _pictures(request: Request, job_id: str, who: Account) -> Pictures:
+    """A reading's slices; looking at them is written down."""
     shelf: Shelf[Pictures] = request.app.state.shelf
+    looked(request, who, "images", _reading(request, job_id).study_id, job_id)
 
     def make() -> Pictures:
         orthanc, series = _orthanc(request), _reading(request, job_id).series
@@ -308,8 +311,9 @@ def srgb(stored: Sequence[int]) -> str:
 
 
 @pictures.get("/readings/{job_id}/report")
-def report(job_id: JobName, request: Request) -> list[ReportItem]:
+def report(job_id: JobName, who: Viewer, request: Request) -> list[ReportItem]:
     """The structured report's content tree (PS3.3 C.17.3), as text."""
+    looked(request, who, "report", _reading(request, job_id).study_id, job_id)
     return [_item(item) for item in _object(request, job_id, "sr").ContentSequence]
 
 
@@ -368,5 +372,7 @@ def messages(
             raise HTTPException(403, f"this needs the role operator; yours is {who.role.value}")
         study_id = reading.study_id
         ledger_of(request).accounts.note_action(who.name, "message", now_of(request), job_id=job_id, study_id=study_id)
+    else:
+        looked(request, who, "messages", reading.study_id, job_id)
     sent = story.messages(ledger_of(request), job_id)
     return sent if whole else [each.model_copy(update={"text": hidden(each.text)}) for each in sent]

@@ -43,7 +43,8 @@ class NewToken(Body):
     """A token for a program."""
 
     label: str = Field(min_length=1, max_length=80, pattern=NO_NUL, description="What it is for.")
-    days: float = Field(default=365.0, gt=0, le=3650)
+    days: float = Field(default=90.0, gt=0, le=366)
+    role: Role | None = Field(default=None, description="What it may at most; default: what you may.")
 
 
 class NewAccount(NewPassword):

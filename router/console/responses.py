@@ -59,6 +59,8 @@ class TokenEntry(Report):
     label: str
     created_at: float
     expires_at: float
+    role: Role | None = Field(description="What it may at most; null: what the account may.")
+    used_at: float | None = Field(description="When it was last used, to the minute.")
 
 
 class StatusPage(NowPage):

@@ -1,8 +1,10 @@
 """The OHIF viewer, served from here, and the images that it asks for, passed on from Orthanc's DICOMweb.
 
-A browser never talks to the archive: it needs no address and no password of it, sees one study that the ledger knows
-at a time, and who looked at which study is written down, since the viewer shows the patient's name. OHIF's files are
-not part of this project: set-up fetches its published build (docs/console.md). Next: auth.py, pictures.py.
+A browser never talks to the archive: it needs no address and no password of it, and sees the studies that its person
+opened in the viewer and no other, whatever it searches for. Opening is written down, since the viewer shows the
+patient's name, and so is each later look. What is asked of the archive is put together here, never passed on as it
+came. OHIF's files are not part of this project: set-up fetches its published build (docs/console.md).
+Next: auth.py, pictures.py.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from pydicom import dcmread
 from medai.router.console.api import REFUSALS, JobName, StudyNumber, ledger_of, now_of, settings_of
 from medai.router.console.auth import Operator
 from medai.router.console.caches import Shelf
+from medai.router.console.looks import MOST_LOOKS, looked
 from medai.router.console.outlines import frame_bits
-from medai.router.console.pages import Someone, someone
+from medai.router.console.pages import Someone
 from medai.router.console.responses import Fault
 from medai.router.errors import OrthancUnreachable
 from medai.router.ledger.accounts import Account, Role
@@ -44,10 +47,15 @@ from medai.router.words import counted
 CONFIG = "app-config.js"
 PASSED_ON = ("Content-Type", "Content-Length", "Content-Encoding", "Content-Location")
 CHUNK_BYTES = 256 * 1024
-LOOKED_S = 900.0
-"""Looking at a study again within this time is the same look."""
-MOST_LOOKS = 100_000
-"""So many looks are remembered; of more, the first are written down again."""
+OPEN_S = 12 * 3600.0
+"""A study that was opened may be looked at for so long; then its page in the viewer is loaded again."""
+NARROWING = frozenset(
+    ("includefield", "limit", "offset", "SeriesInstanceUID", "0020000E", "SOPInstanceUID", "00080018", "Modality",
+     "00080060", "SOPClassUID", "00080016", "SeriesNumber", "00200011", "accept", "viewport", "window", "quality",
+     "annotation")
+)  # fmt: skip
+"""What a request within a study may ask; whatever names studies or patients is left out (DICOMweb lets the last one
+win: a study of the query would stand for that of the path)."""
 UID = r"[0-9]+(?:\.[0-9]+)*"
 WITHIN_STUDY = re.compile(
     rf"{UID}(?:/(?:series|instances|metadata|frames|bulk|rendered|thumbnail|{UID}|[0-9A-Fa-f,]+))*"
@@ -130,20 +138,21 @@ def _fetched(instance: str, orthanc: Orthanc) -> Packed:
     )  # fmt: skip
 
 
-class Looks:
-    """Who looked at which study lately, so that a thousand requests for images are one line of the audit log."""
+class Opened:
+    """Who opened which study in the viewer: they may see its images, and nobody else's."""
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
-        self._lately: TTLCache[tuple[str, int], bool] = TTLCache(MOST_LOOKS, LOOKED_S, timer)
+        self._open: TTLCache[tuple[str, str], bool] = TTLCache(MOST_LOOKS, OPEN_S, timer)
         self._lock = threading.Lock()
 
-    def is_new(self, account: str, study_id: int) -> bool:
-        """Whether this look is to be written down."""
+    def open(self, account: str, study_uid: str) -> None:
+        """From now on."""
         with self._lock:
-            new = (account, study_id) not in self._lately
-            if new:
-                self._lately[(account, study_id)] = True
-        return new
+            self._open[(account, study_uid)] = True
+
+    def __contains__(self, look: tuple[str, str]) -> bool:
+        with self._lock:
+            return look in self._open
 
 
 def folder(settings: ConsoleSettings) -> Path | None:
@@ -175,15 +184,21 @@ def find_studies(
     study: Annotated[str, Query(alias="StudyInstanceUID", pattern=rf"^{UID}$", max_length=64)] = "",
     patient: Annotated[str, Query(alias="00100020", pattern=r"^[^*?\\]+$", max_length=64)] = "",
 ) -> Response:
-    """QIDO-RS for one study, or for the studies of one patient, as far as the ledger knows them."""
+    """QIDO-RS for a study that was opened, or for those of one patient that were opened; no other is listed."""
     if study:
         _look(request, who, study)
-        return _passed_on(request, f"studies?{request.url.query}")
-    if not patient:
+        asked = {"StudyInstanceUID": study}
+    elif patient:
+        asked = {"00100020": patient}
+    else:
         raise HTTPException(422, "name a study (StudyInstanceUID) or a patient (00100020)")
-    found = request.app.state.orthanc.get(f"{_root(request)}studies?{request.url.query}")
-    known = [each for each in found if story.study_number(ledger_of(request), _study_uid(each)) is not None]
-    return Response(json.dumps(known), media_type="application/dicom+json")
+    fields = [("includefield", field) for field in request.query_params.getlist("includefield")]
+    query = urlencode([*asked.items(), *fields])
+    found = request.app.state.orthanc.get(f"{_root(request)}studies?{query}")
+    mine = [each for each in found if (who.name, _study_uid(each)) in request.app.state.opened]
+    for each in mine:
+        _look(request, who, _study_uid(each))
+    return Response(json.dumps(mine), media_type="application/dicom+json")
 
 
 def _study_uid(answer: Mapping[str, Any]) -> str:
@@ -192,7 +207,7 @@ def _study_uid(answer: Mapping[str, Any]) -> str:
 
 @viewer_api.get("/studies/{path:path}")
 def within_study(path: str, request: Request, who: Operator) -> Response:
-    """QIDO-RS and WADO-RS within a study that the ledger knows."""
+    """QIDO-RS and WADO-RS within a study that was opened in the viewer."""
     if not WITHIN_STUDY.fullmatch(path):
         raise HTTPException(404, "no such resource of a study")
     _look(request, who, path.partition("/")[0])
@@ -201,7 +216,8 @@ def within_study(path: str, request: Request, who: Operator) -> Response:
         if not named["numbers"]:
             raise HTTPException(406, "frames of this segmentation begin within a byte: ask for them one by one")
         return _frames(bits, named["numbers"])
-    return _passed_on(request, f"studies/{path}" + (f"?{request.url.query}" if request.url.query else ""))
+    query = urlencode([item for item in request.query_params.multi_items() if item[0] in NARROWING])
+    return _passed_on(request, f"studies/{path}" + (f"?{query}" if query else ""))
 
 
 def _bits(request: Request, named: re.Match[str]) -> Packed | None:
@@ -225,11 +241,28 @@ def _frames(bits: Packed, numbers: str) -> Response:
 
 
 def _look(request: Request, who: Account, study_uid: str) -> None:
+    """Write down who looks at which study; 403 for one that they did not open, 404 for one that nobody knows."""
+    study_id = _known(request, study_uid)
+    opened = (who.name, study_uid) in request.app.state.opened
+    action = "viewer" if opened else "viewer refused"
+    looked(request, who, action, study_id)
+    if not opened:
+        raise HTTPException(403, "open this study in the viewer first")
+
+
+def _open(request: Request, who: Account, study_uid: str) -> None:
+    """Let somebody see a study's images; each time it is written down."""
+    study_id = _known(request, study_uid)
+    ledger_of(request).accounts.note_action(who.name, "viewer", now_of(request), study_id=study_id)
+    request.app.state.looks.is_new(who.name, "viewer", study_id)
+    request.app.state.opened.open(who.name, study_uid)
+
+
+def _known(request: Request, study_uid: str) -> int:
     study_id = story.study_number(ledger_of(request), study_uid)
     if study_id is None:
         raise HTTPException(404, "the router knows no such study")
-    if request.app.state.looks.is_new(who.name, study_id):
-        ledger_of(request).accounts.note_action(who.name, "viewer", now_of(request), study_id=study_id)
+    return study_id
 
 
 def _passed_on(request: Request, path: str) -> Response:
@@ -288,9 +321,17 @@ def _to_viewer(who: Account, study_uid: str, seg: ResultObject | None) -> Respon
     return RedirectResponse("/viewer?" + urlencode(query, quote_via=quote), status_code=303)
 
 
-@viewer_pages.get("/viewer", dependencies=[Depends(someone)])
-def viewer(place: Installed) -> Response:
-    """OHIF's own page."""
+@viewer_pages.get("/viewer")
+def viewer(
+    request: Request,
+    place: Installed,
+    who: Someone,
+    studies: Annotated[str, Query(alias="StudyInstanceUIDs", pattern=rf"^({UID}(,{UID})*)?$", max_length=1024)] = "",
+) -> Response:
+    """OHIF's own page, which opens the studies that it names to whoever may see whose they are."""
+    if studies and who.role.may(Role.OPERATOR):
+        for study_uid in studies.split(","):
+            _open(request, who, study_uid)
     page = (place / "index.html").read_text(encoding="utf-8")
     return Response(page, media_type="text/html", headers={"Content-Security-Policy": _policy(page)})
 

@@ -89,7 +89,8 @@ def run_router(settings: Settings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    ledger = migrated(Ledger(settings.ledger.url), stop)
+    ledger = migrated(Ledger(settings.ledger.url, audit_folder=settings.ledger.audit_folder), stop)
+    ledger.database.trail.in_log = True
     with ExitStack() as stack:
         stack.callback(ledger.close)
         leadership = Leadership(ledger.fleet)

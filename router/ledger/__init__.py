@@ -5,7 +5,8 @@ studies.py (what was seen), orders.py (what was ordered), jobs.py and claims.py 
 to whom), deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py
 (patients who were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they
 do), surveys.py (what they say), edits.py (what readers made of our results), announcements.py (what a study will
-hold), workitems.py (what a worklist asks for). What may become of a job or a delivery is in transitions.py alone.
+hold), workitems.py (what a worklist asks for). What people did
+and saw is sealed (trail.py). What may become of a job or a delivery is in transitions.py alone.
 Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
@@ -33,6 +34,7 @@ from medai.router.ledger.orders import Orders
 from medai.router.ledger.removals import Removals
 from medai.router.ledger.studies import Studies
 from medai.router.ledger.surveys import Surveys
+from medai.router.ledger.trail import Verdict
 from medai.router.ledger.workitems import Workitems
 
 __all__ = ["Claim", "Held", "Ledger", "NewJob", "migrated"]
@@ -45,8 +47,8 @@ class Ledger:
     Who needs one part takes that part. ``begin`` is for what several of them write together, and for reports.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, url: str, *, audit_folder: str = "") -> None:
+        self.database = Database(url, audit_folder=audit_folder)
         self.studies = Studies(self.database)
         self.orders = Orders(self.database)
         self.announcements = Announcements(self.database)
@@ -78,6 +80,11 @@ class Ledger:
     def log_key(self) -> str:
         """The key of the pseudonyms in the logs, made with the ledger."""
         return self.database.log_key()
+
+    def verify_audit(self) -> Verdict:
+        """Whether every line of the audit trail is as it was written, and none is missing."""
+        with self.begin(reads_only=True) as db:
+            return self.database.trail.verify(db)
 
     def close(self) -> None:
         """Give the connections back."""

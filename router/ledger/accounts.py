@@ -1,6 +1,7 @@
 """``ledger.accounts``: the people who may look and act, and what they did.
 
-Passwords are kept as scrypt hashes (RFC 7914), tokens as SHA-256 of 256 random bits. What a person does is written
+Passwords are kept as argon2id hashes (RFC 9106), those of before as scrypt's (RFC 7914) until their next login, tokens
+as SHA-256 of 256 random bits. What a person does is written
 down in the transaction that does it wherever the action is the ledger's own. Next: console/auth.py.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from dataclasses import dataclass
 from enum import StrEnum
 
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError
 from sqlalchemy import and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -23,9 +27,14 @@ from medai.router.ledger.database import Part
 from medai.router.ledger.history import noted
 from medai.router.ledger.rows import rows
 
+HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+"""19 MiB and two passes: OWASP's first choice of parameters (Password Storage Cheat Sheet)."""
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+"""Of hashes that were made before argon2."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 PASSWORD_MIN = 10
+USED_S = 30.0
+"""That a token was used is written down so often at most."""
 
 
 class Role(StrEnum):
@@ -43,6 +52,10 @@ class Role(StrEnum):
         order = list(Role)
         return order.index(self) >= order.index(needed)
 
+    def within(self, most: str | None) -> Role:
+        """This role, or the lower one that a token is limited to."""
+        return Role(most) if most and self.may(Role(most)) else self
+
 
 class AccountFault(MedaiError):
     """An account can't be made or changed so; the text says why."""
@@ -54,10 +67,12 @@ class AccountExists(AccountFault):
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """A person or a program with a token."""
+    """A person or a program with a token; the role is what it may at this moment, with this token."""
 
     name: str
     role: Role
+    kind: str = "session"
+    """Of the token: session or api."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +95,9 @@ class TokenRow:
     label: str
     created_at: float
     expires_at: float
+    role: str | None
+    """What it may at most; None: what the account may."""
+    used_at: float | None
 
 
 class Accounts(Part):
@@ -132,28 +150,49 @@ class Accounts(Part):
         """Whose name and password these are; takes as long for a name that nobody has."""
         with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.accounts).where(t.accounts.c.name == name)).mappings().first()
-        good = _matches(password, str(row["password"]) if row else _NOBODY)
-        return Account(name=str(row["name"]), role=Role(row["role"])) if row and good and not row["disabled"] else None
+        kept = str(row["password"]) if row else _NOBODY
+        if not _matches(password, kept) or row is None or row["disabled"]:
+            return None
+        if _is_old(kept):
+            mine = and_(t.accounts.c.name == name, t.accounts.c.password == kept)
+            with self._database.begin() as db:
+                db.execute(update(t.accounts).where(mine).values(password=HASHER.hash(password)))
+        return Account(name=str(row["name"]), role=Role(row["role"]))
 
-    def issue_token(self, account: str, now: float, *, kind: str, label: str, lasts_s: float) -> str:
-        """A new token, told this once; ``kind`` is "session" or "api"."""
+    def issue_token(
+        self, account: str, now: float, *, kind: str, label: str, lasts_s: float, role: Role | None = None
+    ) -> str:
+        """A new token, told this once; ``kind`` is "session" or "api"; ``role``: what it may at most."""
         token = f"medai_{secrets.token_urlsafe(32)}"
         values = {
             "digest": _digest(token), "account": account, "kind": kind, "label": label, "created_at": now,
-            "expires_at": now + lasts_s,
+            "expires_at": now + lasts_s, "role": role.value if role else None, "used_at": now,
         }  # fmt: skip
         with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.expires_at < now))
             db.execute(insert(t.tokens).values(**values))
         return token
 
-    def by_token(self, token: str, now: float) -> Account | None:
-        """Whose token it is, while it lasts."""
-        valid = and_(t.tokens.c.digest == _digest(token), t.tokens.c.expires_at > now, ~t.accounts.c.disabled)
-        query = select(t.accounts.c.name, t.accounts.c.role).join(t.tokens, t.tokens.c.account == t.accounts.c.name)
+    def by_token(self, token: str, now: float, *, idle_s: float = math.inf, in_use: bool = True) -> Account | None:
+        """Whose token it is, while it lasts; a session that nobody used for ``idle_s`` is over.
+
+        ``in_use``: a person asks, and no page that keeps itself fresh.
+        """
+        k, a = t.tokens.c, t.accounts.c
+        valid = and_(k.digest == _digest(token), k.expires_at > now, ~a.disabled)
+        query = select(k.id, a.name, a.role, k.role.label("at_most"), k.kind, k.used_at, k.created_at)
         with self._database.begin(reads_only=True) as db:
-            row = db.execute(query.where(valid)).first()
-        return Account(name=str(row.name), role=Role(row.role)) if row else None
+            row = db.execute(query.join(t.tokens, k.account == a.name).where(valid)).first()
+        if row is None:
+            return None
+        used_at = row.created_at if row.used_at is None else float(row.used_at)
+        if row.kind == "session" and now - used_at > idle_s:
+            return None
+        if in_use and now - used_at > USED_S:
+            with self._database.begin() as db:
+                db.execute(update(t.tokens).where(k.id == row.id).values(used_at=now))
+        role = Role(row.role)
+        return Account(name=str(row.name), role=role.within(row.at_most), kind=str(row.kind))
 
     def revoke_token(self, token: str) -> None:
         """Log out."""
@@ -162,7 +201,7 @@ class Accounts(Part):
 
     def tokens(self, now: float, *, account: str | None = None) -> list[TokenRow]:
         """The tokens that hold, of one account or of all, newest first; never what opens the door."""
-        columns = [t.tokens.c[name] for name in ("id", "account", "kind", "label", "created_at", "expires_at")]
+        columns = [t.tokens.c[name] for name in TokenRow.__dataclass_fields__]
         query = select(*columns).where(t.tokens.c.expires_at > now).order_by(t.tokens.c.id.desc())
         if account is not None:
             query = query.where(t.tokens.c.account == account)
@@ -193,18 +232,24 @@ def _digest(token: str) -> str:
 def _hash(password: str) -> str:
     if len(password) < PASSWORD_MIN:
         raise AccountFault(f"a password needs {PASSWORD_MIN} characters or more")
-    salt = secrets.token_bytes(16)
-    return f"scrypt${b64encode(salt).decode()}${b64encode(_scrypt(password, salt)).decode()}"
-
-
-def _scrypt(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=SCRYPT["n"], r=SCRYPT["r"], p=SCRYPT["p"])
+    return HASHER.hash(password)
 
 
 def _matches(password: str, kept: str) -> bool:
+    if not kept.startswith(OLD):
+        try:
+            return HASHER.verify(kept, password)
+        except VerificationError:
+            return False
     _, salt, digest = kept.split("$")
-    return hmac.compare_digest(_scrypt(password, b64decode(salt)), b64decode(digest))
+    tried = hashlib.scrypt(password.encode(), salt=b64decode(salt), n=SCRYPT["n"], r=SCRYPT["r"], p=SCRYPT["p"])
+    return hmac.compare_digest(tried, b64decode(digest))
 
 
-_NOBODY = f"scrypt${b64encode(bytes(16)).decode()}${b64encode(bytes(64)).decode()}"
+def _is_old(kept: str) -> bool:
+    return kept.startswith(OLD) or HASHER.check_needs_rehash(kept)
+
+
+OLD = "scrypt$"
+_NOBODY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
 """What a password is held against where nobody has the name: all zeros is no one's digest."""

@@ -18,12 +18,14 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Float, Table, bindparam, create_engine, event, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from medai.router import private
 from medai.router.errors import LedgerFull, LedgerNewer, LedgerUnreachable
 from medai.router.ledger import schema as t
+from medai.router.ledger.trail import PENDING, Trail
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +33,12 @@ log = structlog.get_logger(__name__)
 class Database:
     """One database; safe to share between threads. ``now`` is given by the caller: time is data here."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, audit_folder: str = "") -> None:
         self.url = url
         self.engine = make_engine(url)
+        self.trail = _trail(make_url(url), audit_folder)
         self._reader = self.engine.execution_options(reads_only=True)
+        self._writer = self.engine.execution_options(audit_trail=self.trail)
 
     # -- set-up
 
@@ -66,8 +70,11 @@ class Database:
     def begin(self, *, reads_only: bool = False) -> Iterator[Connection]:
         """One transaction; a database that is away, locked or full is a TemporaryError."""
         try:
-            with (self._reader if reads_only else self.engine).begin() as connection:
+            with (self._reader if reads_only else self._writer).begin() as connection:
+                kept = connection.info
+                kept.pop(PENDING, None)
                 yield connection
+            self.trail.keep(kept.pop(PENDING, None))
         except (DBAPIError, PoolExhausted) as error:
             problem = translated(error)
             if problem is None:
@@ -83,6 +90,19 @@ class Database:
     def log_key(self) -> str:
         """The key of the pseudonyms in the logs, made with the ledger."""
         return self.setting("log_key", secrets.token_hex(16))
+
+
+def _trail(url: URL, audit_folder: str) -> Trail:
+    """Beside an SQLite ledger, unless a folder is named; a database elsewhere has no place of its own."""
+    beside = (
+        Path(url.database)
+        if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        else None
+    )
+    name = beside.name if beside else str(url.database or "ledger")
+    if audit_folder:
+        return Trail(Path(audit_folder), name)
+    return Trail(beside.parent if beside else None, name)
 
 
 class Part:

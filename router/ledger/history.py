@@ -10,6 +10,10 @@ from sqlalchemy import Connection, and_, insert, update
 from medai.router.contract import Decision, StampName
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import upsert
+from medai.router.ledger.trail import Trail
+
+FROM_RIS = "(RIS)"
+"""Who did what came as a message of the RIS."""
 
 
 def decide(db: Connection, study_id: int, decision: Decision, now: float, *, job_id: str | None = None) -> None:
@@ -45,6 +49,10 @@ def noted(
     db: Connection, account: str, action: str, now: float, *, study_id: int | None = None, job_id: str | None = None,
     detail: str = "",
 ) -> None:  # fmt: skip
-    """Write down what somebody does, in the transaction that does it."""
+    """Write down what somebody does, in the transaction that does it, and seal it (trail.py)."""
     values = {"at": now, "account": account, "action": action, "study_id": study_id, "job_id": job_id, "detail": detail}
-    db.execute(insert(t.audit).values(**values))
+    trail: Trail = db.get_execution_options()["audit_trail"]
+    trail.lock(db)
+    made = db.execute(insert(t.audit).values(**values)).inserted_primary_key
+    assert made is not None
+    trail.seal(db, int(made[0]))

@@ -24,6 +24,7 @@ from medai.router.hl7.patients_in import DEMOGRAPHICS, PatientMessage
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import Part, upsert
+from medai.router.ledger.history import FROM_RIS, noted
 from medai.router.ledger.orders import as_content, as_order
 
 IDENTITY = frozenset({"patient_id", "patient_id_authority", "patient_identifiers"})
@@ -88,9 +89,18 @@ class Identities(Part):
                 message = _newest(db, each, at)
                 told.append(message)
                 if merge is _Merge.NEW:
-                    orders += _orders(db, message, at)
-                    results += _messages(db, message, unstated)
+                    changed = (_orders(db, message, at), _messages(db, message, unstated))
+                    orders, results = orders + changed[0], results + changed[1]
+                    if each.prior_id or any(changed):  # of most updates nothing here is a part
+                        action = "patient merge" if each.prior_id else "patient update"
+                        noted(db, FROM_RIS, action, now, detail=_told_of(each))
         return Changed(orders=orders, messages=results, told=tuple(told))
+
+
+def _told_of(message: PatientMessage) -> str:
+    """Who became whom; the audit trail is of patients, and kept as such."""
+    prior = f"{message.prior_id} to " if message.prior_id else ""
+    return f"{prior}{message.patient_id}"
 
 
 def under_surviving(db: Connection, payload: bytes) -> bytes:

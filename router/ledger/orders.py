@@ -19,6 +19,7 @@ from medai.router.contract import JobState, Order, Priority
 from medai.router.hl7.orders_in import Action, OrderMessage, as_accession
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Part
+from medai.router.ledger.history import FROM_RIS, noted
 
 CANCELLED, ACTIVE = "cancelled", "active"
 COPIES = 20
@@ -114,6 +115,8 @@ def _take(db: Connection, message: OrderMessage, now: float, touched: set[int]) 
         row_id = each.id
         if news is not each:
             row_id = _write(db, news, message, now)
+            if each.id:
+                noted(db, FROM_RIS, "order change", now, detail=f"{news.order.placer}: {news.status}")
             if news.status != CANCELLED:
                 _hurry(db, news.order)
         touched.add(row_id)

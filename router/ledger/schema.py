@@ -349,6 +349,8 @@ tokens = Table(
     Column("label", String(80), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    Column("role", String(16)),
+    Column("used_at", Float),
 )
 
 audit = Table(
@@ -361,6 +363,7 @@ audit = Table(
     Column("study_id", Integer, index=True),
     Column("job_id", String(36)),
     Column("detail", Text, nullable=False),
+    Column("seal", String(64)),
 )
 
 survey_readers = Table(

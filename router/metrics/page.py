@@ -1,35 +1,30 @@
 """The router's page for Prometheus, and its /health and /ready.
 
 Gauges and counts are read from the ledger at each scrape, so they are true after a restart; histograms grow as jobs
-end. Next: collector.py.
+end. A connection that says nothing holds up nobody, nor does a scrape /health. Next: collector.py, router/serving.py.
 """
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
-from prometheus_client import CollectorRegistry, make_wsgi_app
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
 from medai.router.metrics.collector import LedgerCollector, Parts, ReadingFigures
+from medai.router.serving import Impatient, Receive, Scope, Send, most_connections
 from medai.router.settings.tables import MetricsSettings, ObjectivesSettings
 
 log = structlog.get_logger(__name__)
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        """Scrapes are not news."""
-
-
-class _Server(WSGIServer):
-    daemon_threads = True
+TEXT = "text/plain; charset=utf-8"
 
 
 class MetricsServer:
@@ -47,35 +42,55 @@ class MetricsServer:
         version: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        registry = CollectorRegistry()
-        registry.register(LedgerCollector(ledger, parts=parts, objectives=objectives, version=version, clock=clock))
-        self._readings = ReadingFigures(ledger, registry, routes=routes, objectives=objectives, since=clock())
+        self._registry = CollectorRegistry()
+        self._registry.register(
+            LedgerCollector(ledger, parts=parts, objectives=objectives, version=version, clock=clock)
+        )
+        self._readings = ReadingFigures(ledger, self._registry, routes=routes, objectives=objectives, since=clock())
         self._leads = parts.leads
-        self._metrics: Any = make_wsgi_app(registry)
         self._ready: Callable[[], bool] = lambda: parts.orthanc_up() and clock() - heartbeat() < 30.0
-        self._server = make_server(settings.host, settings.port, self._answer, _Server, _Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True)
+        self._scrapes = threading.Lock()
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+        Impatient.most = most_connections()
+        config = uvicorn.Config(
+            self._answer, interface="asgi3", http=Impatient, ws="none", lifespan="off", log_config=None,
+            access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="metrics", daemon=True
+        )
 
     @property
     def port(self) -> int:
         """Where it listens."""
-        return int(self._server.server_port)
+        return int(self._socket.getsockname()[1])
 
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if path in ("/health", "/ready"):
-            good = path == "/health" or self._ready()
-            start_response("200 OK" if good else "503 Service Unavailable", [("Content-Type", "text/plain")])
-            return [b"ok\n" if good else b"not ready\n"]
+    async def _answer(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        status, kind, body = await self._page(str(scope["path"]), dict(scope["headers"]).get(b"accept", b"").decode())
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body if scope["method"] != "HEAD" else b""})
+
+    async def _page(self, path: str, accept: str) -> tuple[int, str, bytes]:
+        if path == "/health":
+            return 200, TEXT, b"ok\n"
+        if path == "/ready":
+            good = await asyncio.to_thread(self._ready)
+            return (200, TEXT, b"ok\n") if good else (503, TEXT, b"not ready\n")
         if path != "/metrics":
-            start_response("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"try /metrics, /health or /ready\n"]
-        try:
-            self._readings.update(observe=self._leads())
-        except MedaiError as error:
-            log.warning("metrics_without_histograms", reason=str(error))
-        answer: Iterable[bytes] = self._metrics(environ, start_response)
-        return answer
+            return 404, TEXT, b"try /metrics, /health or /ready\n"
+        return await asyncio.to_thread(self._scraped, accept)
+
+    def _scraped(self, accept: str) -> tuple[int, str, bytes]:
+        with self._scrapes:  # one at a time, however many ask
+            try:
+                self._readings.update(observe=self._leads())
+            except MedaiError as error:
+                log.warning("metrics_without_histograms", reason=str(error))
+            encode, kind = choose_encoder(accept)
+            return 200, kind, encode(self._registry)
 
     def start(self) -> None:
         """Answer in a thread."""
@@ -83,5 +98,7 @@ class MetricsServer:
 
     def stop(self) -> None:
         """Close the port."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
+        self._socket.close()

@@ -59,6 +59,8 @@ class LedgerSettings(Section):
 
     url: str = "sqlite:///medai-ledger.sqlite"
     """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE."""
+    audit_folder: str = ""
+    """Where the audit trail's key and newest seal are kept; default: beside an SQLite ledger, else nowhere."""
 
 
 class BrokerSettings(Section):
@@ -172,8 +174,14 @@ class ConsoleSettings(Section):
     """Address to listen on; 0.0.0.0 for all, then behind a proxy with TLS."""
     port: Port = 8088
     """Port of the console."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which browsers reach the console, besides this machine's own and ``host``; "*": any."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses of proxies before the console; their X-Forwarded-For says who tries passwords."""
     session_h: Positive = 12.0
     """After this many hours a browser logs in again."""
+    session_idle_min: Seconds = 30.0
+    """After this many minutes in which nobody did anything a browser logs in again; 0: never."""
     viewer: str = ""
     """Folder of a built OHIF viewer; default: share/ohif in the Python environment, where set-up puts it."""
     dicom_web: str = "/dicom-web/"

@@ -28,7 +28,7 @@ from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.routes import RouteSettings
-from medai.router.settings.tables import Settings
+from medai.router.settings.tables import ConsoleSettings, Settings
 
 PASSWORD = "long enough"
 EXAMPLES = int(os.environ.get("MEDAI_FUZZ_EXAMPLES", "12"))
@@ -57,7 +57,10 @@ class Archive:
 
 
 def application(ledger: Ledger) -> Any:
-    chosen = Settings(routes=(RouteSettings(name="brain", model="mr_brain", when='study.Modality == "MR"'),))
+    chosen = Settings(
+        routes=(RouteSettings(name="brain", model="mr_brain", when='study.Modality == "MR"'),),
+        console=ConsoleSettings(allowed_hosts=("testserver",)),  # how the fuzzer calls it
+    )
     return make_app(chosen, ledger, cast(Orthanc, Archive()), probes={}, version="1.2.3", clock=lambda: T0 + 100)
 
 
@@ -200,6 +203,6 @@ def ledger(filled: Path, tmp_path: Path) -> Iterator[Ledger]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 def test_an_operation_answers_as_it_says_whatever_is_sent(case: Any, ledger: Ledger) -> None:
     # A token for each request: some end theirs, or all of their account's
-    token = ledger.accounts.issue_token("admin", T0, kind="api", label="fuzz", lasts_s=1e6)
+    token = ledger.accounts.issue_token("admin", T0, kind="session", label="fuzz", lasts_s=1e6)
     answer = case.call_and_validate(headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code != 401 or case.path == "/api/login"

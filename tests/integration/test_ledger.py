@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from ledger_cases import T0, arrive, due, make, said, seen, store
 from servers import postgresql
-from sqlalchemy import inspect
+from sqlalchemy import delete, inspect
 from sqlalchemy.exc import DatabaseError
 
 from medai.router.announcements.read import Notice, Refused, Series, StepBegun, StepChange, StepState
@@ -27,6 +28,7 @@ from medai.router.contract import Failure, JobState, Order, Priority, StampName,
 from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.hl7.orders_in import Action
 from medai.router.ledger import Ledger, accounts, migrations
+from medai.router.ledger import schema as t
 from medai.router.ledger.deliveries import Gate
 from medai.router.ledger.schema import metadata
 from medai.router.ledger.workitems import Seen, State
@@ -67,8 +69,8 @@ def test_migrations_make_exactly_the_tables_of_the_schema(ledger: Ledger) -> Non
     assert differences == []
 
 
-def test_a_guess_at_a_password_costs_16_megabytes() -> None:
-    assert 128 * accounts.SCRYPT["n"] * accounts.SCRYPT["r"] * accounts.SCRYPT["p"] == 2**24
+def test_a_guess_at_a_password_costs_19_mebibytes_twice_over() -> None:
+    assert (accounts.HASHER.memory_cost, accounts.HASHER.time_cost) == (19_456, 2)
 
 
 def test_a_ledger_of_the_first_version_keeps_its_jobs_when_it_is_brought_up_to_date(ledger: Ledger) -> None:
@@ -691,3 +693,12 @@ def test_a_workitem_is_claimed_once_and_has_its_study_read(ledger: Ledger) -> No
     ledger.workitems.ended(ending, State.COMPLETED, T0 + 6)
     ledger.workitems.forget(T0 + 7)
     assert ledger.workitems.routes_asked(study.id) == frozenset()
+
+
+def test_lines_of_the_audit_trail_follow_each_other_whoever_writes_them(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: ledger.accounts.note_action(f"ana{number}", "study", T0), range(60)))
+    assert (ledger.verify_audit().lines, ledger.verify_audit().faults) == (60, ())
+    with ledger.begin() as db:
+        db.execute(delete(t.audit).where(t.audit.c.id == 30))
+    assert len(ledger.verify_audit().faults) == 1 + (ledger.database.engine.dialect.name == "sqlite")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import Engine, event, make_url
 
 from medai.router.ledger import accounts, database
@@ -58,5 +59,6 @@ def _without_waiting_for_the_disk(make_engine: Callable[[str], Engine], url: str
 @pytest.fixture(scope="module", autouse=True)
 def _quick_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         patch.setitem(accounts.SCRYPT, "n", 2**4)
         yield

@@ -34,7 +34,7 @@ async function refresh() {
   if (!busy()) {
     const fresh = $("#fresh");
     try {
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Medai-Refresh": "1" } });
       if (answer.redirected && new URL(answer.url).pathname === "/login") return location.assign(answer.url);
       if (!answer.ok) throw new Error(answer.status);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -137,8 +137,7 @@ $("#login")?.addEventListener("submit", async (event) => {
   const form = event.target;
   try {
     await call("POST", "/api/login", Object.fromEntries(new FormData(form)));
-    const next = new URLSearchParams(location.search).get("next") ?? "/";
-    location.assign(/^\/(?![/\\])/.test(next) ? next : "/"); // nowhere but here
+    location.assign(form.dataset.then); // the server has seen that it is a page of ours
   } catch (error) {
     $(".fault", form).textContent = error.message;
     form.password.select();

@@ -9,9 +9,10 @@ from typing import Any
 import edit_rows
 import pytest
 from ledger_cases import T0, arrive, make, seen, store
+from sqlalchemy import update
 
 from medai.router.cli import main as cli
-from medai.router.ledger import Ledger
+from medai.router.ledger import Ledger, schema
 from medai.router.reports.story import actions
 
 
@@ -82,3 +83,19 @@ def test_an_export_of_edits_needs_a_folder_and_is_written_down(
     assert printed(capsys)["cases"] == 0
     assert json.loads((tmp_path / "edits" / "manifest.json").read_text())["edits"] == []
     assert [row.action for row in actions(ledger)] == ["edits export"]
+
+
+def test_an_audit_trail_is_verified_and_a_line_that_was_changed_is_told(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["account", "add", "ana"]) == 0
+    assert cli.main(["account", "disable", "ana"]) == 0
+    capsys.readouterr()
+    assert cli.main(["audit", "verify"]) == 0
+    assert capsys.readouterr().out == "2 lines, each as it was written\n"
+    with ledger.begin() as db:
+        db.execute(update(schema.audit).where(schema.audit.c.id == 1).values(detail="bob"))
+    assert cli.main(["audit", "verify"]) == 1
+    assert "NOT as it was written:\nline 1 was changed" in capsys.readouterr().out
+    assert cli.main(["audit", "verify", "--json"]) == 1
+    assert printed(capsys)["lines"] == 2

@@ -28,7 +28,7 @@ def ledger(ledger: Ledger) -> Ledger:
 @pytest.fixture
 def client(ledger: Ledger) -> TestClient:
     app = make_app(Settings(), ledger, cast(Orthanc, None), probes={}, version="1", clock=lambda: T0 + 100)
-    client = TestClient(app, base_url="http://console", follow_redirects=False)
+    client = TestClient(app, base_url="http://localhost", follow_redirects=False)
     assert client.post("/api/login", json={"name": "ana", "password": PASSWORD}).status_code == 200
     return client
 

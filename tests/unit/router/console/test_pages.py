@@ -45,7 +45,7 @@ def browser(ledger: Ledger, role: Role | None = Role.OPERATOR) -> TestClient:
     settings = Settings(routes=(RouteSettings(name="brain", model="mr_brain", when='study.Modality == "<MR>"'),))
     probes = {"Ledger": ledger.accounts.has_any, "Redis": away}
     app = make_app(settings, ledger, cast(Orthanc, Archive()), probes=probes, version="1.2.3", clock=lambda: T0 + 100)
-    client = TestClient(app, base_url="http://console", follow_redirects=False)
+    client = TestClient(app, base_url="http://localhost", follow_redirects=False)
     if role is not None:
         assert client.post("/api/login", json={"name": role.value, "password": PASSWORD}).status_code == 200
     return client

@@ -13,8 +13,9 @@ from dicom_cases import to_bytes
 from drawn_cases import SHAPE, block, ct_slices, seg
 from pydicom import Dataset, dcmread
 
+from medai.router.console.looks import Looks
 from medai.router.console.pictures import arrange, srgb
-from medai.router.console.viewer import INSTANCE, NAME, WITHIN_STUDY, Bits, Looks, folder
+from medai.router.console.viewer import INSTANCE, NAME, WITHIN_STUDY, Bits, folder
 from medai.router.errors import PermanentError
 from medai.router.orthanc.client import Orthanc
 from medai.router.settings.tables import ConsoleSettings
@@ -144,14 +145,19 @@ def test_images_are_no_bits() -> None:
 def test_looking_is_written_down_once_in_a_while() -> None:
     now = [0.0]
     looks = Looks(lambda: now[0])
-    assert [looks.is_new("ann", 1), looks.is_new("ann", 1), looks.is_new("ann", 2), looks.is_new("bob", 1)] == [
+    assert [
+        looks.is_new("ann", "study", 1),
+        looks.is_new("ann", "study", 1),
+        looks.is_new("ann", "study", 2),
+        looks.is_new("bob", "study", 1),
+    ] == [
         True,
         False,
         True,
         True,
     ]
     now[0] = 1000.0
-    assert looks.is_new("ann", 1)
+    assert looks.is_new("ann", "study", 1)
 
 
 @pytest.mark.parametrize(

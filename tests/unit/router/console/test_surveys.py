@@ -43,10 +43,10 @@ def job_id(ledger: Ledger) -> str:
 
 def browser(ledger: Ledger, role: Role | None) -> TestClient:
     app = make_app(Settings(), ledger, cast(Orthanc, None), probes={}, version="1.2.3", clock=lambda: T0 + 100)
-    client = TestClient(app, base_url="http://console", follow_redirects=False)
+    client = TestClient(app, base_url="http://localhost", follow_redirects=False)
     if role is not None:
         assert client.post("/api/login", json={"name": role.value, "password": PASSWORD}).status_code == 200
-        client.headers["Origin"] = "http://console"
+        client.headers["Origin"] = "http://localhost"
     return client
 
 

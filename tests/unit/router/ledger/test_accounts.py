@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+from base64 import b64encode
+
 import pytest
 from ledger_cases import T0
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
-from medai.router.ledger.accounts import AccountFault, Role
+from medai.router.ledger.accounts import SCRYPT, AccountFault, Role
 from medai.router.reports.story import actions
 
 PASSWORD = "correct horse"
@@ -111,3 +114,29 @@ def test_the_audit_log_is_paged_newest_first_and_by_study(ledger: Ledger) -> Non
     assert [row.action for row in newest] == ["act4", "act3"]
     assert [row.action for row in actions(ledger, before=newest[-1].id)] == ["act2", "act1", "act0"]
     assert [row.action for row in actions(ledger, study_id=1)] == ["act3", "act1"]
+
+
+def test_a_token_is_limited_to_its_role_and_follows_an_account_that_may_less() -> None:
+    assert [Role.ADMIN.within(most) for most in (None, "viewer", "admin")] == [Role.ADMIN, Role.VIEWER, Role.ADMIN]
+    assert Role.VIEWER.within("admin") is Role.VIEWER
+
+
+def test_a_session_that_nobody_used_is_over_and_a_programs_token_is_not(ledger: Ledger) -> None:
+    session = ledger.accounts.issue_token("ana", T0, kind="session", label="", lasts_s=9999)
+    program = ledger.accounts.issue_token("ana", T0, kind="api", label="", lasts_s=9999)
+    assert ledger.accounts.by_token(session, T0 + 60, idle_s=60) is not None, "in use: 60 more seconds"
+    assert ledger.accounts.by_token(session, T0 + 119, idle_s=60, in_use=False) is not None
+    assert ledger.accounts.by_token(session, T0 + 121, idle_s=60) is None
+    assert ledger.accounts.by_token(program, T0 + 121, idle_s=60) is not None
+
+
+def test_a_password_of_before_lets_its_account_in_and_is_hashed_anew(ledger: Ledger) -> None:
+    salt = b"sixteen bytes ok"
+    old = b64encode(hashlib.scrypt(PASSWORD.encode(), salt=salt, n=SCRYPT["n"], r=8, p=1)).decode()
+    with ledger.begin() as db:
+        db.execute(update(t.accounts).values(password=f"scrypt${b64encode(salt).decode()}${old}"))
+    assert ledger.accounts.by_password("ana", PASSWORD + "x") is None
+    for _ in range(2):
+        assert ledger.accounts.by_password("ana", PASSWORD) is not None
+        with ledger.begin() as db:
+            assert str(db.execute(select(t.accounts.c.password)).scalar_one()).startswith("$argon2id$")

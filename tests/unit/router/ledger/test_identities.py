@@ -18,6 +18,7 @@ from medai.router.hl7.orders_in import Action
 from medai.router.hl7.patients import CircularMerge, Patient
 from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import Ledger
+from medai.router.reports.story import actions
 
 NOW = 1_800_000_000.0
 SENT = 1_767_312_000.0
@@ -205,3 +206,14 @@ def test_updates_in_any_order_and_number_end_as_in_the_order_of_sending(
     order = kept(ledger)
     assert [order.patient_name, order.birth_date, order.sex] == expected
     ledger.close()
+
+
+def test_a_merge_is_written_down_once_and_an_update_where_it_changed_something(ledger: Ledger) -> None:
+    keep(ledger)
+    for _ in range(2):
+        ledger.identities.patient_changed(merge("P9", "P8"), 0.0)
+    ledger.identities.patient_changed(update("NOBODY^KNOWN"), 0.0)
+    found = [(row.account, row.action, row.detail) for row in actions(ledger)]
+    assert ("(RIS)", "patient merge", "P9 to P8") in found
+    assert len([row for row in found if row[1] == "patient merge"]) == 1
+    assert ledger.verify_audit().faults == ()

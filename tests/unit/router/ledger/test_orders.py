@@ -20,6 +20,7 @@ from medai.router.hl7.orders_in import Action, OrderMessage
 from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
+from medai.router.reports.story import actions
 
 NORTH = Order(placer="4711^NORTH", accession="N", patient_id="1", patient_name="Doe^Jane", priority=Priority.STAT)
 SOUTH = replace(NORTH, placer="4711^SOUTH", accession="S", patient_id="2")
@@ -359,3 +360,13 @@ def check_conversation(book: Ledger, messages: list[list[dict[str, Any]]]) -> No
         assert order.procedure[0] == kept.said.get("code", ("", None))[0]
         assert order.priority == kept.said.get("priority", (Priority.ROUTINE, None))[0]
         assert order.study_uid == f"1.2.{key[1][1]}"
+
+
+def test_a_change_of_an_order_is_written_down_and_a_copy_is_not(ledger: Ledger) -> None:
+    order = Order(placer="PL1", accession="A1")
+    take(ledger, change(order, "accession", at=1.0, digest="one"))
+    news = change(replace(order, priority=Priority.STAT), "priority", at=2.0, digest="two")
+    take(ledger, news)
+    take(ledger, news)
+    assert [(row.account, row.action) for row in actions(ledger)] == [("(RIS)", "order change")]
+    assert actions(ledger)[0].detail.startswith("PL1: ")

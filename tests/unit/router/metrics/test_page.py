@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -240,3 +243,13 @@ def test_what_readers_made_of_our_results_is_counted(world: World) -> None:
 def test_messages_of_the_listener_are_counted_by_what_became_of_them(world: World) -> None:
     values = world.values()
     assert [values["medai_hl7_messages_total", each] for each in ("taken", "ignored", "refused")] == [7, 2, 0]
+
+
+def test_connections_that_say_nothing_hold_up_no_scrape_and_no_health(world: World) -> None:
+    with ExitStack() as stack:
+        for _ in range(300):
+            stack.enter_context(socket.create_connection(("127.0.0.1", world.server.port)))
+        for path in ("/health", "/ready", "/metrics"):
+            began = time.monotonic()
+            assert world.get(path)[0] in (200, 503)
+            assert time.monotonic() - began < 1.0, path

@@ -26,7 +26,7 @@ def ledger(ledger: Ledger) -> Ledger:
 
 def client(ledger: Ledger) -> TestClient:
     app = make_app(Settings(), ledger, cast(Orthanc, None), probes={}, version="1", clock=lambda: T0 + 100)
-    found = TestClient(app, base_url="http://console", follow_redirects=False)
+    found = TestClient(app, base_url="http://localhost", follow_redirects=False)
     assert found.post("/api/login", json={"name": "viewer", "password": "long enough"}).status_code == 200
     return found
 

@@ -1,0 +1,233 @@
+"""The audit trail's chain: each line's seal holds the line before it, so that no line can be changed unnoticed.
+
+A seal is an HMAC of the line and of the seal before. Its key, and the newest line's number and seal, are kept in two
+files beside an SQLite ledger (or in [ledger] audit_folder): who can write the ledger alone can neither forge a line nor
+take the last ones away. The newest seal also goes to the log. A trail that does not fit what was kept is not sealed
+over: the file stays as it was and ``medai audit verify`` tells. Next: history.py (who writes lines), cli/people.py.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, func, select, text, update
+
+from medai.router.errors import MedaiError
+from medai.router.ledger import schema as t
+
+log = structlog.get_logger(__name__)
+PENDING = "audit_head"
+"""Where a transaction keeps its newest line until it is committed."""
+LOCK = 7_041_776_239
+"""PostgreSQL's advisory lock: lines follow each other, whoever writes them."""
+COLUMNS = ("id", "at", "account", "action", "study_id", "job_id", "detail")
+
+
+class AuditFilesFault(MedaiError):
+    """The key or the head of the audit trail can't be read or written; the text says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The newest line of the trail, and how many there are."""
+
+    id: int
+    count: int
+    seal: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What ``medai audit verify`` found."""
+
+    lines: int
+    faults: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Trail:
+    """Seals lines, and keeps the newest seal elsewhere. ``folder`` None: without a key, and in the log alone."""
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self._key_file = folder / f"{name}.audit-key" if folder else None
+        self._head_file = folder / f"{name}.audit-head" if folder else None
+        self._key: bytes | None = None
+        self.in_log = False
+        """Set by processes that have a log; a command's answer is on standard output."""
+
+    # -- a line is written
+
+    @staticmethod
+    def lock(db: Connection) -> None:
+        """Until this transaction ends nobody else writes a line: they get their numbers in the order of their seals."""
+        if db.dialect.name == "postgresql":  # of SQLite's writers there is one at a time
+            db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+
+    def seal(self, db: Connection, line_id: int) -> None:
+        """Seal a line that this transaction has just written."""
+        c = t.audit.c
+        row = db.execute(select(*(c[name] for name in COLUMNS)).where(c.id == line_id)).mappings().one()
+        before = db.execute(select(c.seal).where(c.id < line_id).order_by(c.id.desc()).limit(1)).scalar()
+        if before is None:
+            before = self._unsealed(db, line_id)
+        seal = self._seal(before, row)
+        db.execute(update(t.audit).where(c.id == line_id).values(seal=seal))
+        kept = self._kept()
+        fits = self._fits(db, kept)
+        newer = select(func.count()).select_from(t.audit).where(c.id > (kept.id if kept else -1))
+        count = int(db.execute(newer).scalar_one()) + (kept.count if kept else 0)
+        db.info[PENDING] = Head(id=line_id, count=count, seal=seal) if fits else None
+        if not fits:
+            log.error("audit_trail_broken", next="run medai audit verify")
+
+    def keep(self, head: Head | None) -> None:
+        """The transaction is committed: this is the newest line."""
+        if head is None:
+            return
+        if self.in_log:
+            log.info("audit_head", line=head.id, lines=head.count, seal=head.seal)
+        with self._locked_head() as file:
+            kept = _read(file) if file is not None else None
+            if file is not None and (kept is None or kept.id < head.id):
+                file.seek(0)
+                file.truncate()
+                file.write(json.dumps({"id": head.id, "count": head.count, "seal": head.seal}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    # -- the whole is verified
+
+    def verify(self, db: Connection) -> Verdict:
+        """Every line by its seal, and the end by what was kept of it."""
+        faults: list[str] = []
+        notes: list[str] = []
+        before, lines, unsealed, last = "", 0, hashlib.sha256(), 0
+        for row in db.execute(
+            select(*(t.audit.c[name] for name in (*COLUMNS, "seal"))).order_by(t.audit.c.id)
+        ).mappings():
+            lines += 1
+            last = int(row["id"])
+            if row["seal"] is None and not before:
+                unsealed.update(_line(row))
+                continue
+            expected = self._seal(before or unsealed.hexdigest(), row)
+            if row["seal"] is None or not hmac.compare_digest(str(row["seal"]), expected):
+                faults.append(f"line {last} was changed or written by somebody else, or a line before it is missing")
+            before = str(row["seal"])
+        faults += self._end(db, lines, last, notes)
+        return Verdict(lines=lines, faults=tuple(faults), notes=tuple(notes))
+
+    def _end(self, db: Connection, lines: int, last: int, notes: list[str]) -> list[str]:
+        if self._head_file is None:
+            notes.append(
+                "[ledger] audit_folder is not set: lines are sealed without a key, and their end is in the log alone"
+            )
+            return []
+        kept = self._kept()
+        if kept is None:
+            return ["the file with the newest seal is missing"] if _any_sealed(db) else []
+        if not self._fits(db, kept):
+            return [f"line {kept.id}, which was the newest, is gone or another: lines at the end were taken away"]
+        until = int(db.execute(select(func.count()).select_from(t.audit).where(t.audit.c.id <= kept.id)).scalar_one())
+        if until != kept.count:
+            return [f"there are {until} lines up to number {kept.id}, and there were {kept.count}"]
+        if last > kept.id:
+            notes.append(f"{lines - kept.count} newer than the line that was kept: a process ended in between")
+        return []
+
+    # -- seals
+
+    def _seal(self, before: str, row: Any) -> str:
+        return hmac.new(self._secret(), before.encode() + _line(row), hashlib.sha256).hexdigest()
+
+    def _unsealed(self, db: Connection, line_id: int) -> str:
+        """What stands for the lines of before there were seals."""
+        digest = hashlib.sha256()
+        query = select(*(t.audit.c[name] for name in COLUMNS)).where(t.audit.c.id < line_id).order_by(t.audit.c.id)
+        for row in db.execute(query).mappings():
+            digest.update(_line(row))
+        return digest.hexdigest()
+
+    @staticmethod
+    def _fits(db: Connection, kept: Head | None) -> bool:
+        """Whether the line that was the newest is still there, as it was."""
+        if kept is None:
+            return True
+        return db.execute(select(t.audit.c.seal).where(t.audit.c.id == kept.id)).scalar() == kept.seal
+
+    # -- files
+
+    def _secret(self) -> bytes:
+        if self._key_file is None:
+            return b""
+        if self._key is None:
+            try:
+                self._key = _made_once(self._key_file)
+            except OSError as error:
+                raise AuditFilesFault(f"the audit trail's key can't be read: {error.strerror}") from error
+        return self._key
+
+    def _kept(self) -> Head | None:
+        with self._locked_head() as file:
+            return _read(file) if file is not None else None
+
+    @contextmanager
+    def _locked_head(self) -> Iterator[Any]:
+        """The file of the newest seal, this process's alone; None where there is no folder."""
+        if self._head_file is None:
+            yield None
+            return
+        try:
+            number = os.open(self._head_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise AuditFilesFault(f"the audit trail's head can't be read: {error.strerror}") from error
+        with os.fdopen(number, "r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+
+
+def _any_sealed(db: Connection) -> bool:
+    """Whether any line is sealed."""
+    return db.execute(select(t.audit.c.id).where(t.audit.c.seal.is_not(None)).limit(1)).first() is not None
+
+
+def _line(row: Any) -> bytes:
+    return json.dumps([row[name] for name in COLUMNS], separators=(",", ":")).encode()
+
+
+def _read(file: Any) -> Head | None:
+    file.seek(0)
+    kept = file.read()
+    if not kept.strip():
+        return None
+    try:
+        return Head(**json.loads(kept))
+    except (ValueError, TypeError) as error:
+        raise AuditFilesFault("the file with the audit trail's newest seal holds something else") from error
+
+
+def _made_once(file: Path) -> bytes:
+    """The key, made by whoever needs it first."""
+    new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+    if not file.exists():
+        number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "w", encoding="ascii") as made:
+            made.write(secrets.token_hex(32) + "\n")
+        try:
+            os.link(new, file)  # the first one stays
+        except FileExistsError:
+            pass
+        finally:
+            new.unlink()
+    return bytes.fromhex(file.read_text(encoding="ascii").strip())
