@@ -20,6 +20,7 @@ from typing import Any
 from medai.router import private
 from medai.router.errors import SettingsError
 from medai.router.files.whole import whole
+from medai.router.settings import load as settings
 
 DEFAULT_PORTS: Mapping[str, int] = {
     "orthanc_http": 8042,
@@ -115,9 +116,9 @@ class Site:
         """Orthanc's configuration, and ``medai.toml`` when the user has none yet."""
         for name in ("orthanc-db", "redis", "ris", "logs", "inbox"):
             (self.folder / name).mkdir(exist_ok=True)
-        _write_private(self.folder / "orthanc.json", json.dumps(self.orthanc_config(), indent=2))
         if not self.config.exists():
             _write_private(self.config, self.medai_toml())
+        _write_private(self.folder / "orthanc.json", json.dumps(self.orthanc_config(), indent=2))
 
     def orthanc_config(self) -> dict[str, Any]:
         """Orthanc's settings, each for a reason given in docs/orthanc.md, section 5."""
@@ -128,14 +129,12 @@ class Site:
             "HttpPort": self.ports["orthanc_http"],
             "DicomPort": self.ports["orthanc_dicom"],
             "DicomAet": "ORTHANC",
-            "DicomCheckCalledAet": False,
-            "DicomAlwaysAllowStore": True,
+            **settings.load(str(self.config)).dicom_in.orthanc(),
             "UnknownSopClassAccepted": True,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": True,
             "RegisteredUsers": {self.username: self.password},
             "Plugins": plugins(),
-            "DicomModalities": {},
             "StableAge": 1,
             "KeepAlive": True,
             "TcpNoDelay": True,
@@ -203,6 +202,11 @@ routing = "first"
 url = "{orthanc}"
 username = "{user}"
 password = "{password}"
+
+# Whoever reaches the DICOM port may send. To let in only those you name: open = false, and for each scanner
+# [[dicom_in.senders]] with ae_title = "CT1" and host = "10.0.0.5"; then medai down and medai up.
+[dicom_in]
+open = true
 
 [ledger]
 url = {ledger}

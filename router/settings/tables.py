@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from medai.router.settings.destinations import Destination
+from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
@@ -320,6 +321,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
+    dicom_in: DicomInSettings = DicomInSettings()
     hl7_in: Hl7InSettings = Hl7InSettings()
     announcements: AnnouncementsSettings = AnnouncementsSettings()
     workitems: WorkitemsSettings = WorkitemsSettings()
