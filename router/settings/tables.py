@@ -66,7 +66,24 @@ class BrokerSettings(Section):
     """Redis, which carries job ids and nothing else."""
 
     url: str = "redis://127.0.0.1:6379/0"
-    """redis:// or rediss:// (TLS), with the database number."""
+    """redis:// or rediss:// (TLS, the server's certificate verified), with the database number."""
+    ca_file: str = ""
+    """Certificate authority of a rediss:// server; empty: the system's."""
+
+    @field_validator("url")
+    @classmethod
+    def _verifies(cls, url: str) -> str:
+        if "ssl_" in url.partition("?")[2]:
+            raise ValueError("no ssl_ options in the address: rediss:// is verified, with [broker] ca_file if need be")
+        return url
+
+    @property
+    def tls(self) -> dict[str, str | bool]:
+        """What redis-py and kombu are told of TLS; nothing for redis://."""
+        if not self.url.startswith("rediss://"):
+            return {}
+        own = {"ssl_ca_certs": self.ca_file} if self.ca_file else {}
+        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
 
 
 class RisSettings(Section):
