@@ -44,6 +44,15 @@ def mend_database(path: Path) -> int:
     return sum(_close(file, owner=None) for file in beside if file.exists())
 
 
+def is_ours(folder: Path) -> bool:
+    """Whether this is a folder, and no link, that this user owns and nobody else may enter."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & OTHERS
+
+
 def is_open(path: Path) -> bool:
     """Whether everybody may read a file. What its group may read is somebody's decision: root:medai 0640, say."""
     return bool(path.stat().st_mode & stat.S_IROTH)

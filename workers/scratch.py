@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from medai.router import processes
+from medai.router import private, processes
 from medai.router.errors import DiskFull
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -28,30 +28,34 @@ class Scratch:
     def __init__(self, root: Path, *, limit_gb: float) -> None:
         self.root = root
         self._limit = limit_gb * 1e9
-        self.folder = root / f"medai-{os.getpid()}"
+        self.folder = root / "medai-unopened"
 
     def open(self) -> None:
         """Remove what dead processes left, then make this one's folder and send temporary files there."""
         self.clear_dead()
         self._own()
-        os.environ["TMPDIR"] = str(self.folder)
-        tempfile.tempdir = str(self.folder)
 
     def _own(self) -> None:
-        """The folder with its owner's name; something else may have cleared the system's temporary files."""
+        """The folder with its owner's name; something else may have cleared the system's temporary files.
+
+        Nobody can guess what it is called, and one that is not ours alone (a link, another user's) is never used.
+        """
+        if not private.is_ours(self.folder):
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder = Path(tempfile.mkdtemp(prefix=f"medai-{os.getpid()}-", dir=self.root))
         owner = self.folder / OWNER
         if not owner.exists():
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             owner.write_text(processes.identity(), encoding="utf-8")
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self.folder)
 
     def clear_dead(self) -> int:
         """Remove the folders of processes that run no more; returns how many.
 
-        Only what names a dead owner: a folder of another program may be called medai-something too.
+        Only our own that names a dead process: others may have left a folder, or a link, that is called so too.
         """
         removed = 0
         for folder in sorted(self.root.glob("medai-*")):
-            if folder == self.folder or folder.is_symlink() or not _was_left(folder):
+            if folder == self.folder or not private.is_ours(folder) or not _was_left(folder):
                 continue
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1

@@ -27,6 +27,9 @@ from medai.router.settings.tables import Settings
 from medai.router.words import counted
 from medai.router.workitems.server import Worklist
 
+CT_IMAGES = "1.2.840.10008.5.1.4.1.1.2"
+STRANGER = "MEDAI_STRANGER"
+"""A calling AE title that no archive knows."""
 FHIR_VERSIONS = {"R5": ("5.",), "R4": ("4.0", "4.3")}
 """How the versions begin that a destination may mean; 4.1 and 4.2 were drafts of R5."""
 
@@ -97,6 +100,9 @@ def _orthanc(settings: Settings) -> Iterator[Finding]:
         return
     yield _ok("orthanc", f"REST answers: Orthanc {system.get('Version')} at {orthanc.address}")
     yield _echo(urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"])
+    yield from _strangers(
+        settings, urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"]
+    )
     known = set(orthanc.get("/modalities"))
     for name, destination in settings.destinations.items():
         if isinstance(destination, DicomDestination):
@@ -182,6 +188,41 @@ def _echo(host: str, port: int, aet: str) -> Finding:
     if getattr(answer, "Status", None) != 0:
         return _bad("orthanc", f"C-ECHO to {aet} at {host}:{port} failed")
     return _ok("orthanc", f"C-ECHO to {aet} at {host}:{port} succeeds")
+
+
+def _strangers(settings: Settings, host: str, port: int, aet: str) -> Iterator[Finding]:
+    """Whom the DICOM port lets in: tried as somebody whom nobody knows."""
+    if _lets_in(host, port, f"NOT{aet}"[:16]):
+        yield _warn("dicom in", "the archive takes images under any called AE title: set DicomCheckCalledAet")
+    if not _lets_in(host, port, aet):
+        yield _ok("dicom in", "a stranger may not send images")
+    elif settings.dicom_in.open:
+        yield _ok("dicom in", "anybody who reaches the port may send images: a choice ([dicom_in] open)")
+    else:
+        how = "DicomAlwaysAllowStore is true there" if settings.dicom_in.senders else "name [[dicom_in.senders]]"
+        yield _warn("dicom in", f"anybody who reaches the port may send images: {how}, or say [dicom_in] open = true")
+
+
+def _lets_in(host: str, port: int, aet: str) -> bool:
+    """Whether a C-STORE of a stranger is answered. What is sent names no study, so nothing is kept."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+    from pynetdicom import AE  # slow to import, and only this command needs it
+
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.SOPClassUID, image.SOPInstanceUID = CT_IMAGES, "2.25.0"
+    ae = AE(ae_title=STRANGER)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 5
+    ae.add_requested_context(CT_IMAGES, ExplicitVRLittleEndian)
+    association = ae.associate(host, port, ae_title=aet)
+    if not association.is_established or not association.accepted_contexts:
+        return False
+    answered = "Status" in association.send_c_store(image)
+    if association.is_established:
+        association.release()
+    return answered
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:

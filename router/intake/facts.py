@@ -19,10 +19,13 @@ from cachetools import LRUCache
 
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
+from medai.router.files import dicom_scan
 from medai.router.hl7.patients import Aliases, order_fits
 from medai.router.ledger.studies import SeriesSeen, StudySeen
 from medai.router.orthanc.client import Orthanc
 
+LOOKED_INTO = 64 * 1024**2
+"""Largest file that is looked into for nested sequences before Orthanc parses it, and what it may unpack to."""
 EXPECTED_OF_STUDY = ("NumberOfStudyRelatedInstances",)
 EXPECTED_OF_SERIES = ("NumberOfSeriesRelatedInstances", "ImagesInAcquisition")
 _FLOATS = (
@@ -164,6 +167,8 @@ class FactsReader:
         if self._breaks[instance] >= self.BREAKS_LIMIT:
             return {}
         try:
+            if self._would_break(instance):
+                return {}
             return attributes_of(self._orthanc.tags(instance))
         except OrthancBroke:
             self._breaks[instance] += 1
@@ -172,6 +177,12 @@ class FactsReader:
             raise
         except (PermanentError, RecursionError):  # an answer that is nested too deeply
             return {}
+
+    def _would_break(self, instance: str) -> bool:
+        """Whether Orthanc would end on this header: its file, which it hands out unparsed, is looked at first."""
+        if self._orthanc.size(instance) > LOOKED_INTO:
+            return False  # too large to fetch for a look; BREAKS_LIMIT remains
+        return bool(dicom_scan.refusal(self._orthanc.file(instance), unpacked_limit=LOOKED_INTO))
 
     def _main_tags(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """What Orthanc's index holds of a series, with its study's attributes; it parses no file for them."""

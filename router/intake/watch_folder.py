@@ -200,7 +200,10 @@ class WatchFolder:
         log.warning("watch_folder_waits", reason=str(error), times=seen.breaks)
 
     def _send(self, path: Path, seen: _Seen) -> None:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        # A name may have become a link or a pipe since it was listed: neither is followed, neither blocks the watch.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not _is_plain(os.fstat(file.fileno())):
+                raise _Unreadable("this is no file of its own (a pipe, a device, or a second name of another file)")
             start = file.read(132)
             file.seek(0)
             if start.startswith(zips.STARTS):
@@ -353,6 +356,11 @@ def _files(root: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
 
 def _signature(found: os.stat_result) -> tuple[int, int]:
     return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else (-1, -1)
+
+
+def _is_plain(found: os.stat_result) -> bool:
+    """A regular file with one name: a hard link may be made to what its maker can't read, but the router can."""
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def _free_name(path: Path) -> Path:

@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from medai.router import private
 from medai.router.errors import SettingsError
 from medai.router.files.whole import whole
+from medai.router.settings import load as settings
 
 DEFAULT_PORTS: Mapping[str, int] = {
     "orthanc_http": 8042,
@@ -121,9 +123,39 @@ class Site:
         """Orthanc's configuration, and ``medai.toml`` when the user has none yet."""
         for name in ("orthanc-db", "redis", "ris", "logs", "inbox"):
             (self.folder / name).mkdir(exist_ok=True)
-        _write_private(self.folder / "orthanc.json", json.dumps(self.orthanc_config(), indent=2))
         if not self.config.exists():
             _write_private(self.config, self.medai_toml())
+        self._give_redis_a_password()
+        _write_private(self.folder / "redis.conf", self.redis_conf())
+        _write_private(self.folder / "orthanc.json", json.dumps(self.orthanc_config(), indent=2))
+
+    def _give_redis_a_password(self) -> None:
+        """Into the one line of ``medai.toml`` that an older version wrote without one; any other line is the user's."""
+        text = self.config.read_text(encoding="utf-8")
+        bare = f'url = "redis://127.0.0.1:{self.ports["redis"]}/0"'
+        if bare in text.splitlines():
+            _write_private(self.config, text.replace(bare, f'url = "{self._new_redis_url()}"'))
+
+    def _new_redis_url(self) -> str:
+        return f"redis://:{secrets.token_urlsafe(24)}@127.0.0.1:{self.ports['redis']}/0"
+
+    @property
+    def redis_url(self) -> str:
+        """The broker as ``medai.toml`` names it, password and all."""
+        return settings.load(str(self.config)).broker.url
+
+    def redis_conf(self) -> str:
+        """Redis's settings, in a file: a password on a command line is everybody's."""
+        password = unquote(urlsplit(self.redis_url).password or "")
+        lines = [
+            "bind 127.0.0.1",
+            f"port {self.ports['redis']}",
+            f"dir {_quoted(self.folder / 'redis')}",
+            "appendonly yes",
+            'save ""',
+            "daemonize no",
+        ]
+        return "\n".join([*lines, f"requirepass {_quoted(password)}"] if password else lines)
 
     def orthanc_config(self) -> dict[str, Any]:
         """Orthanc's settings, each for a reason given in docs/orthanc.md, section 5."""
@@ -134,14 +166,12 @@ class Site:
             "HttpPort": self.ports["orthanc_http"],
             "DicomPort": self.ports["orthanc_dicom"],
             "DicomAet": "ORTHANC",
-            "DicomCheckCalledAet": False,
-            "DicomAlwaysAllowStore": True,
+            **settings.load(str(self.config)).dicom_in.orthanc(),
             "UnknownSopClassAccepted": True,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": True,
             "RegisteredUsers": {self.username: self.password},
             "Plugins": plugins(),
-            "DicomModalities": {},
             "StableAge": 1,
             "KeepAlive": True,
             "TcpNoDelay": True,
@@ -161,7 +191,7 @@ class Site:
             user=self.username,
             password=self.password,
             ledger=_quoted(f"sqlite:///{self.folder / 'ledger.sqlite'}"),
-            redis=f"redis://127.0.0.1:{self.ports['redis']}/0",
+            redis=self._new_redis_url(),
             ris=self.ports["ris_mllp"],
             hl7=self.ports["hl7_in"],
             metrics=self.ports["metrics"],
@@ -191,7 +221,7 @@ class Site:
                 "hl7_port": self.ports["hl7_in"],
             },
             "console": {"url": self.console_url},
-            "redis": {"url": f"redis://127.0.0.1:{self.ports['redis']}/0"},
+            "redis": {"url": self.redis_url},
             "ledger": {"url": f"sqlite:///{self.folder / 'ledger.sqlite'}"},
             "workers": self.workers,
             "watch_folder": str(self.folder / "inbox"),
@@ -209,6 +239,11 @@ routing = "first"
 url = "{orthanc}"
 username = "{user}"
 password = "{password}"
+
+# Whoever reaches the DICOM port may send. To let in only those you name: open = false, and for each scanner
+# [[dicom_in.senders]] with ae_title = "CT1" and host = "10.0.0.5"; then medai down and medai up.
+[dicom_in]
+open = true
 
 [ledger]
 url = {ledger}

@@ -6,10 +6,10 @@ Next: site.py (what is started where).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import subprocess
+import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ from typing import Any
 
 import urllib3
 
+from medai.router import private
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
-from medai.router.private import OTHERS
 from medai.router.reports.status import status
 from medai.router.settings import load as settings
 
@@ -41,12 +41,20 @@ class PartFailed(MedaiError):
 
 
 def socket_path(site: Site) -> Path:
-    """Supervisord's socket; a path that is too long for the kernel (108 bytes) goes to the user's run directory."""
+    """Supervisord's socket; where its path is too long for the kernel (108 bytes), in a short folder of our own."""
     path = site.folder / "supervisor.sock"
-    if len(os.fsencode(path)) < 100:
-        return path
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - the name is derived, the socket mode 0700
-    return base / f"medai-{hashlib.sha256(str(site.folder).encode()).hexdigest()[:16]}.sock"
+    return path if len(os.fsencode(path)) < 100 else _short_folder(site) / "supervisor.sock"
+
+
+def _short_folder(site: Site) -> Path:
+    """Made once under a name that nobody can guess, and told by a link in the site; a stranger's is never used."""
+    link = site.folder / "run"
+    if link.is_symlink() and private.is_ours(link.readlink()):
+        return link.readlink()
+    folder = Path(tempfile.mkdtemp(prefix="medai-"))
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder)
+    return folder
 
 
 def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
@@ -70,21 +78,7 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         "--data",
         str(site.folder / "ris"),
     ]
-    redis = [
-        find_binary("redis-server"),
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        str(p["redis"]),
-        "--dir",
-        str(site.folder / "redis"),
-        "--appendonly",
-        "yes",
-        "--save",
-        "",
-        "--daemonize",
-        "no",
-    ]
+    redis = [find_binary("redis-server"), str(site.folder / "redis.conf")]
     worker: tuple[list[str], dict[str, str]] = ([*medai, "medai.workers.cli", "worker", *config], {})
     # TCP_NODELAY: without it Debian's DCMTK receives 15-20 images/s instead of 300 (Nagle).
     return {
@@ -113,7 +107,7 @@ def write_supervisord(site: Site) -> Path:
         f"childlogdir={_escape(str(site.logs))}",
         "nodaemon=false",
         "minfds=1024",
-        f"umask={OTHERS:03o}",  # supervisord's own is 022, whatever it was started with; every part inherits it
+        f"umask={private.OTHERS:03o}",  # supervisord's own is 022, whatever it was started with; every part inherits it
         "",
         "[unix_http_server]",
         f"file={_escape(str(socket_path(site)))}",
@@ -275,7 +269,7 @@ def _redis_ok(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:
         return False
 

@@ -49,6 +49,8 @@ def make_celery(settings: BrokerSettings) -> Celery:
     """The Celery application that router and workers share: JSON, no results, priorities, one message in hand."""
     redis_transport.Channel.QoS = FreeingQoS
     app = Celery("medai", broker=settings.url, set_as_current=False)
+    if settings.tls:
+        app.conf.broker_use_ssl = settings.tls  # kombu verifies nothing unless it is told to
     app.conf.update(
         accept_content=["json"],
         broker_connection_retry_on_startup=True,

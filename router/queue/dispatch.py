@@ -23,7 +23,9 @@ class Dispatcher:
 
     def __init__(self, settings: BrokerSettings) -> None:
         self._app = make_celery(settings)
-        self._redis: Any = redis.Redis.from_url(settings.url, socket_timeout=3, socket_connect_timeout=3)
+        self._redis: Any = redis.Redis.from_url(
+            settings.url, socket_timeout=3, socket_connect_timeout=3, **settings.tls
+        )
 
     def send(self, job_id: str, *, queue: str, priority: int) -> None:
         """Hand one job id to the broker; raises BrokerUnreachable at once when Redis is away."""

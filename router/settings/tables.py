@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from medai.router.settings.destinations import Destination
+from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
@@ -67,7 +68,24 @@ class BrokerSettings(Section):
     """Redis, which carries job ids and nothing else."""
 
     url: str = "redis://127.0.0.1:6379/0"
-    """redis:// or rediss:// (TLS), with the database number."""
+    """redis:// or rediss:// (TLS, the server's certificate verified), with the database number."""
+    ca_file: str = ""
+    """Certificate authority of a rediss:// server; empty: the system's."""
+
+    @field_validator("url")
+    @classmethod
+    def _verifies(cls, url: str) -> str:
+        if "ssl_" in url.partition("?")[2]:
+            raise ValueError("no ssl_ options in the address: rediss:// is verified, with [broker] ca_file if need be")
+        return url
+
+    @property
+    def tls(self) -> dict[str, str | bool]:
+        """What redis-py and kombu are told of TLS; nothing for redis://."""
+        if not self.url.startswith("rediss://"):
+            return {}
+        own = {"ssl_ca_certs": self.ca_file} if self.ca_file else {}
+        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
 
 
 class RisSettings(Section):
@@ -328,6 +346,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
+    dicom_in: DicomInSettings = DicomInSettings()
     hl7_in: Hl7InSettings = Hl7InSettings()
     announcements: AnnouncementsSettings = AnnouncementsSettings()
     workitems: WorkitemsSettings = WorkitemsSettings()

@@ -147,7 +147,7 @@ def test_router_killed_and_redis_emptied_at_work_lose_nothing(running: Any, shar
     running.kill(running.pid("router"))
     running.send(files[64:])
     await_state(running, uid, "running")
-    subprocess.run(["redis-cli", "-p", str(running.site.ports["redis"]), "FLUSHALL"], check=True, capture_output=True)
+    subprocess.run(["redis-cli", "-u", running.site.redis_url, "FLUSHALL"], check=True, capture_output=True)
     running.kill(running.pid("router"))
     assert running.finished(uid)["state"] == "done"
     once(running, uid)

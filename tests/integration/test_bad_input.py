@@ -227,7 +227,7 @@ def folder_of(path: Path, files: Sequence[bytes]) -> Path:
     return path
 
 
-def test_a_study_on_whose_header_orthanc_dies_is_decided_and_the_others_are_read(site: Site, tmp_path: Path) -> None:
+def test_a_study_on_whose_header_orthanc_would_die_is_decided_and_orthanc_lives(site: Site, tmp_path: Path) -> None:
     redis = make_redis(tmp_path / "redis")
     route = {"name": "brain", "when": 'study.Modality == "MR"', "model": "mr_brain", "destinations": ["archive"],
              "completeness": {"quiet_s": 0.5}}  # fmt: skip
@@ -257,7 +257,7 @@ def test_a_study_on_whose_header_orthanc_dies_is_decided_and_the_others_are_read
     jobs = {name: readings.jobs(site.ledger, study_uid=study_uid(name))[0].job_id for name in ("good", "poison")}
     assert site.read(jobs)["outcomes"] == {"good": "done", "poison": "failed"}
     assert "nested more than 32 deep" in site.reason(jobs["poison"])
-    assert 1 <= deaths <= 6
+    assert deaths == 0, "the router looks into the file before it has Orthanc parse it"
 
 
 def c_store(orthanc: OrthancServer, files: Sequence[bytes], folder: Path) -> None:

@@ -10,8 +10,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import redis
 import urllib3
 from dicom_cases import slice_of, to_bytes
 from servers import wait_for
@@ -93,3 +95,20 @@ def test_another_user_of_the_machine_reads_nothing_of_a_site(site: Site) -> None
         if path.is_file():
             read = as_nobody("/bin/cat", str(path)) if path.parent == site.folder else None
             assert read is None or (read.returncode != 0 and not read.stdout), path
+
+
+def test_redis_answers_nobody_without_its_password(site: Site) -> None:
+    stranger = redis.Redis(port=site.ports["redis"])
+    for ask in (stranger.ping, lambda: stranger.config_get("requirepass"), lambda: stranger.rpush("cpu", "poison")):
+        with pytest.raises(redis.AuthenticationError):
+            ask()
+    stranger.close()
+    with redis.Redis.from_url(site.redis_url) as ours:
+        assert ours.ping()
+
+
+def test_no_password_stands_on_a_command_line_which_everybody_reads(site: Site) -> None:
+    password = urlsplit(site.redis_url).password
+    assert password
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [line for line in lines if password.encode() in line or site.password.encode() in line]

@@ -145,6 +145,7 @@ def test_the_product_itself_opens_an_association_for_an_echo_and_takes_announcem
         (listener, "SCP", "announcements.ae_title", "1.2.840.10008.3.1.2.3.3"),
         (listener, "SCP", "announcements.ae_title", "1.2.840.10008.5.1.4.33"),
         (check, "SCU", "MEDAI", "1.2.840.10008.1.1"),
+        (check, "SCU", "MEDAI", "1.2.840.10008.5.1.4.1.1.2"),
     ]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from medai.trials.box import Box, BoxError, switch
 from medai.trials.scenario import Scenario, ScenarioError
@@ -125,14 +126,17 @@ def _behave(box: Box) -> None:
 
 
 def _flush(box: Box) -> None:
-    port = int(str(box.facts["redis"]["url"]).rsplit(":", 1)[1].split("/")[0])
+    where = urlsplit(str(box.facts["redis"]["url"]))
+    login = f"AUTH {where.password}\r\n" if where.password else ""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-            connection.sendall(b"FLUSHALL\r\n")
-            answer = connection.recv(64)
+        with socket.create_connection(("127.0.0.1", where.port or 6379), timeout=5) as connection:
+            connection.sendall(f"{login}FLUSHALL\r\n".encode())
+            answer = b""
+            while answer.count(b"\r\n") < 1 + bool(login) and (more := connection.recv(64)):
+                answer += more
     except OSError as error:  # away for the fault before this one
         raise BoxError(f"Redis can't be asked to empty itself: {error}") from error
-    if not answer.startswith(b"+OK"):
+    if not answer.endswith(b"+OK\r\n"):
         raise BoxError("Redis did not empty itself")
 
 

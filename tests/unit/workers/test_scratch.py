@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def scratch(tmp_path: Path) -> Iterator[Scratch]:
 
 def left_by(root: Path, process: str, name: str = "medai-4711") -> Path:
     folder = root / name
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, mode=0o700)
     (folder / OWNER).write_text(process)
     (folder / "volume.nii").write_bytes(b"x" * 100)
     return folder
@@ -117,9 +118,40 @@ def test_a_folder_that_something_else_cleared_away_is_there_for_the_next_job(scr
 def test_a_folder_that_can_not_be_tidied_keeps_no_job_from_being_read(scratch: Scratch) -> None:
     (scratch.folder / OWNER).unlink()
     scratch.folder.rmdir()
-    scratch.folder.write_text("a file in its place")
+    before = scratch.folder
+    before.write_text("a file in its place")
     scratch.tidy()
-    scratch.folder.unlink()
+    assert before.read_text() == "a file in its place"
+    assert scratch.folder != before
+    assert scratch.folder.is_dir()
+
+
+def test_a_folder_that_somebody_made_ahead_is_neither_used_nor_emptied(tmp_path: Path) -> None:
+    """Its name was medai-PID once, which anybody can make for every PID there may be."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "important.db").write_text("x")
+    root = tmp_path / "tmp"
+    root.mkdir(mode=0o1777)
+    (root / f"medai-{os.getpid()}").symlink_to(victim)
+    scratch = Scratch(root, limit_gb=1)
+    scratch.open()
+    assert scratch.folder != root / f"medai-{os.getpid()}"
+    assert scratch.folder.stat().st_mode & 0o777 == 0o700
+    before = scratch.folder
+    shutil.rmtree(before)
+    before.symlink_to(victim)
+    scratch.tidy()
+    assert not scratch.folder.is_symlink()
+    assert (victim / "important.db").exists()
+    scratch.close()
+    assert (victim / "important.db").exists()
+
+
+def test_a_folder_that_others_may_enter_is_not_taken_for_one_of_ours(tmp_path: Path) -> None:
+    folder = left_by(tmp_path, dead())
+    folder.chmod(0o777)
+    assert Scratch(tmp_path, limit_gb=1).clear_dead() == 0
 
 
 def test_a_folder_that_outgrows_its_bound_is_told_in_words(scratch: Scratch) -> None:

@@ -74,6 +74,12 @@ class Archive:
         main = {"Modality": "MR", "SeriesInstanceUID": "1.2.3", "SeriesNumber": "4"}
         return [{"ID": "series", "ParentStudy": "study", "Instances": ["i1", "i2"], "MainDicomTags": main}]
 
+    def size(self, _instance: str) -> int:
+        return 4
+
+    def file(self, _instance: str) -> bytes:
+        return b"file"
+
     def tags(self, name: str) -> dict[str, Any]:
         self.asked += 1
         if isinstance(self.tags_, Exception):

@@ -389,3 +389,18 @@ def test_the_thread_sends_a_file_that_is_dropped_while_it_watches(tmp_path: Path
     finally:
         watch.stop()
     assert not (tmp_path / "made/in/sub/a.dcm").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "second name", "link"])
+def test_what_only_looks_like_a_file_when_it_is_opened_is_not_read(tmp_path: Path, kind: str) -> None:
+    """It may have been a file when the folder was listed, and be something else by then."""
+    secret = tmp_path / "secret"
+    secret.write_text("what the router may read, and who drops files may not")
+    dropped = tmp_path / "dropped"
+    {"pipe": lambda: os.mkfifo(dropped), "second name": lambda: dropped.hardlink_to(secret),
+     "link": lambda: dropped.symlink_to(secret)}[kind]()  # fmt: skip
+    sent: list[bytes] = []
+    watch = WatchFolder(WatchFolderSettings(path=str(tmp_path)), sent.append)
+    with pytest.raises((OSError, watch_folder._Unreadable)):
+        watch._send(dropped, watch_folder._Seen(signature=(1, 1), since=0.0))
+    assert sent == []

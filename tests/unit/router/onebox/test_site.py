@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -42,7 +43,27 @@ def test_the_first_configuration_loads_and_its_routes_compile(site: Site, monkey
     assert loaded.orthanc.password.get_secret_value() == site.password
     ports = (loaded.ris.port, loaded.hl7_in.port, loaded.metrics.port)
     assert ports == tuple(site.ports[name] for name in ("ris_mllp", "hl7_in", "metrics"))
-    assert loaded.broker.url == f"redis://127.0.0.1:{site.ports['redis']}/0"
+    assert loaded.broker.url == site.redis_url
+    assert loaded.broker.url.endswith(f"@127.0.0.1:{site.ports['redis']}/0")
+
+
+def test_redis_asks_for_a_password_that_stands_in_private_files_alone(site: Site) -> None:
+    password = urlsplit(site.redis_url).password
+    assert password
+    assert len(password) >= 32
+    assert f'requirepass "{password}"' in (site.folder / "redis.conf").read_text().splitlines()
+    assert stat.S_IMODE((site.folder / "redis.conf").stat().st_mode) == 0o600
+
+
+def test_a_site_of_an_older_version_gets_a_password_for_redis_but_keeps_an_address_of_its_owners(site: Site) -> None:
+    bare = f'url = "redis://127.0.0.1:{site.ports["redis"]}/0"'
+    site.config.write_text(f"# mine\n[broker]\n{bare}\n")
+    again = Site.create(site.folder, free_ports=False)
+    assert site.config.read_text().startswith("# mine\n[broker]\n")
+    assert urlsplit(again.redis_url).password
+    site.config.write_text('[broker]\nurl = "redis://elsewhere/3"\n')
+    assert Site.create(site.folder, free_ports=False).redis_url == "redis://elsewhere/3"
+    assert "requirepass" not in (site.folder / "redis.conf").read_text()
 
 
 def test_a_directory_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,16 +88,30 @@ def test_the_socket_lies_in_the_directory_when_its_path_fits() -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 120, "ü" * 60])
-def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one_that_stays(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
-    site = plain(Path("/srv") / name)
+def test_a_path_too_long_for_a_socket_is_replaced_by_a_short_one_that_stays(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / (name + "y")).mkdir()
+    site = plain(tmp_path / name)
     path = socket_path(site)
-    assert path.parent == Path("/run/user/1000")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     assert len(os.fsencode(path)) < 100
     assert socket_path(site) == path
-    assert socket_path(plain(Path("/srv") / (name + "y"))) != path
+    other = socket_path(plain(tmp_path / (name + "y")))
+    assert other != path
+    path.parent.rmdir()
+    other.parent.rmdir()
+
+
+def test_a_short_folder_that_is_not_ours_alone_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / ("x" * 120)).mkdir()
+    site = plain(tmp_path / ("x" * 120))
+    squatted = tmp_path / "squatted"
+    squatted.mkdir(mode=0o777)
+    squatted.chmod(0o777)
+    (site.folder / "run").symlink_to(squatted)
+    path = socket_path(site)
+    assert path.parent != squatted
+    path.parent.rmdir()
 
 
 def test_where_nothing_runs_there_are_no_states_and_nothing_to_stop(site: Site) -> None:
