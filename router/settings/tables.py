@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 from medai.router.settings.destinations import Destination
+from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tracing import TracingSettings
@@ -104,16 +105,21 @@ class RisSettings(Section):
     later deletions are taken for housekeeping. 0: never."""
 
 
-class Hl7InSettings(Section):
+Sender = Annotated[str, Field(pattern=r"^[^|\\s][^|]*(\|[^|]+)?$")]
+"""A sending application, alone or with its facility: APPLICATION|FACILITY."""
+
+
+class Hl7InSettings(SharedPort):
     """The router's own MLLP listener for orders (ORM^O01, OMI^O23) and patients (ADT). ``enabled = false`` turns it
-    off."""
+    off. Beyond loopback say who may connect: whoever does can change and cancel orders."""
 
     enabled: bool = True
     """Whether the router listens for orders."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
     port: Port = 2575
     """Port for orders."""
+    allowed_senders: tuple[Sender, ...] = ()
+    """Who may send, by MSH-3 or by MSH-3 and MSH-4: ["RIS|HOSPITAL", "ADTFEED"]; empty: whoever may connect. Others get
+    AE with code 103."""
     ignore: tuple[str, ...] = ()
     """Kinds of messages to acknowledge (AA) and leave unread, such as ["ADT^A11", "SIU^*"]: a feed that goes to every
     system waits for each answer, and what is refused here would stop it. * stands for every event."""
@@ -127,14 +133,21 @@ class Hl7InSettings(Section):
         return kinds
 
 
-class AnnouncementsSettings(Section):
+class AnnouncementsSettings(SharedPort):
     """The router's own DICOM listener for what a study will hold: performed procedure steps (MPPS) and Instance
     Availability Notifications (IAN), which Orthanc rejects. ``port`` 0 means off."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
     port: Port = 0
     """Port for MPPS and IAN; 0: off."""
+    connections: Count = 20
+    """Associations at a time. Another one still gets in: the one that has been silent for longest ends for it, of those
+    first that never announced anything."""
+    connections_of_peer: Count = 10
+    """Associations at a time from one address (IPv6: one /64), by the same rule."""
+    idle_s: Positive = 60.0
+    """An association that is silent for this long ends."""
+    per_hour: Positive = 3600.0
+    """Announcements in an hour from one address; more are refused (0213H, resource limitation)."""
     ae_title: AeTitle = "MEDAI"
     """The listener's own AE title; one that is called by another name answers all the same."""
     calling_ae_titles: tuple[AeTitle, ...] = ()
