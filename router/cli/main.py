@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from medai.router.cli.held import held_commands
 from medai.router.cli.people import account_commands, edit_commands, survey_commands
 from medai.router.cli.readings import reading_commands
 from medai.router.cli.system import system_commands
@@ -94,6 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     system_commands(commands)
     account_commands(commands)
     reading_commands(commands)
+    held_commands(commands)
     edit_commands(commands)
     survey_commands(commands)
     for name, (_, text) in ELSEWHERE.items():

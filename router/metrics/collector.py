@@ -175,6 +175,7 @@ def _counts(now: Status) -> Iterator[Metric]:
     for outcome, count in {"lost": 0, "retry": 0, "read": 0, "failed": 0, **now.attempts}.items():
         attempts.add_metric([outcome], count)
     yield from (verdicts, attempts)
+    yield _gauge("medai_orders_held", "Orders that contradict the images, and wait for a person.", now.orders_held)
     yield _by("medai_dead_letters", "Readings and deliveries that need a person.", ["kind"], now.dead_letters.items())
 
 
