@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
+from medai.router import tls
 from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
@@ -284,6 +285,12 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     if not settings.hl7_in.on_loopback and not settings.hl7_in.allowed_peers:
         who = "anybody who reaches the port may order, cancel and merge patients"
         yield _warn("orders", f"{who}: name [hl7_in] allowed_peers, and allowed_senders")
+    try:
+        tls.server_context(settings.hl7_in.tls, where="hl7_in.tls")
+    except SettingsError as error:
+        yield _bad("orders", str(error))
+    if not settings.hl7_in.on_loopback and not settings.hl7_in.tls.is_on:
+        yield _warn("orders", "orders come over the network in the clear: see [hl7_in.tls], and 'medai tls init'")
     where = f"{settings.hl7_in.host}:{settings.hl7_in.port}"
     try:
         with socket.create_connection((settings.hl7_in.host, settings.hl7_in.port), timeout=2.0):

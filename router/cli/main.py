@@ -15,6 +15,7 @@ from medai.router.cli.held import held_commands
 from medai.router.cli.people import account_commands, edit_commands, survey_commands
 from medai.router.cli.readings import reading_commands
 from medai.router.cli.system import system_commands
+from medai.router.cli.tls import tls_commands
 from medai.router.errors import MedaiError, SettingsError, failed
 
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
@@ -93,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     system_commands(commands)
+    tls_commands(commands)
     account_commands(commands)
     reading_commands(commands)
     held_commands(commands)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from medai.router import tls
 from medai.router.admission import Admission, Guest
 from medai.router.errors import PermanentError, TemporaryError
 from medai.router.hl7 import batches, mllp
@@ -40,6 +42,7 @@ HELD_LIMIT = 4 * mllp.SIZE_LIMIT
 """Bytes of messages that have not ended, or wait to be kept, over all connections."""
 BACKLOG = 512
 STOP_TIMEOUT_S = 5.0
+HANDSHAKE_S = 10.0
 FAREWELL_S = 2.0
 """Time for a peer to take the last bytes."""
 _CHUNK = 65536
@@ -77,6 +80,7 @@ class OrderListener:
             held_bytes=HELD_LIMIT,
             turned_away=Counter() if turned_away is None else turned_away,
         )
+        self._tls = tls.server_context(settings.tls, where="hl7_in.tls")
         self._senders = {tuple(name.split("|")) for name in settings.allowed_senders}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -149,6 +153,8 @@ class OrderListener:
             self._turned_away(peer, "peer")
             writer.transport.abort()
             return
+        if self._tls is not None:  # what comes belongs to the handshake
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket can
         ending: list[Callable[[str], None]] = []
         guest = self._admission.enter(peer, time.monotonic(), lambda reason: ending[0](reason))
         if guest is None:
@@ -175,6 +181,8 @@ class OrderListener:
         frames = mllp.Frames()
         try:
             _tune(writer)
+            if self._tls is not None:
+                reader, writer = await self._secured(self._tls, writer)
             await self._talk(guest, frames, reader, writer)
         except OSError as error:
             log.info("hl7_connection_broken", error=type(error).__name__)
@@ -182,6 +190,26 @@ class OrderListener:
             frames.forget()
             self._admission.leave(guest)
             await _close(writer)
+
+    async def _secured(
+        self, context: ssl.SSLContext, plain: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The same connection after the handshake, during which it counts already; OSError where that fails."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport = await loop.start_tls(
+                plain.transport, protocol, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=FAREWELL_S,
+            )  # fmt: skip
+        except OSError:
+            self._turned_away(_peer(plain), "tls")
+            raise
+        if transport is None:  # it ended meanwhile
+            raise ConnectionAbortedError
+        protocol.connection_made(transport)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _talk(
         self, guest: Guest, frames: mllp.Frames, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -22,6 +22,7 @@ from medai.router.settings.destinations import Destination
 from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
+from medai.router.settings.tls import ClientTls, ServerTls
 from medai.router.settings.tracing import TracingSettings
 from medai.router.settings.workitems import WorkitemsSettings
 
@@ -69,7 +70,7 @@ class BrokerSettings(Section):
     """redis:// or rediss:// (TLS), with the database number."""
 
 
-class RisSettings(Section):
+class RisSettings(ClientTls):
     """Where the ORU goes (MLLP) and what its header says. ``host`` empty: no RIS, nothing is sent."""
 
     host: str = ""
@@ -94,12 +95,6 @@ class RisSettings(Section):
     """MSH-11: production, training (test) or debugging."""
     tls: bool = False
     """Send over TLS 1.2 or newer."""
-    ca_file: str = ""
-    """Certificate authority of the RIS; empty: the system's."""
-    certificate_file: str = ""
-    """Client certificate, where the RIS asks for one."""
-    key_file: str = ""
-    """Key of the client certificate."""
     withdraw_within_h: Annotated[float, Field(ge=0)] = 168.0
     """A study deleted from the archive within this many hours of its result withdraws it at the RIS (ORU, status X);
     later deletions are taken for housekeeping. 0: never."""
@@ -120,6 +115,8 @@ class Hl7InSettings(SharedPort):
     allowed_senders: tuple[Sender, ...] = ()
     """Who may send, by MSH-3 or by MSH-3 and MSH-4: ["RIS|HOSPITAL", "ADTFEED"]; empty: whoever may connect. Others get
     AE with code 103."""
+    tls: ServerTls = ServerTls()
+    """MLLP over TLS, with client certificates."""
     ignore: tuple[str, ...] = ()
     """Kinds of messages to acknowledge (AA) and leave unread, such as ["ADT^A11", "SIU^*"]: a feed that goes to every
     system waits for each answer, and what is refused here would stop it. * stands for every event."""
