@@ -73,7 +73,7 @@ class World:
         return job_id
 
 
-FILLED = {"{job_id}": "0" * 36, "{study_id}": "1", "{letter_id}": "0" * 36, "{number}": "0", "{token_id}": "1",
+FILLED = {"{job_id}": "0" * 36, "{study_id}": "1", "{letter_id}": "0" * 36, "{number}": "0", "{token_id}": "1", "{hold_id}": "1",
           "{name}": "somebody", "{path}": "1.2/series", "{letter_id:path}": "0" * 36, "{path:path}": "1.2/series"}  # fmt: skip
 
 

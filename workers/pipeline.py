@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from pydicom.dataset import Dataset
@@ -24,7 +25,8 @@ from medai.models.segmenters.load import Segmenter
 from medai.models.volume import Check, Segmentation, Stack
 from medai.router.contract import Job, StampName
 from medai.router.errors import PermanentError, TemporaryError
-from medai.router.hl7.patients import Aliases, order_fits
+from medai.router.hl7.order_patient import NUMBER, Doubt, ImagePatient, Released, by_nobody, choose
+from medai.router.hl7.patients import Aliases
 from medai.router.settings.tables import Settings, WorkerSettings
 from medai.workers.results.encode import Results, encode_all
 from medai.workers.sound_header import make_sound
@@ -51,6 +53,10 @@ class Ports(Protocol):
         """Which patients the RIS has merged."""
         ...
 
+    def released(self, job: Job, doubt: Doubt) -> bool:
+        """Whether a person released an order that contradicts the job's images."""
+        ...
+
     def stamp(self, job: Job, name: StampName) -> None:
         """A stage is done; raises LeaseLost when the job is no longer ours."""
         ...
@@ -73,7 +79,9 @@ def run(job: Job, ports: Ports, *, created_at: datetime) -> Results:
         segmentation.geometry.require_same(stack.volume.geometry, what="mask and image")
         segmentation = segmentation.checked(looked) if looked else segmentation
         ports.stamp(job, StampName.INFERRED)
-        job, segmentation = join_order(job, stack.datasets[0], segmentation, ports.aliases)
+        job, segmentation = join_order(
+            job, stack.datasets[0], segmentation, ports.aliases, partial(ports.released, job)
+        )
         results = encode_all(stack, segmentation, job, ports.settings, created_at=created_at)
         results = replace(results, figures=figures_of(stack, segmentation))
     ports.stamp(job, StampName.ENCODED)
@@ -101,27 +109,42 @@ def prepare(images: Sequence[Dataset], worker: WorkerSettings) -> Stack:
 
 
 def join_order(
-    job: Job, image: Dataset, segmentation: Segmentation, aliases: Callable[[], Aliases]
+    job: Job,
+    image: Dataset,
+    segmentation: Segmentation,
+    aliases: Callable[[], Aliases],
+    released: Released = by_nobody,
 ) -> tuple[Job, Segmentation]:
     """Take the order that is of the images' patient, and no other: its numbers must not carry this result to the RIS.
 
-    Patients whom the RIS has merged (``aliases``) are one. Images that name no patient take the best match.
+    Patients whom the RIS has merged (``aliases``) are one. Images that name no patient take the best match. An order
+    that says otherwise of the patient than the images waits for a person (``released``).
     """
     if job.order is None:
         return job, segmentation
-    patient = text(image, "PatientID").strip()
-    known = aliases()
-    fitting = [order for order in (job.order, *job.other_orders) if order_fits(order, patient, known)]
+    patient = patient_of(image)
+    orders = (job.order, *job.other_orders)
+    chosen = choose(orders, patient, aliases(), study_uid=job.study_uid, released=released)
     note = ""
-    if not fitting:
-        note = (
-            "the order with this accession number names another patient than the images: it was left out, please check"
-        )
-    elif not patient and fitting[0].patient_id:
+    if chosen.order is None:
+        differs = tuple(dict.fromkeys(name for doubt in chosen.doubts for name in doubt.differs))
+        who = "another patient" if NUMBER in differs else f"another {' and '.join(differs)}"
+        note = f"the order with this accession number names {who} than the images: it was left out, please check"
+    elif not patient.identifier and chosen.order.patient_id:
         note = "the images name no patient: the patient is the one of the order with their accession number"
     if note:
         segmentation = replace(segmentation, warnings=(*segmentation.warnings, note))
-    return replace(job, order=next(iter(fitting), None), other_orders=()), segmentation
+    return replace(job, order=chosen.order, other_orders=()), segmentation
+
+
+def patient_of(image: Dataset) -> ImagePatient:
+    """Whom a header names."""
+    return ImagePatient(
+        identifier=text(image, "PatientID").strip(),
+        name=str(image.get("PatientName") or ""),
+        birth_date=text(image, "PatientBirthDate"),
+        sex=text(image, "PatientSex"),
+    )
 
 
 @contextmanager

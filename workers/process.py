@@ -24,6 +24,7 @@ from medai.models.volume import Check, Plausibility, Segmentation, Stack, Volume
 from medai.router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
 from medai.router.errors import PermanentError
 from medai.router.files.whole import whole
+from medai.router.hl7.order_patient import Doubt
 from medai.router.hl7.patients import Aliases
 from medai.router.settings.tables import Settings
 from medai.workers import pipeline
@@ -74,6 +75,10 @@ class FilePorts:
     def aliases(self) -> Aliases:
         """No RIS, no merges."""
         return Aliases()
+
+    def released(self, job: Job, doubt: Doubt) -> bool:
+        """Nobody is asked."""
+        return False
 
     def store(self, job: Job, results: Results) -> None:
         """Write every file under a temporary name, then rename: a reader never sees half a file."""

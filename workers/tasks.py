@@ -22,6 +22,7 @@ from medai.models.volume import Check, Stack
 from medai.router import processes
 from medai.router.contract import Failure, Job, JobState, StampName
 from medai.router.errors import DiskFull, LeaseLost, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
+from medai.router.hl7.order_patient import Doubt
 from medai.router.hl7.patients import Aliases
 from medai.router.ledger import Claim, Ledger
 from medai.router.ledger.claims import ResultObject
@@ -85,6 +86,11 @@ class ServerPorts:
     def aliases(self) -> Aliases:
         """As the router heard of them."""
         return self._runner.ledger.identities.aliases()
+
+    def released(self, job: Job, doubt: Doubt) -> bool:
+        """As a person decided; where nobody has yet, the question is brought up."""
+        runner = self._runner
+        return runner.ledger.held.released(str(job.study_uid), doubt, runner.clock())
 
     def stamp(self, job: Job, name: StampName) -> None:
         """Record the stage, unless the job was lost meanwhile."""

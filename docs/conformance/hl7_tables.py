@@ -26,7 +26,7 @@ from medai.router.delivery import ris
 from medai.router.errors import RisBusy, RisRefused
 from medai.router.hl7 import acknowledge, batches, listener, mllp, orders_in, oru_edit, patients_in, segments, text
 from medai.router.hl7.messages import parse
-from medai.router.settings.tables import RisSettings
+from medai.router.settings.tables import Hl7InSettings, RisSettings
 from medai.workers.results.context import Context
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.measure import measure
@@ -479,8 +479,18 @@ def _limits() -> str:
         ("one message", f"{mllp.SIZE_LIMIT // 2**20} MiB"),
         ("fields, repetitions and components of one message", f"{segments.PART_LIMIT}"),
         ("messages of one batch", f"{batches.MESSAGE_LIMIT}"),
-        ("connections at a time", f"{listener.CONNECTION_LIMIT}"),
-        ("silence inside a message", f"{listener.MESSAGE_TIMEOUT_S:g} s; between messages none"),
+        ("messages that have not ended, over all connections", f"{listener.HELD_LIMIT // 2**20} MiB"),
+        (
+            "connections at a time",
+            f"{Hl7InSettings().connections} (`hl7_in.connections`), of one address "
+            f"{Hl7InSettings().connections_of_peer} (`hl7_in.connections_of_peer`); for one more "
+            "the longest silent one ends",
+        ),
+        (
+            "silence",
+            f"inside a message {listener.MESSAGE_TIMEOUT_S:g} s, else {Hl7InSettings().idle_s:g} s (`hl7_in.idle_s`)",
+        ),
+        ("a message from its first byte to its last", f"{listener.WHOLE_TIMEOUT_S:g} s"),
         *(
             (f"{name} number", f"{limit} characters; a longer one is refused")
             for name, limit in orders_in.LIMITS.items()

@@ -1,20 +1,25 @@
 """The router's DICOM listener: MPPS and IAN as SCP, and C-ECHO, on pynetdicom; Orthanc rejects the first two.
 
-A success leaves only after ``keeper`` (the ledger) has kept what was said. What a peer sends is weighed before it is
-parsed: bytes while they come, attributes and nesting before pydicom sees them. Handlers run in pynetdicom's threads,
+A success leaves only after ``keeper`` (the ledger) has kept what was said. Who connects is weighed before pynetdicom
+gives it a thread (admission.py), what a peer sends before it is parsed: bytes while they come, attributes and nesting
+before pydicom sees them, and how much it says in an hour. Handlers run in pynetdicom's threads,
 one at a time. Next: read.py (what an announcement says), ledger/announcements.py (the keeper).
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import structlog
 
+from medai.router.admission import Admission, Allowance, Guest
 from medai.router.announcements import read
 from medai.router.announcements.read import (
     INSTANCES_LIMIT,
@@ -25,6 +30,7 @@ from medai.router.announcements.read import (
     Attributes,
     Notice,
     Refused,
+    Series,
     StepBegun,
     StepChange,
     StepState,
@@ -41,8 +47,14 @@ SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 MESSAGE_LIMIT = 8 * 1024**2
 """Bytes that may come until a message is whole."""
 ELEMENTS_LIMIT = 10 * INSTANCES_LIMIT
-CONNECTION_LIMIT = 20
-SILENCE_S = 60.0
+WHOLE_TIMEOUT_S = 120.0
+"""Longest time from a message's first byte to its last: a byte now and then keeps nothing open."""
+ASKED_WITHIN_S = 30.0
+"""A connection that has asked for no association within this time ends."""
+OBJECTS_PER_HOUR = 50 * INSTANCES_LIMIT
+"""Objects that one address may name in an hour: what is kept of them (some 70 bytes each) fills no disk."""
+BACKLOG = 128
+_CHUNK = 65536
 log = structlog.get_logger(__name__)
 
 
@@ -65,13 +77,26 @@ class Keeper(Protocol):
 class AnnouncementListener:
     """Listens from ``start`` to ``stop``. Port 0 of the settings means off, and is for the caller to see."""
 
-    def __init__(self, settings: AnnouncementsSettings, keeper: Keeper, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, settings: AnnouncementsSettings, keeper: Keeper, clock: Callable[[], float],
+        turned_away: Counter[str] | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._keeper = keeper
         self._clock = clock
         self._keep_s = settings.keep_h * 3600.0
         self._one_at_a_time = threading.Lock()
         self._measured: WeakKeyDictionary[Any, _Measured] = WeakKeyDictionary()
+        self._admission = Admission(
+            allowed=settings.allowed_peers,
+            total=settings.connections,
+            of_peer=settings.connections_of_peer,
+            held_bytes=settings.connections * MESSAGE_LIMIT,
+            turned_away=Counter() if turned_away is None else turned_away,
+        )
+        self._callers: list[_Caller] = []
+        self._announcements = Allowance(settings.per_hour)
+        self._objects = Allowance(OBJECTS_PER_HOUR)
         self._server: Any = None
 
     def start(self) -> None:
@@ -80,19 +105,24 @@ class AnnouncementListener:
 
         entity = AE(ae_title=self._settings.ae_title)
         entity.require_calling_aet = list(self._settings.calling_ae_titles)
-        entity.maximum_associations = CONNECTION_LIMIT
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = SILENCE_S
+        entity.maximum_associations = 2 * self._settings.connections  # those that end are still counted for a moment
+        entity.acse_timeout = min(ASKED_WITHIN_S, self._settings.idle_s)
+        entity.dimse_timeout = entity.network_timeout = self._settings.idle_s
         entity.add_supported_context(VERIFICATION, SYNTAXES)
         entity.add_supported_context(MPPS, SYNTAXES)
         entity.add_supported_context(IAN, SYNTAXES)
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_DIMSE_RECV, self._whole),
             (evt.EVT_N_CREATE, self._create),
             (evt.EVT_N_SET, self._set),
         ]
         address = (self._settings.host, self._settings.port)
-        self._server = entity.start_server(address, block=False, evt_handlers=handlers)
+        server: Any = entity.start_server(address, block=False, evt_handlers=handlers)
+        server.verify_request = self._may_connect  # who came before this line is closed by ``_opened``
+        server.socket.listen(BACKLOG)
+        self._server = server
         log.info("announcements_listening", host=self._settings.host, port=self._settings.port)
 
     def stop(self) -> None:
@@ -106,58 +136,110 @@ class AnnouncementListener:
                 elif association.dul.socket is not None:  # not asked for yet: pynetdicom has nothing to abort
                     association.dul.socket.close()
 
+    # -- who is there
+
+    def _may_connect(self, request: socket.socket, address: tuple[Any, ...]) -> bool:
+        """In the server's thread, one at a time, before there is an association."""
+        peer = str(address[0])
+        for caller in [each for each in self._callers if each.is_over]:
+            self._callers.remove(caller)
+            self._admission.leave(caller.guest)
+        if not self._admission.allows(peer):
+            self._turned_away(peer, "peer")
+            return False
+        ending: list[Callable[[str], None]] = []
+        guest = self._admission.enter(peer, time.monotonic(), lambda reason: ending[0](reason))
+        if guest is None:
+            self._turned_away(peer, "limit")
+            return False
+        caller = _Caller(request, guest)
+
+        def end(reason: str) -> None:
+            self._turned_away(peer, reason)
+            caller.end()
+
+        ending.append(end)
+        self._callers.append(caller)
+        return True
+
+    def _turned_away(self, peer: str, reason: str) -> None:
+        if self._admission.turn_away(peer, reason, time.monotonic()):
+            log.warning("announcements_turned_away", peer=peer, reason=reason)
+
     # -- bytes
 
     def _opened(self, event: Any) -> None:
         connection = event.assoc.dul.socket
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._measured[event.assoc] = _Measured(connection)
+        caller = next((each for each in list(self._callers) if each.request is connection.socket), None)
+        if caller is None:
+            connection.socket.close()
+            return
+        caller.belongs_to(event.assoc)
+        self._measured[event.assoc] = _Measured(connection, caller.guest)
+        with contextlib.suppress(OSError):  # it has ended since
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def _accepted(self, event: Any) -> None:
+        measured = self._measured.get(event.assoc)
+        if measured is not None:
+            measured.begin()
 
     def _whole(self, event: Any) -> None:
         measured = self._measured.get(event.assoc)
         if measured is not None:
-            measured.came = 0
+            measured.whole()
 
     # -- messages
 
     def _create(self, event: Any) -> tuple[Any, Any]:
         uid = str(event.request.AffectedSOPInstanceUID or "")
         if event.request.AffectedSOPClassUID == MPPS:
-            return self._answer(event, "AttributeList", lambda said: self._step_begun(uid, said))
-        return self._answer(event, "AttributeList", lambda said: self._notice(uid, said))
+            return self._answer(event, "AttributeList", lambda said: self._step_begun(event, uid, said))
+        return self._answer(event, "AttributeList", lambda said: self._notice(event, uid, said))
 
     def _set(self, event: Any) -> tuple[Any, Any]:
         uid = str(event.request.RequestedSOPInstanceUID or "")
         if event.request.RequestedSOPClassUID != MPPS:
             return NOT_OFFERED, None
-        return self._answer(event, "ModificationList", lambda said: self._step_changed(uid, said))
+        return self._answer(event, "ModificationList", lambda said: self._step_changed(event, uid, said))
 
-    def _step_begun(self, uid: str, said: Attributes) -> None:
+    def _step_begun(self, event: Any, uid: str, said: Attributes) -> None:
         step = read.step_begun(uid, said)
+        self._spend(event, self._objects, _count(step.series))
         self._keeper.step_begun(step, self._clock(), keep_s=self._keep_s)
         log.info("step_begun", studies=len(step.studies))
 
-    def _step_changed(self, uid: str, said: Attributes) -> None:
+    def _step_changed(self, event: Any, uid: str, said: Attributes) -> None:
         change = read.step_change(uid, said)
+        self._spend(event, self._objects, _count(change.series or ()))
         state = self._keeper.step_changed(change, self._clock())
-        objects = None if change.series is None else sum(len(series.instances) for series in change.series)
+        objects = None if change.series is None else _count(change.series)
         log.info("step_changed", state=state.value, objects=objects)
 
-    def _notice(self, uid: str, said: Attributes) -> str | None:
+    def _notice(self, event: Any, uid: str, said: Attributes) -> str | None:
         """The UID of the notice where its sender gave it none."""
         notice = read.notice(uid, said)
+        self._spend(event, self._objects, _count(notice.online) + _count(notice.away))
         try:
             self._keeper.notice(notice, self._clock(), keep_s=self._keep_s)
         except Refused:
             if uid:
                 raise  # else it is the same notice again, under the UID that we gave it
-        log.info("instances_available", objects=sum(len(series.instances) for series in notice.online))
+        log.info("instances_available", objects=_count(notice.online))
         return None if uid else notice.uid
+
+    def _spend(self, event: Any, allowance: Allowance, amount: int) -> None:
+        """Raises Refused where the peer has used up its hour, by a clock that nobody steps."""
+        peer = self._measured[event.assoc].guest.peer
+        if not allowance.take(peer, amount, time.monotonic()):
+            self._turned_away(peer, "often")
+            raise Refused(RESOURCE_LIMIT, "too many announcements in an hour: send it again later")
 
     def _answer(self, event: Any, part: str, act: Callable[[Attributes], str | None]) -> tuple[Any, Any]:
         """Status (with a comment where it is a failure) and attributes of the answer."""
         kind: Any = None
         try:
+            self._spend(event, self._announcements, 1)
             self._weigh(getattr(event.request, part))
             said = event.attribute_list if part == "AttributeList" else event.modification_list
             kind = type(said)
@@ -187,30 +269,86 @@ class AnnouncementListener:
             raise Refused(RESOURCE_LIMIT, f"the data set {reason}")
 
 
+class _Caller:
+    """A connection from the moment that it is let in until its association is over."""
+
+    def __init__(self, request: socket.socket, guest: Guest) -> None:
+        self.request = request
+        self.guest = guest
+        self._association: Any = None
+
+    def belongs_to(self, association: Any) -> None:
+        """This is what pynetdicom made of it."""
+        self._association = association
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs for it any more."""
+        if self._association is None:
+            return self.request.fileno() < 0
+        return self._association.ident is not None and not self._association.is_alive()
+
+    def end(self) -> None:
+        """End it at once, whatever it waits for."""
+        with contextlib.suppress(OSError):
+            self.request.shutdown(socket.SHUT_RDWR)
+        if self._association is not None and not self._association.is_established:
+            self._association.dul.to_user_queue.put(None)  # what it would find after its whole patience
+
+
 class _Measured:
-    """A connection that gives up where more comes than a message may hold: pynetdicom would keep all of it.
+    """A connection that gives up where more comes than a message may hold, or too slowly: pynetdicom would keep it all.
 
     Where it ends, by us or by the peer, it is closed: pynetdicom leaves that to whoever collects garbage.
     """
 
-    def __init__(self, connection: Any) -> None:
-        self._recv = connection.recv
+    def __init__(self, connection: Any, guest: Guest) -> None:
         self._socket = connection.socket
-        self.came = 0
+        self.guest = guest
+        self._came = 0
+        self._began_at = 0.0
         connection.recv = self
 
+    def begin(self) -> None:
+        """The next byte begins a message."""
+        self._came = 0
+
+    def whole(self) -> None:
+        """A message is whole."""
+        self.guest.proven = True
+        self.begin()
+
     def __call__(self, size: int) -> Any:
-        self.came += size
-        data = b""
+        """So many bytes, or fewer where the connection ends; raises OSError where it must end."""
+        if not self._came:
+            self._began_at = time.monotonic()
+        self._came += size
+        data = bytearray()
         try:
-            if self.came > MESSAGE_LIMIT:
+            if self._came > MESSAGE_LIMIT:
                 log.warning("announcement_too_long", limit=MESSAGE_LIMIT)
                 raise OSError("a message is too long")
-            data = self._recv(size)
+            while len(data) < size and (part := self._some(size - len(data))):
+                data += part
         finally:
             if len(data) < size:
                 self._socket.close()
         return data
+
+    def _some(self, size: int) -> bytes:
+        left_s = self._began_at + WHOLE_TIMEOUT_S - time.monotonic()
+        if left_s <= 0:
+            log.warning("announcement_too_long", seconds=WHOLE_TIMEOUT_S)
+            raise OSError("a message does not end")
+        self._socket.settimeout(left_s)
+        part: bytes = self._socket.recv(min(size, _CHUNK))
+        self.guest.heard_at = time.monotonic()
+        return part
+
+
+def _count(series: Iterable[Series]) -> int:
+    """Objects that are named."""
+    return sum(len(each.instances) for each in series)
 
 
 def _failure(kind: Any, error: Refused) -> Any:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 
+from medai.router import tls
 from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
@@ -287,10 +288,9 @@ def _announcements(settings: Settings) -> Iterator[Finding]:
     own = settings.announcements
     if not own.port:
         return
-    if own.host not in ("127.0.0.1", "localhost", "::1") and not own.calling_ae_titles:
-        yield _warn(
-            "announcements", "anybody who reaches the port may announce: name [announcements] calling_ae_titles"
-        )
+    if not own.on_loopback and not own.allowed_peers:
+        who = "anybody who reaches the port may announce"
+        yield _warn("announcements", f"{who}: name [announcements] allowed_peers, and calling_ae_titles")
     where = f"{own.host}:{own.port}"
     try:
         with socket.create_connection((own.host, own.port), timeout=2.0):
@@ -323,6 +323,15 @@ def _ports(settings: Settings) -> Iterator[Finding]:
     for kind in settings.hl7_in.ignore:
         if kind.startswith(("ORM^", "OMI^", "OMG^")):
             yield _warn("orders", f"[hl7_in] ignore leaves {kind} unread: no order that comes so is seen")
+    if not settings.hl7_in.on_loopback and not settings.hl7_in.allowed_peers:
+        who = "anybody who reaches the port may order, cancel and merge patients"
+        yield _warn("orders", f"{who}: name [hl7_in] allowed_peers, and allowed_senders")
+    try:
+        tls.server_context(settings.hl7_in.tls, where="hl7_in.tls")
+    except SettingsError as error:
+        yield _bad("orders", str(error))
+    if not settings.hl7_in.on_loopback and not settings.hl7_in.tls.is_on:
+        yield _warn("orders", "orders come over the network in the clear: see [hl7_in.tls], and 'medai tls init'")
     where = f"{settings.hl7_in.host}:{settings.hl7_in.port}"
     try:
         with socket.create_connection((settings.hl7_in.host, settings.hl7_in.port), timeout=2.0):

@@ -11,9 +11,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from medai.router.cli.held import held_commands
 from medai.router.cli.people import account_commands, audit_commands, edit_commands, survey_commands
 from medai.router.cli.readings import reading_commands
 from medai.router.cli.system import system_commands
+from medai.router.cli.tls import tls_commands
 from medai.router.errors import MedaiError, SettingsError, failed
 from medai.router.private import keep_private
 
@@ -94,9 +96,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     system_commands(commands)
+    tls_commands(commands)
     account_commands(commands)
     audit_commands(commands)
     reading_commands(commands)
+    held_commands(commands)
     edit_commands(commands)
     survey_commands(commands)
     for name, (_, text) in ELSEWHERE.items():

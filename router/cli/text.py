@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from medai.router import waterfall
 from medai.router.reports.agreement import EditEntry
+from medai.router.reports.held import HeldOrderEntry
 from medai.router.reports.letters import LetterEntry, LetterStory
 from medai.router.reports.readings import Reading
 from medai.router.reports.status import Status
@@ -114,6 +115,8 @@ def status(found: Status, now: float) -> str:
         f"studies  {found.studies} known, {found.studies_arriving} arriving",
     ]
     parts += [f"  {q.queue:<4} {q.priority:<10} {q.depth:>4}  oldest {lasted(q.oldest_s)}" for q in found.queues]
+    if found.orders_held:
+        parts.append(f"orders   {found.orders_held} held: they name another patient than the images, see medai held")
     parts += _destinations(found, now)
     parts.append("workers" if found.workers else "workers  none: start one with 'medai worker'")
     for item in found.workers:
@@ -163,6 +166,16 @@ def dead_letters(letters: Sequence[LetterEntry], now: float) -> str:
         for letter in letters
     ]
     return table(["ID", "WHAT", "ROUTE", "AGE", "TRIES", "REASON"], body)
+
+
+def held_orders(found: Sequence[HeldOrderEntry], now: float) -> str:
+    """A line an order that waits for a person."""
+    if not found:
+        return "no orders are held: those that name a study's images name its patient"
+    body = [
+        [str(each.id), each.placer, each.accession, ago(each.seen_at, now), ", ".join(each.differs)] for each in found
+    ]
+    return table(["ID", "PLACER", "ACCESSION", "AGE", "DIFFERS"], body)
 
 
 def history(letter: LetterStory) -> str:

@@ -46,7 +46,9 @@ from medai.router.delivery.withdrawals import withdrawals
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.deadletters import MARK, DeadLetter, mark_of
-from medai.router.reports import letters, search, story
+from medai.router.ledger.held_orders import HoldState
+from medai.router.reports import held, letters, search, story
+from medai.router.reports.held import HeldOrderEntry
 from medai.router.reports.search import StudyPage
 from medai.router.reports.status import NowPage, Tally, known_model, known_models, now_page
 from medai.router.reports.story import Story
@@ -275,6 +277,12 @@ def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> D
     return DeadLetterPage(letters=tuple(letters.entry(letter) for letter in found[:limit]), next=more)
 
 
+@api.get("/held", tags=["look"])
+def held_orders(request: Request, limit: Limit = 100) -> list[HeldOrderEntry]:
+    """Orders that say otherwise of the patient than the images they name, and wait for a person; oldest first."""
+    return held.waiting(ledger_of(request), limit=limit)
+
+
 @api.get("/models", tags=["look"])
 def models(request: Request) -> list[HeldModel]:
     """The models that workers announced, and the versions that living workers hold."""
@@ -358,6 +366,23 @@ def drop(letter_id: LetterName, body: Reason, who: Operator, request: Request) -
     letter = _letter_named(request, letter_id)
     if not ledger_of(request).dead.drop(letter, body.reason, now_of(request), by=who.name):
         raise HTTPException(409, "it is no longer a dead letter")
+
+
+@api.post("/held/{hold_id}/release", status_code=204, tags=["act"])
+def release(hold_id: StudyNumber, body: Reason, who: Operator, request: Request) -> None:
+    """Join a held order to its study all the same."""
+    _decide(request, hold_id, HoldState.RELEASED, body.reason, who.name)
+
+
+@api.post("/held/{hold_id}/reject", status_code=204, tags=["act"])
+def reject(hold_id: StudyNumber, body: Reason, who: Operator, request: Request) -> None:
+    """Never join a held order to its study."""
+    _decide(request, hold_id, HoldState.REJECTED, body.reason, who.name)
+
+
+def _decide(request: Request, hold_id: int, state: HoldState, reason: str, by: str) -> None:
+    if not ledger_of(request).held.decide(hold_id, state, reason, now_of(request), by=by):
+        raise HTTPException(404, "no order is held under this number")
 
 
 def _letter_named(request: Request, name: str) -> DeadLetter:

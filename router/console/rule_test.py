@@ -110,7 +110,10 @@ def _study(test: RuleTest, ledger: Ledger, orthanc: Orthanc) -> StudyFacts:
     known = study(ledger, int(test.study_id or 0))
     if known is None:
         raise RuleTestFault("there is no such study")
-    view = FactsReader(orthanc, ledger.orders, ledger.identities, ledger.deliveries).read(known.orthanc_id)
+    view = FactsReader(
+        orthanc, ledger.orders, ledger.identities, ledger.deliveries,
+        released=lambda _uid, doubt: ledger.held.is_released(doubt),
+    ).read(known.orthanc_id)  # fmt: skip
     if view is None:
         raise RuleTestFault("the study is no longer in the archive")
     return view.facts

@@ -59,7 +59,13 @@ class Router:
         self._ledger = ledger
         self._sweeper = sweeper
         self._clock = clock
-        reader = FactsReader(orthanc, ledger.orders, ledger.identities, ledger.deliveries)
+        reader = FactsReader(
+            orthanc,
+            ledger.orders,
+            ledger.identities,
+            ledger.deliveries,
+            released=lambda uid, doubt: ledger.held.released(uid, doubt, clock()),
+        )
         self._subscription = Subscription(
             orthanc,
             ledger,

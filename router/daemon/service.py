@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -109,10 +110,11 @@ def serve(
     """Stand by until this router leads, lead until told to stop or another leads, and again."""
     now: list[Router] = []
     answers: Counter[str] = Counter()
+    turned_away = TurnedAway()
     with ExitStack() as outer:
         broker = Dispatcher(settings.broker)
         outer.callback(broker.close)
-        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer, answers), name="metrics")
+        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer, answers, turned_away), name="metrics")
         outer.callback(page.close)
         page.open()
         while not stop.is_set() and leadership.win(stop):
@@ -126,6 +128,7 @@ def serve(
                         doors=[page],
                         tracer=tracer,
                         answers=answers,
+                        turned_away=turned_away,
                     )
                     now[:] = [router]
                     leading.callback(now.clear)
@@ -134,6 +137,19 @@ def serve(
                 log.warning("waiting", reason=logs.describe(error))
                 stop.wait(1.0)
             leadership.give()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnedAway:
+    """Who was not let in at which port, by reason."""
+
+    orders: Counter[str] = field(default_factory=Counter)
+    announcements: Counter[str] = field(default_factory=Counter)
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(port, reason) -> how many."""
+        ports = {"orders": self.orders, "announcements": self.announcements}
+        return {(port, reason): count for port, found in ports.items() for reason, count in found.items()}
 
 
 class Door:
@@ -176,6 +192,7 @@ def metrics_page(
     broker: Dispatcher,
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
+    turned_away: TurnedAway | None = None,
 ) -> MetricsServer | None:
     """The page of figures; while this router stands by it is healthy and not ready. ``answers``: the listener's."""
     if not settings.metrics.port:
@@ -197,6 +214,7 @@ def metrics_page(
             leads=lambda: bool(now),
             spans=(tracer or NoTracer()).counts,
             hl7=lambda: dict(answers or {}),
+            turned_away=(turned_away or TurnedAway()).counts,
         ),
         heartbeat=lambda: now[0].heartbeat if now else 0.0,
         routes=[route.name for route in settings.routes],
@@ -214,11 +232,14 @@ def build(
     doors: Sequence[Door] = (),
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
+    turned_away: TurnedAway | None = None,
 ) -> Router:
     """The loop and the parts beside it (orders, announcements, watch folder, courier, workitems); ``stack`` stops them.
 
-    ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers``: where the listener counts.
+    ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers`` and ``turned_away``: where the
+    listeners count.
     """
+    counted = turned_away or TurnedAway()
     orthanc = Orthanc(settings.orthanc)
     dispatcher = Dispatcher(settings.broker)
     stack.callback(orthanc.close)
@@ -237,10 +258,19 @@ def build(
     if settings.hl7_in.enabled:
         take_patient = on_patient(ledger.identities, orthanc, settings, time.time)
         take_orders = on_orders(ledger.orders, time.time)
-        listen = partial(OrderListener, settings.hl7_in, take_orders, on_patient=take_patient, answers=answers)
+        listen = partial(
+            OrderListener,
+            settings.hl7_in,
+            take_orders,
+            on_patient=take_patient,
+            answers=answers,
+            turned_away=counted.orders,
+        )
         own.append(Door(listen, name="orders"))
     if settings.announcements.port:
-        announced = partial(AnnouncementListener, settings.announcements, ledger.announcements, time.time)
+        announced = partial(
+            AnnouncementListener, settings.announcements, ledger.announcements, time.time, counted.announcements
+        )
         own.append(Door(announced, name="announcements"))
     if settings.watch_folder.path:
         folder = settings.watch_folder

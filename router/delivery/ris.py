@@ -6,7 +6,8 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medai.router.errors import RisBusy, RisRefused, RisUnreachable, TemporaryError
+from medai.router import tls
+from medai.router.errors import RisBusy, RisRefused, RisUnreachable, SettingsError, TemporaryError
 from medai.router.hl7 import mllp
 from medai.router.settings.tables import RisSettings
 
@@ -46,11 +47,10 @@ def tls_context(ris: RisSettings) -> ssl.SSLContext | None:
     """TLS 1.2 or newer, with a client certificate where one is configured; None when TLS is off."""
     if not ris.tls:
         return None
-    context = ssl.create_default_context(cafile=ris.ca_file or None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ris.certificate_file:
-        context.load_cert_chain(ris.certificate_file, ris.key_file or None)
-    return context
+    try:
+        return tls.client_context(ris, where="ris")
+    except SettingsError as error:  # a person puts it right, and the result waits
+        raise RisUnreachable(str(error)) from error
 
 
 def parse_ack(data: bytes, expected_control_id: str) -> Ack:

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from medai.router.errors import TemporaryError
+from medai.router import tls
+from medai.router.errors import SettingsError, TemporaryError
 from medai.router.settings.destinations import WebServer
 
 BUSY = frozenset({408, 409, 412, 423, 425, 429})
@@ -54,8 +55,12 @@ def request(
 ) -> Answer:
     """One call on a connection of its own. A redirect is not followed: it would take the login elsewhere."""
     server = peer.server
-    trust: dict[str, Any] = {"ca_certs": server.ca_file} if server.ca_file else {}
+    untrusted = f"{peer} cannot be trusted (TLS failed)"
+    hint = "does it speak https, and does ca_file exist and hold its certificate authority?"
+    trust: dict[str, Any] = {}
     try:
+        if peer.url.startswith("https:"):
+            trust = {"ssl_context": tls.client_context(server, where=peer.title)}
         with urllib3.PoolManager(**trust) as pool:
             answer = pool.request(
                 method,
@@ -69,9 +74,10 @@ def request(
             )
             data = answer.read(ANSWER_LIMIT + 1)
             answer.close()  # where there is more
+    except SettingsError as error:
+        raise peer.away(f"{untrusted}: {hint} {error}") from error
     except urllib3.exceptions.SSLError as error:
-        hint = "does it speak https, and does ca_file exist and hold its certificate authority?"
-        raise peer.away(f"{peer} cannot be trusted (TLS failed): {hint}") from error
+        raise peer.away(f"{untrusted}: {hint}") from error
     except urllib3.exceptions.HTTPError as error:
         raise peer.away(f"{peer} does not answer ({type(error).__name__})") from error
     if len(data) > ANSWER_LIMIT:

@@ -14,6 +14,7 @@ from medai.router.hl7.text import escape
 
 _CODES = {
     "100": "Segment sequence error", "101": "Required field missing", "102": "Data type error",
+    "103": "Table value not found",
     "200": "Unsupported message type", "201": "Unsupported event code", "203": "Unsupported version id",
     "207": "Application internal error",
 }  # fmt: skip

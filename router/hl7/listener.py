@@ -4,6 +4,7 @@ An AA leaves only when ``on_orders`` (the ledger's write) has returned: every or
 AE: the content is wrong, sending it again is no use. AR: the kind is not taken here (ERR code 200, 201, 203), or the
 ledger is away (207): send it again later. Messages of a batch are taken in their order, and a batch of acknowledgements
 goes back. A RIS may send a message twice; ``on_orders`` must make a copy harmless.
+Whoever connects is weighed before anything is read: who may, how many, how much they hold (admission.py).
 Next: batches.py (several in one frame), messages.py (what one says), ledger/__init__.py (where an order is kept).
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -21,19 +23,28 @@ from typing import Any
 
 import structlog
 
+from medai.router import tls
+from medai.router.admission import Admission, Guest
 from medai.router.errors import PermanentError, TemporaryError
 from medai.router.hl7 import batches, mllp
 from medai.router.hl7.acknowledge import acknowledge
 from medai.router.hl7.messages import parse
 from medai.router.hl7.orders_in import OrderMessage
 from medai.router.hl7.patients_in import PatientMessage
-from medai.router.hl7.segments import BadMessage
+from medai.router.hl7.segments import BadMessage, Header
 from medai.router.settings.tables import Hl7InSettings
 
 MESSAGE_TIMEOUT_S = 30.0
-"""Longest silence inside a message; between messages a RIS may be silent for as long as it likes."""
-CONNECTION_LIMIT = 200
+"""Longest silence inside a message."""
+WHOLE_TIMEOUT_S = 120.0
+"""Longest time from a message's first byte to its last: a byte now and then keeps nothing open."""
+HELD_LIMIT = 4 * mllp.SIZE_LIMIT
+"""Bytes of messages that have not ended, or wait to be kept, over all connections."""
+BACKLOG = 512
 STOP_TIMEOUT_S = 5.0
+HANDSHAKE_S = 10.0
+FAREWELL_S = 2.0
+"""Time for a peer to take the last bytes."""
 _CHUNK = 65536
 log = structlog.get_logger(__name__)
 
@@ -44,14 +55,16 @@ class OrderListener:
     ``on_orders`` is called in one thread, with all orders of a message; it may raise TemporaryError (AR) or
     PermanentError (AE).
     ``on_patient`` takes all that one ADT says; without it they get AR: nothing is acknowledged that nobody keeps.
-    ``answers`` counts messages: taken, ignored (as the settings say), refused.
+    ``answers`` counts messages: taken, ignored (as the settings say), refused. ``turned_away`` counts, by reason, who
+    was not let in and whose connection was ended (``Admission``).
     """
 
     def __init__(
         self, settings: Hl7InSettings, on_orders: Callable[[Sequence[OrderMessage]], None],
         clock: Callable[[], float] = time.time, *,
         on_patient: Callable[[Sequence[PatientMessage]], None] | None = None,
-        answers: Counter[str] | None = None, message_timeout_s: float = MESSAGE_TIMEOUT_S,
+        answers: Counter[str] | None = None, turned_away: Counter[str] | None = None,
+        message_timeout_s: float = MESSAGE_TIMEOUT_S, whole_timeout_s: float = WHOLE_TIMEOUT_S,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._on_orders = on_orders
@@ -59,6 +72,16 @@ class OrderListener:
         self._answers = Counter() if answers is None else answers
         self._clock = clock
         self._timeout_s = message_timeout_s
+        self._whole_s = whole_timeout_s
+        self._admission = Admission(
+            allowed=settings.allowed_peers,
+            total=settings.connections,
+            of_peer=settings.connections_of_peer,
+            held_bytes=HELD_LIMIT,
+            turned_away=Counter() if turned_away is None else turned_away,
+        )
+        self._tls = tls.server_context(settings.tls, where="hl7_in.tls")
+        self._senders = {tuple(name.split("|")) for name in settings.allowed_senders}
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
@@ -106,7 +129,7 @@ class OrderListener:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        server = await asyncio.start_server(self._accept, self._settings.host, self._settings.port)
+        server = await asyncio.start_server(self._accept, self._settings.host, self._settings.port, backlog=BACKLOG)
         self.port = server.sockets[0].getsockname()[1]
         log.info("hl7_listening", host=self._settings.host, port=self.port)
         self._ready.set()
@@ -124,57 +147,117 @@ class OrderListener:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= CONNECTION_LIMIT:
-            log.warning("hl7_connection_refused", limit=CONNECTION_LIMIT)
-            writer.close()
+        """Weigh a connection before anything is read of it."""
+        peer = _peer(writer)
+        if not self._admission.allows(peer):
+            self._turned_away(peer, "peer")
+            writer.transport.abort()
             return
-        connection: Coroutine[Any, Any, None] = self._connection(reader, writer)
+        if self._tls is not None:  # what comes belongs to the handshake
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport of a socket can
+        ending: list[Callable[[str], None]] = []
+        guest = self._admission.enter(peer, time.monotonic(), lambda reason: ending[0](reason))
+        if guest is None:
+            self._turned_away(peer, "limit")
+            writer.transport.abort()
+            return
+        connection: Coroutine[Any, Any, None] = self._connection(guest, reader, writer)
         task = asyncio.get_running_loop().create_task(connection)
+
+        def end(reason: str) -> None:
+            self._turned_away(peer, reason)
+            writer.transport.abort()
+            task.cancel()
+
+        ending.append(end)
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _turned_away(self, peer: str, reason: str) -> None:
+        if self._admission.turn_away(peer, reason, time.monotonic()):
+            log.warning("hl7_turned_away", peer=peer, reason=reason)
+
+    async def _connection(self, guest: Guest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        frames = mllp.Frames()
         try:
             _tune(writer)
-            await self._talk(reader, writer)
+            if self._tls is not None:
+                reader, writer = await self._secured(self._tls, writer)
+            await self._talk(guest, frames, reader, writer)
         except OSError as error:
             log.info("hl7_connection_broken", error=type(error).__name__)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            frames.forget()
+            self._admission.leave(guest)
+            await _close(writer)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        frames = mllp.Frames()
+    async def _secured(
+        self, context: ssl.SSLContext, plain: asyncio.StreamWriter
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The same connection after the handshake, during which it counts already; OSError where that fails."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport = await loop.start_tls(
+                plain.transport, protocol, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_S,
+                ssl_shutdown_timeout=FAREWELL_S,
+            )  # fmt: skip
+        except OSError:
+            self._turned_away(_peer(plain), "tls")
+            raise
+        if transport is None:  # it ended meanwhile
+            raise ConnectionAbortedError
+        protocol.connection_made(transport)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def _talk(
+        self, guest: Guest, frames: mllp.Frames, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._timeout_s if frames.inside else None):
+                async with asyncio.timeout(self._patience_s(guest, inside=frames.inside)):
                     data = await reader.read(_CHUNK)
                 messages = frames.feed(data)
             except TimeoutError:
-                log.warning("hl7_message_cut_off", silent_s=self._timeout_s)
+                self._turned_away(_peer(writer), "too_long" if frames.inside else "idle")
                 return
             except mllp.FrameTooLong:
-                log.warning("hl7_message_too_long", limit=mllp.SIZE_LIMIT)
+                self._turned_away(_peer(writer), "too_long")
                 await self._answer(writer, self._refusal(b"", BadMessage("the message is too long", code="207")))
                 return
             if not data:
                 return
+            now = time.monotonic()
+            guest.heard_at = now
+            if messages:  # what is held now is a part of another message
+                self._admission.hold(guest, 0, now)
+            self._admission.hold(guest, frames.held_bytes + sum(map(len, messages)) + frames.inside, now)
             for message in messages:
-                await self._take(message, writer)
+                await self._take(guest, message, writer)
+            self._admission.hold(guest, frames.held_bytes + frames.inside, now)
 
-    async def _take(self, message: bytes, writer: asyncio.StreamWriter) -> None:
+    def _patience_s(self, guest: Guest, *, inside: bool) -> float:
+        if not inside:
+            return self._settings.idle_s
+        return min(self._timeout_s, max(0.0, guest.began_at + self._whole_s - time.monotonic()))
+
+    async def _take(self, guest: Guest, message: bytes, writer: asyncio.StreamWriter) -> None:
         self._busy += 1
+        guest.busy = True
         try:
             keep = asyncio.get_running_loop().run_in_executor(self._keeper, self._reply, message)
             await self._answer(writer, await keep)
+            guest.proven = True
         finally:
+            guest.busy = False
             self._busy -= 1
 
     @staticmethod
     async def _answer(writer: asyncio.StreamWriter, acknowledgement: bytes) -> None:
         writer.write(mllp.frame(acknowledgement))
-        await writer.drain()
+        async with asyncio.timeout(MESSAGE_TIMEOUT_S):  # TimeoutError is an OSError
+            await writer.drain()
 
     # -- one frame, in the keeper's thread
 
@@ -205,6 +288,7 @@ class OrderListener:
         """The acknowledgement of one message, after it is kept; whether it must be sent again."""
         try:
             head, content = parse(data, self._settings.ignore)
+            self._require_sender(head)
             self._keep(content)
         except BadMessage as error:
             return self._refusal(data, error), False
@@ -221,6 +305,12 @@ class OrderListener:
         log.info("hl7_taken" if content else "hl7_ignored", type="^".join(head.kind), orders=orders)
         return acknowledge(head, "AA", now=self._clock()), False
 
+    def _require_sender(self, head: Header) -> None:
+        """MSH-3, and MSH-4 where the settings name a facility, must be known."""
+        if self._senders and not {head.sender[:1], head.sender} & self._senders:
+            self._admission.turn_away("", "sender", time.monotonic())
+            raise BadMessage("MSH-3 and MSH-4 name no sender that is known here", code="103", location="MSH^1^3")
+
     def _keep(self, content: tuple[OrderMessage, ...] | tuple[PatientMessage, ...]) -> None:
         orders = [each for each in content if isinstance(each, OrderMessage)]
         if orders:
@@ -235,6 +325,20 @@ class OrderListener:
         self._answers["refused"] += 1
         log.warning("hl7_refused", ack=error.ack, code=error.code, reason=str(error))
         return acknowledge(batches.head_of(data), error.ack, now=self._clock(), error=error)
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """The address at the other end; empty where it is gone."""
+    return str((writer.get_extra_info("peername") or ("",))[0])
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close when the last bytes are taken, or when that takes too long."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        async with asyncio.timeout(FAREWELL_S):
+            await writer.wait_closed()
+    writer.transport.abort()
 
 
 def _tune(writer: asyncio.StreamWriter) -> None:

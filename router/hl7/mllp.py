@@ -39,6 +39,16 @@ class Frames:
         """True while a message has begun and not ended."""
         return self._inside
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the message that has begun and not ended."""
+        return len(self._buffer)
+
+    def forget(self) -> None:
+        """Let go of what was kept: a traceback may keep this object for a while."""
+        self._buffer = bytearray()
+        self._inside = False
+
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that end in ``data``; raises FrameTooLong."""
         messages: list[bytes] = []

@@ -11,8 +11,9 @@ from __future__ import annotations
 import calendar
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from cachetools import LRUCache
@@ -20,7 +21,8 @@ from cachetools import LRUCache
 from medai.router.contract import NOT_IMAGES, Order, OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.errors import OrthancBroke, OrthancRefused, PermanentError
 from medai.router.files import dicom_scan
-from medai.router.hl7.patients import Aliases, order_fits
+from medai.router.hl7.order_patient import Doubt, ImagePatient, choose
+from medai.router.hl7.patients import Aliases
 from medai.router.ledger.studies import SeriesSeen, StudySeen
 from medai.router.orthanc.client import Orthanc
 
@@ -86,18 +88,23 @@ class OurResults(Protocol):
 
 
 class FactsReader:
-    """Reads studies from Orthanc; remembers the attributes of the series that it met last."""
+    """Reads studies from Orthanc; remembers the attributes of the series that it met last.
+
+    ``released``: whether a person released an order, which contradicts the images, for the study of this UID.
+    """
 
     BREAKS_LIMIT = 2
     """How often Orthanc may fail on an instance's header before it is not asked for it again."""
 
     def __init__(
-        self, orthanc: Orthanc, orders: Orders, merges: Merges, results: OurResults, *, remember: int = 2000
-    ) -> None:
+        self, orthanc: Orthanc, orders: Orders, merges: Merges, results: OurResults, *, remember: int = 2000,
+        released: Callable[[str, Doubt], bool] = lambda _uid, _doubt: False,
+    ) -> None:  # fmt: skip
         self._orthanc = orthanc
         self._orders = orders
         self._merges = merges
         self._results = results
+        self._released = released
         self._attributes: LRUCache[str, dict[str, Any]] = LRUCache(remember)
         self._breaks: Counter[str] = Counter()
 
@@ -207,8 +214,7 @@ class FactsReader:
             "NumberOfInstances": sum(s.instances for s in facts),
             "NumberOfSeries": len(facts),
         }
-        patient = str(study.get("PatientMainDicomTags", {}).get("PatientID", ""))
-        order = self._order(uid, accession, patient)
+        order = self._order(uid, accession, _patient(study.get("PatientMainDicomTags", {})))
         return StudyView(
             seen=StudySeen(
                 study_uid=uid,
@@ -229,11 +235,24 @@ class FactsReader:
             ),
         )
 
-    def _order(self, study_uid: str, accession: str, patient_id: str) -> Order | None:
-        """The best match that is not of another patient."""
+    def _order(self, study_uid: str, accession: str, patient: ImagePatient) -> Order | None:
+        """The best match that does not contradict the images, or that a person released."""
         found = self._orders.of_study(study_uid=study_uid, accession=accession)
-        aliases = self._merges.aliases() if found else Aliases()
-        return next((order for order in found if order_fits(order, patient_id, aliases)), None)
+        if not found:
+            return None
+        aliases = self._merges.aliases()
+        released = partial(self._released, study_uid)
+        return choose(found, patient, aliases, study_uid=study_uid, released=released).order
+
+
+def _patient(tags: Mapping[str, Any]) -> ImagePatient:
+    """Whom Orthanc's index names for a study."""
+    return ImagePatient(
+        identifier=str(tags.get("PatientID", "")),
+        name=str(tags.get("PatientName", "")),
+        birth_date=str(tags.get("PatientBirthDate", "")),
+        sex=str(tags.get("PatientSex", "")),
+    )
 
 
 _STUDY_LEVEL = (

@@ -1,11 +1,11 @@
 """The ledger: the truth about every study, reading and delivery. All writes go through here.
 
 Orthanc's change log, Redis and every callback are doorbells; what must not be lost is committed here first. Its parts:
-studies.py (what was seen), orders.py (what was ordered), jobs.py and claims.py (readings), deliveries.py (what is owed
-to whom), deadletters.py (what could not go on), removals.py (studies that were deleted or moved), identities.py
-(patients who were merged), fleet.py (workers and the leading router), accounts.py and actions.py (people and what they
-do), surveys.py (what they say), edits.py (what readers made of our results), announcements.py (what a study will
-hold), workitems.py (what a worklist asks for). What people did
+studies.py (what was seen), orders.py (what was ordered), held_orders.py (what of it contradicts the images), jobs.py
+and claims.py (readings), deliveries.py (what is owed to whom), deadletters.py (what could not go on), removals.py
+(studies that were deleted or moved), identities.py (patients who were merged), fleet.py (workers and the leading
+router), accounts.py and actions.py (people and what they do), surveys.py (what they say), edits.py (what readers made
+of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for). What people did
 and saw is sealed (trail.py). What may become of a job or a delivery is in transitions.py alone.
 Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
@@ -28,6 +28,7 @@ from medai.router.ledger.deadletters import DeadLetters
 from medai.router.ledger.deliveries import Deliveries
 from medai.router.ledger.edits import Edits
 from medai.router.ledger.fleet import Fleet
+from medai.router.ledger.held_orders import HeldOrders
 from medai.router.ledger.identities import Identities
 from medai.router.ledger.jobs import Held, Jobs, NewJob
 from medai.router.ledger.orders import Orders
@@ -51,6 +52,7 @@ class Ledger:
         self.database = Database(url, audit_folder=audit_folder)
         self.studies = Studies(self.database)
         self.orders = Orders(self.database)
+        self.held = HeldOrders(self.database)
         self.announcements = Announcements(self.database)
         self.jobs = Jobs(self.database)
         self.claims = Claims(self.database)

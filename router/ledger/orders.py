@@ -22,7 +22,7 @@ from medai.router.ledger.database import Part
 from medai.router.ledger.history import FROM_RIS, noted
 
 CANCELLED, ACTIVE = "cancelled", "active"
-COPIES = 20
+COPIES = 100
 """So many of an order's last messages are known again by their content."""
 AHEAD_S = 86_400.0
 """A message that is dated further ahead than this is taken as sent now: else it would win for good."""
@@ -176,8 +176,10 @@ def _amended(standing: _Standing, message: OrderMessage, at: Moment) -> _Standin
             said_at[name] = at
     status = standing.status
     if message.action is not Action.CHANGE and at >= said_at.get(STATUS, NEVER):
-        status = CANCELLED if message.action is Action.CANCEL else ACTIVE
-        said_at[STATUS] = at
+        wanted = CANCELLED if message.action is Action.CANCEL else ACTIVE
+        if (status, wanted) != (CANCELLED, ACTIVE) or at > said_at.get(STATUS, NEVER):  # of one moment: cancelled stays
+            status = wanted
+            said_at[STATUS] = at
     order = replace(standing.order, **news)
     if not order.accession:  # nobody said one: many RIS use the filler number as such
         order = replace(order, accession=as_accession(order.filler))

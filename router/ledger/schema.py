@@ -62,6 +62,23 @@ orders = Table(
     Column("said", JSON, nullable=False),
 )
 
+held_orders = Table(
+    "held_order",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("study_id", Integer),
+    Column("study_uid", String(64), nullable=False, index=True),
+    Column("placer", String(427), nullable=False),
+    Column("accession", String(64), nullable=False),
+    Column("differs", String(80), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("seen_at", Float, nullable=False),
+    Column("decided_at", Float),
+    Column("decided_by", String(64), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
 studies = Table(
     "study",
     metadata,

@@ -25,6 +25,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from sqlalchemy import make_url
 
+from medai.router.admission import REASONS
 from medai.router.contract import Failure, JobState, Priority, known_modality
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
@@ -54,6 +55,8 @@ class Parts:
     """Spans of traces by what became of them; empty: no tracing."""
     hl7: Callable[[], Mapping[str, int]] = dict
     """Messages that came to the listener, by what became of them."""
+    turned_away: Callable[[], Mapping[tuple[str, str], int]] = dict
+    """Connections that a port did not take, or ended, by port and reason."""
 
 
 class LedgerCollector(Collector):
@@ -82,6 +85,7 @@ class LedgerCollector(Collector):
         yield GaugeMetricFamily("medai_leads", "Whether this router leads, of several.", value=leads)
         yield _spans(self._parts.spans())
         yield _hl7(self._parts.hl7())
+        yield _turned_away(self._parts.turned_away())
         if leads:
             yield _gauge("medai_orthanc_up", "Whether Orthanc answers the router.", self._parts.orthanc_up())
             yield _gauge("medai_broker_up", "Whether Redis answers the router.", self._parts.broker_up())
@@ -125,6 +129,15 @@ def _hl7(counts: Mapping[str, int]) -> Metric:
     return family
 
 
+def _turned_away(counts: Mapping[tuple[str, str], int]) -> Metric:
+    text = "Connections and senders that a port did not take, or ended for others' sake, by port and reason."
+    family = CounterMetricFamily("medai_turned_away", text, labels=["port", "reason"])
+    for port in ("orders", "announcements"):
+        for reason in REASONS:
+            family.add_metric([port, reason], counts.get((port, reason), 0))
+    return family
+
+
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, value=value)
 
@@ -162,6 +175,7 @@ def _counts(now: Status) -> Iterator[Metric]:
     for outcome, count in {"lost": 0, "retry": 0, "read": 0, "failed": 0, **now.attempts}.items():
         attempts.add_metric([outcome], count)
     yield from (verdicts, attempts)
+    yield _gauge("medai_orders_held", "Orders that contradict the images, and wait for a person.", now.orders_held)
     yield _by("medai_dead_letters", "Readings and deliveries that need a person.", ["kind"], now.dead_letters.items())
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Select, and_, func, select
 from medai.router.contract import FINAL_STATES, DeliveryState, Failure, JobState, Priority, StampName
 from medai.router.ledger import schema as t
 from medai.router.ledger.fleet import is_alive
+from medai.router.ledger.held_orders import waiting_count
 from medai.router.reports.report import Report, Tables
 from medai.router.reports.turnaround import recent_turnaround
 from medai.router.settings.tables import ObjectivesSettings
@@ -112,6 +113,7 @@ class Status(Tally):
     models: tuple[ModelEntry, ...]
     destinations: tuple[DestinationEntry, ...]
     dead_letters: dict[str, int] = Field(description="reading, delivery -> how many.")
+    orders_held: int = Field(description="Orders that contradict the images they name, and wait for a person.")
 
 
 class NowPage(Status):
@@ -169,6 +171,7 @@ def status(ledger: Tables, now: float, *, counted: Tally | None = None) -> Statu
             models=_models(db),
             destinations=_destinations(db, now, {item.destination for item in kept.deliveries}),
             dead_letters=_dead_letters(db),
+            orders_held=waiting_count(db),
         )
 
 

@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, SecretStr, Tag, model_validator
 
 from medai.router.contract import Form
 from medai.router.settings.section import Positive, Section
+from medai.router.settings.tls import ClientTls
 
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s@?#]*)?$")]
 """Of a server, without a login in it."""
@@ -33,7 +34,7 @@ class TakesObjects(Section):
         return self
 
 
-class WebServer(Section):
+class WebServer(ClientTls):
     """How to log in to a server that speaks HTTP, by token, or by username and password, and how to trust it."""
 
     username: str = ""
@@ -44,8 +45,6 @@ class WebServer(Section):
     """Bearer token; better given as MEDAI_DESTINATIONS__NAME__TOKEN than in a file."""
     timeout_s: Positive = 30.0
     """Longest wait for one answer."""
-    ca_file: str = ""
-    """Certificate authority of the server; empty: the system's."""
 
     @model_validator(mode="after")
     def _one_login(self) -> Self:

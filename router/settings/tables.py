@@ -20,8 +20,10 @@ from pydantic_settings import (
 
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
+from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
+from medai.router.settings.tls import ClientTls, ServerTls
 from medai.router.settings.tracing import TracingSettings
 from medai.router.settings.workitems import WorkitemsSettings
 
@@ -88,7 +90,7 @@ class BrokerSettings(Section):
         return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
 
 
-class RisSettings(Section):
+class RisSettings(ClientTls):
     """Where the ORU goes (MLLP) and what its header says. ``host`` empty: no RIS, nothing is sent."""
 
     host: str = ""
@@ -113,27 +115,28 @@ class RisSettings(Section):
     """MSH-11: production, training (test) or debugging."""
     tls: bool = False
     """Send over TLS 1.2 or newer."""
-    ca_file: str = ""
-    """Certificate authority of the RIS; empty: the system's."""
-    certificate_file: str = ""
-    """Client certificate, where the RIS asks for one."""
-    key_file: str = ""
-    """Key of the client certificate."""
     withdraw_within_h: Annotated[float, Field(ge=0)] = 168.0
     """A study deleted from the archive within this many hours of its result withdraws it at the RIS (ORU, status X);
     later deletions are taken for housekeeping. 0: never."""
 
 
-class Hl7InSettings(Section):
+Sender = Annotated[str, Field(pattern=r"^[^|\\s][^|]*(\|[^|]+)?$")]
+"""A sending application, alone or with its facility: APPLICATION|FACILITY."""
+
+
+class Hl7InSettings(SharedPort):
     """The router's own MLLP listener for orders (ORM^O01, OMI^O23) and patients (ADT). ``enabled = false`` turns it
-    off."""
+    off. Beyond loopback say who may connect: whoever does can change and cancel orders."""
 
     enabled: bool = True
     """Whether the router listens for orders."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
     port: Port = 2575
     """Port for orders."""
+    allowed_senders: tuple[Sender, ...] = ()
+    """Who may send, by MSH-3 or by MSH-3 and MSH-4: ["RIS|HOSPITAL", "ADTFEED"]; empty: whoever may connect. Others get
+    AE with code 103."""
+    tls: ServerTls = ServerTls()
+    """MLLP over TLS, with client certificates."""
     ignore: tuple[str, ...] = ()
     """Kinds of messages to acknowledge (AA) and leave unread, such as ["ADT^A11", "SIU^*"]: a feed that goes to every
     system waits for each answer, and what is refused here would stop it. * stands for every event."""
@@ -147,14 +150,21 @@ class Hl7InSettings(Section):
         return kinds
 
 
-class AnnouncementsSettings(Section):
+class AnnouncementsSettings(SharedPort):
     """The router's own DICOM listener for what a study will hold: performed procedure steps (MPPS) and Instance
     Availability Notifications (IAN), which Orthanc rejects. ``port`` 0 means off."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all."""
     port: Port = 0
     """Port for MPPS and IAN; 0: off."""
+    connections: Count = 20
+    """Associations at a time. Another one still gets in: the one that has been silent for longest ends for it, of those
+    first that never announced anything."""
+    connections_of_peer: Count = 10
+    """Associations at a time from one address (IPv6: one /64), by the same rule."""
+    idle_s: Positive = 60.0
+    """An association that is silent for this long ends."""
+    per_hour: Positive = 3600.0
+    """Announcements in an hour from one address; more are refused (0213H, resource limitation)."""
     ae_title: AeTitle = "MEDAI"
     """The listener's own AE title; one that is called by another name answers all the same."""
     calling_ae_titles: tuple[AeTitle, ...] = ()

@@ -19,7 +19,7 @@ from medai.router.contract import Job, Measurement
 from medai.router.hl7.patients import patient_of
 from medai.router.settings.tables import Settings
 from medai.workers.results.codes import ANY_PROCEDURE, PROCEDURES
-from medai.workers.results.hl7_text import assigned, issuer
+from medai.workers.results.hl7_text import assigned, issuer, may_be_one
 from medai.workers.results.identity import ResultUids
 from medai.workers.results.source import Source
 
@@ -63,13 +63,41 @@ class Context:
 
         Of several that the order names, the one by which the images know the patient.
         """
-        named = text(self.header, "PatientID").strip()
         order = self.job.order
         if order is None or not order.patient_id:
-            return named, issuer(self.header)
-        by_number = {patient_of(each).identifier: each for each in reversed(order.patient_identifiers)}
-        chosen = by_number.get(named) or by_number.get(order.patient_id)
+            return text(self.header, "PatientID").strip(), issuer(self.header)
+        chosen = self.ordered_identifier
         return assigned(chosen) if chosen else (order.patient_id, order.patient_id_authority)
+
+    @property
+    def ordered_identifier(self) -> str:
+        """The one identifier (CX) of the order's by which the images know the patient, else its main one; may be empty."""
+        order = self.job.order
+        if order is None or not order.patient_id:
+            return ""
+        by_number = {patient_of(each).identifier: each for each in reversed(order.patient_identifiers)}
+        return by_number.get(text(self.header, "PatientID").strip()) or by_number.get(order.patient_id) or ""
+
+    @property
+    def ordered_identifiers(self) -> tuple[str, ...]:
+        """All identifiers (CX) of the order's, in its order, but for other numbers of the authority by whose number the
+        images know the patient: an authority has one number for a patient, and a receiver may file by any of several.
+        """
+        order, known = self.job.order, self.ordered_identifier
+        if order is None or not known:
+            return ()
+        number, authority = assigned(known)
+        named = [(each, *assigned(each)) for each in order.patient_identifiers]
+        return tuple(each for each, its, of in named if its == number or not may_be_one(of, authority))
+
+    @property
+    def was_merged(self) -> bool:
+        """Whether the RIS has merged the images' patient into the order's: what images say may be provisional then."""
+        order = self.job.order
+        named = text(self.header, "PatientID").strip()
+        if order is None or not order.patient_id or not named:
+            return False
+        return named not in {order.patient_id, *(patient_of(each).identifier for each in order.patient_identifiers)}
 
     @property
     def accession(self) -> str:

@@ -99,6 +99,14 @@ def assigned(identifier: str) -> tuple[str, str]:
     return unescape(number), "&".join(unescape(part) for part in authority.split("&"))
 
 
+def may_be_one(authority: str, other: str) -> bool:
+    """Whether two assigning authorities (HD) may be the same: by their namespaces, else universal ids; or one is not said."""
+    one, two = authority.split("&"), other.split("&")
+    if one[0] and two[0]:
+        return one[0] == two[0]
+    return not any(one) or not any(two) or not one[1:2] or not two[1:2] or one[1:2] == two[1:2]
+
+
 def issuer(header: Dataset) -> str:
     """Issuer of Patient ID as an HD: namespace, and the universal id where the qualifiers give one."""
     namespace = text(header, "IssuerOfPatientID").strip()

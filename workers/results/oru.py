@@ -98,20 +98,27 @@ def _msh(context: Context) -> str:
 
 
 def _pid(context: Context) -> str:
-    """Without any issuer, the receiving facility is named as the assigning authority: its patients they are."""
+    """The patient of the images; the order, which names the same one, says what they do not, and more than they where
+    the RIS merged theirs into its own.
+
+    Without any issuer, the receiving facility is named as the assigning authority: its patients they are.
+    """
     order, header = context.job.order, context.header
     identifier, authority = context.patient
     ordered = as_received(order.patient_name) if order is not None and order.patient_name else ""
-    name = _said(ordered) or _said(person_name(header.get("PatientName"))) or NAME_UNKNOWN
-    born = sound_date(order.birth_date if order else "") or sound_date(text(header, "PatientBirthDate"))
-    sex = (order.sex if order else "") or usable(header, "PatientSex") or ""
+    names = [_said(person_name(header.get("PatientName"))), _said(ordered)]
+    dates = [sound_date(text(header, "PatientBirthDate")), sound_date(order.birth_date if order else "")]
+    sexes = [usable(header, "PatientSex") or "", order.sex if order else ""]
+    if context.was_merged:
+        names, dates, sexes = names[::-1], dates[::-1], sexes[::-1]
+    name = next(filter(None, names), NAME_UNKNOWN)
+    born, sex = next(filter(None, dates), ""), next(filter(None, sexes), "")
     return segment(
         "PID",
         {
             1: "1",
-            3: "~".join(as_received(each) for each in order.patient_identifiers)
-            if order is not None and order.patient_id and order.patient_identifiers
-            else patient_identifier(identifier, authority or context.settings.ris.receiving_facility)
+            3: "~".join(as_received(each) for each in context.ordered_identifiers)
+            or patient_identifier(identifier, authority or context.settings.ris.receiving_facility)
             or _unidentified(context),
             5: name if _version(context).names_repeat else next(each for each in name.split("~") if _said(each)),
             7: escape(born),

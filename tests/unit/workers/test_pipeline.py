@@ -24,6 +24,7 @@ from medai.models.errors import (
 from medai.models.volume import Check, Segmentation, Stack, Volume
 from medai.router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
 from medai.router.errors import LeaseLost, PermanentError, TemporaryError
+from medai.router.hl7.order_patient import Doubt
 from medai.router.hl7.patients import Aliases, Patient
 from medai.router.settings.tables import Settings, WorkerSettings
 from medai.workers import pipeline
@@ -53,6 +54,7 @@ class MemoryPorts:
     lost_at: str = ""
     done: list[str] = field(default_factory=list)
     stored: list[Results] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
 
     def fetch(self, job: Job) -> Sequence[Dataset]:
         images, self.images = self.images, []
@@ -68,6 +70,10 @@ class MemoryPorts:
 
     def aliases(self) -> Aliases:
         return Aliases()
+
+    def released(self, job: Job, doubt: Doubt) -> bool:
+        self.doubts.append(doubt)
+        return False
 
     def stamp(self, job: Job, name: StampName) -> None:
         if name.value == self.lost_at:
@@ -206,6 +212,56 @@ def test_an_order_for_another_patient_is_left_out_and_that_is_said(patient: str,
     assert "another patient" in kept.warnings[0]
     assert "MRN" not in kept.warnings[0]
     assert np.array_equal(kept.labels, found.labels)
+
+
+def person_image(**more: str) -> Dataset:
+    header = Dataset()
+    header.update({"PatientID": "MRN7", "PatientName": "REAL^PATIENT", "PatientBirthDate": "19700101", **more})
+    return header
+
+
+MALLORY = Order(placer="EVIL-PL", patient_id="MRN7", patient_name="MALLORY^EVE", birth_date="19991231")
+REAL = Order(placer="REAL-PL", patient_id="MRN7", patient_name="Real^Patient^B", birth_date="19700101")
+
+
+def test_an_order_with_the_right_number_and_another_name_is_held_and_not_joined(found: Segmentation) -> None:
+    asked: list[Doubt] = []
+    joined, kept = join_order(
+        job(MALLORY), person_image(), found, Aliases, lambda doubt: asked.append(doubt) or False
+    )  # fmt: skip
+    assert joined.order is None
+    assert [(doubt.placer, doubt.differs) for doubt in asked] == [("EVIL-PL", ("name", "birth date"))]
+    assert "another name and birth date" in kept.warnings[0]
+    assert "MALLORY" not in kept.warnings[0]
+
+
+def test_a_later_order_of_another_person_does_not_take_the_real_ones_place(found: Segmentation) -> None:
+    asked: list[Doubt] = []
+    given = replace(job(MALLORY), other_orders=(REAL,))
+    joined, kept = join_order(given, person_image(), found, Aliases, lambda doubt: asked.append(doubt) or False)
+    assert joined.order == REAL
+    assert kept.warnings == ()
+    assert [doubt.placer for doubt in asked] == ["EVIL-PL"], "it is held, and seen by a person"
+
+
+def test_an_order_that_a_person_released_is_joined(found: Segmentation) -> None:
+    joined, kept = join_order(job(MALLORY), person_image(), found, Aliases, lambda _doubt: True)
+    assert (joined.order, kept.warnings) == (Order(placer="EVIL-PL"), ())
+
+
+def test_the_results_patient_is_the_images_whatever_a_released_order_says() -> None:
+    class Released(MemoryPorts):
+        def released(self, job: Job, doubt: Doubt) -> bool:
+            return True
+
+    ports = Released()
+    names = (f"{PLANTED['mrn']}^^^HOSP^MR", "VICTIM^^^HOSP^MR")
+    evil = replace(MALLORY, patient_id="VICTIM", patient_identifiers=names, sex="F")
+    pipeline.run(job(evil), ports, created_at=CREATED)
+    pid = next(line for line in oru(ports).split("\r") if line.startswith("PID"))
+    assert not any(word in pid for word in ("MALLORY", "VICTIM", "19991231"))
+    assert PLANTED["mrn"] in pid
+    assert "EVIL-PL" in oru(ports)
 
 
 @pytest.mark.parametrize("patient", ["", None, "  "])

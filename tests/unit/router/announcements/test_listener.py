@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from typing import Any
 
@@ -61,9 +63,9 @@ def port(keeper: Keeper) -> Iterator[int]:
 
 
 @contextmanager
-def listening(keeper: Keeper, **more: Any) -> Iterator[int]:
+def listening(keeper: Keeper, turned_away: Counter[str] | None = None, **more: Any) -> Iterator[int]:
     settings = AnnouncementsSettings(port=free_port(), **more)
-    made = AnnouncementListener(settings, keeper, lambda: 1.0)
+    made = AnnouncementListener(settings, keeper, lambda: 1.0, turned_away)
     made.start()
     try:
         yield settings.port
@@ -275,3 +277,96 @@ def test_a_port_that_is_taken_is_told(keeper: Keeper) -> None:
         settings = AnnouncementsSettings(port=other.getsockname()[1])
         with pytest.raises(OSError, match="in use"):
             AnnouncementListener(settings, keeper, lambda: 1.0).start()
+
+
+# -- who connects
+
+
+def connected(port: int, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(source, 0))
+
+
+def trickle(connection: socket.socket, start: bytes) -> None:
+    """A byte now and then, until the other end has had enough."""
+    connection.sendall(start)
+    for _ in range(200):
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+def acceptors() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
+
+
+@pytest.mark.parametrize("sources", [1, 10])
+def test_connections_that_say_nothing_keep_nobody_out(keeper: Keeper, sources: int) -> None:
+    """From one address, which is the scanner's own, and from many."""
+    turned_away: Counter[str] = Counter()
+    with listening(keeper, turned_away) as port, ExitStack() as stack, capture_logs() as logs:
+        scanner = stack.enter_context(association(port, "CT1"))
+        assert create(scanner, begun()).Status == 0
+        for number in range(300):
+            stack.enter_context(connected(port, f"127.0.0.{2 + number % sources if sources > 1 else 1}"))
+        began = time.monotonic()
+        with association(port, "CT2") as other:
+            assert create(other, begun()).Status == 0
+        assert scanner.send_n_set(ended(), MPPS, "1.5")[0].Status == 0, "the association that announced was kept"
+        assert time.monotonic() - began < 10
+        left = AnnouncementsSettings().connections_of_peer if sources == 1 else AnnouncementsSettings().connections
+        wait_for(lambda: len(acceptors()) <= left + 2, what="the end of the others' threads")
+        told = [line for line in logs if line["event"] == "announcements_turned_away"]
+    assert turned_away["limit"] >= 300 - left
+    assert len(told) <= sources
+    assert len(keeper.kept) == 3
+
+
+def test_a_message_that_does_not_end_ends_its_connection(
+    keeper: Keeper, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_TIMEOUT_S", 0.5)
+    with connected(port) as drip, pytest.raises(OSError):  # noqa: PT011 - whichever way the kernel tells
+        trickle(drip, b"\x01\x00\x00\x00\x10\x00")
+    with association(port) as peer:
+        assert create(peer, begun()).Status == 0
+
+
+def test_the_wait_between_two_messages_is_not_the_time_of_a_message(
+    keeper: Keeper, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_TIMEOUT_S", 0.5)
+    with association(port) as peer:
+        time.sleep(0.7)
+        assert create(peer, begun()).Status == 0
+        time.sleep(0.7)
+        assert peer.send_n_set(ended(), MPPS, "1.5")[0].Status == 0
+
+
+def test_an_address_that_is_not_in_the_list_is_not_listened_to(keeper: Keeper) -> None:
+    turned_away: Counter[str] = Counter()
+    with listening(keeper, turned_away, allowed_peers=("127.0.0.1",)) as port:
+        with suppress(OSError), connected(port, "127.0.0.2") as stranger:
+            assert stranger.recv(1) == b""
+        with association(port) as peer:
+            assert create(peer, begun()).Status == 0
+    assert turned_away == {"peer": 1}
+
+
+def test_a_peer_that_announces_without_end_is_refused(keeper: Keeper) -> None:
+    turned_away: Counter[str] = Counter()
+    with listening(keeper, turned_away, per_hour=5) as port, association(port) as peer:
+        assert [create(peer, begun(), uid=f"1.5.{n}").Status for n in range(7)] == [0] * 5 + [0x0213] * 2
+    assert (len(keeper.kept), turned_away) == (5, {"often": 2})
+
+
+def test_a_peer_that_names_more_objects_than_any_hospital_is_refused(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OBJECTS_PER_HOUR", 2)
+    with listening(keeper) as port, association(port) as peer:
+        answers = [
+            create(peer, begun()).Status,
+            peer.send_n_set(ended(), MPPS, "1.5")[0].Status,
+            create(peer, available(), IAN, "1.6").Status,
+            create(peer, available(), IAN, "1.7").Status,
+        ]
+    assert (answers, len(keeper.kept)) == ([0, 0, 0, 0x0213], 3)

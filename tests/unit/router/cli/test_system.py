@@ -35,6 +35,19 @@ def test_orders_that_the_site_ignores_are_warned_of() -> None:
     assert len(found) == 2, "and that nothing listens"
 
 
+@pytest.mark.parametrize(
+    ("host", "peers", "open_to_all"),
+    [
+        ("127.0.0.1", [], False), ("localhost", [], False), ("::1", [], False), ("127.0.0.9", [], False),
+        ("0.0.0.0", [], True), ("::", [], True), ("10.0.0.1", [], True), ("", [], True), ("router", [], True),
+        ("0.0.0.0", ["10.1.2.3"], False),
+    ],
+)  # fmt: skip
+def test_an_order_port_that_is_open_to_everybody_is_named(host: str, peers: list[str], open_to_all: bool) -> None:
+    settings = Settings(hl7_in={"host": host, "port": free_port(), "allowed_peers": peers})
+    assert any("allowed_peers" in finding.text for finding in _ports(settings)) is open_to_all
+
+
 def test_down_where_there_is_no_system_is_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["down", "--dir", "nowhere"]) == 2
     assert "holds no Med-AI system" in capsys.readouterr().err
@@ -54,6 +67,8 @@ def test_a_listener_for_announcements_is_looked_for_where_one_is_configured() ->
         assert there.level == "ok"
     everybody = Settings(announcements={"port": free, "host": "0.0.0.0"})
     assert "calling_ae_titles" in next(iter(_announcements(everybody))).text
+    named = Settings(announcements={"port": free, "host": "0.0.0.0", "allowed_peers": ["10.0.0.0/8"]})
+    assert not any("anybody" in finding.text for finding in _announcements(named))
 
 
 def test_a_worklist_is_searched_where_one_is_configured() -> None:

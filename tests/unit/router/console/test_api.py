@@ -22,6 +22,7 @@ from medai.router.console.responses import (
     TokenEntry,
 )
 from medai.router.contract import Failure
+from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
@@ -228,6 +229,19 @@ def test_a_result_is_withdrawn_with_its_reason(world: World) -> None:
     answer = client.post(f"/api/readings/{job_id}/withdraw", json={"reason": "wrong side."})
     assert answer.json() == {"told": ["archive"]}
     assert [item.kind for item in due(world.ledger, "archive", T0 + 200)] == ["withdrawal"]
+
+
+@pytest.mark.parametrize(("word", "released"), [("release", True), ("reject", False)])
+def test_a_held_order_is_listed_and_decided_by_an_operator(world: World, word: str, released: bool) -> None:
+    doubt = Doubt(key="k1", placer="EVIL-PL", accession="A1", differs=("name", "birth date"))
+    world.ledger.held.released("1.2.3", doubt, 1.0)
+    client = world.client(Role.OPERATOR)
+    (held,) = client.get("/api/held").json()
+    assert (held["placer"], held["differs"]) == ("EVIL-PL", ["name", "birth date"])
+    assert client.get("/api/status").json()["orders_held"] == 1
+    assert client.post(f"/api/held/{held['id']}/{word}", json={"reason": "looked"}).status_code == 204
+    assert client.post(f"/api/held/{held['id']}/{word}", json={"reason": "again"}).status_code == 404
+    assert (client.get("/api/held").json(), world.ledger.held.is_released(doubt)) == ([], released)
 
 
 def test_dead_letters_are_listed_tried_again_and_dropped(world: World) -> None:

@@ -142,7 +142,15 @@ def programs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
     of_ledger = {id(program.ledger): program for program in both}
 
     def build(
-        _settings: Settings, ledger: Ledger, stack: ExitStack, *, leads: Any, doors: Any, tracer: Any, answers: Any
+        _settings: Settings,
+        ledger: Ledger,
+        stack: ExitStack,
+        *,
+        leads: Any,
+        doors: Any,
+        tracer: Any,
+        answers: Any,
+        turned_away: Any,
     ) -> FakeRouter:
         return of_ledger[id(ledger)].build(leads, stack, doors)
 

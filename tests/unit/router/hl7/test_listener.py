@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import hl7 as reader
 import pytest
@@ -57,8 +61,9 @@ def keeper() -> Keeper:
 def start(keeper: Keeper) -> Iterator[Start]:
     running: list[OrderListener] = []
 
-    def begin(**more: object) -> OrderListener:
-        listener = OrderListener(Hl7InSettings(port=0), keeper.keep, lambda: 1.7e9, **more)  # type: ignore[arg-type]  # options vary by test
+    def begin(limits: dict[str, object] | None = None, **more: object) -> OrderListener:
+        settings = Hl7InSettings.model_validate({"port": 0, **(limits or {})})
+        listener = OrderListener(settings, keeper.keep, lambda: 1.7e9, **more)  # type: ignore[arg-type]  # options vary by test
         listener.start()
         running.append(listener)
         return listener
@@ -229,6 +234,115 @@ def test_a_taken_port_is_told_at_the_start() -> None:
         with pytest.raises(OSError, match="address already in use"):
             listener.start()
     listener.stop()
+
+
+def connected(listener: OrderListener, source: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection(("127.0.0.1", listener.port), timeout=20, source_address=(source, 0))
+
+
+def trickle(connection: socket.socket, start: bytes) -> None:
+    """A byte now and then, until the other end has had enough."""
+    connection.sendall(start)
+    for _ in range(200):
+        connection.sendall(b"x")
+        time.sleep(0.05)
+
+
+@contextmanager
+def many_files(count: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("sources", [1, 20])
+def test_a_thousand_connections_that_say_nothing_keep_nobody_out(start: Start, keeper: Keeper, sources: int) -> None:
+    """From one address, which is the sender's own, and from many."""
+    turned_away: Counter[str] = Counter()
+    listener = start(turned_away=turned_away)
+    with many_files(4000), ExitStack() as stack, connected(listener) as ris, capture_logs() as logs:
+        ris.sendall(mllp.frame(orm("M1")))
+        assert read(ris, 1) == [["AA", "M1", ""]]
+        for number in range(1000):
+            stack.enter_context(connected(listener, f"127.0.0.{2 + number % sources if sources > 1 else 1}"))
+        began = time.monotonic()
+        assert ask(listener, orm("M2", "PL2")) == ["AA", "M2", ""]
+        ris.sendall(mllp.frame(orm("M3", "PL3")))
+        assert read(ris, 1) == [["AA", "M3", ""]], "the connection that sent messages was kept"
+        assert time.monotonic() - began < 5
+        left = Hl7InSettings().connections_of_peer if sources == 1 else Hl7InSettings().connections
+        assert len(listener._connections) <= left + 2
+    assert turned_away["limit"] >= 1000 - left
+    assert len(logs) < 100, "the flood does not fill the log"
+
+
+def test_messages_without_end_hold_little_memory_and_keep_nobody_out(start: Start) -> None:
+    turned_away: Counter[str] = Counter()
+    listener = start(turned_away=turned_away)
+    before = resident_mib()
+    with ExitStack() as stack:
+        for _ in range(40):
+            flood = stack.enter_context(connected(listener, "127.0.0.2"))
+            with suppress(OSError):  # it was ended while we wrote
+                flood.sendall(mllp.START + b"MSH|^~\\&|" + b"x" * (7 << 20))
+        assert ask(listener, orm()) == ["AA", "M1", ""]
+        assert resident_mib() - before < 100, "40 messages of 7 MiB"
+    assert turned_away["memory"] >= 30
+
+
+def resident_mib() -> float:
+    fields = Path("/proc/self/statm").read_text("ascii").split()
+    return int(fields[1]) * resource.getpagesize() / 2**20
+
+
+def test_a_byte_now_and_then_keeps_no_message_open(start: Start) -> None:
+    turned_away: Counter[str] = Counter()
+    listener = start(whole_timeout_s=0.3, turned_away=turned_away)
+    with connected(listener) as drip, pytest.raises(OSError):  # noqa: PT011 - whichever way the kernel tells
+        trickle(drip, mllp.START)
+    assert turned_away == {"too_long": 1}
+
+
+def test_a_silent_connection_ends(start: Start) -> None:
+    turned_away: Counter[str] = Counter()
+    listener = start({"idle_s": 0.1}, turned_away=turned_away)
+    with connected(listener) as connection:
+        connection.sendall(mllp.frame(orm()))
+        assert read(connection, 1)[0][0] == "AA"
+        assert connection.recv(1) == b""
+    assert turned_away == {"idle": 1}
+
+
+def test_an_address_that_is_not_in_the_list_is_not_listened_to(start: Start, keeper: Keeper) -> None:
+    turned_away: Counter[str] = Counter()
+    listener = start({"allowed_peers": ["127.0.0.0/31", "10.0.0.1"]}, turned_away=turned_away)
+    with capture_logs() as logs:
+        for _ in range(3):
+            with suppress(OSError), connected(listener, "127.0.0.2") as connection:
+                connection.sendall(mllp.frame(orm()))
+                assert connection.recv(1) == b""
+    assert ask(listener, orm("M2", "PL2"))[0] == "AA"
+    assert keeper.orders == ["PL2"]
+    assert turned_away == {"peer": 3}
+    assert [(each["event"], each["peer"], each["reason"]) for each in logs] == [
+        ("hl7_turned_away", "127.0.0.2", "peer")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("senders", "taken"),
+    [([], True), (["RIS|H"], True), (["RIS"], True), (["ADT", "RIS|H"], True), (["RIS|X"], False), (["H"], False)],
+)
+def test_a_sender_that_is_not_in_the_list_is_refused_and_keeps_nothing(
+    start: Start, keeper: Keeper, senders: list[str], taken: bool
+) -> None:
+    turned_away: Counter[str] = Counter()
+    listener = start({"allowed_senders": senders}, on_patient=keeper.keep_patients, turned_away=turned_away)
+    for message, number in ((orm(), "M1"), (adt("M2"), "M2")):
+        assert ask(listener, message) == (["AA", number, ""] if taken else ["AE", number, "103"])
+    assert bool(keeper.orders) is bool(keeper.patients) is taken
+    assert turned_away == ({} if taken else {"sender": 2})
 
 
 def adt(number: str, event: str = "A31") -> bytes:

@@ -95,6 +95,34 @@ def test_an_order_names_placer_patient_accession_procedure_and_visit(make: Any, 
     assert pv1[19] == "V1"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "sent"),
+    [
+        (("A99^^^INSURER^PI", "0815^^^HOSP^MR", "77^^^&1.2.9&ISO^NI"), (0, 1, 2)),
+        (("0815^^^HOSP&1.2.3&ISO^MR", "4711^^^HOSP^MR", "4712^^^^MR", "0815^^^HOSP^PI"), (0, 3)),
+        (("0815^^^&1.2.3&ISO^MR", "4711^^^&1.2.3&ISO^MR", "4712^^^&1.2.4&ISO^MR"), (0, 2)),
+    ],
+)
+def test_numbers_of_other_authorities_go_back_in_their_order(
+    make: Any, source: Any, numbers: tuple[str, ...], sent: tuple[int, ...]
+) -> None:
+    known = with_headers(make, source, PatientID="0815")
+    (pid,) = rows(message(make, known, order=replace(ORDER, patient_id="0815", patient_identifiers=numbers)), "PID")
+    assert pid[3] == "~".join(numbers[place] for place in sent)
+
+
+def test_where_images_and_order_name_one_patient_the_images_say_who_it_is(make: Any, source: Any) -> None:
+    """An order can be sent by whoever reaches its port."""
+    numbers = ("MRN-77|1^^^TRUST^MR".replace("|", "\\F\\"), "VICTIM^^^TRUST^MR")
+    evil = replace(ORDER, patient_id="MRN-77|1", patient_identifiers=numbers, patient_name="MALLORY^EVE", sex="M")
+    (pid,) = rows(message(make, source, order=evil), "PID")
+    assert pid[3] == numbers[0], "and no other number of the same authority"
+    assert (pid[5], pid[7:9]) == ("Müller^Änne^^MD^Dr.", ["19600229", "F"])
+    silent = with_headers(make, source, PatientName=None, PatientBirthDate=None, PatientSex=None)
+    (pid,) = rows(message(make, silent, order=evil), "PID")
+    assert (pid[5], pid[7:9]) == ("MALLORY^EVE", ["19700101", "M"]), "what the images do not say"
+
+
 def test_a_loinc_code_of_the_images_stands_beside_the_ordered_one(make: Any, source: Any) -> None:
     local, loinc = Dataset(), Dataset()
     local.CodeValue, local.CodingSchemeDesignator, local.CodeMeaning = "CHE", "99HOSP", "Chest"
