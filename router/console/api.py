@@ -278,9 +278,14 @@ def dead(request: Request, limit: Limit = 100, after: LettersBehind = None) -> D
 
 
 @api.get("/held", tags=["look"])
-def held_orders(request: Request, limit: Limit = 100) -> list[HeldOrderEntry]:
-    """Orders that say otherwise of the patient than the images they name, and wait for a person; oldest first."""
-    return held.waiting(ledger_of(request), limit=limit)
+def held_orders(request: Request, who: Operator, limit: Limit = 100) -> list[HeldOrderEntry]:
+    """Orders that say otherwise of the patient than the images they name, and wait for a person; oldest first.
+
+    Looking is written down: an accession number names somebody.
+    """
+    found = held.waiting(ledger_of(request), limit=limit)
+    ledger_of(request).accounts.note_action(who.name, "held orders", now_of(request), detail=f"{len(found)} shown")
+    return found
 
 
 @api.get("/models", tags=["look"])

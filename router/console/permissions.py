@@ -55,7 +55,11 @@ CALLS: Mapping[Role, frozenset[str]] = {
             "GET /api/studies/{study_id}/patient",
             "GET /dicom-web/studies",
             "GET /dicom-web/studies/{path}",
+            # what an order says: placer and accession number
+            "GET /api/held",
             # act
+            "POST /api/held/{hold_id}/release",
+            "POST /api/held/{hold_id}/reject",
             "POST /api/readings/{job_id}/stat",
             "POST /api/readings/{job_id}/cancel",
             "POST /api/readings/{job_id}/again",

@@ -120,7 +120,7 @@ class RisSettings(ClientTls):
     later deletions are taken for housekeeping. 0: never."""
 
 
-Sender = Annotated[str, Field(pattern=r"^[^|\\s][^|]*(\|[^|]+)?$")]
+Sender = Annotated[str, Field(pattern=r"^[^|\s][^|]*(\|[^|]+)?$")]
 """A sending application, alone or with its facility: APPLICATION|FACILITY."""
 
 

@@ -71,7 +71,7 @@ class Context:
 
     @property
     def ordered_identifier(self) -> str:
-        """The one identifier (CX) of the order's by which the images know the patient, else its main one; may be empty."""
+        """The one identifier (CX) of the order's by which the images know the patient, else its main one; or empty."""
         order = self.job.order
         if order is None or not order.patient_id:
             return ""

@@ -100,7 +100,7 @@ def assigned(identifier: str) -> tuple[str, str]:
 
 
 def may_be_one(authority: str, other: str) -> bool:
-    """Whether two assigning authorities (HD) may be the same: by their namespaces, else universal ids; or one is not said."""
+    """Whether two authorities (HD) may be the same: by their namespaces, else universal ids; or one is not said."""
     one, two = authority.split("&"), other.split("&")
     if one[0] and two[0]:
         return one[0] == two[0]
