@@ -104,7 +104,7 @@ def may_be_one(authority: str, other: str) -> bool:
     one, two = authority.split("&"), other.split("&")
     if one[0] and two[0]:
         return one[0] == two[0]
-    return not any(one) or not any(two) or not one[1:2] or not two[1:2] or one[1:2] == two[1:2]
+    return not any(one) or not any(two) or (one[1:2] == two[1:2] != [])
 
 
 def issuer(header: Dataset) -> str:
