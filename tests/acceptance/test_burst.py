@@ -118,7 +118,7 @@ def burst(tmp_path: Path) -> Iterator[Burst]:
 
 def order_stat(burst: Burst, name: str) -> None:
     """An urgent order at the RIS, which goes to the router."""
-    order = {"patient_id": PLANTED["mrn"], "patient_name": "A^B", "accession": f"A{name}", "study_uid": study_uid(name),
+    order = {"patient_id": PLANTED["mrn"], "patient_name": PLANTED["name"], "birth_date": PLANTED["birth"], "accession": f"A{name}", "study_uid": study_uid(name),
              "priority": "STAT", "modality": "MR"}  # fmt: skip
     burst.ris.post("/orders", order)
 

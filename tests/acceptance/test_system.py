@@ -241,7 +241,7 @@ def test_a_zip_in_the_watch_folder_is_read(running: Any, tmp_path: Path) -> None
 def test_an_order_from_the_ris_joins_its_study(running: Any, shared_data: Any) -> None:
     uid, files = small_head(shared_data, "ordered")
     order = {
-        "patient_id": "02", "patient_name": "Test^Order", "accession": "ACC4711", "study_uid": uid, "priority": "STAT",
+        "patient_id": "02", "patient_name": "Jane^Doe", "birth_date": "19660101", "sex": "F", "accession": "ACC4711", "study_uid": uid, "priority": "STAT",
         "modality": "MR",
     }  # fmt: skip
     placed = urllib3.request("POST", f"{running.site.ris_url}/orders", json=order).json()
