@@ -90,11 +90,16 @@ class Logins:
 
     def is_news(self, name: str, address: str, status: int) -> bool:
         """Whether a try that failed is to be written down: each wrong password, and once that no more are taken."""
-        key = (_network(address), f"{status} {name}" if status == 429 else f"{status}")
+        where = _network(address)
         with self._lock:
-            count = self._told.get(key, 0)
-            self._told[key] = count + 1
-        return count < (1 if status == 429 else TOLD_MOST)
+            told = self._told.get((where, ""), 0)
+            again = status == 429 and (where, name) in self._told
+            if told >= TOLD_MOST or again:
+                return False
+            self._told[(where, "")] = told + 1
+            if status == 429:
+                self._told[(where, name)] = 1
+        return True
 
     def _judged(self, account: Account | None, name: str, address: str) -> Account:
         if account is None:

@@ -29,7 +29,7 @@ from medai.router.settings.tables import Settings
 
 ROUTES_MAX = 50
 WORK = 3000.0
-"""All conditions of one test together, in elements looked at (condition_values.py): about 1 s."""
+"""All conditions of one test together, in elements looked at (routing/condition_values.py): about 1 s."""
 AT_ONCE = 2
 _running = threading.BoundedSemaphore(AT_ONCE)
 

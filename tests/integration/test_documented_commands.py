@@ -31,6 +31,7 @@ PEOPLE = (
     "medai account password ana",
     "medai account disable ana",
     "medai account enable ana",
+    "medai audit verify",
     "medai survey summary",
     "medai survey export usefulness --out u.csv",
     "medai edits list",

@@ -11,8 +11,9 @@ from servers import free_port
 from ups_server import ups_server
 
 from medai.router.cli import main as cli
-from medai.router.cli.check import Finding, _announcements, _ports, _workitems
+from medai.router.cli.check import Finding, _announcements, _ports, _routes, _workitems
 from medai.router.ledger import Ledger
+from medai.router.settings.routes import RouteSettings, SeriesSettings
 from medai.router.settings.tables import Hl7InSettings, Settings
 
 
@@ -83,3 +84,12 @@ def test_a_worklist_is_searched_where_one_is_configured() -> None:
         empty, wrong = _workitems(Settings(workitems={"url": there.url}))
     assert (empty.level, "no workitem is claimed" in empty.text) == ("warning", True)
     assert (wrong.level, "username and password, or token" in wrong.text) == ("error", True)
+
+
+def test_a_route_that_needs_to_know_who_it_is_is_told_by_check() -> None:
+    asks = RouteSettings(name="mine", model="m", when='study.PatientID.startsWith("TEST")')
+    where = RouteSettings(name="mine", model="m", series=SeriesSettings(where='s.AccessionNumber == "X"'))
+    for route, name, place in ((asks, "PatientID", "when"), (where, "AccessionNumber", "series.where")):
+        (finding,) = _routes(Settings(routes=(route,)))
+        assert finding.level == "error"
+        assert finding.text.startswith(f"routes.mine.{place}: line 1, column 1: {name} identifies a patient")
