@@ -1,6 +1,6 @@
 """One run of a model that is not trusted yet, on a phantom, in a process of its own with a time limit.
 
-``python -m medai.models.foreign.sandbox BUNDLE`` is the child: confined, it loads the model as a worker would,
+``python -m medai.models.foreign.confined BUNDLE`` is the child: confined, it loads the model as a worker would,
 lets it draw, and says as JSON what came out, in how many seconds and with how much memory. A model that hangs,
 crashes or eats the memory takes the child with it, not a worker. Next: sandbox.py (how it is confined), adding.py.
 """
@@ -48,7 +48,7 @@ def run(bundle: Path, *, limit_s: float) -> Trial:
     try:
         with tempfile.TemporaryDirectory(prefix="medai-dry-run-") as scratch:
             child = subprocess.run(  # noqa: S603 - this interpreter and our own module
-                [sys.executable, "-P", "-m", "medai.models.foreign.sandbox", str(bundle.resolve())],
+                [sys.executable, "-P", "-m", "medai.models.foreign.confined", str(bundle.resolve())],
                 capture_output=True,
                 text=True,
                 timeout=limit_s,

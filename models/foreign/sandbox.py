@@ -1,9 +1,8 @@
 """Take from this process what a model needs not: other files, network, other processes. Linux's Landlock and seccomp.
 
-``python -m medai.models.foreign.sandbox BUNDLE`` is the dry run (dry_run.py), confined before anything of numpy or
-torch is imported: Landlock holds the thread that asks for it and those that it starts. It needs no program and no
-right, so it works in a container and under systemd, too; what the kernel lacks is left out, and said.
-Sources: landlock(7), seccomp(2). Next: dry_run.py.
+Landlock holds the thread that asks for it and those that it starts, so numpy and torch are imported afterwards. It
+needs no program and no right, and works in a container and under systemd, too; what the kernel lacks is left out, and
+said. Sources: landlock(7), seccomp(2). Next: confined.py (who asks).
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import platform
 import resource
 import struct
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -129,15 +127,3 @@ def _seccomp() -> bool:
     code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *rule) for rule in rules))
     program = struct.pack("@HP", len(rules), ctypes.addressof(code))
     return int(_libc.syscall(seccomp, SET_MODE_FILTER, FILTER_FLAG_TSYNC, program)) == 0
-
-
-def main(arguments: list[str]) -> int:
-    """The child: confine, then import and run."""
-    held = confine([Path(arguments[0])], Path(tempfile.gettempdir()))
-    from medai.models.foreign import dry_run
-
-    return dry_run.main([*arguments, held])
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
