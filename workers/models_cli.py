@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medai.models.errors import ModelUnavailable
+from medai.models.foreign import sandbox
 from medai.models.format.bundle import Description, read_metadata
 from medai.models.format.versions import Installed, history, previous, remove, restore
 from medai.models.registry import SHIPPED, Registry
@@ -254,6 +255,7 @@ def cmd_show(options: argparse.Namespace) -> int:
         "segments": [segment.model_dump(mode="json", exclude_none=True) for segment in ours.segments],
         "weights": ours.weights.model_dump(mode="json"),
         "authors": metadata.get("authors", ""),
+        "dry_run_held_by": sandbox.available(),
         "earlier_versions": earlier,
         "history": history(folder.parent, options.name),
     }
@@ -276,6 +278,7 @@ def _page(content: dict[str, Any]) -> str:
         f"  intended use  {content['intended_use']}",
         f"  licence       {content['licence'] or 'not recorded'}",
         f"  origin        {weights['origin'] or 'not recorded'}",
+        f"  dry run       held by {content['dry_run_held_by']}; a worker runs it in its own process",
     ]
     lines += [f"  weights       {name} SHA-256 {digest}" for name, digest in weights["files"].items()]
     for segment in content["segments"]:

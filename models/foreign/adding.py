@@ -195,11 +195,15 @@ def _write(candidate: Candidate, bundle: Path) -> dict[str, str]:
     for place, file in {**candidate.others, **candidate.weights}.items():
         target = bundle / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, target)
+        if place in candidate.weights and is_torchscript(file):
+            target.write_bytes(require_torchscript(file))  # what was checked, not what lay there
+        else:
+            shutil.copyfile(file, target)
     hashes = {place: sha256_of(bundle / place) for place in candidate.weights}
+    brought = {place: sha256_of(file) for place, file in candidate.weights.items()}
     section = dict(candidate.metadata["medai"])
     said = section.get("weights") or {}
-    _require_recorded(said.get("files") or {}, hashes)
+    _require_recorded(said.get("files") or {}, brought)
     section["weights"] = {
         "source": "bundle",
         "origin": str(said.get("origin", "")),
@@ -269,4 +273,5 @@ def _dry_run(bundle: Path, limit_s: float) -> str:
         f"a generated volume of {size} voxels in {found.seconds:.1f} s on the CPU "
         f"(loaded in {found.load_seconds:.1f} s, {found.memory_mb} MB); {drew}"
     )
+    text = f"{text}; held by {found.confined}"
     return f"{text}; {found.remark}" if found.remark else text

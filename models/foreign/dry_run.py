@@ -1,8 +1,8 @@
 """One run of a model that is not trusted yet, on a phantom, in a process of its own with a time limit.
 
-``python -m medai.models.foreign.dry_run BUNDLE`` is the child: it loads the model as a worker would, lets it draw,
-and says as JSON what came out, in how many seconds and with how much memory. A model that hangs, crashes or eats
-the memory takes the child with it, not a worker. Next: adding.py.
+``python -m medai.models.foreign.confined BUNDLE`` is the child: confined, it loads the model as a worker would,
+lets it draw, and says as JSON what came out, in how many seconds and with how much memory. A model that hangs,
+crashes or eats the memory takes the child with it, not a worker. Next: sandbox.py (how it is confined), adding.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from medai.models.errors import ModelRefused, ModelsError, ModelUnavailable
+from medai.models.foreign import sandbox
 from medai.models.foreign.phantom import phantom
 from medai.models.format.bundle import Bundle, read_bundle
 
@@ -37,18 +39,22 @@ class Trial:
     found: tuple[int, ...]
     """Segments that were drawn into the phantom; none is fine."""
     remark: str = ""
+    confined: str = ""
+    """What kept it from other files and the network."""
 
 
 def run(bundle: Path, *, limit_s: float) -> Trial:
     """Try a bundle in a child process. Raises ModelUnavailable with the reason why it must not be added."""
     try:
-        child = subprocess.run(  # noqa: S603 - this interpreter and our own module
-            [sys.executable, "-P", "-m", "medai.models.foreign.dry_run", str(bundle.resolve())],
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory(prefix="medai-dry-run-") as scratch:
+            child = subprocess.run(  # noqa: S603 - this interpreter and our own module
+                [sys.executable, "-P", "-m", "medai.models.foreign.confined", str(bundle.resolve())],
+                capture_output=True,
+                text=True,
+                timeout=limit_s,
+                check=False,
+                env=sandbox.environment(Path(scratch)),
+            )
     except subprocess.TimeoutExpired as error:
         raise ModelUnavailable(
             f"the dry run took more than {limit_s:g} s (--limit): the model is too slow for this machine, or it hangs"
@@ -67,7 +73,7 @@ def run(bundle: Path, *, limit_s: float) -> Trial:
 def main(arguments: list[str]) -> int:
     """The child."""
     try:
-        answer: Mapping[str, Any] = _trial(read_bundle(Path(arguments[0]), None))
+        answer: Mapping[str, Any] = {**_trial(read_bundle(Path(arguments[0]), None)), "confined": arguments[1]}
     except ModelsError as error:
         answer = {"reason": str(error)}
     except Exception as error:  # noqa: BLE001 - whatever a foreign model does wrong, the parent says so
@@ -130,7 +136,3 @@ def _require_labels(labels: Any, shape: tuple[int, ...], bundle: Bundle) -> None
     strays = sorted({int(number) for number in np.unique(labels) if number} - declared)
     if strays:
         raise ModelUnavailable(f"the model drew labels {strays}, which no segment declares")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

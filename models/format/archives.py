@@ -7,11 +7,14 @@ from a pickle by its layout, and one whose graph touches files is refused. Next:
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
-from pathlib import Path
+import zlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -24,8 +27,11 @@ HOLDERS = ("network_weights", "state_dict", "model_state_dict", "model")
 """Under which key of a checkpoint its weights may be."""
 PREFIXES = ("module.", "_orig_mod.")
 """What torch's wrappers for several GPUs and for compilation put before each name."""
-TOUCHES_FILES = re.compile(r"\b(save|from_file|load_tensor)\b")
-"""torch's operators that take a file's name. As words alone: their graph may spell the call in several ways."""
+TOUCHES_FILES = re.compile(r"\b(save|from_file|load_tensor|symm_mem|c10d|_c10d_functional|profiler)\b")
+"""torch's operators that take a file's name, or speak to other processes. As words alone: a graph may spell the call in
+several ways."""
+UNPACKS_TO = 4
+"""torch.jit.save compresses nothing but the code, which is small."""
 PICKLED = "holds pickled code, which is never run; export it as safetensors, TorchScript or ONNX"
 
 
@@ -40,8 +46,13 @@ def is_torchscript(path: Path) -> bool:
     return f"{top}/constants.pkl" in names and any(name.startswith(f"{top}/code/") for name in names)
 
 
-def require_torchscript(path: Path) -> None:
-    """Raise ModelUnavailable unless torch.jit.load may read a file: it is TorchScript, and its graph opens no file."""
+def require_torchscript(path: Path) -> bytes:
+    """The TorchScript archive anew, each of its files once: what is checked here, and alone may be loaded or stored.
+
+    A zip may have two lists of its files, of which one reader sees the first and another the second; so it is read
+    once, and torch's reader is only shown what was written from that. Raises ModelUnavailable unless it is
+    TorchScript whose graph opens no file and no connection.
+    """
     if not is_torchscript(path):
         raise ModelUnavailable(
             f"{path.name} is not a TorchScript archive (a zip with code/ and constants.pkl). "
@@ -49,15 +60,37 @@ def require_torchscript(path: Path) -> None:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            tops = {name.partition("/")[0] for name in names}
-            if len({name.lower() for name in names}) < len(names) or len(tops) > 1:
-                raise ModelUnavailable(f"{path.name} was not written by torch: a name twice, or several folders")
-            for name in names:
-                if name.endswith(".py"):
-                    _require_no_files(path, name.partition("/code/")[2], archive.read(name))
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            members = archive.infolist()
+            _require_plain(path, members)
+            return _written_anew({member.filename: archive.read(member) for member in members}, path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise ModelUnavailable(f"{path.name} is damaged: its zip cannot be read") from error
+
+
+def _require_plain(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
+    """Nothing that torch never writes: a name twice, a path that leads elsewhere, files that overlap, a zip bomb."""
+    names = [member.filename for member in members]
+    if len({name.lower() for name in names}) < len(names) or len({name.partition("/")[0] for name in names}) > 1:
+        raise ModelUnavailable(f"{path.name} was not written by torch: a name twice, or several folders")
+    if any(".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name for name in names):
+        raise ModelUnavailable(f"{path.name} was not written by torch: a name in it leads out of it")
+    placed = sorted(members, key=lambda member: member.header_offset)
+    if any(one.header_offset + one.compress_size > next_.header_offset for one, next_ in pairwise(placed)):
+        raise ModelUnavailable(f"{path.name} was not written by torch: files in it overlap")
+    size = path.stat().st_size
+    if sum(member.file_size for member in members) > UNPACKS_TO * size:
+        raise ModelUnavailable(f"{path.name} unpacks to more than {UNPACKS_TO} times its size, as a zip bomb does")
+
+
+def _written_anew(files: Mapping[str, bytes], path: Path) -> bytes:
+    """A zip of these files, uncompressed and dated alike: the same content always makes the same bytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in files.items():
+            if name.endswith(".py"):
+                _require_no_files(path, name.partition("/code/")[2], data)
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return content.getvalue()
 
 
 def _require_no_files(path: Path, part: str, code: bytes) -> None:

@@ -7,6 +7,7 @@ code. Next: segmenters/load.py.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -114,12 +115,12 @@ def ready(network_def: Mapping[str, Any], path: Path, device: torch.device) -> t
 
 def torchscript(path: Path, device: torch.device) -> torch.nn.Module:
     """A TorchScript graph. Raises ModelUnavailable for any other file."""
-    require_torchscript(path)
+    checked = require_torchscript(path)
     with warnings.catch_warnings():
         # torch prefers torch.export; TorchScript is what people have.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         try:
-            network: torch.nn.Module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call] # torch has no types here
+            network: torch.nn.Module = torch.jit.load(io.BytesIO(checked), map_location=device)  # type: ignore[no-untyped-call] # torch has no types here
         except RuntimeError as error:
             raise ModelUnavailable(f"{path.name} is damaged, or made for another version of torch") from error
     return network.eval()

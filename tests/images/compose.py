@@ -35,11 +35,11 @@ class Compose:
     def run(self, *arguments: str) -> str:
         """What a command prints; what it says goes to a log. Raises EngineError with the end of it."""
         log = self.engine.logs / "compose.log"
-        nothing = self.engine.work / "no.env"
-        nothing.touch()
+        secrets = self.engine.work / "made.env"
+        subprocess.run(["sh", "deploy/docker/secrets.sh", str(secrets)], cwd=self.root, check=True)
         with log.open("ab") as told:
             done = subprocess.run(
-                [*_command(), "--project-name", PROJECT, "--env-file", str(nothing), "--file", "docker-compose.yml", *arguments],
+                [*_command(), "--project-name", PROJECT, "--env-file", str(secrets), "--file", "docker-compose.yml", *arguments],
                 cwd=self.root, env=self._environment(), stdout=subprocess.PIPE, stderr=told, check=False,
             )  # fmt: skip
         if done.returncode:

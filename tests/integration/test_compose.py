@@ -25,12 +25,30 @@ def compose_command() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def services(project_root: Path) -> dict[str, Any]:
-    """The services as Compose understands them, every profile included, with no .env of this machine."""
+def services(project_root: Path, secrets: Path) -> dict[str, Any]:
+    """The services as Compose understands them, every profile included, with passwords made for this test."""
+    done = configured(project_root, secrets)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def secrets(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What deploy/docker/secrets.sh makes."""
+    path = tmp_path_factory.mktemp("secrets") / "made.env"
+    subprocess.run(["sh", str(project_root / "deploy/docker/secrets.sh"), str(path)], check=True)
+    return path
+
+
+def configured(project_root: Path, secrets: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """docker-compose.yml as Compose reads it."""
     clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
-    done = subprocess.run(
+    return subprocess.run(
         [
             *compose_command(),
+            "--env-file",
+            str(secrets),
             "-f",
             project_root / "docker-compose.yml",
             "--profile",
@@ -40,14 +58,11 @@ def services(project_root: Path) -> dict[str, Any]:
             "config",
         ],
         cwd=project_root,
-        env=clean | {"COMPOSE_PROFILES": "gpu,monitoring"},
+        env=clean | {"COMPOSE_PROFILES": "gpu,monitoring"} | environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
-    return found
 
 
 def test_compose_finds_every_part_of_the_system(services: dict[str, Any]) -> None:
@@ -120,3 +135,46 @@ def test_orthancs_configuration_takes_every_object_and_loses_none(project_root: 
     assert config["SyncStorageArea"] is True
     assert config["MaximumStorageSize"] == 0
     assert config["AuthenticationEnabled"] is True
+
+
+def test_nothing_starts_with_a_password_that_nobody_made(project_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "no.env").touch()
+    done = configured(project_root, tmp_path / "no.env")
+    assert done.returncode != 0
+    assert "secrets.sh" in done.stderr
+    assert "change-me" not in (project_root / "docker-compose.yml").read_text()
+
+
+def test_the_passwords_are_made_once_and_for_their_owner_alone(secrets: Path, project_root: Path) -> None:
+    before = secrets.read_text()
+    values = [line.partition("=")[2] for line in before.splitlines()]
+    assert len(set(values)) == 4
+    assert {len(value) for value in values} == {48}
+    assert secrets.stat().st_mode & 0o777 == 0o600
+    subprocess.run(["sh", str(project_root / "deploy/docker/secrets.sh"), str(secrets)], check=True)
+    assert secrets.read_text() == before
+
+
+def test_dicom_and_orders_alone_can_be_opened_to_other_machines(project_root: Path, secrets: Path) -> None:
+    everything = dict.fromkeys(("BIND", "DICOM_BIND", "MLLP_BIND"), "0.0.0.0")
+    found = yaml.safe_load(configured(project_root, secrets, **everything).stdout)["services"]
+    opened = {str(port).split(":")[-1] if isinstance(port, str) else str(port["target"])
+              for service in found.values() for port in service.get("ports", [])
+              if not (port if isinstance(port, str) else str(port.get("host_ip"))).startswith("127.0.0.1")}  # fmt: skip
+    assert {port.partition("/")[0] for port in opened} == {"4242", "2575"}
+
+
+def test_no_container_keeps_a_right_that_it_does_not_need(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        if "build" in service:
+            assert service["read_only"] is True, name
+            assert not service.get("cap_add"), name
+            assert not service.get("privileged"), name
+
+
+def test_redis_is_reached_with_its_password_alone(services: dict[str, Any]) -> None:
+    password = services["redis"]["environment"]["REDISCLI_AUTH"]
+    assert f":{password}@redis:" in services["router"]["environment"]["MEDAI_BROKER__URL"]
+    assert password not in " ".join(services["redis"]["command"])

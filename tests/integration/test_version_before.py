@@ -125,7 +125,11 @@ def test_a_site_keeps_its_ports_its_password_and_its_configuration(tmp_path: Pat
     configuration = (folder / "medai.toml").read_text()
     site = Site.create(folder, free_ports=True)
     assert (dict(site.ports), site.password) == (dict(DEFAULT_PORTS), "made-by-the-version-before")
-    assert (folder / "medai.toml").read_text() == configuration, "it is the user's"
+    bare = f"redis://127.0.0.1:{DEFAULT_PORTS['redis']}/0"
+    assert bare in configuration
+    now = (folder / "medai.toml").read_text()
+    assert now == configuration.replace(bare, site.redis_url), "it is the user's: Redis's new password alone is ours"
+    assert bare not in now
     settings = load(str(site.config))
     assert settings.orthanc.url == "http://127.0.0.1:8042"
     assert settings.ledger.url == f"sqlite:///{folder}/ledger.sqlite"

@@ -24,6 +24,7 @@ HISTORY = "CHANGELOG.md"
 SCRIPTS = ("medai", "pyproject.toml", ".ci/run")
 MADE = frozenset({
     "medai.toml", "site.json",  # of a site
+    "docker-entrypoint.sh",  # of an image of others
     "metadata.json", "inference.json", "reference.json", "split.json", "training.toml", "description.toml", "model.ts", "README.md",
     "lungs.json", "spleen.json",  # of a bundle
     "labels.csv", "patients.csv", "dataset.json", "manifest.json", "config.toml", "step.json", "plans.json",  # of a data set

@@ -36,7 +36,7 @@ def test_the_last_line_of_the_child_is_the_answer(monkeypatch: pytest.MonkeyPatc
     assert run(tmp_path / "b", limit_s=9) == Trial(
         seconds=1.5, load_seconds=0.5, memory_mb=300, voxels=(4, 5, 6), found=(1,)
     )
-    assert started[0][:4] == [sys.executable, "-P", "-m", "medai.models.foreign.dry_run"], "never from the folder here"
+    assert started[0][:4] == [sys.executable, "-P", "-m", "medai.models.foreign.confined"], "never from the folder here"
 
 
 @pytest.mark.parametrize(

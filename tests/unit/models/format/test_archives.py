@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
 from pathlib import Path
 
@@ -48,6 +50,88 @@ def test_a_graph_that_opens_no_file_may_be_read(tmp_path: Path) -> None:
 def test_a_graph_that_names_files_or_hides_one_is_refused(members: dict[str, str], words: str, tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match=words):
         require_torchscript(zipped(tmp_path / "m.ts", members))
+
+
+def two_faced(shown: bytes, hidden: bytes) -> bytes:
+    """A zip with two lists of its files. Python's reader takes where the list lies from the end of the file, torch's from
+    what is written there: it finds the first list, which Python takes for something that was put in front."""
+
+    def listed(raw: bytes) -> tuple[int, bytes, int]:
+        archive = zipfile.ZipFile(io.BytesIO(raw))
+        end = raw.rindex(b"PK\x05\x06")
+        count = len(archive.infolist())
+        (size,) = struct.unpack_from("<I", raw, end + 12)
+        return archive.start_dir, raw[archive.start_dir : archive.start_dir + size], count
+
+    at, first, count = listed(hidden)
+    start, second, same = listed(shown)
+    assert (len(first), count) == (len(second), same)
+    head = hidden[:at] + first
+    moved, place = bytearray(second), 0
+    front = len(head) + start - at  # what Python takes for put in front
+    for _ in range(count):
+        name, extra, comment = struct.unpack_from("<HHH", moved, place + 28)
+        (offset,) = struct.unpack_from("<I", moved, place + 42)
+        struct.pack_into("<I", moved, place + 42, offset + len(head) - front)
+        place += 46 + name + extra + comment
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count, count, len(first), at, 0)
+    return head + shown[:start] + bytes(moved) + end
+
+
+def test_a_zip_with_two_lists_of_its_files_is_read_once_and_written_anew(tmp_path: Path) -> None:
+    good, bad = ({"m/constants.pkl": "", "m/code/a.py": code} for code in ("x + 1", "torch.from_file(x)"))
+    shown = zipped(tmp_path / "good.ts", good).read_bytes()
+    hidden = zipped(tmp_path / "bad.ts", {**bad, "m/constants.pkl": "p" * 500}).read_bytes()
+    (tmp_path / "both.ts").write_bytes(two_faced(shown, hidden))
+    anew = require_torchscript(tmp_path / "both.ts")
+    assert b"from_file" in (tmp_path / "both.ts").read_bytes()
+    assert b"from_file" not in anew
+    assert zipfile.ZipFile(io.BytesIO(anew)).read("m/code/a.py") == b"x + 1"
+    assert anew == require_torchscript(tmp_path / "good.ts"), "the same content makes the same bytes"
+    (tmp_path / "other.ts").write_bytes(two_faced(hidden, shown) if len(hidden) < len(shown) else hidden)
+    with pytest.raises(ModelUnavailable, match="from_file"):
+        require_torchscript(tmp_path / "other.ts")
+
+
+@pytest.mark.parametrize("name", ["m/../../evil", "m/..\\evil"])
+def test_a_name_that_leads_out_of_the_archive_is_refused(name: str, tmp_path: Path) -> None:
+    members = {"m/code/a.py": "", "m/constants.pkl": "", name: "x"}
+    with pytest.raises(ModelUnavailable, match="leads out of it"):
+        require_torchscript(zipped(tmp_path / "m.ts", members))
+
+
+def test_files_that_overlap_are_refused(tmp_path: Path) -> None:
+    raw = bytearray(
+        zipped(tmp_path / "m.ts", {"m/constants.pkl": "", "m/code/a.py": "x" * 100, "m/data/0": "y" * 100}).read_bytes()
+    )
+    last = raw.rindex(b"PK\x01\x02")
+    (offset,) = struct.unpack_from("<I", raw, last + 42)
+    struct.pack_into("<I", raw, last + 42, offset - 60)
+    (tmp_path / "m.ts").write_bytes(bytes(raw))
+    with pytest.raises(ModelUnavailable, match="overlap"):
+        require_torchscript(tmp_path / "m.ts")
+
+
+def test_a_zip_bomb_is_refused_unread(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.ts", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("m/constants.pkl", "m/code/a.py", "m/data/0"):
+            archive.writestr(name, bytes(5_000_000))
+    with pytest.raises(ModelUnavailable, match="zip bomb"):
+        require_torchscript(tmp_path / "m.ts")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ops.symm_mem.one_shot_all_reduce(x)",
+        "torch . save(x, y)",
+        "ops.aten.from_file(x)",
+        "ops.debugprims.load_tensor(x)",
+    ],
+)
+def test_operators_that_touch_files_or_other_processes_are_refused(code: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="names torch's operator"):
+        require_torchscript(zipped(tmp_path / "m.ts", {"m/constants.pkl": "", "m/code/a.py": code}))
 
 
 @pytest.mark.parametrize("key", ["network_weights", "state_dict", "model_state_dict", "model"])

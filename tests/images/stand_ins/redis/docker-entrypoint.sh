@@ -1,3 +1,4 @@
+#!/bin/sh
 # Run the server as the user redis, open to the container's network.
 set -eu
 if [ "$1" = redis-server ]; then
