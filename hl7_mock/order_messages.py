@@ -102,6 +102,9 @@ def _one_of(values: frozenset[str], shown: str) -> Callable[[str], str]:
     return lambda value: "" if value.upper() in values else f"must be one of {shown}"
 
 
+NAME_UNKNOWN = "^^^^^^U"
+"""PID-5 is required: a name of type U (table 0200, unspecified)."""
+
 _FORMATS: dict[str, Callable[[str], str]] = {
     "patient_id": _at_most(64),
     "patient_name": _at_most(190),
@@ -119,11 +122,15 @@ _FORMATS: dict[str, Callable[[str], str]] = {
 
 
 def new_order(request: OrderRequest, *, placed_at: float) -> OrderDetails:
-    """Fill what was not asked for with generated values; every generated identifier is new."""
+    """Fill what was not asked for with generated values; every generated identifier is new.
+
+    Of a patient whose number was given, nothing is made up: images of theirs may say otherwise.
+    """
+    made_up = not request.patient_id
     chosen = OrderRequest(
         patient_id=request.patient_id or f"P{short_id(8)}",
-        patient_name=request.patient_name or "Test^Patient",
-        birth_date=request.birth_date or "19700101",
+        patient_name=request.patient_name or ("Test^Patient" if made_up else ""),
+        birth_date=request.birth_date or ("19700101" if made_up else ""),
         sex=request.sex.upper() or "U",
         accession=request.accession or f"A{short_id(9)}",
         study_uid=request.study_uid or f"2.25.{uuid.uuid4().int}",
@@ -173,7 +180,7 @@ def _msh(control_id: str, sent_at: float, kind: str) -> list[str]:
 def pid_of(order: OrderDetails) -> list[str]:
     """PID of an order's patient."""
     asked = order.request
-    name = "^".join(escape(part) for part in asked.patient_name.split("^"))
+    name = "^".join(escape(part) for part in asked.patient_name.split("^")) or NAME_UNKNOWN
     patient_id = f"{escape(asked.patient_id)}^^^{AUTHORITY}^MR"
     return ["PID", "1", "", patient_id, "", name, "", asked.birth_date, asked.sex]
 

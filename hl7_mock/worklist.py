@@ -31,7 +31,7 @@ def entry(order: Order) -> Dataset:
     made.AccessionNumber = asked.accession
     made.ReferringPhysicianName = ""
     made.ReferencedStudySequence, made.ReferencedPatientSequence = [], []
-    made.PatientName, made.PatientID = asked.patient_name, asked.patient_id
+    made.PatientName, made.PatientID = asked.patient_name or "Unknown", asked.patient_id  # type 1 both
     made.IssuerOfPatientID = "HOSPITAL"
     made.PatientBirthDate, made.PatientSex = asked.birth_date, asked.sex if asked.sex in ("M", "F", "O") else ""
     made.MedicalAlerts, made.Allergies, made.PregnancyStatus, made.PatientWeight = "", "", 4, None

@@ -63,6 +63,15 @@ def test_what_is_not_asked_is_generated_and_never_the_same() -> None:
     assert first.request.study_uid != second.request.study_uid
 
 
+def test_of_a_patient_who_was_named_nothing_is_made_up() -> None:
+    """Images of theirs may say otherwise, and a router would hold the order for that."""
+    order = new_order(parse_request({"patient_id": "77", "accession": "A1"}), placed_at=1_800_000_000.0)
+    text = encode(order, control="NW", control_id="ID1", sent_at=1_800_000_001.0).decode()
+    pid = parse(text.encode()).segments[1]
+    assert (pid.value(5), pid.value(5, 7), pid.value(7), pid.value(8)) == ("", "U", "", "U")
+    decode_er7(text[: text.index("ZDS|")], ORM_O01)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
