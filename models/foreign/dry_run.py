@@ -64,7 +64,9 @@ def run(bundle: Path, *, limit_s: float) -> Trial:
     try:
         answer = json.loads(child.stdout.splitlines()[-1])
     except (ValueError, IndexError) as error:
-        raise ModelUnavailable(f"the dry run ended without an answer (exit code {child.returncode})") from error
+        last = (child.stderr.strip().splitlines() or [""])[-1]
+        said = f": {last}" if last else ""
+        raise ModelUnavailable(f"the dry run ended without an answer (exit code {child.returncode}){said}") from error
     if "reason" in answer:
         raise ModelUnavailable(f"the dry run failed: {answer['reason']}")
     return Trial(**{**answer, "voxels": tuple(answer["voxels"]), "found": tuple(answer["found"])})

@@ -33,6 +33,9 @@ MACHINES = {"x86_64": (0xC000003E, 317, 41, _X86_64), "aarch64": (0xC00000B7, 27
 """Per machine: its audit number, seccomp(2), socket(2), and what is refused: connect, bind, listen, accept, accept4,
 sendto, sendmsg, ptrace, process_vm_readv and _writev, kill, mount, unshare, setns, bpf, keyctl, io_uring_setup."""
 AF_UNIX = 1
+LIBRARIES = ("site-packages", "dist-packages")
+"""What folders of installed libraries are called."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -67,8 +70,12 @@ def available() -> str:
 
 
 def python_places() -> list[Path]:
-    """What Python and this package are read from, without what may lie beside them."""
-    return [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parents[1]]
+    """What Python, its libraries and this package are read from, without what may lie beside them.
+
+    Libraries also lie elsewhere: those that a user installed without an environment, those that a .pth file names.
+    """
+    libraries = [Path(path).resolve() for path in sys.path if Path(path).name in LIBRARIES]
+    return [Path(sys.prefix), Path(sys.base_prefix), *libraries, Path(__file__).resolve().parents[1]]
 
 
 def environment(scratch: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ FIRST = ("router", "ris")
 def tls_commands(commands: Any) -> None:
     """``medai tls init`` and ``medai tls add``."""
     text = "make a certificate authority for this site, and certificates from it"
-    example = "medai tls init --host router.hospital.example; medai tls add modality-worklist"
+    example = "medai tls init --host router.hospital.example"
     tls = command(commands, "tls", cmd_tls, text, example=example)
     tls.add_argument("what", choices=["init", "add"], help="init: the authority and a first set; add: one more")
     tls.add_argument("name", nargs="?", default="", help="with add: whose certificate; also the name of its files")

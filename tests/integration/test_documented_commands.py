@@ -87,6 +87,7 @@ BY_ANOTHER_TEST = {
     "./medai test --all": QUICK,
     "./medai test tests/unit -k geometry": SET_UP,
     "./medai chaos --each --lanes 4 --studies 3": "test_each_fault_once_loses_doubles_and_strands_nothing",
+    "medai held": "test_a_held_order_is_listed_until_a_person_decides",
     "medai dead": "test_dead_lists_and_tells_one_with_its_history",
     "medai dead 1f0c2a41": "test_dead_lists_and_tells_one_with_its_history",
     "medai retry 1f0c2a41": "test_retry_of_one",

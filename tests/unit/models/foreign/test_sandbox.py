@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,23 @@ def test_nothing_gets_through(attack: str, told: tuple[str, dict[str, str], str]
 
 def test_no_password_of_the_environment_comes_along(told: tuple[str, dict[str, str], str]) -> None:
     assert told[2] == ""
+
+
+def test_libraries_that_lie_elsewhere_are_read_and_what_lies_beside_them_is_not(tmp_path: Path) -> None:
+    """Those of a user who installed without an environment, say; the folder of a checkout is on the path, too."""
+    for folder in ("site-packages", "checkout"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"of_{folder.replace('-', '_')}.py").write_text("")
+    (tmp_path / "scratch").mkdir()
+    child = (
+        f"import sys; sys.path += [{str(tmp_path / 'site-packages')!r}, {str(tmp_path / 'checkout')!r}]\n"
+        "from pathlib import Path; from medai.models.foreign import sandbox\n"
+        f"sandbox.confine([], Path({str(tmp_path / 'scratch')!r}))\n"
+        "import of_site_packages\n"
+        "try:\n    import of_checkout\nexcept PermissionError:\n    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", child], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
 
 
 def test_a_kernel_that_has_neither_is_not_said_to_hold_anything() -> None:
