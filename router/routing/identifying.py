@@ -24,11 +24,12 @@ _ROUTING = (
     "RequestedProcedureDescription PerformedProcedureStepDescription ScheduledProcedureStepDescription "
     "AcquisitionProtocolDescription AcquisitionDeviceProcessingDescription AcquisitionFieldOfViewLabel "
     "DerivationDescription ContrastBolusAgent RequestedContrastAgent RequestAttributesSequence "
-    "TreatmentSite"
+    "TreatmentSite StudyDate"
 )
 ROUTING = frozenset(_ROUTING.split())
 """In the table, and seen all the same, as its options let a receiver keep them: the device and the institution, the
-patient's sex, age, size and weight, and the words of the protocol, which say what was scanned and not of whom."""
+patient's sex, age, size and weight, the words of the protocol, which say what was scanned and not of whom, and the day
+of the study, by which a route leaves old studies unread while an archive is migrated."""
 KINDS = frozenset({"PN", "DA", "DT", "TM"})
 """Value representations that are never seen: names of people, dates and times."""
 
@@ -43,7 +44,7 @@ def identifies(keyword: str) -> bool:
     """Whether an attribute says, or helps to say, whose images these are."""
     if keyword in IDENTIFYING:
         return True
-    return _is_keyword(keyword) and dictionary_VR(tag_for_keyword(keyword) or 0) in KINDS
+    return keyword not in ROUTING and _is_keyword(keyword) and dictionary_VR(tag_for_keyword(keyword) or 0) in KINDS
 
 
 @functools.lru_cache(maxsize=4096)

@@ -287,7 +287,7 @@ def test_decisions_that_share_an_allowance_share_its_end() -> None:
 
 
 @pytest.mark.parametrize("name", ["PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "StudyInstanceUID",
-                                  "StudyDate", "ReferringPhysicianName", "OtherPatientIDs", "AdmissionID", "StudyID"])  # fmt: skip
+                                  "SeriesDate", "ReferringPhysicianName", "OtherPatientIDs", "AdmissionID", "StudyID"])  # fmt: skip
 @pytest.mark.parametrize(
     "text",
     ['study.{} == "X"', 'study["{}"] == "X"', "has(study.{})", 'series.exists(s, has(s.{}) && s.{}.startsWith("D"))',

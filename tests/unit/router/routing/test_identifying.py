@@ -23,7 +23,7 @@ def test_what_routes_are_about_is_seen(keyword: str) -> None:
     "keyword",
     ["PatientName", "PatientID", "OtherPatientIDsSequence", "PatientBirthDate", "PatientBirthTime", "PatientAddress",
      "PatientMotherBirthName", "PatientComments", "AccessionNumber", "StudyInstanceUID", "SeriesInstanceUID",
-     "SOPInstanceUID", "FrameOfReferenceUID", "StudyDate", "AcquisitionDateTime", "SeriesTime", "OperatorsName",
+     "SOPInstanceUID", "FrameOfReferenceUID", "SeriesDate", "AcquisitionDateTime", "SeriesTime", "OperatorsName",
      "PerformingPhysicianName", "RequestedProcedureID", "PlacerOrderNumberImagingServiceRequest", "EthnicGroup",
      "AdmittingDiagnosesDescription", "ImageComments", "DeviceUID", "EncapsulatedDocument", "IconImageSequence"],
 )  # fmt: skip
@@ -44,4 +44,4 @@ def test_the_table_holds_keywords_of_the_standard_alone() -> None:
     assert len(IDENTIFYING) > 350
     assert all(tag_for_keyword(keyword) for keyword in IDENTIFYING | ROUTING)
     assert not IDENTIFYING & (ROUTING | OURS)
-    assert not {keyword for keyword in ROUTING if dictionary_VR(tag_for_keyword(keyword) or 0) in ("PN", "DA", "UI")}
+    assert not {keyword for keyword in ROUTING if dictionary_VR(tag_for_keyword(keyword) or 0) in ("PN", "UI")}
