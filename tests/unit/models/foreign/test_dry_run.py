@@ -16,7 +16,9 @@ from medai.models.foreign import dry_run
 from medai.models.foreign.dry_run import Trial, main, run
 
 
-def child(monkeypatch: pytest.MonkeyPatch, *, code: int = 0, out: str = "", late: bool = False) -> list[list[str]]:
+def child(
+    monkeypatch: pytest.MonkeyPatch, *, code: int = 0, out: str = "", said: str = "", late: bool = False
+) -> list[list[str]]:
     """Stand in for the child process; returns what was started."""
     started: list[list[str]] = []
 
@@ -24,7 +26,7 @@ def child(monkeypatch: pytest.MonkeyPatch, *, code: int = 0, out: str = "", late
         started.append(command)
         if late:
             raise subprocess.TimeoutExpired(command, options["timeout"])
-        return SimpleNamespace(returncode=code, stdout=out)
+        return SimpleNamespace(returncode=code, stdout=out, stderr=said)
 
     monkeypatch.setattr(dry_run.subprocess, "run", play)
     return started
@@ -74,6 +76,12 @@ def test_whatever_a_model_does_wrong_the_child_says_so_in_one_line(
     monkeypatch.setattr(dry_run, "read_bundle", fails)
     assert main(["x"]) == 0
     assert capsys.readouterr().out == f'{{"reason": "{told}"}}\n'
+
+
+def test_the_last_words_of_a_child_without_an_answer_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    child(monkeypatch, code=1, said="Traceback\nPermissionError: numpy\n")
+    with pytest.raises(ModelUnavailable, match=r"exit code 1\): PermissionError: numpy$"):
+        run(tmp_path / "b", limit_s=9)
 
 
 def test_labels_are_held_to_the_grid_and_to_the_segments() -> None:
