@@ -117,6 +117,7 @@ class Hospital:
         self.desk = ThreadPoolExecutor(max_workers=4, thread_name_prefix="reports")
         self.migrated: list[tuple[str, StudyRow]] = []
         self._lock = threading.Lock()
+        self._mended: list[Fault] = []
         self._seen_results = 0.0
         self.interrupted = False
 
@@ -202,6 +203,8 @@ class Hospital:
             self.room.arrived(study.number, self._since(scanned.last_at))
 
     def _break(self, fault: Fault) -> None:
+        if not self._in_turn(fault):
+            return
         playable = faults.playable()[fault.name]
         detail = self._done(playable.begin)
         began = self.clock.now_s()
@@ -213,7 +216,19 @@ class Hospital:
         with self._lock:
             ended = self.clock.now_s()
             self.broken.append(FaultRow(arm=self.arm, name=fault.name, began_s=began, ended_s=ended, detail=detail))
+            self._mended.append(fault)
         self._event("fault-ends", detail=fault.name)
+
+    def _in_turn(self, fault: Fault) -> bool:
+        """Wait for the faults that are over before this one in the scenario; False: the trial ended meanwhile.
+
+        Breaking and mending take real time, more on a busy machine: the end of one would mend the next one too.
+        """
+        before = [each for each in self.scenario.faults if each.at_s < fault.at_s >= each.at_s + each.for_s]
+        while not all(each in self._mended for each in before):
+            if self.clock.pause_s(STEP_S):
+                return False
+        return True
 
     def _done(self, strike: Callable[[Box], None]) -> str:
         """Break or mend something, again and again while its part is still coming back; what went wrong in the end.

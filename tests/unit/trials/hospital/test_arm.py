@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,3 +81,42 @@ def test_a_fault_that_cannot_be_played_is_part_of_the_record(quiet: Hospital, mo
     monkeypatch.setattr(faults, "playable", lambda: {"redis-killed": fault})
     quiet._break(Fault(name="redis-killed", at_s=0))
     assert [kept.detail for kept in quiet.broken] == ["redis is not running"]
+
+
+def test_a_fault_waits_for_those_that_are_over_before_it_in_the_scenario(
+    quiet: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    slow = threading.Event()
+
+    def slowly(_: Box) -> None:
+        slow.wait(10)
+        done.append("garbage ends")
+
+    played = (
+        faults.Playable(name="ris-garbage", about="", begin=lambda _: done.append("garbage"), end=slowly),
+        faults.Playable(name="ris-silent", about="", begin=lambda _: done.append("silent"), end=lambda _: None),
+        faults.Playable(name="redis-killed", about="", begin=lambda _: done.append("killed")),
+    )
+    monkeypatch.setattr(faults, "playable", lambda: {fault.name: fault for fault in played})
+    garbage, silent = Fault(name="ris-garbage", at_s=0, for_s=60), Fault(name="ris-silent", at_s=60, for_s=60)
+    killed = Fault(name="redis-killed", at_s=30)
+    quiet.scenario = scenario(faults=(silent, killed, garbage))
+    threads = [threading.Thread(target=quiet._break, args=(fault,)) for fault in (garbage, killed, silent)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(10)
+    assert sorted(done) == ["garbage", "killed"], "what overlaps in the scenario does not wait"
+    slow.set()
+    for thread in threads:
+        thread.join(10)
+    assert done[2:] == ["garbage ends", "silent"]
+    assert [kept.name for kept in quiet.broken] == ["redis-killed", "ris-garbage", "ris-silent"]
+
+
+def test_a_fault_that_waits_when_the_trial_is_given_up_does_not_strike(quiet: Hospital) -> None:
+    flushed = Fault(name="redis-flushed", at_s=5)
+    quiet.scenario = scenario(faults=(Fault(name="ris-away", at_s=0, for_s=1), flushed))
+    quiet.clock.stopped.set()
+    quiet._break(flushed)
+    assert quiet.broken == []
