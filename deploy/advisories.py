@@ -79,8 +79,8 @@ def known(text: str) -> Known:
 def written(said: Known) -> str:
     """The list as a file."""
     lines = [
-        "# Known advisories for packages that we pin: deploy/advisories.py holds requirements.lock against them. It wrote",
-        "# this by --refresh, from OSV (osv.dev; entries are under CC-BY 4.0 or CC0); only [accepted] is edited by hand.",
+        "# Known advisories for packages that we pin: deploy/advisories.py holds requirements.lock against them.",
+        "# It wrote this by --refresh, from OSV (osv.dev; entries: CC-BY 4.0 or CC0); edit [accepted] alone.",
         f"date = {said.date.isoformat()}",
         "",
         "# An advisory that is known and does not concern us: its id = why.",
@@ -94,7 +94,7 @@ def written(said: Known) -> str:
 
 
 def asked(package: str, source: str, http: urllib3.PoolManager) -> Iterator[Advisory]:
-    """What OSV knows of a package, all its versions; the same fault under two names once. Raises HTTPError, ValueError."""
+    """What OSV knows of a package; the same fault under two names once. Raises HTTPError, ValueError."""
     seen: dict[str, Advisory] = {}
     for entry in _entries(package, source, http):
         names = {str(entry["id"]), *map(str, entry.get("aliases", []))}
