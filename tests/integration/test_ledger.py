@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,10 +31,12 @@ from medai.router.hl7.orders_in import Action
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger import schema as t
 from medai.router.ledger.deliveries import Gate
+from medai.router.ledger.retention import KINDS, Limits
 from medai.router.ledger.schema import metadata
 from medai.router.ledger.workitems import Seen, State
 from medai.router.reports import agreement, readings
 from medai.router.reports.turnaround import turnaround
+from medai.router.settings.retention import DAY_S, RetentionSettings
 from medai.router.stages import Percentiles
 
 
@@ -702,3 +705,27 @@ def test_lines_of_the_audit_trail_follow_each_other_whoever_writes_them(ledger: 
     with ledger.begin() as db:
         db.execute(delete(t.audit).where(t.audit.c.id == 30))
     assert len(ledger.verify_audit().faults) == 1 + (ledger.database.engine.dialect.name == "sqlite")
+
+
+def test_what_is_old_goes_and_the_trail_proves_what_is_left(ledger: Ledger) -> None:
+    job_id = edit_rows.read(ledger)
+    edit_rows.compared(ledger, job_id, [edit_rows.brain(0.9)])
+    other = edit_rows.read(ledger, "1.2.4")
+    for number in range(3):
+        ledger.accounts.note_action("ana", "study", T0 + number)
+    order = Order(placer="P1", accession="X1", patient_id="7", patient_name="Doe^Jane")
+    ledger.orders.take([said(order)], T0)
+    key = {"key": "patient:1", "value": f'{{"sex": {T0}}}'}
+    with ledger.begin() as db:
+        db.execute(t.meta.insert().values(**key))
+        db.execute(t.studies.update().values(deleted_at=T0, due_at=None))
+    keep = RetentionSettings(messages_d=1, orders_d=1, merges_d=1, history_d=1, readings_d=1, audit_d=1)
+    now = T0 + 10 * DAY_S
+    went: Counter[str] = Counter()
+    for kind in KINDS:
+        went.update(ledger.retention.page(kind, None, Limits.of(keep, now), now).pruned)
+    assert {what: went[what] for what in ("orders", "patient_updates", "messages", "studies", "audit")} == {
+        "orders": 1, "patient_updates": 1, "messages": 2, "studies": 1, "audit": 2,
+    }  # fmt: skip
+    assert [job.job_id for job in readings.jobs(ledger)] == [other]
+    assert ledger.verify_audit().faults == ()
