@@ -248,12 +248,12 @@ def _history(db: Connection, jobs: list[str], limit: float) -> Mapping[str, int]
 
 def _details(db: Connection, jobs: list[str], limit: float) -> Mapping[str, int]:
     c, d, edited = t.jobs.c, t.deliveries.c, t.edits.c
-    told = dict.fromkeys(("measurements", "warnings", "plausibility", "figures"))
-    there = or_(*(c[name].is_not(None) for name in told))
+    nothing = {"measurements": null(), "warnings": null(), "plausibility": null(), "figures": null()}
+    there = or_(*(c[name].is_not(None) for name in nothing))
     compared = select(edited.id).where(edited.job_id.in_(jobs), edited.compared_at < limit)
     settled = and_(d.job_id.in_(jobs), d.state.in_(_SETTLED), func.coalesce(d.done_at, 0.0) < limit)
     gone = (
-        update(t.jobs).where(c.id.in_(jobs), there).values(**dict.fromkeys(told, null())),
+        update(t.jobs).where(c.id.in_(jobs), there).values(**nothing),
         update(t.deliveries).where(settled, d.payload.is_not(None)).values(payload=None),
         delete(t.usefulness_answers).where(
             t.usefulness_answers.c.job_id.in_(jobs), t.usefulness_answers.c.answered_at < limit

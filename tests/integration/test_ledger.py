@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import edit_rows
+import keeping_cases
 import ledger_cases as cases
 import pytest
 from alembic import command
@@ -28,9 +29,11 @@ from medai.router.announcements.read import Notice, Refused, Series, StepBegun, 
 from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
 from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.hl7.orders_in import Action
+from medai.router.hl7.patients import Patient
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger import schema as t
 from medai.router.ledger.deliveries import Gate
+from medai.router.ledger.erasure import ErasureRefused
 from medai.router.ledger.retention import KINDS, Limits
 from medai.router.ledger.schema import metadata
 from medai.router.ledger.workitems import Seen, State
@@ -728,4 +731,18 @@ def test_what_is_old_goes_and_the_trail_proves_what_is_left(ledger: Ledger) -> N
         "orders": 1, "patient_updates": 1, "messages": 2, "studies": 1, "audit": 2,
     }  # fmt: skip
     assert [job.job_id for job in readings.jobs(ledger)] == [other]
+    assert ledger.verify_audit().faults == ()
+
+
+def test_a_patient_is_erased_and_nobody_else(ledger: Ledger) -> None:
+    keeping_cases.patient(ledger)
+    patient = Patient("PAT4711", "H")
+    found = ledger.erasure.erase(patient, {}, T0 + 100, updates={}, by="ana", pseudonym="p")
+    assert (found.counts["studies"], found.counts["readings"], found.counts["orders"]) == (2, 2, 1)
+    assert [word for word in keeping_cases.PLANTED if word in keeping_cases.tables(ledger)] == []
+    assert [job.study_uid for job in readings.jobs(ledger)] == ["1.2.55"]
+    assert ledger.erasure.erase(patient, {}, T0 + 100, updates={}, by="ana", pseudonym="p").counts == {}
+    keeping_cases.read(ledger, "PAT99", "1.2.56", until=lambda _job: None)
+    with pytest.raises(ErasureRefused, match="not over"):
+        ledger.erasure.erase(Patient("PAT99"), {}, T0 + 100, updates={}, by="ana", pseudonym="p")
     assert ledger.verify_audit().faults == ()
