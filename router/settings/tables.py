@@ -21,6 +21,7 @@ from pydantic_settings import (
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.ports import Count, SharedPort
+from medai.router.settings.retention import RetentionSettings
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tls import ClientTls, ServerTls
@@ -354,6 +355,7 @@ class Settings(BaseSettings):
     """``first``: the first matching route reads the study; ``all``: every matching one does."""
     orthanc: OrthancSettings = OrthancSettings()
     ledger: LedgerSettings = LedgerSettings()
+    retention: RetentionSettings = RetentionSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     dicom_in: DicomInSettings = DicomInSettings()
@@ -388,6 +390,11 @@ class Settings(BaseSettings):
                     )
             if "archive" not in route.destinations:
                 raise ValueError(f"route {route.name!r} must list 'archive': the ORU is sent only after it is stored")
+        if 0 < self.retention.messages_d * 24.0 < self.ris.withdraw_within_h:
+            raise ValueError(
+                "[retention] messages_d is shorter than [ris] withdraw_within_h: a result whose message is gone can't "
+                "be withdrawn"
+            )
         for name in self.workitems.routes.values():
             if name not in names:
                 raise ValueError(
