@@ -16,8 +16,9 @@ from fastapi.concurrency import run_in_threadpool
 from medai.router.console import rule_test
 from medai.router.console.auth import (
     COOKIE,
+    Caller,
     Operator,
-    Viewer,
+    Reader,
     address_of,
     is_https,
     require,
@@ -70,8 +71,8 @@ TOO_MANY: dict[int | str, dict[str, Any]] = {
 }
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
 open_api = APIRouter(prefix="/api", tags=["session"])
-api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
-admin = Depends(require(Role.ADMIN))
+api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require())])
+administrator = Depends(require(Role.ADMINISTRATOR))
 UNKNOWN = "(unknown)"
 """Who tried to log in by a name that no account has."""
 
@@ -166,7 +167,7 @@ def description(request: Request) -> dict[str, Any]:
 
 
 @api.post("/logout", status_code=204, tags=["session"])
-def logout(who: Viewer, request: Request, response: Response) -> None:
+def logout(who: Caller, request: Request, response: Response) -> None:
     """End this session."""
     ledger_of(request).accounts.note_action(who.name, "logout", now_of(request))
     ledger_of(request).accounts.revoke_token(token_of(request))
@@ -174,7 +175,7 @@ def logout(who: Viewer, request: Request, response: Response) -> None:
 
 
 @api.get("/me", tags=["session"])
-def me(who: Viewer) -> Me:
+def me(who: Caller) -> Me:
     """Who asks."""
     return Me(name=who.name, role=who.role)
 
@@ -206,7 +207,7 @@ def turnaround(
 @api.get("/studies", tags=["look"])
 def studies(
     request: Request,
-    who: Viewer,
+    who: Reader,
     text: Annotated[
         str,
         Query(
@@ -237,7 +238,7 @@ def studies(
 
 
 @api.get("/studies/{study_id}", tags=["look"])
-def study(study_id: StudyNumber, who: Viewer, request: Request) -> Story:
+def study(study_id: StudyNumber, who: Reader, request: Request) -> Story:
     """All that is known of one study: decisions, readings with stages and tries, deliveries, what people did."""
     found = story.story(ledger_of(request), study_id)
     if found is None:
@@ -259,7 +260,7 @@ def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
 
 
 @api.get("/readings/{job_id}/key-image", tags=["look"], response_class=Response, responses=PNG)
-def key_image(job_id: JobName, who: Viewer, request: Request) -> Response:
+def key_image(job_id: JobName, who: Reader, request: Request) -> Response:
     """The key image, as the archive draws it."""
     found = story.read_objects(ledger_of(request), job_id)
     picture = found.results.get("sc") if found else None
@@ -297,7 +298,7 @@ def models(request: Request) -> list[HeldModel]:
     return [HeldModel(**dict(model), held=tuple(sorted(held.get(model.name, ())))) for model in known]
 
 
-@api.get("/audit", tags=["look"], dependencies=[admin])
+@api.get("/audit", tags=["look"], dependencies=[administrator])
 def audit(
     request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
 ) -> ActionPage:
@@ -314,7 +315,7 @@ def routes(request: Request) -> list[RouteEntry]:
 
 
 @api.post("/rules/test", tags=["look"])
-def test_rules(body: RuleTest, who: Viewer, request: Request) -> list[RouteVerdict]:
+def test_rules(body: RuleTest, who: Reader, request: Request) -> list[RouteVerdict]:
     """Which routes would read a study, series by series, and why. Asking is written down."""
     detail = "routes in force" if body.routes is None else "routes of one's own"
     known = body.study_id if body.study_id and story.study(ledger_of(request), body.study_id) else None

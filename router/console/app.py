@@ -173,7 +173,7 @@ def first_account(ledger: Ledger, now: float) -> str | None:
     if ledger.accounts.has_any():
         return None
     password = secrets.token_urlsafe(12)
-    ledger.accounts.add("admin", password, Role.ADMIN, now)
+    ledger.accounts.add("admin", password, Role.ADMINISTRATOR, now)
     return password
 
 

@@ -150,7 +150,7 @@ def account_of(request: Request) -> Account | None:
     return found
 
 
-def require(role: Role) -> Callable[..., Account]:
+def require(role: Role = Role.SERVICE) -> Callable[..., Account]:
     """A dependency: whoever asks, if they may by the table (permissions.py) and by this call's own word."""
 
     def guard(
@@ -187,6 +187,8 @@ def require_own_page(request: Request) -> None:
         raise HTTPException(403, "this request comes from another site's page")
 
 
-Viewer = Annotated[Account, Depends(require(Role.VIEWER))]
+Caller = Annotated[Account, Depends(require())]
+"""Anybody with an account, whom the table names for this call."""
+Reader = Annotated[Account, Depends(require(Role.READER))]
 Operator = Annotated[Account, Depends(require(Role.OPERATOR))]
-Admin = Annotated[Account, Depends(require(Role.ADMIN))]
+Administrator = Annotated[Account, Depends(require(Role.ADMINISTRATOR))]

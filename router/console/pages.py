@@ -27,6 +27,7 @@ from medai.router.console.api import (
 from medai.router.console.api import key_image as key_image_of
 from medai.router.console.auth import account_of
 from medai.router.console.looks import looked
+from medai.router.console.permissions import needed_by_page
 from medai.router.console.requests import NO_NUL
 from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
@@ -60,10 +61,15 @@ def to_login(request: Request, _error: Exception) -> Response:
 
 
 def someone(request: Request) -> Account:
-    """Who looks; LoginFirst for nobody."""
+    """Who looks, if they may by the table (permissions.py); LoginFirst for nobody."""
     account = account_of(request)
     if account is None:
         raise LoginFirst
+    least = needed_by_page(request.scope["route"].path_format)
+    if least is None:
+        raise HTTPException(403, "no role may see this page")
+    if not account.role.may(least):
+        raise HTTPException(403, f"this needs the role {least.value}; yours is {account.role.value}")
     return account
 
 
@@ -74,7 +80,7 @@ def render(request: Request, name: str, who: Account | None, **content: Any) -> 
     """A page of the templates."""
     now = now_of(request)
     page = _templates.get_template(name).render(
-        who=who, acts=bool(who and who.role.may(Role.OPERATOR)), admin=bool(who and who.role.may(Role.ADMIN)),
+        who=who, acts=bool(who and who.role.may(Role.OPERATOR)), admin=bool(who and who.role.may(Role.ADMINISTRATOR)),
         now=now, path=request.url.path, version=request.app.version, **content,
     )  # fmt: skip
     return HTMLResponse(page)
@@ -189,6 +195,4 @@ def audit(
     request: Request, who: Someone, before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None
 ) -> HTMLResponse:
     """Who did what."""
-    if not who.role.may(Role.ADMIN):
-        raise HTTPException(403, "this needs the role admin")
     return render(request, "audit.html", who, rows=actions(ledger_of(request), before=before))

@@ -48,6 +48,8 @@ class AccountEntry(Report):
     role: Role
     created_at: float
     disabled: bool
+    signed_in_at: float | None = Field(description="When somebody last signed in by it.")
+    issuer: str | None = Field(description="The provider that vouches for it; null: this console.")
 
 
 class TokenEntry(Report):

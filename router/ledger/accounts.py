@@ -15,10 +15,11 @@ import secrets
 from base64 import b64decode
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import Row, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from medai.router.errors import MedaiError
@@ -40,12 +41,14 @@ USED_S = 30.0
 class Role(StrEnum):
     """What an account may do; each may all that those before it may."""
 
-    VIEWER = "viewer"
-    """Look."""
+    SERVICE = "service"
+    """A program that watches: counts, times and models, no study. It has no password, only tokens."""
+    READER = "reader"
+    """Look at studies, images and reports, and say what they were worth."""
     OPERATOR = "operator"
     """Act on readings and deliveries, and see whose they are."""
-    ADMIN = "admin"
-    """Make accounts."""
+    ADMINISTRATOR = "administrator"
+    """Make accounts, end sessions, read the audit trail."""
 
     def may(self, needed: Role) -> bool:
         """Whether this role suffices."""
@@ -83,6 +86,15 @@ class AccountRow:
     role: Role
     created_at: float
     disabled: bool
+    signed_in_at: float | None
+    """When somebody last signed in by it; None: not since that is kept."""
+    issuer: str | None
+    """The provider (OpenID Connect) that vouches for it and says its role; None: an account of this console alone."""
+
+    @property
+    def has_no_password(self) -> bool:
+        """Whether it signs in by something else."""
+        return bool(self.issuer) or self.role is Role.SERVICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +115,19 @@ class TokenRow:
 class Accounts(Part):
     """Accounts, tokens and the audit log."""
 
-    def add(self, name: str, password: str, role: Role, now: float) -> None:
-        """Raises AccountExists where the name is taken, AccountFault where name or password will not do."""
+    def add(self, name: str, password: str | None, role: Role, now: float) -> None:
+        """Raises AccountExists where the name is taken, AccountFault where name or password will not do.
+
+        A service has no password: tokens are made for it.
+        """
         if not NAME.fullmatch(name):
             raise AccountFault(
                 "a name consists of letters, digits and . _ @ - (64 at most), and begins with a letter or digit"
             )
-        values = {"name": name, "password": _hash(password), "role": role.value, "created_at": now, "disabled": False}
+        if (password is None) != (role is Role.SERVICE):
+            raise AccountFault("a service has no password, and every other account has one")
+        kept = NO_PASSWORD if password is None else _hash(password)
+        values = {"name": name, "password": kept, "role": role.value, "created_at": now, "disabled": False}
         try:
             with self._database.begin() as db:
                 db.execute(insert(t.accounts).values(**values))
@@ -118,11 +136,21 @@ class Accounts(Part):
 
     def set_password(self, name: str, password: str) -> None:
         """Change it; whoever is logged in under the name is no more."""
+        if self.named(name).has_no_password:
+            raise AccountFault(f"{name} has no password: a service shows a token, and a provider knows its own people")
         with self._database.begin() as db:
-            mine = t.accounts.c.name == name
-            if db.execute(update(t.accounts).where(mine).values(password=_hash(password))).rowcount != 1:
-                raise AccountFault(f"no account is named {name!r}")
+            db.execute(update(t.accounts).where(t.accounts.c.name == name).values(password=_hash(password)))
             db.execute(delete(t.tokens).where(t.tokens.c.account == name))
+
+    def set_role(self, name: str, role: Role) -> None:
+        """From the next request on; tokens that were made for less stay so."""
+        before = self.named(name)
+        if before.issuer:
+            raise AccountFault(f"the role of {name} is what the provider says, at each sign-in")
+        if Role.SERVICE in (before.role, role) and before.role is not role:
+            raise AccountFault("a service stays one, and nobody else becomes one: add another account")
+        with self._database.begin() as db:
+            db.execute(update(t.accounts).where(t.accounts.c.name == name).values(role=role.value))
 
     def disable(self, name: str, *, disabled: bool = True) -> None:
         """Let an account in no more, or again."""
@@ -134,12 +162,16 @@ class Accounts(Part):
 
     def listed(self) -> list[AccountRow]:
         """Every account, without its password."""
-        columns = (t.accounts.c.name, t.accounts.c.role, t.accounts.c.created_at, t.accounts.c.disabled)
         with self._database.begin(reads_only=True) as db:
-            return [
-                AccountRow(name=row.name, role=Role(row.role), created_at=row.created_at, disabled=row.disabled)
-                for row in db.execute(select(*columns).order_by(columns[0]))
-            ]
+            return [_account_row(row) for row in db.execute(select(*_COLUMNS).order_by(t.accounts.c.name))]
+
+    def named(self, name: str) -> AccountRow:
+        """One account. Raises AccountFault where there is none."""
+        with self._database.begin(reads_only=True) as db:
+            row = db.execute(select(*_COLUMNS).where(t.accounts.c.name == name)).first()
+        if row is None:
+            raise AccountFault(f"no account is named {name!r}")
+        return _account_row(row)
 
     def has_any(self) -> bool:
         """Whether anybody can log in."""
@@ -150,7 +182,7 @@ class Accounts(Part):
         """Whose name and password these are; takes as long for a name that nobody has."""
         with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.accounts).where(t.accounts.c.name == name)).mappings().first()
-        kept = str(row["password"]) if row else _NOBODY
+        kept = str(row["password"]) if row else NO_PASSWORD
         if not _matches(password, kept) or row is None or row["disabled"]:
             return None
         if _is_old(kept):
@@ -171,6 +203,8 @@ class Accounts(Part):
         with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.expires_at < now))
             db.execute(insert(t.tokens).values(**values))
+            if kind == "session":
+                db.execute(update(t.accounts).where(t.accounts.c.name == account).values(signed_in_at=now))
         return token
 
     def by_token(self, token: str, now: float, *, idle_s: float = math.inf, in_use: bool = True) -> Account | None:
@@ -225,6 +259,10 @@ class Accounts(Part):
             noted(db, account, action, now, study_id=study_id, job_id=job_id, detail=detail)
 
 
+def _account_row(row: Row[Any]) -> AccountRow:
+    return AccountRow(**{**row._mapping, "role": Role(row.role)})
+
+
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -251,5 +289,6 @@ def _is_old(kept: str) -> bool:
 
 
 OLD = "scrypt$"
-_NOBODY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
-"""What a password is held against where nobody has the name: all zeros is no one's digest."""
+NO_PASSWORD = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
+"""What a password is held against where nobody has the name, or who has it has none: all zeros is no one's digest."""
+_COLUMNS = tuple(t.accounts.c[name] for name in AccountRow.__dataclass_fields__)
