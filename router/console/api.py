@@ -33,6 +33,7 @@ from medai.router.console.responses import (
     Fault,
     Health,
     HeldModel,
+    LoggedOut,
     MadeReading,
     Me,
     RouteEntry,
@@ -130,16 +131,14 @@ async def login(body: Login, request: Request, response: Response) -> Token:
     """Log in: the answer holds a token, and a browser gets it as a cookie, too."""
     if "Origin" in request.headers:
         require_own_page(request)
+    if not settings_of(request).console.local_accounts:
+        raise HTTPException(403, "accounts of this console are off: sign in on the console's page")
     try:
         account = await request.app.state.logins.check_soon(body.name, body.password, address_of(request))
     except HTTPException as refused:
         await run_in_threadpool(_turned_away, request, body.name, refused.status_code)
         raise
-    lasts_s = settings_of(request).console.session_h * 3600.0
-    now = now_of(request)
-    token = await run_in_threadpool(_let_in, ledger_of(request), account.name, now, lasts_s)
-    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=is_https(request))
-    return Token(token=token, expires_at=now + lasts_s)
+    return await run_in_threadpool(start_session, request, response, account.name)
 
 
 def _turned_away(request: Request, name: str, status: int) -> None:
@@ -153,10 +152,17 @@ def _turned_away(request: Request, name: str, status: int) -> None:
     accounts.note_action(name if known else UNKNOWN, "login failed", now, detail=f"from {address}")
 
 
-def _let_in(ledger: Ledger, name: str, now: float, lasts_s: float) -> str:
-    token = ledger.accounts.issue_token(name, now, kind="session", label="", lasts_s=lasts_s)
-    ledger.accounts.note_action(name, "login", now)
-    return token
+def start_session(request: Request, response: Response, name: str, *, detail: str = "", by_tls: bool = False) -> Token:
+    """A session of somebody who has shown who they are; the one that this browser had is over. ``by_tls``: for sure."""
+    accounts, now = ledger_of(request).accounts, now_of(request)
+    lasts_s = settings_of(request).console.session_h * 3600.0
+    if before := request.cookies.get(COOKIE):
+        accounts.revoke_token(before)
+    token = accounts.issue_token(name, now, kind="session", label="", lasts_s=lasts_s)
+    accounts.note_action(name, "login", now, detail=detail)
+    secure = by_tls or is_https(request)
+    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    return Token(token=token, expires_at=now + lasts_s)
 
 
 @api.get("/openapi.json", include_in_schema=False)
@@ -166,12 +172,15 @@ def description(request: Request) -> dict[str, Any]:
     return described
 
 
-@api.post("/logout", status_code=204, tags=["session"])
-def logout(who: Caller, request: Request, response: Response) -> None:
+@api.post("/logout", tags=["session"])
+def logout(who: Caller, request: Request, response: Response) -> LoggedOut:
     """End this session."""
+    token, signins = token_of(request), request.app.state.signins
     ledger_of(request).accounts.note_action(who.name, "logout", now_of(request))
-    ledger_of(request).accounts.revoke_token(token_of(request))
+    ledger_of(request).accounts.revoke_token(token)
     response.delete_cookie(COOKIE)
+    there = signins.goodbye(token) if signins is not None and who.kind == "session" and not who.is_local else ""
+    return LoggedOut(then=there or "/login")
 
 
 @api.get("/me", tags=["session"])

@@ -99,7 +99,17 @@ _templates.filters.update(lasted=lasted, moment=clock, ago=ago, counted=counted)
 @pages.get("/login")
 def login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002 - the name in the address
     """Name and password; then on to ``next``, if that is a page of this console."""
-    return render(request, "login.html", None, then=next if OWN_PAGE.fullmatch(next) else "/")
+    return login_page(request, next if OWN_PAGE.fullmatch(next) else "/")
+
+
+def login_page(request: Request, then: str, fault: str = "", status: int = 200) -> HTMLResponse:
+    """The ways in, and why one of them led nowhere."""
+    console = settings_of(request).console
+    address = f"{console.oidc.console_url.rstrip('/')}/login/oidc?next={quote(then)}"
+    oidc = {"address": address, "button": console.oidc.button} if console.oidc.is_on else None
+    page = render(request, "login.html", None, then=then, fault=fault, oidc=oidc, local=console.local_accounts)
+    page.status_code = status
+    return page
 
 
 @pages.get("/")

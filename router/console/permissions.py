@@ -98,7 +98,7 @@ CALLS: Mapping[Role, frozenset[str]] = {
 }
 
 
-OPEN_PAGES = frozenset({"/login"})
+OPEN_PAGES = frozenset({"/login", "/login/oidc", "/login/oidc/back"})
 """Without a login; so are the files of pages and viewer, among which is no secret."""
 PAGES: Mapping[Role, frozenset[str]] = {
     Role.SERVICE: frozenset(),

@@ -34,6 +34,12 @@ class Token(Report):
     expires_at: float = Field(description="Seconds since the epoch, as every moment here.")
 
 
+class LoggedOut(Report):
+    """A session that is over."""
+
+    then: str = Field(description="Where a browser goes next: the login, or the provider that it signed in by.")
+
+
 class Me(Report):
     """Who asks."""
 

@@ -76,6 +76,8 @@ class Account:
     role: Role
     kind: str = "session"
     """Of the token: session or api."""
+    is_local: bool = True
+    """Whether no provider vouches for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +193,35 @@ class Accounts(Part):
                 db.execute(update(t.accounts).where(mine).values(password=HASHER.hash(password)))
         return Account(name=str(row["name"]), role=Role(row["role"]))
 
+    def signed_in(self, issuer: str, subject: str, name: str, role: Role, now: float) -> str:
+        """The account of somebody for whom a provider vouches, made at the first sign-in; what they may is what the
+        provider says at each.
+
+        Raises AccountFault where it is disabled, or where somebody else has the name. An account keeps its first name.
+        """
+        a = t.accounts.c
+        who = and_(a.issuer == issuer, a.subject == subject)
+        values = {
+            "name": name, "password": NO_PASSWORD, "role": role.value, "created_at": now, "disabled": False,
+            "issuer": issuer, "subject": subject,
+        }  # fmt: skip
+        try:
+            with self._database.begin() as db:
+                found = db.execute(select(a.name, a.role, a.disabled).where(who)).first()
+                if found is None:
+                    db.execute(insert(t.accounts).values(**values))
+                    noted(db, name, "account", now, detail=f"{name}, {role.value}, by the provider")
+                elif found.disabled:
+                    raise AccountFault("your account is disabled here: ask an administrator of this console")
+                elif found.role != role.value:
+                    db.execute(update(t.accounts).where(who).values(role=role.value))
+                    detail = f"{found.name}, {found.role} to {role.value}, by the provider"
+                    noted(db, found.name, "account role", now, detail=detail)
+        except IntegrityError as error:
+            taken = f"somebody else has the name {name} here: ask an administrator of this console"
+            raise AccountExists(taken) from error
+        return str(found.name) if found is not None else name
+
     def issue_token(
         self, account: str, now: float, *, kind: str, label: str, lasts_s: float, role: Role | None = None
     ) -> str:
@@ -207,14 +238,19 @@ class Accounts(Part):
                 db.execute(update(t.accounts).where(t.accounts.c.name == account).values(signed_in_at=now))
         return token
 
-    def by_token(self, token: str, now: float, *, idle_s: float = math.inf, in_use: bool = True) -> Account | None:
+    def by_token(
+        self, token: str, now: float, *, idle_s: float = math.inf, away_s: float = math.inf, in_use: bool = True
+    ) -> Account | None:
         """Whose token it is, while it lasts; a session that nobody used for ``idle_s`` is over.
 
-        ``in_use``: a person asks, and no page that keeps itself fresh.
+        ``away_s``: a program's token does not hold once its owner, for whom a provider vouches, has not signed in for
+        so long. ``in_use``: a person asks, and no page that keeps itself fresh.
         """
         k, a = t.tokens.c, t.accounts.c
         valid = and_(k.digest == _digest(token), k.expires_at > now, ~a.disabled)
-        query = select(k.id, a.name, a.role, k.role.label("at_most"), k.kind, k.used_at, k.created_at)
+        query = select(
+            k.id, a.name, a.role, k.role.label("at_most"), k.kind, k.used_at, k.created_at, a.issuer, a.signed_in_at
+        )
         with self._database.begin(reads_only=True) as db:
             row = db.execute(query.join(t.tokens, k.account == a.name).where(valid)).first()
         if row is None:
@@ -222,11 +258,13 @@ class Accounts(Part):
         used_at = row.created_at if row.used_at is None else float(row.used_at)
         if row.kind == "session" and now - used_at > idle_s:
             return None
+        if row.kind != "session" and row.issuer and now - (row.signed_in_at or 0.0) > away_s:
+            return None
         if in_use and now - used_at > USED_S:
             with self._database.begin() as db:
                 db.execute(update(t.tokens).where(k.id == row.id).values(used_at=now))
         role = Role(row.role)
-        return Account(name=str(row.name), role=role.within(row.at_most), kind=str(row.kind))
+        return Account(name=str(row.name), role=role.within(row.at_most), kind=str(row.kind), is_local=not row.issuer)
 
     def revoke_token(self, token: str) -> None:
         """Log out."""

@@ -12,6 +12,7 @@ from ledger_cases import T0, due, store
 from pydantic import TypeAdapter
 
 from medai.router.console.app import first_account
+from medai.router.console.permissions import OPEN_PAGES
 from medai.router.console.responses import (
     AccountEntry,
     ActionPage,
@@ -46,7 +47,7 @@ def test_without_a_login_every_page_leads_to_the_login(world: World, tmp_path: P
     world.app.state.viewer = tmp_path
     assert world.client(None).get("/api/openapi.json").status_code == 401
     # The viewer's own files are the same for everybody.
-    free = {"/login", "/{name:path}", "/app-config.js", "/api/openapi.json"}
+    free = OPEN_PAGES | {"/{name:path}", "/app-config.js", "/api/openapi.json"}
     found = [route.path for route in walk(world.app.routes) if not route.include_in_schema and route.path not in free]
     assert {"/", "/studies/{study_id}", "/audit", "/surveys", "/viewer"} < set(found)
     for path in map(filled, found):
@@ -100,7 +101,7 @@ def test_a_reader_may_look_and_not_act(world: World) -> None:
 
 def test_a_session_ends_with_its_hours_and_with_logout(world: World) -> None:
     client = world.client(Role.READER)
-    assert client.post("/api/logout").status_code == 204
+    assert client.post("/api/logout").json() == {"then": "/login"}
     assert client.get("/api/me").status_code == 401
     client = world.client(Role.READER)
     world.now += 12 * 3600 + 1

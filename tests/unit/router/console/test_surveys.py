@@ -126,7 +126,9 @@ def test_what_all_said_is_for_operators(ledger: Ledger, job_id: str) -> None:
     assert (group["model"], group["questions"][0]["mean"], group["questions"][3]["number"]) == ("mr_brain", 5.0, 0)
 
 
-def test_an_export_has_numbers_and_names_for_administrators_alone_and_is_written_down(ledger: Ledger, job_id: str) -> None:
+def test_an_export_has_numbers_and_names_for_administrators_alone_and_is_written_down(
+    ledger: Ledger, job_id: str
+) -> None:
     viewer, operator = browser(ledger, Role.READER), browser(ledger, Role.OPERATOR)
     viewer.post(f"/api/surveys/usefulness/{job_id}", json={**GOOD, "comment": "@SUM(1)"})
     viewer.post("/api/surveys/sus", json=BEST)
