@@ -110,10 +110,11 @@ def _first_password(config: Path) -> str | None:
     from medai.router.console import app
     from medai.router.ledger import Ledger
 
-    ledger = Ledger(configuration.load(str(config)).ledger.url)
+    settings = configuration.load(str(config))
+    ledger = Ledger(settings.ledger.url)
     try:
         ledger.migrate()
-        return app.first_account(ledger, time.time())
+        return app.first_account(ledger, time.time()) if settings.console.local_accounts else None
     finally:
         ledger.close()
 
@@ -154,7 +155,7 @@ def cmd_console(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     ledger = open_ledger(options)
-    password = app.first_account(ledger, time.time())
+    password = app.first_account(ledger, time.time()) if settings.console.local_accounts else None
     if password:
         print(f"first account: admin, password {password} (shown this once)", flush=True)
     logs.configure(level=settings.log.level, style=settings.log.format, process="console")

@@ -32,6 +32,7 @@ from medai.router.console.looks import Looks
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
 from medai.router.console.rule_test import RuleTestBusy, RuleTestFault
+from medai.router.console.signin import signin_pages, signins_of
 from medai.router.console.surveys import survey_api, survey_pages
 from medai.router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
 from medai.router.ledger import Ledger
@@ -108,12 +109,14 @@ def make_app(
     app.include_router(deployed_pages)
     app.include_router(pages)
     app.include_router(viewer.viewer_pages)
+    app.include_router(signin_pages)
     app.include_router(survey_api)
     app.include_router(survey_pages)
     app.add_route("/api/{rest:path}", _no_such, methods=METHODS, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(viewer.viewer_files)
     app.state.answers_to = answers_to(settings.console)
+    app.state.signins = signins_of(settings.console, clock, timer) if settings.console.oidc.is_on else None
     app.add_middleware(Bounded, refused=StarletteHTTPException)
     app.middleware("http")(_headers)  # the last one added is the first one asked
     app.add_exception_handler(MedaiError, _explain)
@@ -173,7 +176,7 @@ def first_account(ledger: Ledger, now: float) -> str | None:
     if ledger.accounts.has_any():
         return None
     password = secrets.token_urlsafe(12)
-    ledger.accounts.add("admin", password, Role.ADMIN, now)
+    ledger.accounts.add("admin", password, Role.ADMINISTRATOR, now)
     return password
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
+from medai.router.settings.oidc import OidcSettings
 from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.retention import RetentionSettings
 from medai.router.settings.routes import RouteSettings
@@ -215,6 +216,16 @@ class ConsoleSettings(Section):
     """Folder of a built OHIF viewer; default: share/ohif in the Python environment, where set-up puts it."""
     dicom_web: str = "/dicom-web/"
     """Where Orthanc's DICOMweb plugin answers (its Root)."""
+    local_accounts: bool = True
+    """Whether accounts of this console may sign in with their passwords; false: by ``[console.oidc]`` alone. Tokens of
+    programs hold either way."""
+    oidc: OidcSettings = OidcSettings()
+
+    @model_validator(mode="after")
+    def _somebody_may_sign_in(self) -> Self:
+        if not self.local_accounts and not self.oidc.is_on:
+            raise ValueError("local_accounts = false needs [console.oidc]: nobody could sign in")
+        return self
 
 
 class ObjectivesSettings(Section):
