@@ -23,7 +23,7 @@ from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
-from medai.router.settings.tls import ClientTls, ServerTls
+from medai.router.settings.tls import ClientTls, ServerTls, WebTls
 from medai.router.settings.tracing import TracingSettings
 from medai.router.settings.workitems import WorkitemsSettings
 
@@ -169,6 +169,8 @@ class AnnouncementsSettings(SharedPort):
     """The listener's own AE title; one that is called by another name answers all the same."""
     calling_ae_titles: tuple[AeTitle, ...] = ()
     """AE titles of those who may announce; empty: anybody who reaches the port."""
+    tls: ServerTls = ServerTls()
+    """DICOM over TLS, with client certificates."""
     keep_h: Positive = 168.0
     """An announcement is forgotten after this many hours without a word on it."""
 
@@ -193,15 +195,19 @@ class MetricsSettings(Section):
     """Address to listen on; 0.0.0.0 for all."""
     port: Port = 9108
     """Port for Prometheus; 0: off."""
+    tls: WebTls = WebTls()
+    """https for those who ask."""
 
 
 class ConsoleSettings(Section):
     """The web console and the REST API."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all, then behind a proxy with TLS."""
+    """Address to listen on; 0.0.0.0 for all, then with TLS, here or in a proxy before it."""
     port: Port = 8088
     """Port of the console."""
+    tls: WebTls = WebTls()
+    """https for browsers and programs."""
     allowed_hosts: tuple[str, ...] = ()
     """Names by which browsers reach the console, besides this machine's own and ``host``; "*": any."""
     trusted_proxies: tuple[str, ...] = ()
