@@ -1,9 +1,10 @@
 """The router's DICOM listener: MPPS and IAN as SCP, and C-ECHO, on pynetdicom; Orthanc rejects the first two.
 
 A success leaves only after ``keeper`` (the ledger) has kept what was said. Who connects is weighed before pynetdicom
-gives it a thread (admission.py), in which a handshake (TLS) keeps nobody waiting. What a peer sends is weighed before it
-is parsed: bytes while they come, attributes and nesting before pydicom sees them, and how much it says in an hour.
-Handlers run in pynetdicom's threads, one at a time. Next: read.py (what an announcement says), ledger/announcements.py (the keeper).
+gives it a thread (admission.py), in which a handshake (TLS) keeps nobody waiting. What a peer sends is weighed before
+it is parsed: bytes while they come, attributes and nesting before pydicom sees them, and how much it says in an hour.
+Handlers run in pynetdicom's threads, one at a time. Next: read.py (what an announcement says),
+ledger/announcements.py (the keeper).
 """
 
 from __future__ import annotations

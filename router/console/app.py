@@ -191,7 +191,8 @@ def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     try:
         uvicorn.run(
             app, host=settings.console.host, port=settings.console.port, log_config=None, access_log=False,
-            server_header=False, http=over(secured), ws="none", proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
+            server_header=False, http=over(secured), ws="none",
+            proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
         )  # fmt: skip
     finally:
         orthanc.close()

@@ -28,8 +28,8 @@ from medai.router.settings.tracing import TracingSettings
 from medai.router.settings.workitems import WorkitemsSettings
 
 
-class OrthancSettings(Section):
-    """The archive: its REST API, and how the router follows it."""
+class OrthancSettings(ClientTls):
+    """The archive: its REST API, and how the router follows it. With https its certificate and name are verified."""
 
     url: str = "http://127.0.0.1:8042"
     """Base of Orthanc's REST API."""
@@ -61,18 +61,17 @@ class LedgerSettings(Section):
     """The ledger's database: SQLite by default, PostgreSQL by URL (postgresql+psycopg://…)."""
 
     url: str = "sqlite:///medai-ledger.sqlite"
-    """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE."""
+    """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE. With
+    ?sslmode=verify-full&sslrootcert=FILE a PostgreSQL is spoken to over TLS, its certificate and name verified."""
     audit_folder: str = ""
     """Where the audit trail's key and newest seal are kept; default: beside an SQLite ledger, else nowhere."""
 
 
-class BrokerSettings(Section):
+class BrokerSettings(ClientTls):
     """Redis, which carries job ids and nothing else."""
 
     url: str = "redis://127.0.0.1:6379/0"
     """redis:// or rediss:// (TLS, the server's certificate verified), with the database number."""
-    ca_file: str = ""
-    """Certificate authority of a rediss:// server; empty: the system's."""
 
     @field_validator("url")
     @classmethod
@@ -86,8 +85,11 @@ class BrokerSettings(Section):
         """What redis-py and kombu are told of TLS; nothing for redis://."""
         if not self.url.startswith("rediss://"):
             return {}
-        own = {"ssl_ca_certs": self.ca_file} if self.ca_file else {}
-        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
+        own = {
+            "ssl_ca_certs": self.ca_file, "ssl_certfile": self.certificate_file,
+            "ssl_keyfile": self.key_file or self.certificate_file,
+        }  # fmt: skip
+        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | {k: v for k, v in own.items() if v}
 
 
 class RisSettings(ClientTls):

@@ -219,9 +219,10 @@ def secured(site: Authority, name: str) -> Iterator[tuple[int, ssl.SSLContext]]:
 
 
 def asked(port: int, context: ssl.SSLContext) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10.0) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as connection:
-            return said(connection, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")
+    asking = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10.0)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        return said(connection, asking)
 
 
 def test_behind_tls_a_request_is_answered_and_who_speaks_plainly_is_not(site: Authority) -> None:
