@@ -85,11 +85,11 @@ class BrokerSettings(ClientTls):
         """What redis-py and kombu are told of TLS; nothing for redis://."""
         if not self.url.startswith("rediss://"):
             return {}
-        own = {
+        own: dict[str, str | bool] = {
             "ssl_ca_certs": self.ca_file, "ssl_certfile": self.certificate_file,
             "ssl_keyfile": self.key_file or self.certificate_file,
         }  # fmt: skip
-        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True} | {k: v for k, v in own.items() if v}
+        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **{k: v for k, v in own.items() if v}}
 
 
 class RisSettings(ClientTls):
