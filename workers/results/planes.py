@@ -106,9 +106,9 @@ def cut(voxels: Voxels, labels: Labels, geometry: Geometry, field: Field, view: 
                 part += weight * (near == number)
     grey = np.full((size, size), np.nan)
     grey[inside] = values
-    coverage = {number: np.zeros((size, size)) for number in covered}
-    for number, part in covered.items():
-        coverage[number][inside] = part
+    coverage = {label: np.zeros((size, size)) for label in covered}
+    for label, part in covered.items():
+        coverage[label][inside] = part
     return Cut(view=view, grey=grey, coverage=coverage, pixel_mm=pixel_mm, position_mm=float(centre[view.axis]))
 
 
