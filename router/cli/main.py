@@ -23,6 +23,7 @@ from medai.router.private import keep_private
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "worker": ("medai.workers.cli", "run one worker"),
     "process": ("medai.workers.cli", "read one study from files, with no server at all"),
+    "deidentify": ("medai.workers.outside.cli", "write images without their patients, for research"),
     "models": ("medai.workers.models_cli", "add, list, show and remove models"),
     "ris": ("medai.hl7_mock.cli", "run the mock RIS"),
     "demo": ("medai.trials.demo.command", "see it work on a real study, in one command"),

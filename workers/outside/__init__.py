@@ -1,0 +1,1 @@
+"""Studies for others: taken off their patient (deidentify.py), written for researchers (files.py, cli.py)."""
