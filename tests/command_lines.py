@@ -17,6 +17,7 @@ from medai.trials.demo import command as demo
 from medai.trials.scanner import command as scan_cli
 from medai.workers import cli as worker
 from medai.workers import models_cli
+from medai.workers.outside import cli as outside
 
 Parser = argparse.ArgumentParser
 
@@ -27,6 +28,7 @@ def commands() -> Iterator[tuple[str, Parser, Parser]]:
     yield from leaves("medai", own, own, leave_out=tuple(medai.ELSEWHERE))
     yield from leaves("medai", worker.make_parser(), worker.make_parser())
     yield from leaves("medai models", models_cli.make_parser(), models_cli.make_parser())
+    yield "medai deidentify", outside.make_parser(), outside.make_parser()
     yield "medai demo", demo.make_parser(), demo.make_parser()
     yield "medai scan", scan_cli.make_parser(), scan_cli.make_parser()
     yield from leaves("medai trial", trial_cli.make_parser(), trial_cli.make_parser())
