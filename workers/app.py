@@ -29,6 +29,7 @@ from medai.router.ledger.fleet import Announced, Fleet, OwnCard
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.broker import COMPARE_TASK, TASK, make_celery
 from medai.router.settings import load as configuration
+from medai.router.settings.outside import VERSION
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import open_tracer
 
@@ -125,6 +126,7 @@ def start_child(settings: Settings) -> None:
     name = worker_name()
     preload(registry, settings)
     cards = [_card(registry, description) for description in registry.describe()]
+    cards = [*(card for card in cards if card.name not in settings.outside), *outside_cards(settings)]
     versions = {card.name: card.version for card in cards if card.available}
     _child.runner = JobRunner(
         settings,
@@ -160,6 +162,11 @@ def _card(registry: Registry, model: Description) -> Announced:
     )  # fmt: skip
 
 
+def outside_cards(settings: Settings) -> list[Announced]:
+    """AI outside, to which every worker can send; a model of ours of the same name is hidden by it."""
+    return [Announced(name=name, version=VERSION, available=True, reason="") for name in settings.outside]
+
+
 def _announce(fleet: Fleet, cards: list[Announced]) -> None:
     """Say which models are here; a ledger that is away is waited for: a worker without it can do nothing."""
     while True:
@@ -193,7 +200,7 @@ def preload(registry: Any, settings: Settings) -> None:
     """Load the routed models before the first study waits for them."""
     from medai.models.errors import ModelUnavailable
 
-    for name in sorted({route.model for route in settings.routes}):
+    for name in sorted({route.model for route in settings.routes} - settings.outside.keys()):
         try:
             registry.load(name)
             if settings.worker.guard != "off" and registry.guard(name) is not None:

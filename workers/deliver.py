@@ -7,7 +7,7 @@ every other destination, the router's courier goes on from the ledger. Next: rou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from pydicom.dataset import Dataset
@@ -49,6 +49,19 @@ def keep(claim: Claim, results: Results, *, claims: Claims, settings: Settings, 
         deliveries=owed(claim.job, results, settings),
         now=now,
     )
+    return objects
+
+
+def keep_others(
+    claim: Claim, found: Sequence[tuple[str, Dataset]], *, claims: Claims, now: float
+) -> list[ResultObject]:  # fmt: skip
+    """What an AI outside made, into the ledger, owed to the archive; raises LeaseLost as ``keep`` does."""
+    objects = [kept(kind, dataset) for kind, dataset in found]
+    claims.keep(
+        claim.job.job_id, claim.token, objects=objects, measurements=[], now=now,
+        deliveries=[Owed(destination=ARCHIVE)],
+        warnings=[f"made by an AI outside ({claim.job.model}): no check of ours looked at it"],
+    )  # fmt: skip
     return objects
 
 

@@ -33,6 +33,7 @@ from medai.router.tracing.tracer import NoTracer, Tracer
 from medai.workers import deliver, guard, pipeline
 from medai.workers.fetch import fetch
 from medai.workers.lease import Lease
+from medai.workers.outside.exchange import read_outside
 from medai.workers.results.encode import Results
 from medai.workers.scratch import is_full
 
@@ -103,6 +104,13 @@ class ServerPorts:
         runner = self._runner
         self._kept = deliver.keep(
             self._claim, results, claims=runner.ledger.claims, settings=self.settings, now=runner.clock()
+        )
+
+    def store_others(self, found: Sequence[tuple[str, Dataset]]) -> None:
+        """The same for what an AI outside made."""
+        self._lease.check()
+        self._kept = deliver.keep_others(
+            self._claim, found, claims=self._runner.ledger.claims, now=self._runner.clock()
         )
 
     def hand_over(self) -> JobState:
@@ -231,8 +239,20 @@ class JobRunner:
     def _work(self, claim: Claim, lease: Lease) -> JobState:
         created = datetime.fromtimestamp(claim.created_at, tz=UTC).astimezone()  # results carry local time
         ports = ServerPorts(self, claim, lease)
-        pipeline.run(claim.job, ports, created_at=created)
+        if claim.job.model in self.settings.outside:
+            self._read_outside(claim.job, ports)
+        else:
+            pipeline.run(claim.job, ports, created_at=created)
         return ports.hand_over()
+
+    def _read_outside(self, job: Job, ports: ServerPorts) -> None:
+        outside = self.settings.outside[job.model]
+        with pipeline.understandable():
+            found = read_outside(
+                job, outside, ports, self.ledger.outside, worker=self.settings.worker, clock=self.clock
+            )
+        ports.stamp(job, StampName.ENCODED)
+        ports.store_others(found)
 
     def _later(self, claim: Claim, error: TemporaryError) -> JobState:
         now = self.clock()

@@ -46,7 +46,7 @@ def send(files: Mapping[str, bytes], destination: StowDestination, *, name: str)
 
     Raises DestinationUnreachable (away, overloaded, or not as configured) and DestinationRefused (will not have them).
     """
-    peer = _peer(destination, name)
+    peer = peer_of(destination, name)
     boundary = _boundary(files.values())
     kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
     answer = web.request(
@@ -73,7 +73,7 @@ def searchable(destination: StowDestination, *, name: str) -> bool:
 
     Nothing is stored, and no patient's data come back. Raises DestinationUnreachable or DestinationRefused.
     """
-    peer = _peer(destination, name)
+    peer = peer_of(destination, name)
     path = f"/studies?StudyInstanceUID={NOBODY}&limit=1"
     answer = web.request("GET", peer, headers={"Accept": ANSWER}, path=path)
     if answer.status in (405, 501):
@@ -83,7 +83,8 @@ def searchable(destination: StowDestination, *, name: str) -> bool:
     return True
 
 
-def _peer(destination: StowDestination, name: str) -> Peer:
+def peer_of(destination: StowDestination, name: str) -> Peer:
+    """How a server is called, and got into."""
     return Peer(
         title=f"the DICOMweb server {name}", url=destination.stow_url, key="stow_url", server=destination,
         away=DestinationUnreachable, takes="STOW-RS",

@@ -271,6 +271,8 @@ def _places(db: Connection, found: Found, jobs: list[str]) -> dict[str, tuple[An
         "tries": (t.delivery_tries, t.delivery_tries.c.delivery_id.in_(deliveries)),
         "messages": (t.deliveries, d.job_id.in_(jobs)),
         "results": (t.result_objects, t.result_objects.c.job_id.in_(jobs)),
+        "pseudonyms": (t.outside_uids, t.outside_uids.c.job_id.in_(jobs)),
+        "readings outside": (t.outside_jobs, t.outside_jobs.c.job_id.in_(jobs)),
         "stamps": (t.stamps, t.stamps.c.job_id.in_(jobs)),
         "attempts": (t.attempts, t.attempts.c.job_id.in_(jobs)),
         "readings": (t.jobs, t.jobs.c.id.in_(jobs)),

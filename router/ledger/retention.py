@@ -241,6 +241,7 @@ def _history(db: Connection, jobs: list[str], limit: float) -> Mapping[str, int]
     gone = (
         delete(t.stamps).where(t.stamps.c.job_id.in_(jobs)),
         delete(t.attempts).where(t.attempts.c.job_id.in_(jobs)),
+        delete(t.outside_uids).where(t.outside_uids.c.job_id.in_(jobs)),
         delete(t.delivery_tries).where(tries.delivery_id.in_(of_jobs), tries.last_at < limit),
     )
     return {"history": sum(db.execute(each).rowcount for each in gone)}

@@ -206,6 +206,23 @@ stamps = Table(
     Column("at", Float, nullable=False),
 )
 
+outside_jobs = Table(
+    "outside_job",
+    metadata,
+    Column("job_id", ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
+    Column("study_uid", String(64), nullable=False),
+    Column("sent_at", Float),
+    Column("seen", String(64), nullable=False, server_default=""),
+)
+
+outside_uids = Table(
+    "outside_uid",
+    metadata,
+    Column("uid", String(64), primary_key=True),
+    Column("job_id", ForeignKey("job.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("original", String(64), nullable=False),
+)
+
 attempts = Table(
     "attempt",
     metadata,

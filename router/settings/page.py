@@ -79,7 +79,11 @@ def sections() -> Iterator[tuple[str, type[BaseModel], str]]:
     yield "Top level", Settings, "MEDAI_"
     for name, info in Settings.model_fields.items():
         for inner in tables_of(info.annotation):
-            yield _title(name, inner), inner, "" if name in ("routes", "destinations") else f"MEDAI_{name.upper()}__"
+            yield (
+                _title(name, inner),
+                inner,
+                "" if name in ("routes", "destinations", "outside") else f"MEDAI_{name.upper()}__",
+            )
             for key, field in inner.model_fields.items():
                 for deeper in tables_of(field.annotation):
                     yield f"`[{name}.{key}]`", deeper, ""
@@ -89,6 +93,8 @@ def _title(name: str, model: type[BaseModel]) -> str:
     if name == "destinations":
         key = next(key for key, info in model.model_fields.items() if info.is_required())
         return f"`[destinations.NAME]` with `{key}`"
+    if name == "outside":
+        return "`[outside.NAME]`"
     return "`[[routes]]`" if name == "routes" else f"`[{name}]`"
 
 

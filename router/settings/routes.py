@@ -53,10 +53,13 @@ class SeriesSettings(Section):
     """``best``: the preferred one; ``all``: a reading of each."""
 
 
+RouteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+
+
 class RouteSettings(Section):
     """One route: which studies, which series of them, which model, where the results go."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+    name: RouteName
     """Lower-case letters, digits, - and _; in every decision, metric and filler number."""
     when: str = "true"
     """CEL over ``study`` and ``series``; see docs/routes.md."""

@@ -21,9 +21,10 @@ from pydantic_settings import (
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.oidc import OidcSettings
+from medai.router.settings.outside import OutsideSettings
 from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.retention import RetentionSettings
-from medai.router.settings.routes import RouteSettings
+from medai.router.settings.routes import RouteName, RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
 from medai.router.settings.tls import ClientTls, ServerTls, WebTls
 from medai.router.settings.tracing import TracingSettings
@@ -392,6 +393,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     routes: tuple[RouteSettings, ...] = ()
     destinations: dict[str, Destination] = Field(default_factory=dict)
+    outside: dict[RouteName, OutsideSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_fit(self) -> Settings:
@@ -407,6 +409,11 @@ class Settings(BaseSettings):
                         f"route {route.name!r} sends to {name!r}, which is not defined: "
                         f"add [destinations.{name}] or use one of {', '.join(sorted(known))}"
                     )
+            if route.model in self.outside and route.destinations != ("archive",):
+                raise ValueError(
+                    f'route {route.name!r} reads outside ({route.model}): its destinations must be ["archive"] alone, '
+                    "since what comes back has no measurements of ours to tell"
+                )
             if "archive" not in route.destinations:
                 raise ValueError(f"route {route.name!r} must list 'archive': the ORU is sent only after it is stored")
         if 0 < self.retention.messages_d * 24.0 < self.ris.withdraw_within_h:

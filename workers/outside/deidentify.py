@@ -131,7 +131,7 @@ def _looked_through(element: DataElement, naming: _Naming) -> DataElement | None
 
 def _say_so(made: Dataset, patient: str) -> None:
     made.SpecificCharacterSet = "ISO_IR 192"
-    made.PatientID = made.PatientName = patient
+    made.PatientID, made.PatientName = patient, f"{patient}^"  # a name of one component ends so
     made.PatientIdentityRemoved = "YES"
     made.DeidentificationMethod = profile.METHOD
     made.DeidentificationMethodCodeSequence = [_code(*profile.BASIC), _code(*profile.RETAIN_PATIENT)]
