@@ -158,7 +158,7 @@ def start_session(request: Request, response: Response, name: str, *, detail: st
     lasts_s = settings_of(request).console.session_h * 3600.0
     if before := request.cookies.get(COOKIE):
         accounts.revoke_token(before)
-    token = accounts.issue_token(name, now, kind="session", label="", lasts_s=lasts_s)
+    token = accounts.issue_token(name, now, kind="session", label=address_of(request)[:80], lasts_s=lasts_s)
     accounts.note_action(name, "login", now, detail=detail)
     secure = by_tls or is_https(request)
     response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
