@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
+from medai.router import tls
 from medai.router.console import pictures, viewer
 from medai.router.console.account_api import account_api
 from medai.router.console.api import api, open_api
@@ -44,7 +45,7 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports.search import SearchFault
 from medai.router.reports.status import tally
-from medai.router.serving import Bounded, Impatient, most_connections
+from medai.router.serving import Bounded, Impatient, most_connections, over
 from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
@@ -184,6 +185,7 @@ def first_account(ledger: Ledger, now: float) -> str | None:
 
 def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     """Serve until told to stop."""
+    secured = tls.server_context(settings.console.tls, where="console.tls")
     orthanc, broker = Orthanc(settings.orthanc), Dispatcher(settings.broker)
     probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version=version)
@@ -194,7 +196,8 @@ def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     try:
         uvicorn.run(
             app, host=settings.console.host, port=settings.console.port, log_config=None, access_log=False,
-            server_header=False, http=Impatient, ws="none", proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
+            server_header=False, http=over(secured), ws="none",
+            proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
         )  # fmt: skip
     finally:
         orthanc.close()

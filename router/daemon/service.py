@@ -111,10 +111,13 @@ def serve(
     now: list[Router] = []
     answers: Counter[str] = Counter()
     turned_away = TurnedAway()
+    pruned: Counter[str] = Counter()
     with ExitStack() as outer:
         broker = Dispatcher(settings.broker)
         outer.callback(broker.close)
-        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer, answers, turned_away), name="metrics")
+        page = Door(
+            lambda: metrics_page(settings, ledger, now, broker, tracer, answers, turned_away, pruned), name="metrics"
+        )
         outer.callback(page.close)
         page.open()
         while not stop.is_set() and leadership.win(stop):
@@ -129,6 +132,7 @@ def serve(
                         tracer=tracer,
                         answers=answers,
                         turned_away=turned_away,
+                        pruned=pruned,
                     )
                     now[:] = [router]
                     leading.callback(now.clear)
@@ -193,6 +197,7 @@ def metrics_page(
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
     turned_away: TurnedAway | None = None,
+    pruned: Counter[str] | None = None,
 ) -> MetricsServer | None:
     """The page of figures; while this router stands by it is healthy and not ready. ``answers``: the listener's."""
     if not settings.metrics.port:
@@ -215,6 +220,7 @@ def metrics_page(
             spans=(tracer or NoTracer()).counts,
             hl7=lambda: dict(answers or {}),
             turned_away=(turned_away or TurnedAway()).counts,
+            pruned=lambda: dict(pruned or {}),
         ),
         heartbeat=lambda: now[0].heartbeat if now else 0.0,
         routes=[route.name for route in settings.routes],
@@ -233,11 +239,12 @@ def build(
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
     turned_away: TurnedAway | None = None,
+    pruned: Counter[str] | None = None,
 ) -> Router:
     """The loop and the parts beside it (orders, announcements, watch folder, courier, workitems); ``stack`` stops them.
 
     ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers`` and ``turned_away``: where the
-    listeners count.
+    listeners count; ``pruned``: where the loop does.
     """
     counted = turned_away or TurnedAway()
     orthanc = Orthanc(settings.orthanc)
@@ -294,6 +301,7 @@ def build(
         leads=leads,
         doors=[*own, *doors],
         tracer=tracer,
+        pruned=pruned,
     )
 
 

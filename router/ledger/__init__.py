@@ -5,8 +5,9 @@ studies.py (what was seen), orders.py (what was ordered), held_orders.py (what o
 and claims.py (readings), deliveries.py (what is owed to whom), deadletters.py (what could not go on), removals.py
 (studies that were deleted or moved), identities.py (patients who were merged), fleet.py (workers and the leading
 router), accounts.py and actions.py (people and what they do), surveys.py (what they say), edits.py (what readers made
-of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for). What people did
-and saw is sealed (trail.py). What may become of a job or a delivery is in transitions.py alone.
+of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), retention.py (what
+goes when it is old), erasure.py (all of one patient). What people did and saw is sealed (trail.py). What may become of
+a job or a delivery is in transitions.py alone.
 Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
@@ -27,12 +28,14 @@ from medai.router.ledger.database import Database
 from medai.router.ledger.deadletters import DeadLetters
 from medai.router.ledger.deliveries import Deliveries
 from medai.router.ledger.edits import Edits
+from medai.router.ledger.erasure import Erasure
 from medai.router.ledger.fleet import Fleet
 from medai.router.ledger.held_orders import HeldOrders
 from medai.router.ledger.identities import Identities
 from medai.router.ledger.jobs import Held, Jobs, NewJob
 from medai.router.ledger.orders import Orders
 from medai.router.ledger.removals import Removals
+from medai.router.ledger.retention import Retention
 from medai.router.ledger.studies import Studies
 from medai.router.ledger.surveys import Surveys
 from medai.router.ledger.trail import Verdict
@@ -66,6 +69,8 @@ class Ledger:
         self.surveys = Surveys(self.database)
         self.edits = Edits(self.database)
         self.workitems = Workitems(self.database)
+        self.retention = Retention(self.database)
+        self.erasure = Erasure(self.database)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision; harmless when they are there already."""

@@ -81,6 +81,24 @@ class Database:
                 raise
             raise problem from error
 
+    @contextmanager
+    def wiping(self) -> Iterator[Connection]:
+        """A transaction after which an SQLite file holds nothing more of what was deleted or overwritten in it."""
+        with self.begin() as db:
+            if db.dialect.name != "sqlite":
+                yield db
+                return
+            db.exec_driver_sql("PRAGMA secure_delete=ON")
+            try:
+                yield db
+            finally:
+                db.exec_driver_sql("PRAGMA secure_delete=OFF")
+        raw = self.engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            raw.close()
+
     def setting(self, key: str, default: str) -> str:
         """A value that is made once and kept (the log key, the first start); the first writer wins."""
         with self.begin() as db:

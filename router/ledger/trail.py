@@ -3,7 +3,8 @@
 A seal is an HMAC of the line and of the seal before. Its key, and the newest line's number and seal, are kept in two
 files beside an SQLite ledger (or in [ledger] audit_folder): who can write the ledger alone can neither forge a line nor
 take the last ones away. The newest seal also goes to the log. A trail that does not fit what was kept is not sealed
-over: the file stays as it was and ``medai audit verify`` tells. Next: history.py (who writes lines), cli/people.py.
+over: the file stays as it was and ``medai audit verify`` tells. Lines may be pruned from the old end alone
+(retention.py): a line of the trail then says where it begins. Next: history.py (who writes lines), cli/people.py.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,9 @@ PENDING = "audit_head"
 LOCK = 7_041_776_239
 """PostgreSQL's advisory lock: lines follow each other, whoever writes them."""
 COLUMNS = ("id", "at", "account", "action", "study_id", "job_id", "detail")
+PRUNED = "audit pruned"
+"""The action of a line that says which older ones were taken away."""
+_CUT = re.compile(r"([0-9]+) lines in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
 
 
 class AuditFilesFault(MedaiError):
@@ -45,6 +50,23 @@ class Head:
     id: int
     count: int
     seal: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where the trail begins since its oldest lines were pruned: it is kept by a line of the trail, sealed like all."""
+
+    id: int
+    """Of the last line that is gone."""
+    lines: int
+    """How many are gone, all in all."""
+    seal: str
+    """Of the last line that is gone: the first that is left rests on it."""
+
+    @property
+    def words(self) -> str:
+        """What its line says."""
+        return f"{self.lines} lines in all, up to number {self.id}, whose seal was {self.seal}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,23 +134,51 @@ class Trail:
         """Every line by its seal, and the end by what was kept of it."""
         faults: list[str] = []
         notes: list[str] = []
-        before, lines, unsealed, last = "", 0, hashlib.sha256(), 0
-        for row in db.execute(
-            select(*(t.audit.c[name] for name in (*COLUMNS, "seal"))).order_by(t.audit.c.id)
-        ).mappings():
+        lines, last, begins = 0, 0, _begins(db)
+        for row, fits in self._chain(db.execute(_LINES).mappings(), begins):
             lines += 1
             last = int(row["id"])
-            if row["seal"] is None and not before:
-                unsealed.update(_line(row))
-                continue
-            expected = self._seal(before or unsealed.hexdigest(), row)
-            if row["seal"] is None or not hmac.compare_digest(str(row["seal"]), expected):
+            if not fits:
                 faults.append(f"line {last} was changed or written by somebody else, or a line before it is missing")
-            before = str(row["seal"])
-        faults += self._end(db, lines, last, notes)
+        if begins is not None:
+            notes.append(f"{begins.lines} older lines, up to number {begins.id}, were pruned as [retention] says")
+        faults += self._end(db, lines, last, begins, notes)
         return Verdict(lines=lines, faults=tuple(faults), notes=tuple(notes))
 
-    def _end(self, db: Connection, lines: int, last: int, notes: list[str]) -> list[str]:
+    def cut(self, db: Connection, until: float, most: int) -> Cut | None:
+        """Where the trail may be cut so that ``most`` lines or fewer, all older than ``until``, go; None: nowhere.
+
+        The newest line stays, and so does a trail that is not whole: what shows it must not go. Lines of before there
+        were seals go together with the first that was sealed, which stands for them.
+        """
+        kept, begins = self._kept(), _begins(db)
+        newest = kept.id if kept else db.execute(select(func.max(t.audit.c.id))).scalar()
+        unsealed = db.execute(select(func.count()).where(t.audit.c.seal.is_(None))).scalar_one()
+        rows = db.execute(_LINES.limit(most + int(unsealed))).mappings()
+        before, found = begins.lines if begins else 0, None
+        for gone, (row, fits) in enumerate(self._chain(rows, begins), start=before + 1):
+            if not fits:
+                log.error("audit_trail_broken", next="run medai audit verify; nothing of it is pruned")
+                return None
+            if row["at"] >= until or row["id"] >= newest:
+                break
+            if row["seal"] is not None:
+                found = Cut(id=int(row["id"]), lines=gone, seal=str(row["seal"]))
+        return found
+
+    def _chain(self, rows: Iterable[Any], begins: Cut | None) -> Iterator[tuple[Any, bool]]:
+        """Each line, and whether its seal is the one that follows from it and from the line before."""
+        before, unsealed = begins.seal if begins else "", hashlib.sha256()
+        for row in rows:
+            if row["seal"] is None and not before:
+                unsealed.update(_line(row))
+                yield row, True
+                continue
+            expected = self._seal(before or unsealed.hexdigest(), row)
+            yield row, row["seal"] is not None and hmac.compare_digest(str(row["seal"]), expected)
+            before = str(row["seal"])
+
+    def _end(self, db: Connection, lines: int, last: int, begins: Cut | None, notes: list[str]) -> list[str]:
         if self._head_file is None:
             notes.append(
                 "[ledger] audit_folder is not set: lines are sealed without a key, and their end is in the log alone"
@@ -140,10 +190,12 @@ class Trail:
         if not self._fits(db, kept):
             return [f"line {kept.id}, which was the newest, is gone or another: lines at the end were taken away"]
         until = int(db.execute(select(func.count()).select_from(t.audit).where(t.audit.c.id <= kept.id)).scalar_one())
+        until += begins.lines if begins else 0
         if until != kept.count:
             return [f"there are {until} lines up to number {kept.id}, and there were {kept.count}"]
         if last > kept.id:
-            notes.append(f"{lines - kept.count} newer than the line that was kept: a process ended in between")
+            newer = lines + (begins.lines if begins else 0) - kept.count
+            notes.append(f"{newer} newer than the line that was kept: a process ended in between")
         return []
 
     # -- seals
@@ -195,6 +247,16 @@ class Trail:
         with os.fdopen(number, "r+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
+
+
+_LINES = select(*(t.audit.c[name] for name in (*COLUMNS, "seal"))).order_by(t.audit.c.id)
+
+
+def _begins(db: Connection) -> Cut | None:
+    """What the newest line about pruning says; that it was not forged is for the chain to show."""
+    said = select(t.audit.c.detail).where(t.audit.c.action == PRUNED).order_by(t.audit.c.id.desc()).limit(1)
+    found = _CUT.fullmatch(str(db.execute(said).scalar() or ""))
+    return Cut(lines=int(found[1]), id=int(found[2]), seal=found[3]) if found else None
 
 
 def _any_sealed(db: Connection) -> bool:

@@ -29,6 +29,7 @@ from medai.router.admission import REASONS
 from medai.router.contract import Failure, JobState, Priority, known_modality
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
+from medai.router.ledger.retention import PRUNABLE
 from medai.router.metrics import drift
 from medai.router.reports import agreement
 from medai.router.reports.agreement import DICE_BUCKETS, EditCounts
@@ -57,6 +58,8 @@ class Parts:
     """Messages that came to the listener, by what became of them."""
     turned_away: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Connections that a port did not take, or ended, by port and reason."""
+    pruned: Callable[[], Mapping[str, int]] = dict
+    """What went from the ledger because it was old, by what it was."""
 
 
 class LedgerCollector(Collector):
@@ -86,6 +89,7 @@ class LedgerCollector(Collector):
         yield _spans(self._parts.spans())
         yield _hl7(self._parts.hl7())
         yield _turned_away(self._parts.turned_away())
+        yield _pruned(self._parts.pruned())
         if leads:
             yield _gauge("medai_orthanc_up", "Whether Orthanc answers the router.", self._parts.orthanc_up())
             yield _gauge("medai_broker_up", "Whether Redis answers the router.", self._parts.broker_up())
@@ -135,6 +139,13 @@ def _turned_away(counts: Mapping[tuple[str, str], int]) -> Metric:
     for port in ("orders", "announcements"):
         for reason in REASONS:
             family.add_metric([port, reason], counts.get((port, reason), 0))
+    return family
+
+
+def _pruned(counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily("medai_pruned", "What went from the ledger as [retention] says.", labels=["what"])
+    for what in PRUNABLE:
+        family.add_metric([what], counts.get(what, 0))
     return family
 
 

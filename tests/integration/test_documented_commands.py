@@ -88,6 +88,8 @@ BY_ANOTHER_TEST = {
     "./medai test tests/unit -k geometry": SET_UP,
     "./medai chaos --each --lanes 4 --studies 3": "test_each_fault_once_loses_doubles_and_strands_nothing",
     "medai held": "test_a_held_order_is_listed_until_a_person_decides",
+    "medai erase --patient 4711 --issuer MAIN --dry-run": "test_the_archive_keeps_its_studies_unless_it_is_asked_and_they_are_not_read_again",
+    "medai erase --patient - --issuer MAIN --studies-too": "test_the_archives_studies_go_too_where_it_is_asked_also_those_that_were_never_read",
     "medai dead": "test_dead_lists_and_tells_one_with_its_history",
     "medai dead 1f0c2a41": "test_dead_lists_and_tells_one_with_its_history",
     "medai retry 1f0c2a41": "test_retry_of_one",

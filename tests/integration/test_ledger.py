@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,34 +13,45 @@ from pathlib import Path
 from typing import Any
 
 import edit_rows
+import keeping_cases
 import ledger_cases as cases
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from certificates import Authority
 from ledger_cases import T0, arrive, due, make, said, seen, store
 from servers import postgresql
-from sqlalchemy import delete, inspect
+from sqlalchemy import delete, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from medai.router.announcements.read import Notice, Refused, Series, StepBegun, StepChange, StepState
 from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
 from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.hl7.orders_in import Action
+from medai.router.hl7.patients import Patient
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger import schema as t
 from medai.router.ledger.deliveries import Gate
+from medai.router.ledger.erasure import ErasureRefused
+from medai.router.ledger.retention import KINDS, Limits
 from medai.router.ledger.schema import metadata
 from medai.router.ledger.workitems import Seen, State
 from medai.router.reports import agreement, readings
 from medai.router.reports.turnaround import turnaround
+from medai.router.settings.retention import DAY_S, RetentionSettings
 from medai.router.stages import Percentiles
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgresql(tmp_path_factory.mktemp("pg")) as url:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("pg-tls"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[str]:
+    with postgresql(tmp_path_factory.mktemp("pg"), tls=authority.pair()) as url:
         yield url
 
 
@@ -702,3 +714,59 @@ def test_lines_of_the_audit_trail_follow_each_other_whoever_writes_them(ledger: 
     with ledger.begin() as db:
         db.execute(delete(t.audit).where(t.audit.c.id == 30))
     assert len(ledger.verify_audit().faults) == 1 + (ledger.database.engine.dialect.name == "sqlite")
+
+
+def test_what_is_old_goes_and_the_trail_proves_what_is_left(ledger: Ledger) -> None:
+    job_id = edit_rows.read(ledger)
+    edit_rows.compared(ledger, job_id, [edit_rows.brain(0.9)])
+    other = edit_rows.read(ledger, "1.2.4")
+    for number in range(3):
+        ledger.accounts.note_action("ana", "study", T0 + number)
+    order = Order(placer="P1", accession="X1", patient_id="7", patient_name="Doe^Jane")
+    ledger.orders.take([said(order)], T0)
+    key = {"key": "patient:1", "value": f'{{"sex": {T0}}}'}
+    with ledger.begin() as db:
+        db.execute(t.meta.insert().values(**key))
+        db.execute(t.studies.update().values(deleted_at=T0, due_at=None))
+    keep = RetentionSettings(messages_d=1, orders_d=1, merges_d=1, history_d=1, readings_d=1, audit_d=1)
+    now = T0 + 10 * DAY_S
+    went: Counter[str] = Counter()
+    for kind in KINDS:
+        went.update(ledger.retention.page(kind, None, Limits.of(keep, now), now).pruned)
+    assert {what: went[what] for what in ("orders", "patient_updates", "messages", "studies", "audit")} == {
+        "orders": 1, "patient_updates": 1, "messages": 2, "studies": 1, "audit": 2,
+    }  # fmt: skip
+    assert [job.job_id for job in readings.jobs(ledger)] == [other]
+    assert ledger.verify_audit().faults == ()
+
+
+def test_a_patient_is_erased_and_nobody_else(ledger: Ledger) -> None:
+    keeping_cases.patient(ledger)
+    patient = Patient("PAT4711", "H")
+    found = ledger.erasure.erase(patient, {}, T0 + 100, updates={}, by="ana", pseudonym="p")
+    assert (found.counts["studies"], found.counts["readings"], found.counts["orders"]) == (2, 2, 1)
+    assert [word for word in keeping_cases.PLANTED if word in keeping_cases.tables(ledger)] == []
+    assert [job.study_uid for job in readings.jobs(ledger)] == ["1.2.55"]
+    assert ledger.erasure.erase(patient, {}, T0 + 100, updates={}, by="ana", pseudonym="p").counts == {}
+    keeping_cases.read(ledger, "PAT99", "1.2.56", until=lambda _job: None)
+    with pytest.raises(ErasureRefused, match="not over"):
+        ledger.erasure.erase(Patient("PAT99"), {}, T0 + 100, updates={}, by="ana", pseudonym="p")
+    assert ledger.verify_audit().faults == ()
+
+
+def test_a_postgresql_over_tls_is_verified_by_authority_and_name(server: str, authority: Authority) -> None:
+    verified = f"?sslmode=verify-full&sslrootcert={authority.ca_file}"
+    ledger = Ledger(server + verified)
+    with ledger.database.engine.connect() as connection:
+        assert connection.execute(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar()
+    ledger.close()
+    for other in (verified.replace("ca.pem", "localhost.pem"), "?sslmode=verify-full&sslrootcert=/none"):
+        ledger = Ledger(server + other)
+        with pytest.raises(TemporaryError):
+            ledger.accounts.has_any()
+        ledger.close()
+    elsewhere = server.replace("127.0.0.1", "elsewhere")
+    ledger = Ledger(f"{elsewhere}{verified}&hostaddr=127.0.0.1")  # the same server by a name that is not its own
+    with pytest.raises(TemporaryError):
+        ledger.accounts.has_any()
+    ledger.close()

@@ -40,6 +40,7 @@ class World:
             parts=Parts(
                 orthanc_up=lambda: self.orthanc_up, broker_up=lambda: True, leads=lambda: self.leads,
                 hl7=lambda: {"taken": 7, "ignored": 2}, turned_away=lambda: {("orders", "peer"): 4},
+                pruned=lambda: {"orders": 5},
             ),
             routes=["brain"], objectives=ObjectivesSettings(routine_s=10.0), clock=lambda: self.now,
         )  # fmt: skip
@@ -245,6 +246,11 @@ def test_messages_of_the_listener_are_counted_by_what_became_of_them(world: Worl
     assert [values["medai_hl7_messages_total", each] for each in ("taken", "ignored", "refused")] == [7, 2, 0]
     assert values["medai_turned_away_total", "orders", "peer"] == 4
     assert values["medai_turned_away_total", "announcements", "limit"] == 0
+
+
+def test_what_went_because_it_was_old_is_counted(world: World) -> None:
+    values = world.values()
+    assert [values["medai_pruned_total", each] for each in ("orders", "audit")] == [5, 0]
 
 
 def test_connections_that_say_nothing_hold_up_no_scrape_and_no_health(world: World) -> None:
