@@ -59,6 +59,7 @@ def check(settings: Settings) -> list[Finding]:
         _announcements,
         _workitems,
         _watch_folder,
+        _sign_in,
         _tls,
     )
     return [finding for step in steps for finding in step(settings)]
@@ -379,6 +380,23 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield _ok("orders", f"the router listens for orders at {where}")
     except OSError:
         yield _warn("orders", f"nothing listens for orders at {where}: the router is not running")
+
+
+def _sign_in(settings: Settings) -> Iterator[Finding]:
+    own = settings.console.oidc
+    if not own.is_on:
+        return
+    try:
+        from medai.router.console.signin import signins_of
+    except ModuleNotFoundError as error:
+        yield _warn("sign-in", f"not tried: the console needs {error.name}, which is not installed here")
+        return
+    try:
+        signins_of(settings.console, time.time, time.monotonic).provider.place()
+    except MedaiError as error:
+        yield _bad("sign-in", str(error))
+        return
+    yield _ok("sign-in", f"{own.issuer} answers; register {own.console_url.rstrip('/')}/login/oidc/back there")
 
 
 def _watch_folder(settings: Settings) -> Iterator[Finding]:

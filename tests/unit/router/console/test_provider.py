@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from medai.router.cli.check import _sign_in
 from medai.router.console.provider import ANSWER_MAX, AWAY_S, Provider, ProviderAway, SignInRefused
 from medai.router.ledger.accounts import Role
 from medai.router.settings.oidc import OidcSettings
+from medai.router.settings.tables import ConsoleSettings, Settings
 
 FOUND = "/.well-known/openid-configuration"
 
@@ -82,6 +84,20 @@ def provider_of(fake: Fake, now: Now | None = None, **more: Any) -> Provider:
         **{"timeout_s": 0.2, **more},
     )  # fmt: skip
     return Provider(settings, time.time, now or Now())
+
+
+def test_check_tells_whether_people_could_sign_in(fake: Fake) -> None:
+    provider = {"issuer": fake.issuer, "client_id": "medai", "roles": {"a": "reader"}, "timeout_s": 0.5}
+    told = []
+    for address in ("https://other.example", "http://localhost:8088"):
+        console = ConsoleSettings(oidc=OidcSettings.model_validate({**provider, "console_url": address}))
+        told += [(each.level, each.text) for each in _sign_in(Settings(console=console))]
+    fake.said[FOUND] = b"[]"
+    told += [(each.level, each.text) for each in _sign_in(Settings(console=console))]
+    assert [level for level, _ in told] == ["error", "ok", "error"]
+    assert "allowed_hosts" in told[0][1]
+    assert "http://localhost:8088/login/oidc/back" in told[1][1]
+    assert list(_sign_in(Settings())) == []
 
 
 WRONG: dict[str, Any] = {
