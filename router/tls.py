@@ -41,6 +41,19 @@ def client_context(tls: ClientTls, *, where: str) -> ssl.SSLContext:
     return context
 
 
+def own_context(tls: ServerTls, *, where: str) -> ssl.SSLContext | None:
+    """For asking a port of our own whether it answers, by whatever address: it must show the certificate that it is
+    configured with, whoever signed that. None where its TLS is off."""
+    if not tls.is_on:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    _load(context, tls.certificate_file, tls.certificate_file, tls.key_file, where)
+    return context
+
+
 def _harden(context: ssl.SSLContext) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(":".join(SUITES))

@@ -6,6 +6,7 @@ Each finding says what was tried, what came back and what to do. Nothing is chan
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from medai.router import tls
+from medai.router.cli import hops
 from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
@@ -57,6 +59,7 @@ def check(settings: Settings) -> list[Finding]:
         _announcements,
         _workitems,
         _watch_folder,
+        _tls,
     )
     return [finding for step in steps for finding in step(settings)]
 
@@ -93,24 +96,24 @@ def _names(settings: Settings) -> str:
 
 
 def _orthanc(settings: Settings) -> Iterator[Finding]:
-    orthanc = Orthanc(settings.orthanc)
     try:
+        orthanc = Orthanc(settings.orthanc)
         system = orthanc.system()
+        port = _dicom_port(settings, system)
     except MedaiError as error:
         yield _bad("orthanc", f"{error}; is [orthanc] url right?")
         return
     yield _ok("orthanc", f"REST answers: Orthanc {system.get('Version')} at {orthanc.address}")
-    yield _echo(urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"])
-    yield from _strangers(
-        settings, urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"]
-    )
-    known = set(orthanc.get("/modalities"))
+    yield _echo(port)
+    yield from _strangers(settings, port)
+    known = dict(orthanc.get("/modalities?expand"))
     for name, destination in settings.destinations.items():
         if isinstance(destination, DicomDestination):
             yield _destination(orthanc, name, destination.modality, known)
+            yield from _dicom_in_the_clear(name, known.get(destination.modality, {}))
 
 
-def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) -> Finding:
+def _destination(orthanc: Orthanc, name: str, modality: str, known: Mapping[str, Any]) -> Finding:
     if modality not in known:
         return _bad(f"destination {name}", f"Orthanc has no modality {modality!r}: add it to DicomModalities")
     try:
@@ -118,6 +121,19 @@ def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) ->
     except MedaiError:
         return _bad(f"destination {name}", f"no C-ECHO from Orthanc to {modality}: check its AET, host and port")
     return _ok(f"destination {name}", f"C-ECHO from Orthanc to {modality} succeeds")
+
+
+def _dicom_in_the_clear(name: str, node: Mapping[str, Any]) -> Iterator[Finding]:
+    if node and not node.get("UseDicomTls") and not hops.is_here(str(node.get("Host", ""))):
+        text = f"DICOM to {node['Host']} is not over TLS: UseDicomTls in Orthanc's DicomModalities"
+        yield _warn(f"destination {name}", text)
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    for text in hops.unusable(settings):
+        yield _bad("tls", text)
+    for text in hops.in_the_clear(settings):
+        yield _warn("tls", text)
 
 
 def _web_servers(settings: Settings) -> Iterator[Finding]:
@@ -175,27 +191,52 @@ def _takes_transactions(capability: Mapping[str, Any]) -> bool:
     )
 
 
-def _echo(host: str, port: int, aet: str) -> Finding:
+@dataclass(frozen=True, kw_only=True)
+class _DicomPort:
+    """Orthanc's DICOM port as we reach it."""
+
+    host: str
+    port: int
+    aet: str
+    context: ssl.SSLContext | None
+
+    def __str__(self) -> str:
+        return f"{self.aet} at {self.host}:{self.port}" + (" over TLS" if self.context else "")
+
+    @property
+    def tls_args(self) -> tuple[ssl.SSLContext, str] | None:
+        """What pynetdicom connects with."""
+        return (self.context, self.host) if self.context else None
+
+
+def _dicom_port(settings: Settings, system: Mapping[str, Any]) -> _DicomPort:
+    """Over TLS it is trusted, and shown who we are, as the REST API is; raises SettingsError."""
+    context = tls.client_context(settings.orthanc, where="orthanc") if settings.dicom_in.tls.is_on else None
+    host = urlsplit(settings.orthanc.url).hostname or "127.0.0.1"
+    return _DicomPort(host=host, port=int(system["DicomPort"]), aet=str(system["DicomAet"]), context=context)
+
+
+def _echo(port: _DicomPort) -> Finding:
     from pynetdicom import AE  # slow to import, and only this command needs it
 
     ae = AE(ae_title="MEDAI")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 5
     ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate(host, port, ae_title=aet)
+    association = ae.associate(port.host, port.port, ae_title=port.aet, tls_args=port.tls_args)
     if not association.is_established:
-        return _bad("orthanc", f"no DICOM association with {aet} at {host}:{port}: is the port reachable?")
+        return _bad("orthanc", f"no DICOM association with {port}: is the port reachable?")
     answer = association.send_c_echo()
     association.release()
     if getattr(answer, "Status", None) != 0:
-        return _bad("orthanc", f"C-ECHO to {aet} at {host}:{port} failed")
-    return _ok("orthanc", f"C-ECHO to {aet} at {host}:{port} succeeds")
+        return _bad("orthanc", f"C-ECHO to {port} failed")
+    return _ok("orthanc", f"C-ECHO to {port} succeeds")
 
 
-def _strangers(settings: Settings, host: str, port: int, aet: str) -> Iterator[Finding]:
+def _strangers(settings: Settings, port: _DicomPort) -> Iterator[Finding]:
     """Whom the DICOM port lets in: tried as somebody whom nobody knows."""
-    if _lets_in(host, port, f"NOT{aet}"[:16]):
+    if _lets_in(port, f"NOT{port.aet}"[:16]):
         yield _warn("dicom in", "the archive takes images under any called AE title: set DicomCheckCalledAet")
-    if not _lets_in(host, port, aet):
+    if not _lets_in(port, port.aet):
         yield _ok("dicom in", "a stranger may not send images")
     elif settings.dicom_in.open:
         yield _ok("dicom in", "anybody who reaches the port may send images: a choice ([dicom_in] open)")
@@ -204,7 +245,7 @@ def _strangers(settings: Settings, host: str, port: int, aet: str) -> Iterator[F
         yield _warn("dicom in", f"anybody who reaches the port may send images: {how}, or say [dicom_in] open = true")
 
 
-def _lets_in(host: str, port: int, aet: str) -> bool:
+def _lets_in(port: _DicomPort, aet: str) -> bool:
     """Whether a C-STORE of a stranger is answered. What is sent names no study, so nothing is kept."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
@@ -217,7 +258,7 @@ def _lets_in(host: str, port: int, aet: str) -> bool:
     ae = AE(ae_title=STRANGER)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 5
     ae.add_requested_context(CT_IMAGES, ExplicitVRLittleEndian)
-    association = ae.associate(host, port, ae_title=aet)
+    association = ae.associate(port.host, port.port, ae_title=aet, tls_args=port.tls_args)
     if not association.is_established or not association.accepted_contexts:
         return False
     answered = "Status" in association.send_c_store(image)

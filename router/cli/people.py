@@ -21,6 +21,8 @@ from medai.router.words import counted
 if TYPE_CHECKING:
     from medai.router.ledger import Ledger
 
+DONE = {"add": "added; the console's page Tokens makes its token", "disable": "disabled", "enable": "enabled"}
+"""What is said of an account to which no password was given."""
 SHOWN = 1_000
 """Edits that 'medai edits list' tells, the newest."""
 
@@ -33,7 +35,7 @@ def account_commands(commands: Any) -> None:
     account = command(commands, "account", cmd_account, text, example="medai account add ana --role operator")
     account.add_argument("what", choices=["list", "add", "password", "disable", "enable"])
     account.add_argument("name", metavar="NAME", nargs="?")
-    account.add_argument("--role", choices=[role.value for role in Role], default=Role.VIEWER.value)
+    account.add_argument("--role", choices=[role.value for role in Role], default=Role.READER.value)
 
 
 def audit_commands(commands: Any) -> None:
@@ -81,24 +83,26 @@ def cmd_account(options: argparse.Namespace) -> int:
     ledger = open_ledger(options)
     if options.what == "list":
         rows = ledger.accounts.listed()
-        text = "\n".join(f"{r.name:<24} {r.role:<9} {'disabled' if r.disabled else ''}".rstrip() for r in rows)
-        shown = text or "no accounts yet: medai account add NAME --role admin"
+        text = "\n".join(f"{r.name:<24} {r.role:<13} {'disabled' if r.disabled else ''}".rstrip() for r in rows)
+        shown = text or "no accounts yet: medai account add NAME --role administrator"
         print_json([asdict(row) for row in rows]) if options.json else print(shown)
         return 0
     if not options.name:
         raise SettingsError(f"name the account: medai account {options.what} NAME")
     password = None
-    if options.what in ("add", "password"):
+    if options.what == "add":
+        role = Role(options.role)
+        password = None if role is Role.SERVICE else secrets.token_urlsafe(12)
+        ledger.accounts.add(options.name, password, role, time.time())
+    elif options.what == "password":
         password = secrets.token_urlsafe(12)
-        if options.what == "add":
-            ledger.accounts.add(options.name, password, Role(options.role), time.time())
-        else:
-            ledger.accounts.set_password(options.name, password)
+        ledger.accounts.set_password(options.name, password)
     else:
         ledger.accounts.disable(options.name, disabled=options.what == "disable")
     ledger.accounts.note_action(person(), f"account {options.what}", time.time(), detail=options.name)
     done = {"name": options.name, "done": options.what, **({"password": password} if password else {})}
-    shown = f"{options.name}: password {password} (shown this once)" if password else f"{options.name}: {options.what}d"
+    told = f"password {password} (shown this once)" if password else DONE[options.what]
+    shown = f"{options.name}: {told}"
     print_json(done) if options.json else print(shown)
     return 0
 

@@ -18,7 +18,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL, make_url, text
 
@@ -69,7 +68,7 @@ def backup(
 
 
 def _require_stopped(site: Site | None) -> None:
-    if site is not None and port_is_taken(site.ports["orthanc_http"]):
+    if site is not None and any(port_is_taken(site.ports[f"orthanc_{each}"]) for each in ("http", "dicom")):
         raise SettingsError(
             "images are copied with Orthanc stopped: 'medai down --part orthanc', then this again, then "
             "'medai up --part orthanc'; what is refused meanwhile is sent again by its sender"
@@ -133,11 +132,9 @@ def postgresql_program(name: str) -> str:
 
 def reached(url: URL) -> tuple[list[str], dict[str, str]]:
     """How PostgreSQL's programs reach the ledger; the password is on no command line."""
-    names: dict[str, Any] = {"host": url.host, "port": url.port, "username": url.username, "dbname": url.database}
-    options = [f"--{name}={value}" for name, value in names.items() if value]
+    address = url.set(drivername="postgresql", password=None).render_as_string()
     password = {"PGPASSWORD": str(url.password)} if url.password else {}
-    query = {f"PG{name.upper()}": str(value) for name, value in url.query.items()}
-    return [*options, "--no-password"], {**os.environ, **query, **password}
+    return [f"--dbname={address}", "--no-password"], {**os.environ, **password}
 
 
 def _dump(url: URL, target: Path) -> None:

@@ -82,7 +82,7 @@ def state_of(person: Person, study: int, text: str, *, within_s: float = 30.0) -
 
 
 def test_an_empty_system_says_so_on_every_page(place: Place) -> None:
-    person = place.person("admin")
+    person = place.person("administrator")
     for path, text in [
         ("/", "Nothing is waiting."), ("/studies", "No study"), ("/rules", "brain"), ("/models", "mr_brain"), ("/audit", "login"),
     ]:  # fmt: skip
@@ -129,11 +129,11 @@ def test_a_patient_s_name_is_shown_when_asked_for_and_that_is_recorded(place: Pl
     person.go(f"/studies/{place.study('first')}")
     person.page.get_by_role("button", name="Show the patient", exact=True).click()
     expect(person.page.locator("#patient")).to_contain_text("Plantedname")
-    expect(place.person("admin").go("/audit").locator("main")).to_contain_text("patient")
+    expect(place.person("administrator").go("/audit").locator("main")).to_contain_text("patient")
 
 
 def test_the_outlines_lie_on_what_was_found_and_the_letters_are_right(place: Place) -> None:
-    person = place.person("viewer")
+    person = place.person("reader")
     page = person.go(f"/studies/{place.study('first')}")
     page.get_by_text("Slices with outlines").click()
     expect(page.locator(".slider output")).to_have_text(re.compile(r"of 12$"))
@@ -215,7 +215,7 @@ def test_a_study_raised_to_stat_overtakes_those_that_wait(place: Place) -> None:
 
 
 def test_the_rule_tester_says_which_route_takes_which_series_and_why(place: Place) -> None:
-    person = place.person("viewer")
+    person = place.person("reader")
     page = person.go("/rules")
     page.get_by_role("button", name="Try").click()
     expect(page.locator("#verdicts")).to_contain_text("reads it")
@@ -335,7 +335,7 @@ ON_SCREEN = f"""([column, row]) => {{
 
 
 def test_a_phone_in_the_dark_needs_no_sideways_scrolling(place: Place) -> None:
-    person = place.person("admin", color_scheme="dark")
+    person = place.person("administrator", color_scheme="dark")
     person.page.set_viewport_size({"width": 390, "height": 800})
     for path in ("/", "/studies", f"/studies/{place.study('first')}", "/rules", "/models", "/audit"):
         page = person.go(path)

@@ -20,9 +20,12 @@ from typing import Any
 
 import yaml
 
+from images import host
 from images.engine import Engine, EngineError, say
 
 PROJECT = "medai-images"
+DIGEST = re.compile(r"\$\{[A-Z]+_DIGEST(?::-)?\}")
+"""Where deploy/docker/digests.sh pins an image; here nothing is, for stand-ins are made."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,10 @@ class Compose:
 
     def _environment(self) -> dict[str, str]:
         """Only what it needs: a password or a port in this shell's variables would make it another file."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TORCH_INDEX_URL") if name in os.environ}
+        passed = ("PATH", "HOME", "TORCH_INDEX_URL", "TORCH_SHA256")
+        kept = {name: os.environ[name] for name in passed if name in os.environ}
+        if not kept.keys() & {"TORCH_INDEX_URL", "TORCH_SHA256"}:
+            kept["TORCH_SHA256"] = " ".join(host.torch_sums())
         return kept | {"DOCKER_HOST": self.engine.environment["DOCKER_HOST"], "COMPOSE_HTTP_TIMEOUT": "300"}
 
     def services(self) -> dict[str, Any]:
@@ -65,11 +71,13 @@ def _command() -> list[str]:
 
 
 def base_images(services: dict[str, Any], root: Path) -> list[str]:
-    """Published images that the services and the Dockerfiles of those that are built start from."""
-    found = [service["image"] for service in services.values() if "build" not in service]
+    """Published images that the services and the Dockerfiles of those that are built start from, without digests."""
+    found = [DIGEST.sub("", service["image"]) for service in services.values() if "build" not in service]
     for file in {root / service["build"]["dockerfile"] for service in services.values() if "build" in service}:
         stages: set[str] = set()
-        for base, stage in re.findall(r"(?m)^FROM (\S+)(?: AS (\S+))?$", file.read_text(encoding="utf-8")):
+        for base, stage in re.findall(
+            r"(?m)^FROM (\S+)(?: AS (\S+))?$", DIGEST.sub("", file.read_text(encoding="utf-8"))
+        ):
             if base not in stages:
                 found.append(base)
             stages.add(stage)

@@ -7,6 +7,7 @@ read-only mounts, which leave no trace in an image. Next: stand_ins.py.
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import shutil
 import subprocess
@@ -47,6 +48,13 @@ def mounts(folder: Path) -> list[Mount]:
     ]
     places = [CERTIFICATES, *named_paths(pip.values()), *named_paths(line.partition("=")[2] for line in npm)]
     return found + [Mount(place, place) for place in dict.fromkeys(places) if place.exists()]
+
+
+def torch_sums() -> list[str]:
+    """Sums of the builds of PyTorch in folders that pip's settings name: pip would prefer those to PyPI's."""
+    folders = named_paths([pip_settings(_pip_config()).get("find-links", "")])
+    wheels = [wheel for folder in folders for wheel in sorted(folder.glob("torch-*.whl"))]
+    return [hashlib.sha256(wheel.read_bytes()).hexdigest() for wheel in wheels]
 
 
 def debian_archive() -> str:

@@ -103,6 +103,18 @@ def test_every_image_is_built_here_or_pinned(services: dict[str, Any]) -> None:
         assert not service["image"].endswith(":latest"), name
 
 
+def test_an_image_of_others_is_taken_by_its_digest_once_that_is_known(project_root: Path, secrets: Path) -> None:
+    digest = "@sha256:" + "0123456789abcdef" * 4
+    names = ("PYTHON", "NODE", "ORTHANC", "REDIS", "POSTGRES", "PROMETHEUS", "GRAFANA")
+    told = configured(project_root, secrets, **{f"{name}_DIGEST": digest for name in names})
+    found = yaml.safe_load(told.stdout)["services"]
+    for name, service in found.items():
+        if "build" in service:
+            assert service["build"]["args"]["PYTHON_DIGEST"] == digest, name
+        else:
+            assert service["image"].endswith(digest), name
+
+
 def test_only_the_gpu_worker_asks_for_a_gpu(services: dict[str, Any]) -> None:
     devices = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices[0]["capabilities"] == ["gpu"]

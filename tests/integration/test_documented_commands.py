@@ -45,7 +45,7 @@ WITH_TOKEN = {
     'curl -s localhost:8088/api/surveys/sus.csv -H "Authorization: Bearer $TOKEN"': "answered_on",
     'curl -s localhost:8088/api/studies?state=failed -H "Authorization: Bearer $TOKEN"': '"studies"',
     'curl -s -X POST localhost:8088/api/tokens -H "Authorization: Bearer $TOKEN" '
-    '-H \'Content-Type: application/json\' -d \'{"label": "dashboard", "role": "viewer", "days": 90}\'': '"token"',
+    '-H \'Content-Type: application/json\' -d \'{"label": "dashboard", "role": "reader", "days": 90}\'': '"token"',
 }
 """Command -> what its answer holds."""
 RIS = ("medai ris", "medai ris --data /var/lib/ris --router-host router --router-port 2575")

@@ -20,9 +20,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from certificates import Authority
 from ledger_cases import T0, arrive, due, make, said, seen, store
 from servers import postgresql
-from sqlalchemy import delete, inspect
+from sqlalchemy import delete, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from medai.router.announcements.read import Notice, Refused, Series, StepBegun, StepChange, StepState
@@ -46,8 +47,13 @@ from medai.router.stages import Percentiles
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgresql(tmp_path_factory.mktemp("pg")) as url:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("pg-tls"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[str]:
+    with postgresql(tmp_path_factory.mktemp("pg"), tls=authority.pair()) as url:
         yield url
 
 
@@ -783,3 +789,21 @@ def test_a_ledger_in_postgresql_is_backed_up_and_comes_back_in_an_empty_database
     assert "nothing is restored over" in capsys.readouterr().err
     first.close()
     second.close()
+
+
+def test_a_postgresql_over_tls_is_verified_by_authority_and_name(server: str, authority: Authority) -> None:
+    verified = f"?sslmode=verify-full&sslrootcert={authority.ca_file}"
+    ledger = Ledger(server + verified)
+    with ledger.database.engine.connect() as connection:
+        assert connection.execute(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar()
+    ledger.close()
+    for other in (verified.replace("ca.pem", "localhost.pem"), "?sslmode=verify-full&sslrootcert=/none"):
+        ledger = Ledger(server + other)
+        with pytest.raises(TemporaryError):
+            ledger.accounts.has_any()
+        ledger.close()
+    elsewhere = server.replace("127.0.0.1", "elsewhere")
+    ledger = Ledger(f"{elsewhere}{verified}&hostaddr=127.0.0.1")  # the same server by a name that is not its own
+    with pytest.raises(TemporaryError):
+        ledger.accounts.has_any()
+    ledger.close()

@@ -19,6 +19,7 @@ FAKE_PYTHON = """\
 # Pretends to be Python: makes "environments" and "installs" by writing a medai that repeats its arguments.
 here=$(dirname -- "$0")
 case "$*" in
+*locked.py*) shift; echo "$*" >>"$PRETEND/extras" ;;
 *'-m venv'*)
     for place in "$@"; do :; done
     rm -rf -- "$place"; mkdir -p -- "$place/bin"; cp -- "$0" "$place/bin/python" ;;
@@ -50,7 +51,7 @@ class Checkout:
         text = re.sub(r"(?m)^OHIF_SHA512=.*", f"OHIF_SHA512={sha512}", script.read_text())
         (self.root / "medai").write_text(text)
         (self.root / "medai").chmod(0o755)
-        for name in ("pyproject.toml", "constraints.txt"):
+        for name in ("pyproject.toml", "constraints.txt", "requirements.lock"):
             (self.root / name).write_text("one\n")
         self.pretend = place
         self.python = place / "fake-python"
@@ -65,9 +66,19 @@ class Checkout:
         return {"PATH": os.environ["PATH"], "MEDAI_PYTHON": str(self.python), "PRETEND": str(self.pretend)} | more
 
     @property
-    def installs(self) -> list[str]:
+    def calls(self) -> list[str]:
+        """Each call of pip."""
         calls = self.pretend / "pip-calls"
-        return [line for line in calls.read_text().splitlines() if " -e " in line] if calls.exists() else []
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    @property
+    def installs(self) -> list[str]:
+        return [line for line in self.calls if " -e " in line]
+
+    @property
+    def extras(self) -> str:
+        """What was last asked of the lock."""
+        return (self.pretend / "extras").read_text().splitlines()[-1]
 
 
 @pytest.fixture
@@ -88,7 +99,21 @@ def test_the_first_run_sets_up_and_passes_the_arguments_on_as_they_are(checkout:
     assert done.stdout.splitlines() == ["got:ris", "got:--data", "got:a folder", "got:"]
     assert "[2/3]" in done.stderr
     assert "[3/3]" in done.stderr
-    assert f"{checkout.root}[worker,ris,console,trials,onebox,postgresql,tracing]" in checkout.installs[0]
+    assert checkout.extras == "build worker ris console trials onebox postgresql tracing"
+
+
+def test_every_package_is_installed_by_its_sum_and_nothing_that_it_asks_for_besides(checkout: Checkout) -> None:
+    checkout.run("ris")
+    locked, torch, own = checkout.calls
+    assert f"--no-deps --require-hashes -r {checkout.root}/.medai/requirements.txt" in locked
+    assert torch.endswith("/constraints.txt torch"), "whichever build pip's settings give"
+    assert own.endswith(f"--no-deps --no-build-isolation -e {checkout.root}")
+
+
+def test_pytorch_too_where_that_is_wanted(checkout: Checkout) -> None:
+    checkout.run("ris", MEDAI_TORCH_LOCKED="1")
+    assert checkout.extras.endswith(" tracing torch")
+    assert len(checkout.calls) == 2
 
 
 def test_the_second_run_installs_nothing_and_says_nothing(checkout: Checkout) -> None:
@@ -105,7 +130,7 @@ def test_it_works_through_a_symbolic_link_from_another_folder(checkout: Checkout
     assert (checkout.root / ".venv").is_dir()
 
 
-@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "requirements.lock"])
 def test_a_changed_requirement_installs_again(checkout: Checkout, name: str) -> None:
     checkout.run("ris")
     (checkout.root / name).write_text("two\n")
@@ -137,7 +162,7 @@ def test_an_interrupted_set_up_is_taken_up_by_the_next_run(checkout: Checkout) -
         [checkout.root / "medai", "ris"], env=checkout.environment(), stderr=subprocess.PIPE, start_new_session=True
     )
     deadline = time.monotonic() + 20
-    while not checkout.installs and time.monotonic() < deadline:
+    while not checkout.calls and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGTERM)
     _, told = running.communicate(timeout=20)
@@ -170,7 +195,7 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
     checkout.run("ris")
     done = checkout.run("setup", "--test", PATH=_everything_there(checkout))
     assert done.returncode == 0, done.stderr
-    assert "postgresql,tracing,dev,training,foreign]" in checkout.installs[-1]
+    assert checkout.extras.endswith(" postgresql tracing dev training foreign")
     assert checkout.run("test", "-k", "x y", PATH=_everything_there(checkout)).stdout == (
         f"pytest in {checkout.root} with -k x y\n"
     )
@@ -182,15 +207,15 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
 def test_alone_it_plays_the_quick_tests_and_with_all_every_test_once(checkout: Checkout) -> None:
     path = _everything_there(checkout)
     start = f"pytest in {checkout.root} with"
-    assert checkout.run("test", PATH=path).stdout == f"{start} -n auto -m not slow and not alone\n"
+    assert checkout.run("test", PATH=path).stdout == f"{start} -n auto -m not slow and not apart\n"
     every = checkout.run("test", "--all", "--durations=5", PATH=path)
     assert every.stdout.splitlines() == [
-        f"{start} -n auto -m not alone --durations=5",
-        f"{start} -m alone --durations=5",
+        f"{start} -n auto -m not apart --durations=5",
+        f"{start} -n 2 -m apart --durations=5",
     ]
 
 
-@pytest.mark.parametrize("failing", ["not alone", "alone"])
+@pytest.mark.parametrize("failing", ["not apart", "apart"])
 def test_all_tests_fail_where_one_half_of_them_fails(checkout: Checkout, failing: str) -> None:
     checkout.python.write_text(FAKE_PYTHON.replace("*pytest*) ", f'*"-m {failing}") exit 3 ;;\n*pytest*) '))
     assert checkout.run("test", "--all", PATH=_everything_there(checkout)).returncode == 3
@@ -199,7 +224,7 @@ def test_all_tests_fail_where_one_half_of_them_fails(checkout: Checkout, failing
 def test_the_fault_harness_gets_the_development_tools_and_finds_the_tests(checkout: Checkout) -> None:
     done = checkout.run("chaos", "--only", "ris-ae", PATH=_everything_there(checkout))
     assert done.stdout == f"chaos with --only ris-ae and {checkout.root}/.lint:{checkout.root}/tests\n"
-    assert ",dev," in checkout.installs[0]
+    assert " dev " in checkout.extras
 
 
 def _everything_there(checkout: Checkout) -> str:

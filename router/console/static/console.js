@@ -101,9 +101,9 @@ async function act(button) {
     if (given === false) return dialog.close();
     const body = button.dataset.body ? { ...JSON.parse(button.dataset.body), ...given } : button.dataset.reason ? given : undefined;
     try {
-      await call("POST", button.dataset.post, body);
+      const answer = await call(button.dataset.method ?? "POST", button.dataset.post, body);
       if (dialog.open) dialog.close();
-      return location.assign(button.dataset.then ?? location.href);
+      return location.assign(answer?.then ?? button.dataset.then ?? location.href);
     } catch (error) {
       if (!button.dataset.ask) return alert(error.message);
       $("#ask-fault").textContent = error.message;

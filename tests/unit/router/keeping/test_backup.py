@@ -206,7 +206,7 @@ def test_a_restore_that_fails_half_way_leaves_nothing(
 def test_images_are_copied_with_orthanc_stopped_alone(
     site: Site, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", site.ports["orthanc_http"])):
+    with socket.create_server(("127.0.0.1", site.ports["orthanc_dicom"])):
         error = run(capsys, "backup", tmp_path / "b", "--dir", site.folder, "--images", code=2)["error"]
     assert "medai down --part orthanc" in error
     assert "of your own" in run(capsys, "backup", tmp_path / "b", "--config", site.config, "--images", code=2)["error"]
@@ -250,8 +250,8 @@ def test_what_the_archive_lacks_after_a_restore_is_set_aside_and_nobody_is_told(
 
 def test_the_programs_of_postgresql_get_no_password_on_their_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     options, environment = backup.reached(backup.make_url("postgresql+psycopg://u:s3cret@h:5433/d?sslmode=verify-full"))
-    assert options == ["--host=h", "--port=5433", "--username=u", "--dbname=d", "--no-password"]
-    assert (environment["PGPASSWORD"], environment["PGSSLMODE"]) == ("s3cret", "verify-full")
+    assert options == ["--dbname=postgresql://u@h:5433/d?sslmode=verify-full", "--no-password"]
+    assert environment["PGPASSWORD"] == "s3cret"
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Exception, match="install PostgreSQL's client programs"):
         backup.postgresql_program("pg_dump")
