@@ -132,7 +132,9 @@ def postgresql_program(name: str) -> str:
 
 def reached(url: URL) -> tuple[list[str], dict[str, str]]:
     """How PostgreSQL's programs reach the ledger; the password is on no command line."""
-    address = url.set(drivername="postgresql", password=None).render_as_string()
+    address = URL.create(
+        "postgresql", username=url.username, host=url.host, port=url.port, database=url.database, query=url.query
+    ).render_as_string()
     password = {"PGPASSWORD": str(url.password)} if url.password else {}
     return [f"--dbname={address}", "--no-password"], {**os.environ, **password}
 
