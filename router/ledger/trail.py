@@ -16,7 +16,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +197,34 @@ class Trail:
             newer = lines + (begins.lines if begins else 0) - kept.count
             notes.append(f"{newer} newer than the line that was kept: a process ended in between")
         return []
+
+    # -- it is backed up and restored
+
+    def copy(self) -> dict[str, bytes]:
+        """Its two files, as far as there are any: to be copied before the ledger is, which may be newer than they."""
+        with self._locked_head():
+            return {name: file.read_bytes() for name, file in self._files() if file.exists()}
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Its two files, of a backup, where there are none yet."""
+        for name, file in self._files():
+            if name in files:
+                number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with os.fdopen(number, "wb") as made:
+                    made.write(files[name])
+
+    def remove(self) -> None:
+        """Its two files, of a restore that failed."""
+        for _, file in self._files():
+            file.unlink(missing_ok=True)
+
+    def is_kept(self) -> bool:
+        """Whether there is one of its files already."""
+        return any(file.exists() for _, file in self._files())
+
+    def _files(self) -> list[tuple[str, Path]]:
+        files = (("audit.key", self._key_file), ("audit.head", self._head_file))
+        return [(name, file) for name, file in files if file is not None]
 
     # -- seals
 
