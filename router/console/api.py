@@ -16,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from medai.router.console import rule_test
 from medai.router.console.auth import (
     COOKIE,
+    Admin,
     Operator,
     Viewer,
     address_of,
@@ -297,11 +298,12 @@ def models(request: Request) -> list[HeldModel]:
     return [HeldModel(**dict(model), held=tuple(sorted(held.get(model.name, ())))) for model in known]
 
 
-@api.get("/audit", tags=["look"], dependencies=[admin])
+@api.get("/audit", tags=["look"])
 def audit(
-    request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
+    request: Request, who: Admin, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
 ) -> ActionPage:
-    """What people did, newest first."""
+    """What people did, newest first. Asking is written down."""
+    looked(request, who, "audit")
     found = story.actions(ledger_of(request), before=after, limit=limit + 1)
     return ActionPage(actions=tuple(found[:limit]), next=found[limit - 1].id if len(found) > limit else None)
 

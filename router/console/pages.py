@@ -191,4 +191,5 @@ def audit(
     """Who did what."""
     if not who.role.may(Role.ADMIN):
         raise HTTPException(403, "this needs the role admin")
+    looked(request, who, "audit")
     return render(request, "audit.html", who, rows=actions(ledger_of(request), before=before))

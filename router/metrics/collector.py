@@ -29,6 +29,7 @@ from medai.router.admission import REASONS
 from medai.router.contract import Failure, JobState, Priority, known_modality
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
+from medai.router.ledger.audit_lines import AuditFigure
 from medai.router.metrics import drift
 from medai.router.reports import agreement
 from medai.router.reports.agreement import DICE_BUCKETS, EditCounts
@@ -57,6 +58,8 @@ class Parts:
     """Messages that came to the listener, by what became of them."""
     turned_away: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Connections that a port did not take, or ended, by port and reason."""
+    audit: Callable[[], Mapping[str, AuditFigure]] = dict
+    """How it goes with each receiver of the audit trail."""
 
 
 class LedgerCollector(Collector):
@@ -90,6 +93,7 @@ class LedgerCollector(Collector):
             yield _gauge("medai_orthanc_up", "Whether Orthanc answers the router.", self._parts.orthanc_up())
             yield _gauge("medai_broker_up", "Whether Redis answers the router.", self._parts.broker_up())
             yield from self._objective_figures()
+            yield from _audit(self._parts.audit(), self._clock())
         try:
             now = status(self._ledger, self._clock())
             late = overdue(self._ledger, self._clock(), self._objectives.limit_s)
@@ -136,6 +140,19 @@ def _turned_away(counts: Mapping[tuple[str, str], int]) -> Metric:
         for reason in REASONS:
             family.add_metric([port, reason], counts.get((port, reason), 0))
     return family
+
+
+def _audit(receivers: Mapping[str, AuditFigure], now: float) -> Iterator[Metric]:
+    label = ["receiver"]
+    waiting = ((name, one.waiting) for name, one in receivers.items())
+    yield _by("medai_audit_waiting", "Lines of the audit trail that a receiver has not got yet.", label, waiting)
+    oldest = ((name, max(0.0, now - one.oldest_at) if one.oldest_at else 0.0) for name, one in receivers.items())
+    yield _by("medai_audit_oldest_seconds", "Age of the oldest line that a receiver has not got yet.", label, oldest)
+    text = "Times that a receiver of the audit trail did not take what was sent."
+    failures = CounterMetricFamily("medai_audit_send_failures", text, labels=label)
+    for name, one in receivers.items():
+        failures.add_metric([name], one.failures)
+    yield failures
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -18,6 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from medai.router.settings.audit import AuditSettings
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.ports import Count, SharedPort
@@ -354,6 +355,7 @@ class Settings(BaseSettings):
     """``first``: the first matching route reads the study; ``all``: every matching one does."""
     orthanc: OrthancSettings = OrthancSettings()
     ledger: LedgerSettings = LedgerSettings()
+    audit: AuditSettings = AuditSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     dicom_in: DicomInSettings = DicomInSettings()
