@@ -91,6 +91,11 @@ class Ledger:
         with self.begin(reads_only=True) as db:
             return self.database.trail.verify(db)
 
+    def unkept_audit(self) -> int:
+        """Lines of the audit trail whose seal is in no second place yet."""
+        with self.begin(reads_only=True) as db:
+            return self.database.trail.unkept(db)
+
     def close(self) -> None:
         """Give the connections back."""
         self.database.close()

@@ -99,6 +99,7 @@ class LedgerCollector(Collector):
             late = overdue(self._ledger, self._clock(), self._objectives.limit_s)
             made = agreement.counts(self._ledger)
             drifted = self._drift.rows() if leads else []
+            unkept = self._ledger.unkept_audit()
         except MedaiError:
             yield _gauge("medai_ledger_up", "Whether the ledger answers.", 0)
             return
@@ -110,6 +111,10 @@ class LedgerCollector(Collector):
             )
             yield from drift.metrics(drifted)
             yield from _ledger_disk(self._ledger.database.url)
+            text = (
+                "Lines of the audit trail whose seal could not be kept in a second place yet ([ledger] audit_folder)."
+            )
+            yield _gauge("medai_audit_unkept", text, unkept)
 
     def _objective_figures(self) -> Iterator[Metric]:
         limits = ((p.name.lower(), self._objectives.limit_s(p.name.lower())) for p in Priority)
