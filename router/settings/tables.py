@@ -19,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from medai.router.settings.audit import AuditSettings
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.from_files import with_files
@@ -377,6 +378,7 @@ class Settings(BaseSettings):
     orthanc: OrthancSettings = OrthancSettings()
     ledger: LedgerSettings = LedgerSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     dicom_in: DicomInSettings = DicomInSettings()
