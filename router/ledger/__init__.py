@@ -5,10 +5,16 @@ studies.py (what was seen), orders.py (what was ordered), held_orders.py (what o
 and claims.py (readings), deliveries.py (what is owed to whom), deadletters.py (what could not go on), removals.py
 (studies that were deleted or moved), identities.py (patients who were merged), fleet.py (workers and the leading
 router), accounts.py and actions.py (people and what they do), surveys.py (what they say), edits.py (what readers made
+<<<<<<< HEAD
 of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), outside.py
 (what went to AI outside, and how far its answer is), retention.py (what
 goes when it is old), erasure.py (all of one patient). What people did and saw is sealed (trail.py). What may become of
 a job or a delivery is in transitions.py alone.
+=======
+of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), retention.py (what
+goes when it is old), erasure.py (all of one patient). What people did and saw is sealed (trail.py) and goes out
+(audit_lines.py). What may become of a job or a delivery is in transitions.py alone.
+>>>>>>> main
 Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
@@ -24,6 +30,7 @@ from medai.router.errors import TemporaryError
 from medai.router.ledger.accounts import Accounts
 from medai.router.ledger.actions import Actions
 from medai.router.ledger.announcements import Announcements
+from medai.router.ledger.audit_lines import AuditLines
 from medai.router.ledger.claims import Claim, Claims
 from medai.router.ledger.database import Database
 from medai.router.ledger.deadletters import DeadLetters
@@ -74,6 +81,7 @@ class Ledger:
         self.outside = Outside(self.database)
         self.retention = Retention(self.database)
         self.erasure = Erasure(self.database)
+        self.audit = AuditLines(self.database)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision; harmless when they are there already."""
@@ -95,6 +103,11 @@ class Ledger:
         """Whether every line of the audit trail is as it was written, and none is missing."""
         with self.begin(reads_only=True) as db:
             return self.database.trail.verify(db)
+
+    def unkept_audit(self) -> int:
+        """Lines of the audit trail whose seal is in no second place yet."""
+        with self.begin(reads_only=True) as db:
+            return self.database.trail.unkept(db)
 
     def close(self) -> None:
         """Give the connections back."""
