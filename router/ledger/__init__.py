@@ -5,16 +5,10 @@ studies.py (what was seen), orders.py (what was ordered), held_orders.py (what o
 and claims.py (readings), deliveries.py (what is owed to whom), deadletters.py (what could not go on), removals.py
 (studies that were deleted or moved), identities.py (patients who were merged), fleet.py (workers and the leading
 router), accounts.py and actions.py (people and what they do), surveys.py (what they say), edits.py (what readers made
-<<<<<<< HEAD
-of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), outside.py
-(what went to AI outside, and how far its answer is), retention.py (what
-goes when it is old), erasure.py (all of one patient). What people did and saw is sealed (trail.py). What may become of
-a job or a delivery is in transitions.py alone.
-=======
-of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), retention.py (what
-goes when it is old), erasure.py (all of one patient). What people did and saw is sealed (trail.py) and goes out
-(audit_lines.py). What may become of a job or a delivery is in transitions.py alone.
->>>>>>> main
+of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), outside.py (what
+went to AI outside, and how far its answer is), retention.py (what goes when it is old), erasure.py (all of one
+patient). What people did and saw is sealed (trail.py) and goes out (audit_lines.py). What may become of a job or a
+delivery is in transitions.py alone.
 Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
