@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from medai.router import tls
+from medai.router.audit import exporter
 from medai.router.cli import hops
 from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
@@ -54,6 +55,7 @@ def check(settings: Settings) -> list[Finding]:
         _web_servers,
         _broker,
         _ledger,
+        _audit,
         _ris,
         _ports,
         _announcements,
@@ -313,6 +315,16 @@ def _ledger_content(settings: Settings, ledger: Ledger, where: str) -> Iterator[
             yield _bad("models", f"route {route.name}: {route.model} is not available: {model.reason}")
         else:
             yield _ok("models", f"route {route.name}: {route.model} {model.version}")
+
+
+def _audit(settings: Settings) -> Iterator[Finding]:
+    for name, fault in exporter.probe(settings.audit).items():
+        yield _bad(name, fault) if fault else _ok(name, "answers: the audit trail goes there")
+    own = settings.audit.fhir
+    if web.is_in_the_clear(own, own.fhir_url):
+        yield _warn("audit-fhir", "its login goes over the network in the clear: use https")
+    elif own.fhir_url.startswith("http://"):
+        yield _warn("audit-fhir", "the audit trail names patients and goes over the network in the clear: use https")
 
 
 def _ris(settings: Settings) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
-from medai.router.console.api import REFUSALS, TOO_MANY, administrator, ledger_of, now_of, settings_of
+from medai.router.console.api import REFUSALS, TOO_MANY, ledger_of, now_of, settings_of
 from medai.router.console.auth import Administrator, Reader, address_of, idle_limit_s, require
 from medai.router.console.requests import NAMED, NewAccount, NewPassword, NewRole, NewToken, OwnPassword
 from medai.router.console.responses import AccountEntry, Token, TokenEntry
@@ -99,7 +99,7 @@ def _whose(who: Account) -> str | None:
 # -- everybody's
 
 
-@account_api.get("/accounts", tags=["accounts"], dependencies=[administrator])
+@account_api.get("/accounts", tags=["accounts"], dependencies=[Depends(require(Role.ADMINISTRATOR))])
 def accounts(request: Request) -> list[AccountEntry]:
     """Every account."""
     return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts.listed()]

@@ -1,1 +1,1 @@
-"""What a site keeps of people, and how it goes. Read first: erase.py."""
+"""What a site keeps of people: erased, backed up, restored. Read first: erase.py, backup.py."""

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Float, Table, bindparam, create_engine, event, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -65,6 +66,12 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+    @staticmethod
+    def knows(revision: str) -> bool:
+        """Whether this program knows a revision of the schema; one that it doesn't is a newer program's."""
+        folder = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+        return revision in {each.revision for each in folder.walk_revisions()}
 
     @contextmanager
     def begin(self, *, reads_only: bool = False) -> Iterator[Connection]:

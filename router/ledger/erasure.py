@@ -326,7 +326,7 @@ def _delete(db: Connection, found: Found) -> None:
 def _empty(db: Connection, study: Study, updated: str | None, now: float) -> None:
     values: dict[str, Any] = {
         "study_uid": "", "accession": "", "modality": "", "instances": 0, "expected": {}, "acquired_at": None,
-        "first_instance_at": now, "last_instance_at": now, "complete_at": None, "due_at": None, "deleted_at": now,
+        "first_instance_at": now, "last_instance_at": 0.0, "complete_at": None, "due_at": None, "deleted_at": now,
         "resent_at": None, "outcome_hash": "", "archive_update": updated or "",
         "orthanc_id": f"{ERASED}{study.id}" if updated is None else study.orthanc_id,
     }  # fmt: skip

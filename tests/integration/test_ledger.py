@@ -27,6 +27,7 @@ from sqlalchemy import delete, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from medai.router.announcements.read import Notice, Refused, Series, StepBegun, StepChange, StepState
+from medai.router.cli import main as cli
 from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
 from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.hl7.orders_in import Action
@@ -34,6 +35,7 @@ from medai.router.hl7.patients import Patient
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger import schema as t
 from medai.router.ledger.accounts import Role
+from medai.router.ledger.database import Database
 from medai.router.ledger.deliveries import Gate
 from medai.router.ledger.erasure import ErasureRefused
 from medai.router.ledger.retention import KINDS, Limits
@@ -775,6 +777,41 @@ def test_a_patient_is_erased_and_nobody_else(ledger: Ledger) -> None:
     with pytest.raises(ErasureRefused, match="not over"):
         ledger.erasure.erase(Patient("PAT99"), {}, T0 + 100, updates={}, by="ana", pseudonym="p")
     assert ledger.verify_audit().faults == ()
+
+
+def test_a_ledger_in_postgresql_is_backed_up_and_comes_back_in_an_empty_database_alone(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = [server.rpartition("/")[0] + f"/{name}" for name in ("first", "second")]
+    bare = Database(server)
+    with bare.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        for name in ("first", "second"):
+            db.exec_driver_sql(f"CREATE DATABASE {name}")
+    bare.close()
+    configs = []
+    for url in urls:
+        folder = tmp_path / url.rpartition("/")[2]
+        folder.mkdir()
+        (folder / "medai.toml").write_text(f'[ledger]\nurl = "{url}"\naudit_folder = "{folder}"\n')
+        configs.append(str(folder / "medai.toml"))
+    first = Ledger(urls[0], audit_folder=str(tmp_path / "first"))
+    first.migrate()
+    keeping_cases.patient(first)
+    file = str(tmp_path / "a.backup")
+    assert cli.main(["backup", file, "--config", configs[0]]) == 0
+    assert cli.main(["restore", file, "--config", configs[0]]) == 2
+    assert cli.main(["restore", file, "--config", configs[1]]) == 0
+    second = Ledger(urls[1], audit_folder=str(tmp_path / "second"))
+    both = [sorted(keeping_cases.tables(each, but=("audit", "meta")).splitlines()) for each in (first, second)]
+    assert both[0] == both[1]
+    assert second.verify_audit().faults == ()
+    assert second.verify_audit().lines == first.verify_audit().lines + 1
+    for each in (tmp_path / "second").glob("*.audit-*"):
+        each.unlink()
+    assert cli.main(["restore", file, "--config", configs[1]]) == 2
+    assert "nothing is restored over" in capsys.readouterr().err
+    first.close()
+    second.close()
 
 
 def test_a_postgresql_over_tls_is_verified_by_authority_and_name(server: str, authority: Authority) -> None:

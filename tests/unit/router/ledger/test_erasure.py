@@ -18,6 +18,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.erasure import ErasureRefused, Found
 from medai.router.log import Pseudonyms
+from medai.router.reports import search, status
 
 LATER = T0 + 1000
 MERGED = Patient("PAT0815", "H")
@@ -105,6 +106,8 @@ def test_no_number_is_given_twice_and_what_the_archive_keeps_is_not_taken_for_ne
     assert ledger.studies.archive_updates([kept]) == {kept: "20260101T000000"}
     assert kept not in ledger.removals.living_studies()
     assert ledger.studies.due(LATER) == []
+    assert [each.study_uid for each in search.find(ledger, search.Search()).studies] == ["1.2.55"]
+    assert status.tally(ledger).studies == 1
     with ledger.begin(reads_only=True) as db:
         rows = db.execute(select(t.studies.c.id, t.studies.c.orthanc_id).where(t.studies.c.study_uid == "")).all()
     assert [(row.id, row.orthanc_id) for row in rows] == [(1, kept), (3, "erased-3")]

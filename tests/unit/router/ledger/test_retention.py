@@ -165,6 +165,22 @@ def test_an_order_whose_study_arrives_stays(ledger: Ledger) -> None:
     assert prune(ledger) == {"orders": 2}
 
 
+def test_what_is_in_work_keeps_nothing_of_other_studies(ledger: Ledger) -> None:
+    settled(ledger)
+    settled(ledger, "1.2.4")
+    row = arrive(ledger, seen(uid="1.2.5"))
+    make(ledger, row)
+    ledger.studies.set_due(row.id, None)
+    for number, accession in enumerate(("A1.2.3", "A1.2.5")):
+        order(ledger, str(number), accession=accession)
+    with ledger.begin() as db:
+        db.execute(update(t.studies).values(deleted_at=T0))
+    went = prune(ledger)
+    assert (went["orders"], went["studies"]) == (1, 2)
+    assert ledger.orders.of_study(study_uid="", accession="A1.2.5")
+    assert count(ledger, "job") == 1
+
+
 def test_when_a_patients_data_were_told_is_forgotten_and_merges_are_kept_unless_the_site_says_otherwise(
     ledger: Ledger,
 ) -> None:
