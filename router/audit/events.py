@@ -81,6 +81,7 @@ KINDS: Mapping[str, Kind] = {
     # what was read by which model, and where its result went
     "reading": Kind(TRANSFERRED, READ),
     "delivered": Kind(TRANSFERRED, READ),
+    "sent outside": Kind(TRANSFERRED, READ),
     # what the RIS said
     "patient merge": Kind(PATIENT, UPDATE),
     "patient update": Kind(PATIENT, UPDATE),

@@ -142,20 +142,22 @@ def _tls(settings: Settings) -> Iterator[Finding]:
 def _web_servers(settings: Settings) -> Iterator[Finding]:
     for name, destination in settings.destinations.items():
         if isinstance(destination, StowDestination):
-            yield from _in_the_clear(name, destination, destination.stow_url)
-            yield _dicomweb_server(name, destination)
+            yield from _in_the_clear(f"destination {name}", destination, destination.stow_url)
+            yield _dicomweb_server(f"destination {name}", name, destination)
         if isinstance(destination, FhirDestination):
-            yield from _in_the_clear(name, destination, destination.fhir_url)
+            yield from _in_the_clear(f"destination {name}", destination, destination.fhir_url)
             yield _fhir_server(name, destination)
+    for name, outside in settings.outside.items():
+        yield from _in_the_clear(f"outside {name}", outside, outside.stow_url)
+        yield _dicomweb_server(f"outside {name}", name, outside.server)
 
 
-def _in_the_clear(name: str, server: WebServer, url: str) -> Iterator[Finding]:
+def _in_the_clear(what: str, server: WebServer, url: str) -> Iterator[Finding]:
     if web.is_in_the_clear(server, url):
-        yield _warn(f"destination {name}", "its login goes over the network in the clear: use https")
+        yield _warn(what, "its login goes over the network in the clear: use https")
 
 
-def _dicomweb_server(name: str, destination: StowDestination) -> Finding:
-    what = f"destination {name}"
+def _dicomweb_server(what: str, name: str, destination: StowDestination) -> Finding:
     try:
         searched = stow.searchable(destination, name=name)
     except MedaiError as error:

@@ -84,6 +84,8 @@ def _by_url(settings: Settings) -> Iterator[tuple[str, str, str]]:
             servers.append((f"destination {name}", destination.stow_url, f"[destinations.{name}] stow_url"))
         elif isinstance(destination, FhirDestination):
             servers.append((f"destination {name}", destination.fhir_url, f"[destinations.{name}] fhir_url"))
+    for name, outside in settings.outside.items():
+        servers.append((f"outside {name}", outside.stow_url, f"[outside.{name}] stow_url"))
     for what, url, setting in servers:
         if url.startswith("http:"):
             yield what, urlsplit(url).hostname or "", f"{setting} (https)"

@@ -65,7 +65,8 @@ class Outside(Part):
         c = t.outside_jobs.c
         with self._database.begin() as db:
             db.execute(update(t.outside_jobs).where(c.job_id == job_id).values(sent_at=now))
-            noted(db, ROUTER, "sent outside without the patient", now, job_id=job_id, detail=f"to {to}")
+            study_id = db.execute(select(t.jobs.c.study_id).where(t.jobs.c.id == job_id)).scalar_one()
+            noted(db, ROUTER, "sent outside", now, study_id=study_id, job_id=job_id, detail=to)
 
     def saw(self, job_id: str, what: str) -> None:
         """An answer that may not be whole yet."""

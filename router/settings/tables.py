@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -405,6 +406,11 @@ class Settings(BaseSettings):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"routes share the name {doubled[0]!r}: each needs its own")
+        for name, outside in self.outside.items():
+            if urlsplit(outside.stow_url).netloc == urlsplit(self.orthanc.url).netloc:
+                raise ValueError(
+                    f"[outside.{name}] is this site's own archive: what is sent there would come in as a new study"
+                )
         known = {"archive", "ris", *self.destinations}
         for route in self.routes:
             for name in route.destinations:
