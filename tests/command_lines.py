@@ -53,7 +53,8 @@ def leaves(
 def words_after(line: str, name: str) -> list[str]:
     """The arguments of an example, as its parser takes them: without a remark, a redirection or what leads to it."""
     words = shlex.split(line.split("   ")[0].split(" > ")[0])
-    leading = {"medai models": 2, "medai demo": 2, "medai ris": 2, "medai scan": 2, "medai trial": 2}
+    apart = ("models", "deidentify", "demo", "ris", "scan", "trial")
+    leading = {f"medai {each}": 2 for each in apart}
     return words[next((count for start, count in leading.items() if name.startswith(start)), 1) :]
 
 

@@ -14,8 +14,7 @@ from sqlalchemy import insert, select, update
 
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Part, upsert
-from medai.router.ledger.held_orders import ROUTER
-from medai.router.ledger.history import noted
+from medai.router.ledger.history import ROUTER, noted
 
 _KEY = "outside_key"
 

@@ -406,11 +406,6 @@ class Settings(BaseSettings):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"routes share the name {doubled[0]!r}: each needs its own")
-        for name, outside in self.outside.items():
-            if urlsplit(outside.stow_url).netloc == urlsplit(self.orthanc.url).netloc:
-                raise ValueError(
-                    f"[outside.{name}] is this site's own archive: what is sent there would come in as a new study"
-                )
         known = {"archive", "ris", *self.destinations}
         for route in self.routes:
             for name in route.destinations:
@@ -419,11 +414,6 @@ class Settings(BaseSettings):
                         f"route {route.name!r} sends to {name!r}, which is not defined: "
                         f"add [destinations.{name}] or use one of {', '.join(sorted(known))}"
                     )
-            if route.model in self.outside and route.destinations != ("archive",):
-                raise ValueError(
-                    f'route {route.name!r} reads outside ({route.model}): its destinations must be ["archive"] alone, '
-                    "since what comes back has no measurements of ours to tell"
-                )
             if "archive" not in route.destinations:
                 raise ValueError(f"route {route.name!r} must list 'archive': the ORU is sent only after it is stored")
         if 0 < self.retention.messages_d * 24.0 < self.ris.withdraw_within_h:
@@ -435,6 +425,21 @@ class Settings(BaseSettings):
             if name not in names:
                 raise ValueError(
                     f"[workitems.routes] names the route {name!r}, which is not defined: add it to [[routes]]"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _outside_is_outside(self) -> Settings:
+        for name, outside in self.outside.items():
+            if urlsplit(outside.stow_url).netloc == urlsplit(self.orthanc.url).netloc:
+                raise ValueError(
+                    f"[outside.{name}] is this site's own archive: what is sent there would come in as a new study"
+                )
+        for route in self.routes:
+            if route.model in self.outside and route.destinations != ("archive",):
+                raise ValueError(
+                    f'route {route.name!r} reads outside ({route.model}): its destinations must be ["archive"] alone, '
+                    "since what comes back has no measurements of ours to tell"
                 )
         return self
 

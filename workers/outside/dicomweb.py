@@ -1,7 +1,7 @@
 """What is asked of an AI outside: take these images (STOW-RS), what is there now (QIDO-RS), give me that (WADO-RS).
 
 Nothing is taken but what was asked for: no port of ours waits for answers.
-Next: exchange.py, delivery/web.py (the call).
+Next: exchange.py, router/delivery/web.py (the call).
 """
 
 from __future__ import annotations
