@@ -2,8 +2,8 @@
 
 ``Impatient`` ends a connection whose request does not come or whose answer is not taken; beyond ``most_connections``
 the one that has been idle longest makes room. With TLS (``over``) the handshake is a part of that time, and who never
-ends it counts as idle. ``Bounded`` bounds what a request's body may hold and take, before
-anybody asks who sent it. Next: metrics/page.py, console/app.py (who serve by it).
+ends it counts as idle. ``Bounded`` bounds what a request's body may hold and take, before anybody asks who sent it.
+Next: metrics/page.py, console/app.py (who serve by it).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
-from asyncio import sslproto
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -29,8 +28,6 @@ BODY_MAX_BYTES = 2**20
 MOST_CONNECTIONS = 4000
 FAREWELL_S = 2.0
 """The end of TLS is answered in this time, or done without."""
-RECORD_BYTES = 32 * 1024
-"""What asyncio reads of TLS at once: a record and its overhead fit in."""
 MOST_SECURED = 300
 """Of connections by TLS, each of which takes 86 kB from its first byte on (measured) and not 6."""
 SPARE_FILES = 200
@@ -162,7 +159,6 @@ def over(context: ssl.SSLContext | None) -> type[Impatient]:
     """What uvicorn is to speak on a port: over TLS where there is a context."""
     if context is None:
         return Impatient
-    sslproto.SSLProtocol.max_size = RECORD_BYTES  # asyncio's own is 256 KiB, filled for each connection that is made
     return type("Secured", (_Secured,), {"context": context})
 
 

@@ -45,7 +45,13 @@ def console_of(settings: Settings, ledger: Ledger) -> Iterator[str]:
     port, orthanc, broker = free_port(), Orthanc(settings.orthanc), Dispatcher(settings.broker)
     probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version="test")
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
+    proxies = list(settings.console.trusted_proxies)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, host="127.0.0.1", port=port, log_config=None, access_log=False, proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
+        )
+    )  # fmt: skip
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -160,11 +160,13 @@ def running(server: Any) -> Iterator[Any]:
         server.kill()  # a graceful Orthanc takes five seconds, and nothing is kept
 
 
-def make_redis(folder: Path) -> Server:
-    """A Redis that keeps nothing, as after a flush."""
+def make_redis(folder: Path, *, tls: Sequence[str] = ()) -> Server:
+    """A Redis that keeps nothing, as after a flush; ``tls``: options with its certificates, with which it speaks no
+    other."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [binary("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    ports = ["--port", "0", "--tls-port", str(port), *tls] if tls else ["--port", str(port)]
+    command = [binary("redis-server"), "--bind", "127.0.0.1", *ports, "--save", "", "--appendonly", "no"]
     return Server(command=command, folder=folder, port=port, environment={})
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from medai.router import tls
+from medai.router.audit import exporter
 from medai.router.cli import hops
 from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
@@ -54,11 +55,13 @@ def check(settings: Settings) -> list[Finding]:
         _web_servers,
         _broker,
         _ledger,
+        _audit,
         _ris,
         _ports,
         _announcements,
         _workitems,
         _watch_folder,
+        _sign_in,
         _tls,
     )
     return [finding for step in steps for finding in step(settings)]
@@ -314,6 +317,16 @@ def _ledger_content(settings: Settings, ledger: Ledger, where: str) -> Iterator[
             yield _ok("models", f"route {route.name}: {route.model} {model.version}")
 
 
+def _audit(settings: Settings) -> Iterator[Finding]:
+    for name, fault in exporter.probe(settings.audit).items():
+        yield _bad(name, fault) if fault else _ok(name, "answers: the audit trail goes there")
+    own = settings.audit.fhir
+    if web.is_in_the_clear(own, own.fhir_url):
+        yield _warn("audit-fhir", "its login goes over the network in the clear: use https")
+    elif own.fhir_url.startswith("http://"):
+        yield _warn("audit-fhir", "the audit trail names patients and goes over the network in the clear: use https")
+
+
 def _ris(settings: Settings) -> Iterator[Finding]:
     if not settings.ris.host:
         return
@@ -379,6 +392,23 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield _ok("orders", f"the router listens for orders at {where}")
     except OSError:
         yield _warn("orders", f"nothing listens for orders at {where}: the router is not running")
+
+
+def _sign_in(settings: Settings) -> Iterator[Finding]:
+    own = settings.console.oidc
+    if not own.is_on:
+        return
+    try:
+        from medai.router.console.signin import signins_of
+    except ModuleNotFoundError as error:
+        yield _warn("sign-in", f"not tried: the console needs {error.name}, which is not installed here")
+        return
+    try:
+        signins_of(settings.console, time.time, time.monotonic).provider.place()
+    except MedaiError as error:
+        yield _bad("sign-in", str(error))
+        return
+    yield _ok("sign-in", f"{own.issuer} answers; register {own.console_url.rstrip('/')}/login/oidc/back there")
 
 
 def _watch_folder(settings: Settings) -> Iterator[Finding]:

@@ -38,13 +38,6 @@ def account_commands(commands: Any) -> None:
     account.add_argument("--role", choices=[role.value for role in Role], default=Role.READER.value)
 
 
-def audit_commands(commands: Any) -> None:
-    """``medai audit``."""
-    text = "whether the audit trail is as it was written: verify"
-    audit = command(commands, "audit", cmd_audit, text, example="medai audit verify")
-    audit.add_argument("what", choices=["verify"])
-
-
 def survey_commands(commands: Any) -> None:
     """``medai survey``."""
     text = "what people say about readings and about the system: summary, export"
@@ -107,19 +100,6 @@ def cmd_account(options: argparse.Namespace) -> int:
     return 0
 
 
-def cmd_audit(options: argparse.Namespace) -> int:
-    """Every line by its seal; 1 where one was changed, put in or taken away."""
-    found = open_ledger(options).verify_audit()
-    if options.json:
-        print_json(asdict(found))
-    else:
-        good = (
-            f"{counted(found.lines, 'line')}, each as it was written" if not found.faults else "NOT as it was written:"
-        )
-        print("\n".join([good, *found.faults, *(f"note: {each}" for each in found.notes)]))
-    return 1 if found.faults else 0
-
-
 def cmd_survey_summary(options: argparse.Namespace) -> int:
     """What both surveys came to."""
     from medai.router.reports import survey_summary
@@ -141,11 +121,11 @@ def cmd_survey_export(options: argparse.Namespace) -> int:
         parts: Iterable[str] = [json.dumps(rows, indent=2, ensure_ascii=False), "\n"]
     else:
         parts = survey_csv.text(ledger, options.survey, names=options.names)
-    _write(parts, options.out)
+    write_text(parts, options.out)
     return 0
 
 
-def _write(parts: Iterable[str], out: Path | None) -> None:
+def write_text(parts: Iterable[str], out: Path | None) -> None:
     """Print text, or write it to a file as it is. Raises MedaiError where that can't be written."""
     if out is None:
         for part in parts:

@@ -9,11 +9,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Request
 
-from medai.router.console.api import REFUSALS, TOO_MANY, administrator, ledger_of, now_of
-from medai.router.console.auth import Administrator, Reader, address_of, require
+from medai.router.console.api import REFUSALS, TOO_MANY, ledger_of, now_of, settings_of
+from medai.router.console.auth import Administrator, Reader, address_of, idle_limit_s, require
 from medai.router.console.requests import NAMED, NewAccount, NewPassword, NewRole, NewToken, OwnPassword
 from medai.router.console.responses import AccountEntry, Token, TokenEntry
-from medai.router.ledger.accounts import Account, AccountRow, Role
+from medai.router.ledger.accounts import Account, AccountRow, Role, TokenRow
 from medai.router.ledger.actions import ActionRefused
 
 account_api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require())])
@@ -73,26 +73,33 @@ def _holder(request: Request, who: Account, account: str | None) -> tuple[str, R
 @account_api.get("/tokens", tags=["session"])
 def tokens(who: Reader, request: Request) -> list[TokenEntry]:
     """The tokens and sessions that hold: one's own, an administrator's everybody's; newest first."""
-    held = ledger_of(request).accounts.tokens(now_of(request), account=_whose(who))
-    return [TokenEntry.model_validate(row, from_attributes=True) for row in held]
+    return [TokenEntry.model_validate(row, from_attributes=True) for row in held_tokens(request, who)]
+
+
+def held_tokens(request: Request, who: Account) -> list[TokenRow]:
+    """The tokens that hold and that somebody may know of."""
+    idle_s = idle_limit_s(settings_of(request).console)
+    return ledger_of(request).accounts.tokens(now_of(request), account=_whose(who), idle_s=idle_s)
 
 
 @account_api.delete("/tokens/{token_id}", status_code=204, tags=["session"])
 def revoke_token(token_id: TokenNumber, who: Reader, request: Request) -> None:
     """End a token or a session: one's own, an administrator anybody's."""
-    if not ledger_of(request).accounts.revoke(token_id, account=_whose(who)):
+    found = next((row for row in held_tokens(request, who) if row.id == token_id), None)
+    if found is None or not ledger_of(request).accounts.revoke(token_id, account=_whose(who)):
         raise HTTPException(404, "there is no such token")
-    ledger_of(request).accounts.note_action(who.name, "revoke token", now_of(request), detail=str(token_id))
+    detail = f"{token_id}, {'session' if found.kind == 'session' else found.label} of {found.account}"
+    ledger_of(request).accounts.note_action(who.name, "revoke token", now_of(request), detail=detail)
 
 
-def _whose(who: Reader) -> str | None:
+def _whose(who: Account) -> str | None:
     return None if who.role.may(Role.ADMINISTRATOR) else who.name
 
 
 # -- everybody's
 
 
-@account_api.get("/accounts", tags=["accounts"], dependencies=[administrator])
+@account_api.get("/accounts", tags=["accounts"], dependencies=[Depends(require(Role.ADMINISTRATOR))])
 def accounts(request: Request) -> list[AccountEntry]:
     """Every account."""
     return [AccountEntry.model_validate(row, from_attributes=True) for row in ledger_of(request).accounts.listed()]

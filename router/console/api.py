@@ -16,6 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from medai.router.console import rule_test
 from medai.router.console.auth import (
     COOKIE,
+    Administrator,
     Caller,
     Operator,
     Reader,
@@ -46,7 +47,6 @@ from medai.router.console.study_responses import Patient
 from medai.router.contract import JobState, Priority
 from medai.router.delivery.withdrawals import withdrawals
 from medai.router.ledger import Ledger
-from medai.router.ledger.accounts import Role
 from medai.router.ledger.deadletters import MARK, DeadLetter, mark_of
 from medai.router.ledger.held_orders import HoldState
 from medai.router.reports import held, letters, search, story
@@ -73,7 +73,6 @@ TOO_MANY: dict[int | str, dict[str, Any]] = {
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
 open_api = APIRouter(prefix="/api", tags=["session"])
 api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require())])
-administrator = Depends(require(Role.ADMINISTRATOR))
 UNKNOWN = "(unknown)"
 """Who tried to log in by a name that no account has."""
 
@@ -158,7 +157,7 @@ def start_session(request: Request, response: Response, name: str, *, detail: st
     lasts_s = settings_of(request).console.session_h * 3600.0
     if before := request.cookies.get(COOKIE):
         accounts.revoke_token(before)
-    token = accounts.issue_token(name, now, kind="session", label="", lasts_s=lasts_s)
+    token = accounts.issue_token(name, now, kind="session", label=address_of(request)[:80], lasts_s=lasts_s)
     accounts.note_action(name, "login", now, detail=detail)
     secure = by_tls or is_https(request)
     response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
@@ -307,11 +306,15 @@ def models(request: Request) -> list[HeldModel]:
     return [HeldModel(**dict(model), held=tuple(sorted(held.get(model.name, ())))) for model in known]
 
 
-@api.get("/audit", tags=["look"], dependencies=[administrator])
+@api.get("/audit", tags=["look"])
 def audit(
-    request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
+    request: Request,
+    who: Administrator,
+    after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    limit: Limit = 100,
 ) -> ActionPage:
-    """What people did, newest first."""
+    """What people did, newest first. Asking is written down."""
+    looked(request, who, "audit")
     found = story.actions(ledger_of(request), before=after, limit=limit + 1)
     return ActionPage(actions=tuple(found[:limit]), next=found[limit - 1].id if len(found) > limit else None)
 

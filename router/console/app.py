@@ -32,6 +32,7 @@ from medai.router.console.hosts import answers_to
 from medai.router.console.looks import Looks
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
+from medai.router.console.people_pages import people_pages
 from medai.router.console.rule_test import RuleTestBusy, RuleTestFault
 from medai.router.console.signin import signin_pages, signins_of
 from medai.router.console.surveys import survey_api, survey_pages
@@ -111,6 +112,7 @@ def make_app(
     app.include_router(pages)
     app.include_router(viewer.viewer_pages)
     app.include_router(signin_pages)
+    app.include_router(people_pages)
     app.include_router(survey_api)
     app.include_router(survey_pages)
     app.add_route("/api/{rest:path}", _no_such, methods=METHODS, include_in_schema=False)

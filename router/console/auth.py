@@ -139,6 +139,11 @@ def is_https(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
 
 
+def idle_limit_s(console: ConsoleSettings) -> float:
+    """After so long a session that nobody used is over."""
+    return console.session_idle_min * 60.0 or math.inf
+
+
 def account_of(request: Request) -> Account | None:
     """Who asks; None for nobody that is known."""
     token = token_of(request)
@@ -148,7 +153,7 @@ def account_of(request: Request) -> Account | None:
     console: ConsoleSettings = state.settings.console
     accounts: Accounts = state.ledger.accounts
     found = accounts.by_token(
-        token, state.clock(), idle_s=console.session_idle_min * 60.0 or math.inf,
+        token, state.clock(), idle_s=idle_limit_s(console),
         away_s=console.oidc.tokens_days * 86_400.0, in_use=REFRESH not in request.headers,
     )  # fmt: skip
     if found is not None and found.kind == "session" and found.is_local and not console.local_accounts:

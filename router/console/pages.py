@@ -205,4 +205,5 @@ def audit(
     request: Request, who: Someone, before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None
 ) -> HTMLResponse:
     """Who did what."""
+    looked(request, who, "audit")
     return render(request, "audit.html", who, rows=actions(ledger_of(request), before=before))

@@ -114,10 +114,12 @@ PAGES: Mapping[Role, frozenset[str]] = {
             "/models/{name}",
             "/agreement",
             "/surveys",
+            "/sessions",
+            "/tokens",
         }
     ),
     Role.OPERATOR: frozenset({"/viewer", "/studies/{study_id}/viewer", "/readings/{job_id}/viewer"}),
-    Role.ADMINISTRATOR: frozenset({"/audit"}),
+    Role.ADMINISTRATOR: frozenset({"/audit", "/accounts"}),
 }
 FOR = {
     Role.SERVICE: "a program that watches; no study, no password",

@@ -40,6 +40,8 @@ PENDING = "medai_signin"
 """The cookie of a sign-in that is under way."""
 PATH = "/login/oidc"
 LASTS_S = 600.0
+THEN_MAX = 1000
+"""A browser keeps no cookie of more than 4 kB."""
 WAITING_MOST = 32
 """Sign-ins that wait for the provider at once."""
 AT_ONCE = 4
@@ -147,7 +149,7 @@ def _signins(request: Request) -> SignIns:
 async def begin(request: Request, next: str = "/") -> Response:  # noqa: A002 - the name in the address
     """To the provider."""
     signins = _signins(request)
-    pending = signins.new(next if OWN_PAGE.fullmatch(next) else "/")
+    pending = signins.new(next if len(next) <= THEN_MAX and OWN_PAGE.fullmatch(next) else "/")
     try:
         target = await signins.wait(lambda: signins.provider.begin(pending.state, pending.nonce, pending.verifier))
     except ProviderAway as away:

@@ -19,7 +19,7 @@ from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from sqlalchemy import Row, and_, delete, func, insert, select, update
+from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from medai.router.errors import MedaiError
@@ -78,6 +78,8 @@ class Account:
     """Of the token: session or api."""
     is_local: bool = True
     """Whether no provider vouches for it."""
+    token_id: int = 0
+    """Of the token; 0 where a password was shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,17 +266,29 @@ class Accounts(Part):
             with self._database.begin() as db:
                 db.execute(update(t.tokens).where(k.id == row.id).values(used_at=now))
         role = Role(row.role)
-        return Account(name=str(row.name), role=role.within(row.at_most), kind=str(row.kind), is_local=not row.issuer)
+        return Account(
+            name=str(row.name),
+            role=role.within(row.at_most),
+            kind=str(row.kind),
+            is_local=not row.issuer,
+            token_id=int(row.id),
+        )
 
     def revoke_token(self, token: str) -> None:
         """Log out."""
         with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.digest == _digest(token)))
 
-    def tokens(self, now: float, *, account: str | None = None) -> list[TokenRow]:
-        """The tokens that hold, of one account or of all, newest first; never what opens the door."""
-        columns = [t.tokens.c[name] for name in TokenRow.__dataclass_fields__]
-        query = select(*columns).where(t.tokens.c.expires_at > now).order_by(t.tokens.c.id.desc())
+    def tokens(self, now: float, *, account: str | None = None, idle_s: float = math.inf) -> list[TokenRow]:
+        """The tokens that hold, of one account or of all, newest first; never what opens the door.
+
+        ``idle_s``: see ``by_token``.
+        """
+        k = t.tokens.c
+        columns = [k[name] for name in TokenRow.__dataclass_fields__]
+        query = select(*columns).where(k.expires_at > now).order_by(k.id.desc())
+        if math.isfinite(idle_s):
+            query = query.where(or_(k.kind != "session", func.coalesce(k.used_at, k.created_at) >= now - idle_s))
         if account is not None:
             query = query.where(t.tokens.c.account == account)
         with self._database.begin(reads_only=True) as db:

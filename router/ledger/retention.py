@@ -20,8 +20,8 @@ from medai.router.contract import DeliveryState, JobState
 from medai.router.files.parcel import MAGIC
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Part
-from medai.router.ledger.held_orders import ROUTER, HoldState
-from medai.router.ledger.history import noted
+from medai.router.ledger.held_orders import HoldState
+from medai.router.ledger.history import ROUTER, noted
 from medai.router.ledger.trail import PRUNED
 from medai.router.ledger.transitions import OPEN, WAITING
 from medai.router.ledger.workitems import UNDER_WAY

@@ -3,12 +3,15 @@
 A seal is an HMAC of the line and of the seal before. Its key, and the newest line's number and seal, are kept in two
 files beside an SQLite ledger (or in [ledger] audit_folder): who can write the ledger alone can neither forge a line nor
 take the last ones away. The newest seal also goes to the log. A trail that does not fit what was kept is not sealed
-over: the file stays as it was and ``medai audit verify`` tells. Lines may be pruned from the old end alone
-(retention.py): a line of the trail then says where it begins. Next: history.py (who writes lines), cli/people.py.
+over: the file stays as it was and ``medai audit verify`` tells. What is committed is done, whether or not its seal
+could be kept: a file that can't be written (a full disk) is said, counted, and written with the next line or some
+seconds later. Lines may be pruned from the old end alone (retention.py): a line of the trail then says where it begins.
+Next: history.py (who writes lines), cli/audit.py.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import hmac
@@ -16,6 +19,8 @@ import json
 import os
 import re
 import secrets
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,21 +30,26 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, func, select, text, update
 
-from medai.router.errors import MedaiError
+from medai.router.errors import TemporaryError
 from medai.router.ledger import schema as t
+from medai.router.log import describe
 
 log = structlog.get_logger(__name__)
 PENDING = "audit_head"
 """Where a transaction keeps its newest line until it is committed."""
 LOCK = 7_041_776_239
 """PostgreSQL's advisory lock: lines follow each other, whoever writes them."""
+WIDTH = 256
+"""Bytes of the file with the head, always: it is written over in place, which a full disk allows."""
+AGAIN_S = 5.0
+"""A head that could not be kept is tried again after this time, whatever is written then."""
 COLUMNS = ("id", "at", "account", "action", "study_id", "job_id", "detail")
 PRUNED = "audit pruned"
 """The action of a line that says which older ones were taken away."""
 _CUT = re.compile(r"([0-9]+) lines in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
 
 
-class AuditFilesFault(MedaiError):
+class AuditFilesFault(TemporaryError):
     """The key or the head of the audit trail can't be read or written; the text says why."""
 
 
@@ -85,6 +95,9 @@ class Trail:
         self._key_file = folder / f"{name}.audit-key" if folder else None
         self._head_file = folder / f"{name}.audit-head" if folder else None
         self._key: bytes | None = None
+        self._late: Head | None = None
+        self._again_at = 0.0
+        self._lock = threading.Lock()
         self.in_log = False
         """Set by processes that have a log; a command's answer is on standard output."""
 
@@ -105,8 +118,7 @@ class Trail:
             before = self._unsealed(db, line_id)
         seal = self._seal(before, row)
         db.execute(update(t.audit).where(c.id == line_id).values(seal=seal))
-        kept = self._kept()
-        fits = self._fits(db, kept)
+        kept, fits = self._kept_if_it_fits(db)
         newer = select(func.count()).select_from(t.audit).where(c.id > (kept.id if kept else -1))
         count = int(db.execute(newer).scalar_one()) + (kept.count if kept else 0)
         db.info[PENDING] = Head(id=line_id, count=count, seal=seal) if fits else None
@@ -114,19 +126,49 @@ class Trail:
             log.error("audit_trail_broken", next="run medai audit verify")
 
     def keep(self, head: Head | None) -> None:
-        """The transaction is committed: this is the newest line."""
-        if head is None:
-            return
-        if self.in_log:
+        """The transaction is committed: this is the newest line (None: it wrote none). Raises nothing."""
+        if head is not None and self.in_log:
             log.info("audit_head", line=head.id, lines=head.count, seal=head.seal)
+        with self._lock:
+            late = head or self._late
+            if late is None or (head is None and time.monotonic() < self._again_at):
+                return
+            if self._late is not None and self._late.id > late.id:
+                late = self._late
+            was_late = self._late is not None
+            self._late, self._again_at = late, time.monotonic() + AGAIN_S
+        try:
+            self._write(late)
+        except (AuditFilesFault, OSError) as error:
+            if not was_late:
+                log.error("audit_head_not_kept", reason=describe(error), next="free some space, or mend audit_folder")
+            return
+        with self._lock:
+            if self._late == late:
+                self._late = None
+        if was_late:
+            log.info("audit_head_kept_again")
+
+    def _write(self, head: Head) -> None:
+        """In place and in one piece: a disk that is full, or a process that ends here, leaves the head that was."""
         with self._locked_head() as file:
             kept = _read(file) if file is not None else None
-            if file is not None and (kept is None or kept.id < head.id):
-                file.seek(0)
-                file.truncate()
-                file.write(json.dumps({"id": head.id, "count": head.count, "seal": head.seal}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            if file is None or (kept is not None and kept.id >= head.id):
+                return
+            text = json.dumps({"id": head.id, "count": head.count, "seal": head.seal}).ljust(WIDTH - 1) + "\n"
+            if os.pwrite(file.fileno(), text.encode("ascii"), 0) != WIDTH:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+
+    def unkept(self, db: Connection) -> int:
+        """Lines whose seal is in no second place yet; all of them where that can't be read."""
+        if self._head_file is None:
+            return 0
+        kept, fits = self._kept_if_it_fits(db)
+        newer = select(func.count()).select_from(t.audit).where(t.audit.c.seal.is_not(None))
+        if kept is not None and fits:
+            newer = newer.where(t.audit.c.id > kept.id)
+        return int(db.execute(newer).scalar_one())
 
     # -- the whole is verified
 
@@ -258,6 +300,15 @@ class Trail:
                 raise AuditFilesFault(f"the audit trail's key can't be read: {error.strerror}") from error
         return self._key
 
+    def _kept_if_it_fits(self, db: Connection) -> tuple[Head | None, bool]:
+        """The newest line that was kept, and whether it is still there; one that can't be read does not fit."""
+        try:
+            kept = self._kept()
+        except AuditFilesFault as error:
+            log.error("audit_head_not_read", reason=str(error))
+            return None, False
+        return kept, self._fits(db, kept)
+
     def _kept(self) -> Head | None:
         with self._locked_head() as file:
             return _read(file) if file is not None else None
@@ -308,16 +359,21 @@ def _read(file: Any) -> Head | None:
 
 
 def _made_once(file: Path) -> bytes:
-    """The key, made by whoever needs it first."""
+    """The key, made by whoever needs it first; whole, or not at all."""
     new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
     if not file.exists():
         number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "w", encoding="ascii") as made:
-            made.write(secrets.token_hex(32) + "\n")
         try:
+            with os.fdopen(number, "w", encoding="ascii") as made:
+                made.write(secrets.token_hex(32) + "\n")
+                made.flush()
+                os.fsync(made.fileno())
             os.link(new, file)  # the first one stays
         except FileExistsError:
             pass
         finally:
             new.unlink()
-    return bytes.fromhex(file.read_text(encoding="ascii").strip())
+    key = bytes.fromhex(file.read_text(encoding="ascii").strip())
+    if len(key) < 32:
+        raise OSError(errno.EIO, "it is shorter than a key")
+    return key

@@ -16,11 +16,10 @@ import xmlrpc.client
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
-
-import urllib3
+from typing import Any
 
 from medai.router import private, tls
+from medai.router.alive import answers
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
@@ -243,11 +242,11 @@ def probes(site: Site) -> dict[str, Callable[[], bool]]:
     metrics = tls.own_context(own.metrics.tls, where="metrics.tls")
     console = tls.own_context(own.console.tls, where="console.tls")
     return {
-        "orthanc": lambda: _http_ok(f"{site.orthanc_url}/system", peers, (site.username, site.password)),
+        "orthanc": lambda: answers(f"{site.orthanc_url}/system", peers, (site.username, site.password)),
         "redis": lambda: _redis_ok(site.ports["redis"], peers),
-        "ris": lambda: _http_ok(f"{site.ris_url}/health", peers),
-        "router": lambda: _http_ok(f"{site.metrics_url}/ready", metrics),
-        "console": lambda: _http_ok(f"{site.console_url}/api/health", console),
+        "ris": lambda: answers(f"{site.ris_url}/health", peers),
+        "router": lambda: answers(f"{site.metrics_url}/ready", metrics),
+        "console": lambda: answers(f"{site.console_url}/api/health", console),
         "worker": lambda: _worker_ok(own.ledger.url),
     }
 
@@ -267,20 +266,6 @@ def switch(site: Site, part: str, *, on: bool) -> None:
             except xmlrpc.client.Fault as fault:
                 if fault.faultCode not in (ALREADY_STARTED, NOT_RUNNING):
                     raise PartFailed(f"{name} was not {'started' if on else 'stopped'}: {fault.faultString}") from fault
-
-
-def _http_ok(url: str, context: ssl.SSLContext | None, login: tuple[str, str] | None = None) -> bool:
-    headers = urllib3.make_headers(basic_auth=":".join(login)) if login else None
-    try:
-        with urllib3.PoolManager(ssl_context=context, assert_hostname=_checks_name(context)) as pool:
-            return pool.request("GET", url, headers=headers, timeout=2.0, retries=False).status == 200
-    except urllib3.exceptions.HTTPError:
-        return False
-
-
-def _checks_name(context: ssl.SSLContext | None) -> Literal[False] | None:
-    """For urllib3, which checks the name by itself unless told not to."""
-    return False if context is not None and not context.check_hostname else None
 
 
 def _redis_ok(port: int, context: ssl.SSLContext | None) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError as EnvironmentFault
 
 from medai.router.errors import SettingsError
+from medai.router.settings.section import tables_of
 from medai.router.settings.tables import Settings
 
 
@@ -66,14 +66,6 @@ def _explain(fault: Any) -> str:
     near = difflib.get_close_matches(parts[-1], _known_keys(Settings), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{place}: unknown key{hint}"
-
-
-def tables_of(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The tables that a field of this type holds: none, one, or (destinations) one for each kind."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from tables_of(inner)
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from medai.router.settings.load import tables_of
+from medai.router.settings.section import tables_of
 from medai.router.settings.tables import Settings
 
 INTRODUCTION = """\
@@ -26,7 +26,9 @@ Made from `router/settings/` by `python -m medai.router.settings.page`.
 One file, `medai.toml`, is read by the router and the workers: `--config FILE`, else `MEDAI_CONFIG`, else
 `./medai.toml`, else `/etc/medai/medai.toml`. Environment variables win over it: section and key with two underscores
 between them, such as `MEDAI_ORTHANC__PASSWORD`. An unknown key is an error that names the nearest known one;
-`medai check` tells what is wrong and reaches every peer. Keep passwords out of the file, or the file private.
+`medai check` tells what is wrong and reaches every peer. Keep passwords out of the file, or the file private: a
+variable's name with `_FILE` behind it, such as `MEDAI_ORTHANC__PASSWORD_FILE` or `MEDAI_LEDGER__URL_FILE`, names a file
+that holds the value.
 
 ```toml
 routing = "first"          # or "all": every route that matches reads the study

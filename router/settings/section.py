@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,3 +18,11 @@ class Section(BaseModel):
     """A table of medai.toml: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def tables_of(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The tables that a field of this type holds: none, one, or (destinations) one for each kind."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from tables_of(inner)

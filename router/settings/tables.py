@@ -13,13 +13,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from medai.router.settings.audit import AuditSettings
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
+from medai.router.settings.from_files import with_files
 from medai.router.settings.oidc import OidcSettings
 from medai.router.settings.ports import Count, SharedPort
 from medai.router.settings.retention import RetentionSettings
@@ -375,6 +378,7 @@ class Settings(BaseSettings):
     orthanc: OrthancSettings = OrthancSettings()
     ledger: LedgerSettings = LedgerSettings()
     retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     dicom_in: DicomInSettings = DicomInSettings()
@@ -430,7 +434,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file (which ``load`` passes in as init values)."""
+        """Environment over file (which ``load`` passes in as init values); a variable may name a file instead."""
+        if isinstance(env_settings, EnvSettingsSource):
+            env_settings.env_vars = with_files(env_settings.env_vars, settings_cls, "medai_")
         return env_settings, InitSettingsSource(settings_cls, getattr(init_settings, "init_kwargs", {}))
 
     def route(self, name: str) -> RouteSettings | None:

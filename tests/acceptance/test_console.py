@@ -101,6 +101,47 @@ def test_nobody_gets_in_without_logging_in(place: Place) -> None:
     assert page.request.get(f"{place.base}/dicom-web/studies/1.2.3/series").status == 401
 
 
+def test_accounts_sessions_and_tokens_are_managed_by_the_keyboard(place: Place) -> None:
+    person = place.person("administrator")
+    page = person.go("/")
+    page.keyboard.press("c")
+    page.wait_for_url("**/accounts")
+    add = page.locator("form[data-send='/api/accounts']")
+    add.locator("[name=name]").fill("new.one")
+    add.locator("[name=password]").fill("long enough")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    role = page.get_by_role("form", name="Role of new.one")
+    role.locator("select").focus()
+    page.keyboard.type("operator")
+    page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    expect(role.locator("select")).to_have_value("operator")
+    newcomer = Person.at(place.browser, place.base, "new.one", "long enough")
+    row = person.go("/sessions").get_by_role("row").filter(has_text="new.one")
+    row.get_by_role("button", name="End").click()
+    person.agree()
+    assert newcomer.page.request.get(f"{place.base}/api/me").status == 401
+    page = person.go("/tokens")
+    page.locator("[name=label]").fill("a program")
+    page.keyboard.press("Enter")
+    made = page.locator("#new-token input")
+    expect(made).to_have_value(re.compile("medai_.{40}"))
+    program = {"Authorization": f"Bearer {made.input_value()}"}
+    page.get_by_role("link", name="I have kept it").click()
+    expect(page.get_by_role("row").filter(has_text="a program")).to_contain_text("service")
+    assert "medai_" not in page.locator("main").inner_text()
+    page.get_by_role("button", name="Revoke").click()
+    person.agree()
+    nobody = place.browser.new_context().request
+    assert nobody.get(f"{place.base}/api/me", headers=program).status == 401
+    for path in ("/accounts", "/sessions", "/tokens"):
+        person.page.set_viewport_size({"width": 390, "height": 860})
+        assert person.go(path).evaluate("document.documentElement.scrollWidth") == 390, path
+    assert person.faults == []
+
+
 def test_a_study_s_journey_appears_by_itself_up_to_the_acknowledgement(place: Place) -> None:
     place.hospital.send(study_of("first", mask()))
     person = place.person()

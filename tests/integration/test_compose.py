@@ -134,6 +134,31 @@ def test_the_router_reads_its_settings_as_compose_gives_them(
     assert read.orthanc.password.get_secret_value() in services["orthanc"]["environment"]["ORTHANC__REGISTERED_USERS"]
 
 
+def test_who_writes_the_audit_trail_shares_a_folder_apart_from_the_database(
+    services: dict[str, Any], project_root: Path
+) -> None:
+    for name in ("router", "console"):
+        folder = services[name]["environment"]["MEDAI_LEDGER__AUDIT_FOLDER"]
+        assert f"audit-data:{folder}" in " ".join(map(str, services[name]["volumes"])).replace("'", ""), name
+    for name in ("postgres", "worker", "orthanc"):
+        assert "audit-data" not in str(services[name]["volumes"])
+    dockerfile = (project_root / "deploy" / "docker" / "Dockerfile").read_text()
+    assert f"install -d -o medai -g medai -m 0700 {folder}" in dockerfile, "a new volume takes its owner from the image"
+
+
+def test_the_console_is_told_its_name_and_its_proxy(
+    project_root: Path, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"CONSOLE_ALLOWED_HOSTS": '["medai.hospital.example"]', "CONSOLE_TRUSTED_PROXIES": '["172.16.0.0/12"]'}
+    found = yaml.safe_load(configured(project_root, secrets, **told).stdout)["services"]
+    for name, value in found["console"]["environment"].items():
+        if name != "MEDAI_CONFIG":
+            monkeypatch.setenv(name, str(value))
+    read = settings.load(str(project_root / "deploy" / "docker" / "medai.toml"))
+    assert read.console.allowed_hosts == ("medai.hospital.example",)
+    assert read.console.trusted_proxies == ("172.16.0.0/12",)
+
+
 def test_every_build_target_exists(services: dict[str, Any], project_root: Path) -> None:
     for service in services.values():
         if "build" in service:

@@ -32,6 +32,8 @@ PEOPLE = (
     "medai account disable ana",
     "medai account enable ana",
     "medai audit verify",
+    "medai audit export --since 30d --format csv --out audit.csv",
+    "medai audit export --format dicom --out audit.xml",
     "medai survey summary",
     "medai survey export usefulness --out u.csv",
     "medai edits list",

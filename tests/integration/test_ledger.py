@@ -34,6 +34,7 @@ from medai.router.hl7.orders_in import Action
 from medai.router.hl7.patients import Patient
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger import schema as t
+from medai.router.ledger.accounts import Role
 from medai.router.ledger.database import Database
 from medai.router.ledger.deliveries import Gate
 from medai.router.ledger.erasure import ErasureRefused
@@ -95,6 +96,28 @@ def test_a_ledger_of_the_first_version_keeps_its_jobs_when_it_is_brought_up_to_d
     assert readings.jobs(ledger) == [before]
     assert (before.job_id, before.verdict, before.plausibility) == (job_id, None, None)
     assert before.stamps
+
+
+def test_roles_are_renamed_with_the_ledger_and_who_has_no_password_is_gone_before(ledger: Ledger) -> None:
+    people = {"ana": Role.READER, "bob": Role.OPERATOR, "eve": Role.ADMINISTRATOR}
+    for name, role in people.items():
+        ledger.accounts.add(name, "long enough", role, T0)
+    token = ledger.accounts.issue_token("eve", T0, kind="api", label="", lasts_s=99.0, role=Role.READER)
+    ledger.accounts.add("dashboard", None, Role.SERVICE, T0)
+    ledger.accounts.signed_in("https://id.example", "1", "olga", Role.ADMINISTRATOR, T0)
+    for name in ("dashboard", "olga", "eve"):
+        ledger.accounts.issue_token(name, T0, kind="api", label="", lasts_s=99.0, role=Role.SERVICE)
+    move_to(ledger, "0015")
+    with ledger.database.engine.begin() as db:
+        roles = dict(db.exec_driver_sql("SELECT name, role FROM account").all())
+        tokens = db.exec_driver_sql("SELECT account, role FROM access_token").all()
+    assert roles == {"ana": "viewer", "bob": "operator", "eve": "admin"}
+    assert tokens == [("eve", "viewer")]
+    ledger.migrate()
+    assert {row.name: row.role for row in ledger.accounts.listed()} == people
+    found = ledger.accounts.by_token(token, T0 + 1)
+    assert found is not None
+    assert found.role is Role.READER
 
 
 def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:

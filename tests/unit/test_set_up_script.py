@@ -231,7 +231,17 @@ def _everything_there(checkout: Checkout) -> str:
     """A PATH on which every program is found that the tests need, so that nothing gets installed here."""
     tools = checkout.pretend / "tools"
     tools.mkdir(exist_ok=True)
-    for name in ("Orthanc", "redis-server", "dsrdump", "initdb", "promtool", "java", "docker-compose", "chromium"):
+    for name in (
+        "Orthanc",
+        "redis-server",
+        "dsrdump",
+        "initdb",
+        "promtool",
+        "java",
+        "docker-compose",
+        "chromium",
+        "nginx",
+    ):
         (tools / name).write_text("#!/bin/sh\n")
         (tools / name).chmod(0o755)
     _npm(checkout, tools)

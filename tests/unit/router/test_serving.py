@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
+import urllib3
 import uvicorn
 from certificates import Authority
 from console_cases import World
@@ -210,11 +211,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @contextmanager
-def secured(site: Authority, name: str) -> Iterator[tuple[int, ssl.SSLContext]]:
+def secured(site: Authority, name: str, app: Any = bounded) -> Iterator[tuple[int, ssl.SSLContext]]:
     """The application behind TLS, and what a client that trusts the site connects with."""
     pair = site.pair(name)
     files = WebTls(certificate_file=pair.certificate, key_file=pair.key)
-    with served(bounded, http=serving.over(tls.server_context(files, where="test"))) as port:
+    with served(app, http=serving.over(tls.server_context(files, where="test"))) as port:
         yield port, tls.client_context(ClientTls(ca_file=site.ca_file), where="test")
 
 
@@ -230,6 +231,12 @@ def test_behind_tls_a_request_is_answered_and_who_speaks_plainly_is_not(site: Au
         assert asked(port, context).endswith(b"\r\n\r\n3")
         with socket.create_connection(("127.0.0.1", port), timeout=10.0) as plain, suppress(ConnectionError):
             assert b"HTTP" not in said(plain, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+def test_the_console_behind_its_own_tls_knows_that_it_is(site: Authority, ledger: Ledger) -> None:
+    with secured(site, "own", World(ledger).app) as (port, context), urllib3.PoolManager(ssl_context=context) as pool:
+        answer = pool.request("GET", f"https://localhost:{port}/api/health", timeout=10.0)
+    assert (answer.status, "max-age" in answer.headers["Strict-Transport-Security"]) == (200, True)
 
 
 def test_who_never_ends_a_handshake_keeps_nobody_waiting(site: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

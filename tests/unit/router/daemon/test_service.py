@@ -152,6 +152,7 @@ def programs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
         answers: Any,
         turned_away: Any,
         pruned: Any,
+        audited: Any,
     ) -> FakeRouter:
         return of_ledger[id(ledger)].build(leads, stack, doors)
 
