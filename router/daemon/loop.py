@@ -92,7 +92,14 @@ class Router:
             clock=clock,
         )
         counts = Counter() if pruned is None else pruned
-        self._pruner = Pruner(ledger.retention, settings.retention, counts, clock=clock, monotonic=monotonic)
+        self._pruner = Pruner(
+            ledger.retention,
+            settings.retention,
+            counts,
+            receivers=settings.audit.receivers,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self._leads = leads
         self._stopping = threading.Event()
         self._doors = doors

@@ -6,7 +6,7 @@ each goes out at least once, in order, whatever ends in between. Next: audit/exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,6 +124,11 @@ class AuditLines(Part):
             return Subject()
         order = as_order(content)
         return Subject(identifier=order.patient_id, name=order.patient_name)
+
+
+def had_by_all(db: Connection, receivers: Sequence[str]) -> int | None:
+    """The last line that each of these receivers has; None: there are none."""
+    return min((_cursor(db, receiver) for receiver in receivers), default=None)
 
 
 def _name(receiver: str) -> str:
