@@ -37,9 +37,9 @@ if [ -n "$check" ]; then
     exit
 fi
 
-if command -v docker >/dev/null; then engine=docker
-elif command -v podman >/dev/null; then engine=podman
-else echo "neither docker nor podman is here" >&2 && exit 1; fi
+if docker version >/dev/null 2>&1; then engine=docker # the engine answers, not only the command
+elif podman version >/dev/null 2>&1; then engine=podman
+else echo "neither docker nor podman works here" >&2 && exit 1; fi
 touch "$file"
 chmod 600 "$file"
 images | while read -r image variable; do

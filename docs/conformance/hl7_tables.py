@@ -1,7 +1,7 @@
-"""The tables and examples of the HL7 specification: the router's parser and the worker's encoder say them.
+"""The tables and examples of the HL7 specification of what comes in: the router's parser says them.
 
 Fields that are read are found by sending each of them alone and looking at what it changes; where an order's values go
-is found by changing them one at a time. Next: hl7_messages.py (the examples), made_reading.py (results).
+is found by changing them one at a time. Next: hl7_sent_tables.py (what goes out), hl7_messages.py (the examples).
 """
 
 from __future__ import annotations
@@ -13,34 +13,26 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
-from unittest import mock
 
 import dicom_tables as dicom
 import hl7_messages as example
+import hl7_sent_tables as sent
 import made_reading as made
-from hl7types.hl7.v2_5_1 import segments as standard
 from pydicom.datadict import dictionary_description
 
-from medai.router.contract import _PRIORITY_WORDS, Order, Priority, short_id
-from medai.router.delivery import ris
-from medai.router.errors import RisBusy, RisRefused
-from medai.router.hl7 import acknowledge, batches, listener, mllp, orders_in, oru_edit, patients_in, segments, text
+from medai.router.contract import _PRIORITY_WORDS, Order, Priority
+from medai.router.hl7 import acknowledge, batches, listener, mllp, orders_in, patients_in, segments, text
 from medai.router.hl7.messages import parse
 from medai.router.settings.tables import Hl7InSettings, RisSettings
 from medai.workers.results.context import Context
 from medai.workers.results.fhir import encode_fhir
 from medai.workers.results.measure import measure
 from medai.workers.results.oru import encode_oru
-from medai.workers.results.oru_version import VERSIONS
 from medai.workers.results.request import performed_procedures, referenced_requests, request_attributes
 from medai.workers.results.source import Source
 
 ROOT = dicom.ROOT
-NOW = 1773480000.0
-"""When the answers of the examples leave."""
-SITE_SEGMENTS = {"ZDS": {1: "Study Instance UID"}}
 MOST_FIELDS = 40
-OF_THE_OBSERVATION = {"OBX-1": "counted"} | {f"OBX-{n}": "see the observations" for n in (2, 3, 4, 5, 6, 8)}
 USES = {
     "action": "what becomes of the order",
     "accession": "finds the study",
@@ -77,20 +69,8 @@ def tables() -> dict[str, Callable[[], str]]:
         "hl7-refused": _refused,
         "hl7-characters": _characters,
         "hl7-limits": _limits,
-        "hl7-result": lambda: _block(result()),
-        "hl7-revision": lambda: _block(result(late=True)),
-        "hl7-withdrawal": lambda: _block(withdrawal()),
-        "hl7-result-fields": _result_fields,
-        "hl7-observations": _observations,
-        "hl7-result-versions": _versions,
-        "hl7-answers": _answers,
         "settings-hl7": lambda: dicom.settings("hl7_in", "ris"),
     }
-
-
-def _block(message: bytes) -> str:
-    lines = message.decode("utf-8").replace("\r", "\n").strip("\n")
-    return f"```text\n{lines}\n```"
 
 
 # -- what comes in
@@ -127,8 +107,8 @@ def _order_examples() -> str:
             )
             read.append(f"{title_}:\n\n" + dicom.table(("kept as", "value"), rows))
             first = first or told
-        answer = _block(acknowledge.acknowledge(head, "AA", now=NOW))
-        parts.append("\n\n".join([f"### {title}", words, _block(example.sent(message)), *read, "Answer:", answer]))
+        answer = sent.block(acknowledge.acknowledge(head, "AA", now=sent.NOW))
+        parts.append("\n\n".join([f"### {title}", words, sent.block(example.sent(message)), *read, "Answer:", answer]))
     return "\n\n".join(parts)
 
 
@@ -217,23 +197,12 @@ def _order_fields() -> str:
         if segment != "MSH":
             kept = ", ".join(f"`{name}`" for name in names)
             goes = "; ".join(dict.fromkeys(part for name in names for part in _goes(name)))
-            rows.append((f"{segment}-{number}", _field_name(segment, number), kept, goes))
+            rows.append((f"{segment}-{number}", sent.field_name(segment, number), kept, goes))
     return dicom.table(("field", "name", "kept as", "used for, and where it goes"), rows)
 
 
 def _place(segment: str) -> int:
     return ["MSH", "EVN", "PID", "MRG", "PV1", "ORC", "TQ1", "OBR", "IPC", "ZDS", "OBX"].index(segment)
-
-
-def _field_name(segment: str, number: int) -> str:
-    if segment in SITE_SEGMENTS:
-        return SITE_SEGMENTS[segment].get(number, "")
-    model = getattr(standard, segment)
-    model = getattr(model, segment, model)
-    described = model.model_fields.get(f"{segment.lower()}_{number}")
-    if described is None:
-        return ""
-    return str(described.title)
 
 
 def _goes(name: str) -> tuple[str, ...]:
@@ -267,7 +236,7 @@ def _places(order: Order) -> dict[str, Any]:
         settings=given.settings,
         created_at=given.created_at,
     )
-    found: dict[str, Any] = {f"ORU {place}": values for place, values in _oru(encode_oru(context)).items()}
+    found: dict[str, Any] = {f"ORU {place}": values for place, values in sent.oru(encode_oru(context)).items()}
     for title, items in (
         ("SEG, SC Request Attributes", request_attributes(context)),
         ("SR Referenced Request", referenced_requests(context)),
@@ -304,10 +273,10 @@ def _header_fields() -> str:
         "accept_only": "AL, SU or ER with MSH-16 empty or NE: answered CA, CE, CR",
     }
     rows = [
-        (f"MSH-{number}", _field_name("MSH", number), "; ".join(meaning[name] for name in names))
+        (f"MSH-{number}", sent.field_name("MSH", number), "; ".join(meaning[name] for name in names))
         for (_, number), names in found.items()
     ]
-    rows.append(("MSH-18", _field_name("MSH", 18), "character set, see below"))
+    rows.append(("MSH-18", sent.field_name("MSH", 18), "character set, see below"))
     return dicom.table(("field", "name", "used for"), rows)
 
 
@@ -352,7 +321,7 @@ def _patient_fields() -> str:
 
     lines = _blank("ADT^A40", ["EVN|A40", "PID|1||1", "MRG|2"])
     rows = [
-        (f"{segment}-{number}", _field_name(segment, number), ", ".join(f"`{name}`" for name in names))
+        (f"{segment}-{number}", sent.field_name(segment, number), ", ".join(f"`{name}`" for name in names))
         for (segment, number), names in _probed(lines, read).items()
         if segment != "MSH" or number == 7
     ]
@@ -373,7 +342,7 @@ def _patient_examples() -> str:
             "merge": f"`{found.prior_id}` is from now on a part of `{found.patient_id}`.",
             "change": f"`{found.prior_id}` is no longer used; the same patient is `{found.patient_id}`.",
         }[found.kind]
-        parts.append(f"**ADT^{event}**, {words}: {found.kind}. {said}\n\n{_block(example.sent(message))}")
+        parts.append(f"**ADT^{event}**, {words}: {found.kind}. {said}\n\n{sent.block(example.sent(message))}")
     return "\n\n".join(parts)
 
 
@@ -382,10 +351,10 @@ def _batch() -> str:
     whole = batches.split(data)
     assert whole is not None
     answers = [
-        [acknowledge.acknowledge(parse(message)[0], "AA", now=NOW) for message in batch.messages]
+        [acknowledge.acknowledge(parse(message)[0], "AA", now=sent.NOW) for message in batch.messages]
         for batch in whole.batches
     ]
-    return f"{_block(data)}\n\nAnswer:\n\n{_block(batches.answer(whole, answers, now=NOW))}"
+    return f"{sent.block(data)}\n\nAnswer:\n\n{sent.block(batches.answer(whole, answers, now=sent.NOW))}"
 
 
 # -- what is refused
@@ -450,8 +419,8 @@ def _refused() -> str:
         try:
             parse(data)
         except segments.BadMessage as error:
-            answer = acknowledge.acknowledge(batches.head_of(data), error.ack, now=NOW, error=error)
-            parts.append(f"{words}\n\n{_block(data)}\n\n{_block(answer)}")
+            answer = acknowledge.acknowledge(batches.head_of(data), error.ack, now=sent.NOW, error=error)
+            parts.append(f"{words}\n\n{sent.block(data)}\n\n{sent.block(answer)}")
     return "\n\n".join(parts)
 
 
@@ -498,133 +467,3 @@ def _limits() -> str:
         ("answer of the RIS to an ORU", f"{RisSettings().timeout_s:g} s (`ris.timeout_s`)"),
     )
     return dicom.table(("limit", "value"), rows)
-
-
-# -- what goes out
-
-
-def _order() -> Order:
-    message = parse(example.sent(example.ORDERS["ORM^O01, a new order"][1]))[1][0]
-    assert isinstance(message, orders_in.OrderMessage)
-    return message.order
-
-
-@cache
-def result(*, late: bool = False) -> bytes:
-    """The result of the order in the first example; ``late``: its revision."""
-    return made.short(_order(), late=late).encoded().oru
-
-
-def withdrawal() -> bytes:
-    """What takes the result back."""
-    return oru_edit.withdrawn(result(), control_id=short_id("withdrawal"), now=NOW + 2 * 86400)
-
-
-def _oru(payload: bytes) -> dict[str, frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    for line in payload.decode("utf-8").split("\r"):
-        name, *values = line.split("|")
-        if name:
-            values = ["|", *values] if name == "MSH" else values
-            for number, value in enumerate(values, start=1):
-                found.setdefault(f"{name}-{number}", set()).add(value)
-    return {place: frozenset(values) for place, values in found.items() if any(values)}
-
-
-def _result_fields() -> str:
-    found = made.differences(lambda result: _oru(result.oru))
-    order = sorted(found, key=lambda place: (["MSH", "PID", "PV1", "OBR", "OBX"].index(place[:3]), int(place[4:])))
-    rows = []
-    for place in order:
-        told = found[place]
-        source = OF_THE_OBSERVATION.get(place) or dicom.source(told)
-        value = ", ".join(f"`{each}`" for each in told.values) if source == "fixed" else ""
-        rows.append((place, _field_name(place[:3], int(place[4:])), told.presence, source, value))
-    return dicom.table(("field", "name", "present", "source", "value"), rows)
-
-
-def _told(**ris: object) -> list[str]:
-    """The segments of the base reading for a RIS with other settings."""
-    reading = made.base()
-    changed = reading.settings.ris.model_copy(update=ris)
-    told = replace(reading, settings=reading.settings.model_copy(update={"ris": changed})).encoded().oru
-    return told.decode("utf-8").split("\r")
-
-
-def _versions() -> str:
-    """What differs, out of the base reading as each version writes it."""
-    rows = []
-    for version in VERSIONS:
-        found = [[*line.split("|"), ""] for line in _told(version=version)]
-        values = [row for row in found if row[0] == "OBX"]
-        (obr,) = [row for row in found if row[0] == "OBR"]
-        study = next(row for row in values if row[2] == "HD")
-        kinds = sorted({row[2] for row in values} - {"HD", "NM", "RP"})
-        rows.append(
-            (
-                f"`{version}`",
-                f"`{found[0][8]}`",
-                ", ".join(kinds),
-                f"OBX-{max(len(row) for row in values) - 2}",
-                f"`{study[4]}`" if study[4] else "empty",
-                f"`{obr[27]}`" if len(obr) > 28 else "empty",
-                "all" if VERSIONS[version].names_repeat else "the first",
-            )
-        )
-    return dicom.table(
-        (
-            "MSH-12",
-            "MSH-9",
-            "OBX-2, coded",
-            "last field of OBX",
-            "OBX-4 of no segment",
-            "OBR-27",
-            "names in PID-5",
-        ),
-        rows,
-    )
-
-
-def _observations() -> str:
-    rows = []
-    for line in _told(narrative=True):
-        if line.startswith("OBX"):
-            values = [*line.split("|"), *[""] * 9]
-            shown = values[5] if len(values[5]) <= dicom.LONGEST else values[5][: dicom.LONGEST - 1] + "…"
-            rows.append(
-                tuple(
-                    f"`{value}`" if value else ""
-                    for value in (values[2], values[3], values[4], shown, values[6], values[8])
-                )
-            )
-    return dicom.table(("OBX-2", "OBX-3", "OBX-4", "OBX-5", "OBX-6", "OBX-8"), rows)
-
-
-def _answers() -> str:
-    """What becomes of a result after each answer, by asking the sender itself."""
-    rows = []
-    for code in sorted(ris.ACKNOWLEDGEMENTS):
-        for error in ("", *sorted(ris.UNSUPPORTED)):
-            rows.append((code, error, _outcome(code, error)))
-    shortened: dict[tuple[str, str], list[str]] = {}
-    for code, error, outcome in rows:
-        shortened.setdefault((code, outcome), []).append(error or "any other, or none")
-    found = [
-        (code, "any" if len(errors) == 1 + len(ris.UNSUPPORTED) else ", ".join(errors), outcome)
-        for (code, outcome), errors in shortened.items()
-    ]
-    return dicom.table(("MSA-1", "ERR-3", "what happens"), found)
-
-
-def _outcome(code: str, error: str) -> str:
-    answer = f"MSH|^~\\&|R|H|M|A|20260314||ACK|1|P|2.5.1\rMSA|{code}|C1\r" + (
-        f"ERR|||{error}^^HL70357|E\r" if error else ""
-    )
-    with mock.patch.object(ris.mllp, "send", return_value=answer.encode()):
-        try:
-            ris.send_oru(b"", "C1", RisSettings(host="ris.example"))
-        except RisBusy:
-            return "sent again with growing pauses; a dead letter when refused five times while others are taken"
-        except RisRefused:
-            return "a dead letter: a person decides"
-    return "delivered"

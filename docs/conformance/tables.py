@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE))
 
 import dicom_tables  # noqa: E402 - its folder is no package
 import fhir_tables  # noqa: E402
+import hl7_sent_tables  # noqa: E402
 import hl7_tables  # noqa: E402
 
 PAGES = ("dicom.md", "hl7.md", "fhir.md", "ihe.md")
@@ -25,7 +26,7 @@ MARKED = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end of table -
 
 def makers() -> Mapping[str, Callable[[], str]]:
     """Name of a table -> what makes it."""
-    return dicom_tables.tables() | hl7_tables.tables() | fhir_tables.tables()
+    return dicom_tables.tables() | hl7_tables.tables() | hl7_sent_tables.tables() | fhir_tables.tables()
 
 
 def files() -> dict[Path, str]:

@@ -90,6 +90,7 @@ KINDS: Mapping[str, Kind] = {
     "order_held": _ORDERED,
     "order_released": _ORDERED,
     "order_rejected": _ORDERED,
+    "order_joined": _ORDERED,
     # what people did to readings
     "stat": _STEERED,
     "cancel": _STEERED,

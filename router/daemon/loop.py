@@ -197,6 +197,8 @@ class Router:
             self._replace_outdated()
             for job_id in self._ledger.jobs.settle_idle(self._clock()):
                 log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
+        if held := self._ledger.held.note_new(self._clock()):
+            log.info("orders_held", count=held)
         self._sweeper.tick(check_lost=check)
 
     def _replace_outdated(self) -> None:

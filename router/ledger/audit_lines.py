@@ -111,7 +111,10 @@ class AuditLines(Part):
         query = query.where(j.study_id == study_id, d.destination == RIS, d.payload.is_not(None))
         with self._database.begin(reads_only=True) as db:
             payload = db.execute(query.order_by(d.id.desc()).limit(1)).scalar()
-        patients = oru_edit.patients_of(bytes(payload)) if payload else ()
+        try:
+            patients = oru_edit.patients_of(bytes(payload)) if payload else ()
+        except ValueError:  # no message of ours: an older version's, or a file that was mended by hand
+            patients = ()
         return Subject(identifier=patients[0].identifier) if patients else Subject()
 
     def ordered_for(self, number: str) -> Subject:

@@ -51,6 +51,11 @@ def hl7_tables(tables: ModuleType) -> Any:
 
 
 @pytest.fixture(scope="module")
+def sent(tables: ModuleType) -> Any:
+    return tables.hl7_sent_tables
+
+
+@pytest.fixture(scope="module")
 def examples(hl7_tables: Any) -> Any:
     return hl7_tables.example
 
@@ -95,16 +100,16 @@ def test_the_example_of_a_batch_holds_what_it_counts(examples: Any) -> None:
     ]
 
 
-def test_the_examples_of_results_are_what_the_mock_ris_takes(hl7_tables: Any) -> None:
-    for payload in (hl7_tables.result(), hl7_tables.result(late=True), hl7_tables.withdrawal()):
+def test_the_examples_of_results_are_what_the_mock_ris_takes(sent: Any) -> None:
+    for payload in (sent.result(), sent.result(late=True), sent.withdrawal()):
         message = parse_by_the_mock(payload)
         assert (check_header(message), check_result(message)) == (None, ())
 
 
-def test_a_revision_and_a_withdrawal_keep_the_filler_number_and_their_order(hl7_tables: Any) -> None:
+def test_a_revision_and_a_withdrawal_keep_the_filler_number_and_their_order(sent: Any) -> None:
     first, *others = (
         next(line.split("|") for line in payload.decode("utf-8").split("\r") if line.startswith("OBR"))
-        for payload in (hl7_tables.result(), hl7_tables.result(late=True), hl7_tables.withdrawal())
+        for payload in (sent.result(), sent.result(late=True), sent.withdrawal())
     )
     assert [obr[2:5] for obr in others] == [first[2:5]] * 2
     assert [first[25], *(obr[25] for obr in others)] == ["P", "P", "X"]
@@ -176,6 +181,6 @@ def test_the_tables_tell_a_fixed_value_from_one_that_varies(tables: ModuleType) 
     assert (found["VerificationFlag"].presence, found["VerificationFlag"].values) == ("ALWAYS", ("UNVERIFIED",))
     assert found["PatientID"].sources == ("images",)
     assert found["PredecessorDocumentsSequence"].presence == "ANAP"
-    oru = made.differences(lambda result: tables.hl7_tables._oru(result.oru))
+    oru = made.differences(lambda result: tables.hl7_sent_tables.oru(result.oru))
     assert oru["PID-3"].sources == ("images", "order")
     assert oru["OBR-25"].sources == ()

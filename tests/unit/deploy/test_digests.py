@@ -18,6 +18,7 @@ ENGINE = """\
 # Pretends to be an engine whose registry holds every image; REGISTRY's text makes its contents.
 for image in "$@"; do :; done
 case $1 in
+version) [ -z "$AWAY" ] ;;
 pull) [ "$image" != "$MISSING" ] || { echo "no such image: $image" >&2; exit 1; }; echo "$image" >>"$PULLED" ;;
 image) printf '%s@sha256:%s\\n\\n' "${image%:*}" "$(printf '%s' "$image $REGISTRY" | sha256sum | cut -d ' ' -f 1)" ;;
 esac
@@ -32,14 +33,17 @@ class Machine:
         self.pulled = place / "pulled"
         self._tools = place / "tools"
         self._tools.mkdir()
-        (self._tools / "docker").write_text(ENGINE)
-        (self._tools / "docker").chmod(0o755)
+        self.docker = self._tools / "docker"
+        self.docker.write_text(ENGINE)
+        self.docker.chmod(0o755)
 
-    def run(self, *arguments: str, registry: str = "first", missing: str = "") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, registry: str = "first", missing: str = "", away: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         environment = {"PATH": f"{self._tools}:/usr/bin:/bin", "PULLED": str(self.pulled)}
         return subprocess.run(
             ["sh", SCRIPT, *arguments, self.file], capture_output=True, text=True, check=False,
-            env=environment | {"REGISTRY": registry, "MISSING": missing},
+            env=environment | {"REGISTRY": registry, "MISSING": missing, "AWAY": away},
         )  # fmt: skip
 
     def lines(self) -> dict[str, str]:
@@ -109,3 +113,14 @@ def test_an_image_that_cannot_be_had_is_an_error_and_nothing_is_invented(machine
     assert done.returncode != 0
     assert "redis:7" in done.stderr
     assert "REDIS_DIGEST" not in machine.lines()
+
+
+def test_a_command_whose_engine_is_away_is_not_asked(machine: Machine) -> None:
+    podman = machine.docker.with_name("podman")
+    podman.write_text(machine.docker.read_text().replace('[ -z "$AWAY" ]', "true"))
+    podman.chmod(0o755)
+    assert machine.run(away="yes").returncode == 0
+    podman.write_text("#!/bin/sh\nexit 1\n")
+    done = machine.run(away="yes")
+    assert done.returncode == 1
+    assert "neither docker nor podman works here" in done.stderr
