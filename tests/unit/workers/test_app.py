@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from medai.models.registry import Registry
-from medai.workers.app import _card
+from medai.router.settings.tables import Settings
+from medai.workers.app import _card, outside_cards
 
 
 def test_a_model_that_can_run_brings_its_card_its_figures_and_its_reference() -> None:
@@ -26,3 +27,8 @@ def test_a_model_that_can_t_run_has_no_card_as_its_version_is_not_known() -> Non
     told = _card(registry, replace(registry.describe()[0], card=None, available=False, reason="no weights"))
     assert told.own is None
     assert told.reason == "no weights"
+
+
+def test_an_ai_outside_is_announced_as_a_model_without_a_card() -> None:
+    (card,) = outside_cards(Settings(outside={"theirs": {"stow_url": "https://ai.example/dicom-web"}}))
+    assert (card.name, card.version, card.available, card.own) == ("theirs", "outside", True, None)
