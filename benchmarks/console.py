@@ -169,7 +169,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(options.url or f"sqlite:///{folder}/ledger.sqlite")
         ledger.migrate()
-        ledger.accounts.add("ana", PASSWORD, Role.ADMIN, time.time())
+        ledger.accounts.add("ana", PASSWORD, Role.ADMINISTRATOR, time.time())
         fill(ledger, options.studies, time.time(), random.Random(1))  # noqa: S311 - nothing is kept secret by it
         with serving(ledger) as base:
             found = ask(base, options.studies, options.times)

@@ -71,7 +71,7 @@ def main() -> None:
         hospital.models.model.seconds = 0.2 if options.smoke else 2.0
         add_people(hospital.ledger, time.time())
         with console_of(hospital.settings, hospital.ledger) as base:
-            person = Person.at(browser, base, "viewer")
+            person = Person.at(browser, base, "reader")
             for number in range(options.studies):
                 print(f"study {number + 1} of {options.studies}", file=sys.stderr)
                 for stage, delay_s in delays(person, hospital, f"journey{number}").items():

@@ -67,6 +67,8 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     files.add_argument("--tls-certificate", default=default("TLS_CERTIFICATE", ""), help="our certificate, PEM")
     files.add_argument("--tls-key", default=default("TLS_KEY", ""), help="its key, PEM")
     files.add_argument("--tls-ca", default=default("TLS_CA", ""), help="who signs the others; theirs is then required")
+    text = "the page by https, which asks browsers for no certificate, and DICOM over TLS, too"
+    files.add_argument("--tls-everywhere", action="store_true", help=text)
     return made
 
 
@@ -94,6 +96,7 @@ def _failed(reason: str) -> int:
 
 def _config(options: argparse.Namespace) -> Config:
     server_tls, client_tls = _tls(options.tls_certificate, options.tls_key, options.tls_ca)
+    page_tls, _ = _tls(options.tls_certificate, options.tls_key, "") if options.tls_everywhere else (None, None)
     return Config(
         data=options.data,
         host=options.host,
@@ -108,6 +111,8 @@ def _config(options: argparse.Namespace) -> Config:
         accept_merged=options.merged_patients == "accept",
         limits=Limits(message_bytes=options.max_message_mb * 2**20),
         tls=server_tls,
+        page_tls=page_tls,
+        dicom_tls=server_tls if options.tls_everywhere else None,
     )
 
 

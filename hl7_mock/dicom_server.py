@@ -6,6 +6,7 @@ Its handlers run in pynetdicom's threads and read snapshots. Next: worklist.py, 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +37,7 @@ class DicomServer:
             self._entity.add_supported_context(sop_class)
         self._server: Any = None
 
-    def start(self, host: str, port: int) -> None:
+    def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Begin to listen; raises OSError."""
         handlers: list[Any] = [
             (evt.EVT_C_FIND, self._find),
@@ -44,7 +45,7 @@ class DicomServer:
             (evt.EVT_N_SET, self._set),
             (evt.EVT_CONN_OPEN, _no_delay),
         ]
-        self._server = self._entity.start_server((host, port), block=False, evt_handlers=handlers)
+        self._server = self._entity.start_server((host, port), block=False, evt_handlers=handlers, ssl_context=tls)
 
     def stop(self) -> None:
         """Listen no more."""

@@ -61,6 +61,8 @@ class Config:
     accept_merged: bool = False
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
+    page_tls: ssl.SSLContext | None = None
+    dicom_tls: ssl.SSLContext | None = None
 
 
 class _HttpServer(uvicorn.Server):
@@ -130,7 +132,7 @@ async def serve(config: Config, *, stop: asyncio.Event) -> None:
         ris.mllp_address = _address(mllp_socket)
         ris.router_address = f"{config.router.host}:{config.router.port}"
         held.enter_context(_dicom(config, ris))
-        async with _http(ris, http_socket):
+        async with _http(ris, http_socket, config.page_tls):
             await ris.mllp.start(mllp_socket)
             senders = [ris.sender, ris.patient_sender, *([ris.report_sender] if ris.report_sender else [])]
             for sender in senders:
@@ -151,7 +153,7 @@ def _dicom(config: Config, ris: Ris) -> Iterator[None]:
         return
     server = DicomServer(ris.book, ris.steps, ae_title=config.ae_title)
     try:
-        server.start(config.host, config.dicom_port)
+        server.start(config.host, config.dicom_port, config.dicom_tls)
     except OSError as error:
         where = f"port {config.dicom_port} on {config.host}"
         text = f"{where} cannot be opened ({error.strerror}): choose another with --dicom-port"
@@ -173,7 +175,7 @@ async def serve_until_signal(config: Config) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _http(ris: Ris, listener: socket.socket) -> AsyncIterator[None]:
+async def _http(ris: Ris, listener: socket.socket, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
     settings = uvicorn.Config(
         make_app(ris),
         http="h11",
@@ -182,6 +184,7 @@ async def _http(ris: Ris, listener: socket.socket) -> AsyncIterator[None]:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
+        ssl_context_factory=(lambda *_: tls) if tls is not None else None,
     )
     server = _HttpServer(settings)
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -88,6 +88,10 @@ class WorkitemRefused(PermanentError):
         self.gone = gone
 
 
+class AuditReceiverAway(TemporaryError):
+    """Who takes the audit trail is away, or not as configured: its lines wait."""
+
+
 class BrokerUnreachable(TemporaryError):
     """Redis did not take the message; the sweeper will send it again."""
 

@@ -31,6 +31,10 @@ class Pseudonyms:
         """Twelve hex digits for a Study Instance UID or an Orthanc id."""
         return hmac.new(self._key, study_uid.encode(), hashlib.sha256).hexdigest()[:12]
 
+    def patient(self, identifier: str, issuer: str = "") -> str:
+        """Twelve hex digits for a patient's identifier and who gave it out."""
+        return hmac.new(self._key, f"patient|{identifier}|{issuer}".encode(), hashlib.sha256).hexdigest()[:12]
+
 
 def describe(error: BaseException) -> str:
     """An error as it may be logged or kept: our own texts in full, foreign ones by type and place only."""

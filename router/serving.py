@@ -1,14 +1,16 @@
 """How a port for HTTP bears with slow, idle, endless and many: uvicorn, and the time limits that it has no setting for.
 
 ``Impatient`` ends a connection whose request does not come or whose answer is not taken; beyond ``most_connections``
-the one that has been idle longest makes room. ``Bounded`` bounds what a request's body may hold and take, before
-anybody asks who sent it. Next: metrics/page.py, console/app.py (who serve by it).
+the one that has been idle longest makes room. With TLS (``over``) the handshake is a part of that time, and who never
+ends it counts as idle. ``Bounded`` bounds what a request's body may hold and take, before anybody asks who sent it.
+Next: metrics/page.py, console/app.py (who serve by it).
 """
 
 from __future__ import annotations
 
 import asyncio
 import resource
+import ssl
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -24,6 +26,10 @@ BODY_S = 30.0
 BODY_MAX_BYTES = 2**20
 """Longer ones are refused; the longest that the API takes is a tenth of it."""
 MOST_CONNECTIONS = 4000
+FAREWELL_S = 2.0
+"""The end of TLS is answered in this time, or done without."""
+MOST_SECURED = 300
+"""Of connections by TLS, each of which takes 86 kB from its first byte on (measured) and not 6."""
 SPARE_FILES = 200
 """What a process needs besides connections: its database, its archive, its log."""
 Message = MutableMapping[str, Any]
@@ -54,7 +60,7 @@ class Impatient(H11Protocol):
         """From here the time runs."""
         super().connection_made(transport)
         self._await_head()
-        if len(self.connections) > self.most:
+        if len(self.connections) > self._limit():
             self._make_room()
 
     def handle_events(self) -> None:
@@ -84,6 +90,9 @@ class Impatient(H11Protocol):
             self._stuck = None
         super().resume_writing()
 
+    def _limit(self) -> int:
+        return self.most
+
     def _await_head(self) -> None:
         self._late = self.loop.call_later(HEAD_S, self.timeout_keep_alive_handler)
 
@@ -99,6 +108,58 @@ class Impatient(H11Protocol):
             oldest._head_is_here()
             self.connections.discard(oldest)  # the next one, in the same turn of the loop, counts without it
             oldest.transport.abort()
+
+
+class _Secured(Impatient):
+    """The same behind TLS: until the handshake is over, a connection waits as one that says nothing."""
+
+    context: ssl.SSLContext
+    _handshake: asyncio.Task[None] | None = None
+    _early = b""
+    """What came with the last message of the handshake."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Of TCP at first, then of TLS, which ``is_ssl`` of uvicorn sees by itself."""
+        super().connection_made(transport)
+        self._handshake = self.loop.create_task(self._shake_hands(transport))
+
+    def data_received(self, data: bytes) -> None:
+        """The request, once uvicorn has the connection that its answer goes by."""
+        if self._handshake is None:
+            super().data_received(data)
+        else:
+            self._early += data
+
+    def _limit(self) -> int:
+        return min(self.most, MOST_SECURED)
+
+    async def _shake_hands(self, plain: asyncio.Transport) -> None:
+        try:
+            secured = await self.loop.start_tls(
+                plain,
+                self,
+                self.context,
+                server_side=True,
+                ssl_handshake_timeout=HEAD_S,
+                ssl_shutdown_timeout=FAREWELL_S,
+            )
+        except OSError:  # no TLS, none that is taken, no certificate, or gone; asyncio has closed it
+            secured = None
+        self._handshake = None
+        if secured is None:
+            self.connection_lost(None)
+            return
+        H11Protocol.connection_made(self, secured)  # the time runs since the connection was made
+        early, self._early = self._early, b""
+        if early:
+            super().data_received(early)
+
+
+def over(context: ssl.SSLContext | None) -> type[Impatient]:
+    """What uvicorn is to speak on a port: over TLS where there is a context."""
+    if context is None:
+        return Impatient
+    return type("Secured", (_Secured,), {"context": context})
 
 
 def _runs_out_at(connection: Impatient) -> float:

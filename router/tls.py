@@ -6,6 +6,7 @@ TLS 1.2 with forward secrecy and authenticated encryption alone, and TLS 1.3. Ne
 from __future__ import annotations
 
 import ssl
+from asyncio import sslproto
 
 from medai.router.errors import SettingsError
 from medai.router.settings.tls import ClientTls, ServerTls
@@ -18,11 +19,15 @@ SUITES = (
 )
 """Of TLS 1.2: the four that RFC 9325 (4.2) recommends. Those of TLS 1.3 are all sound."""
 
+RECORD_BYTES = 32 * 1024
+"""What asyncio reads of TLS at once: a record and its overhead fit in."""
+
 
 def server_context(tls: ServerTls, *, where: str) -> ssl.SSLContext | None:
     """For a port; None where its TLS is off. ``where``: the table of the settings, for SettingsError."""
     if not tls.is_on:
         return None
+    sslproto.SSLProtocol.max_size = RECORD_BYTES  # asyncio's own is 256 KiB, filled for each connection that is made
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
@@ -38,6 +43,19 @@ def client_context(tls: ClientTls, *, where: str) -> ssl.SSLContext:
     context = ssl.create_default_context() if not tls.ca_file else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     _load(context, tls.ca_file, tls.certificate_file, tls.key_file, where)
+    return context
+
+
+def own_context(tls: ServerTls, *, where: str) -> ssl.SSLContext | None:
+    """For asking a port of our own whether it answers, by whatever address: it must show the certificate that it is
+    configured with, whoever signed that. None where its TLS is off."""
+    if not tls.is_on:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    _load(context, tls.certificate_file, tls.certificate_file, tls.key_file, where)
     return context
 
 

@@ -105,6 +105,6 @@ class Person:
 
 
 def add_people(ledger: Ledger, now: float) -> None:
-    """An account for each role, named as the role."""
-    for role in Role:
+    """An account for each role of people, named as the role."""
+    for role in set(Role) - {Role.SERVICE}:
         ledger.accounts.add(role.value, PASSWORD, role, now)

@@ -19,7 +19,7 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
 
-PASSWORDS = {role: f"password of {role.value}" for role in Role}
+PASSWORDS = {role: f"password of {role.value}" for role in Role if role is not Role.SERVICE}
 
 
 @dataclass
@@ -44,7 +44,7 @@ class World:
 
     def __post_init__(self) -> None:
         for role in Role:
-            self.ledger.accounts.add(role.value, PASSWORDS[role], role, T0)
+            self.ledger.accounts.add(role.value, PASSWORDS.get(role), role, T0)
         settings = Settings(routes=(RouteSettings(name="brain", model="mr_brain", when='study.Modality == "MR"'),))
         self.app = make_app(
             settings, self.ledger, cast(Orthanc, self.archive), probes={}, version="1.2.3", clock=lambda: self.now,
@@ -57,10 +57,17 @@ class World:
             self.app, base_url="http://localhost", raise_server_exceptions=False, client=(address, 50_000)
         )
         if role is not None:
-            token = client.post("/api/login", json={"name": role.value, "password": PASSWORDS[role]}).json()["token"]
+            token = self.token(client, role)
             client.cookies.clear()
             client.headers["Authorization"] = f"Bearer {token}"
         return client
+
+    def token(self, client: TestClient, role: Role) -> str:
+        """A service is given one; a person logs in."""
+        if role is Role.SERVICE:
+            return self.ledger.accounts.issue_token(role.value, self.now, kind="api", label="", lasts_s=86_400.0)
+        login = {"name": role.value, "password": PASSWORDS[role]}
+        return str(client.post("/api/login", json=login).json()["token"])
 
     def job(self, uid: str = "1.2.3") -> str:
         return str(make(self.ledger, arrive(self.ledger, seen(uid=uid)))[0])

@@ -15,7 +15,6 @@ from xdist.scheduler import LoadScopeScheduling
 
 SPREAD = frozenset(
     {
-        "chaos/test_mutants.py",
         "integration/test_bad_input.py",
         "integration/test_stranger_cases.py",
         "unit/models/foreign/test_adding.py",
@@ -25,8 +24,11 @@ SPREAD = frozenset(
     }
 )
 """Their tests share nothing that costs more than seconds: each may be played anywhere."""
-TOGETHER = {"acceptance/test_prometheus.py": "acceptance/test_system.py"}
-"""One system serves both."""
+TOGETHER = {
+    "acceptance/test_prometheus.py": "acceptance/test_system.py",
+    "chaos/test_mutants.py": "chaos/test_chaos.py",
+}
+"""One system serves both, or one process begins both."""
 LONGEST_FIRST = (
     "chaos/test_chaos.py",
     "acceptance/test_trials.py",
@@ -34,7 +36,6 @@ LONGEST_FIRST = (
     "acceptance/test_readme.py",
     "unit/training/etl/test_command.py",
     "unit/router/ledger/test_orders.py::test_nor_do_ten_thousand",
-    "chaos/test_mutants.py",
     "acceptance/test_console.py",
     "integration/test_made_studies.py",
     "integration/test_stranger_cases.py::test_every_transfer_syntax_of_the_field_gives_the_values_of_the_plain_form",

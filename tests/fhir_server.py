@@ -1,4 +1,4 @@
-"""A FHIR server, of R5 or R4, small enough to read: transactions of PUTs, versions, references that must lead somewhere.
+"""A FHIR server, of R5 or R4, small enough to read: transactions of PUTs and POSTs, versions, references that must lead somewhere.
 
 It judges what it gets by a library that the product does not use. ``fault`` makes it answer something else for a while.
 """
@@ -71,7 +71,9 @@ class FhirServer(ThreadingHTTPServer):
             return self._apply(json.loads(data))
 
     def _apply(self, bundle: dict[str, Any]) -> tuple[int, dict[str, Any], dict[str, str]]:
-        sent = {entry["request"]["url"]: entry["resource"] for entry in bundle["entry"]}
+        sent = {
+            self._address(number, entry["request"]): entry["resource"] for number, entry in enumerate(bundle["entry"])
+        }
         named = set(re.findall(r'"reference": "([A-Z]\w+/[^"]+)"', json.dumps(bundle)))
         if named - set(sent) - set(self.versions):
             return 400, outcome("not-found"), {}
@@ -82,6 +84,11 @@ class FhirServer(ThreadingHTTPServer):
             if not versions or versions[-1] != resource:
                 versions.append(resource)
         return 200, {"resourceType": "Bundle", "type": "transaction-response", "entry": answers}, {}
+
+    def _address(self, number: int, request: dict[str, str]) -> str:
+        """Where an entry of a transaction goes: a new resource gets a place of its own."""
+        new = request["method"] == "POST"
+        return f"{request['url']}/{len(self.versions) + number}" if new else request["url"]
 
 
 def outcome(code: str) -> dict[str, Any]:

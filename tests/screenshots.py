@@ -126,7 +126,7 @@ def main() -> None:
     if not studies:
         sys.exit(f"nothing was read in {options.dir} yet: send it a study first")
     if not any(account.name == ACCOUNT for account in ledger.accounts.listed()):
-        ledger.accounts.add(ACCOUNT, PASSWORD, Role.ADMIN, time.time())
+        ledger.accounts.add(ACCOUNT, PASSWORD, Role.ADMINISTRATOR, time.time())
     ledger.accounts.disable(ACCOUNT, disabled=False)
     try:
         with chromium() as browser:

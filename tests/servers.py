@@ -21,6 +21,7 @@ from typing import Any
 
 import psycopg
 import urllib3
+from certificates import Pair
 
 PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
@@ -159,15 +160,17 @@ def running(server: Any) -> Iterator[Any]:
         server.kill()  # a graceful Orthanc takes five seconds, and nothing is kept
 
 
-def make_redis(folder: Path) -> Server:
-    """A Redis that keeps nothing, as after a flush."""
+def make_redis(folder: Path, *, tls: Sequence[str] = ()) -> Server:
+    """A Redis that keeps nothing, as after a flush; ``tls``: options with its certificates, with which it speaks no
+    other."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [binary("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+    ports = ["--port", "0", "--tls-port", str(port), *tls] if tls else ["--port", str(port)]
+    command = [binary("redis-server"), "--bind", "127.0.0.1", *ports, "--save", "", "--appendonly", "no"]
     return Server(command=command, folder=folder, port=port, environment={})
 
 
-def make_postgresql(folder: Path) -> Server:
+def make_postgresql(folder: Path, *, tls: Pair | None = None) -> Server:
     """A PostgreSQL cluster that is not started yet. Runs as user postgres where the tests run as root."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert programs, "PostgreSQL is not installed: run ./medai test, which installs it"
@@ -181,17 +184,23 @@ def make_postgresql(folder: Path) -> Server:
     port = free_port()
     initdb = [*as_user, str(programs[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "medai", "-N", "-E", "UTF8"]
     subprocess.run(initdb, check=True, capture_output=True, cwd="/")
+    secured: list[str] = []
+    if tls is not None:  # its key must be its own
+        for name, file in (("server.crt", tls.certificate), ("server.key", tls.key)):
+            command = [*as_user, "sh", "-c", 'umask 077; cat > "$0"', str(data / name)]
+            subprocess.run(command, input=Path(file).read_bytes(), check=True, cwd="/")
+        secured = ["-c", "ssl=on"]
     command = [
         *as_user, str(programs[-1] / "postgres"), "-D", str(data), "-p", str(port), "-k", "", "-h", "127.0.0.1",
-        "-c", "fsync=off",
+        "-c", "fsync=off", *secured,
     ]  # fmt: skip
     return Server(command=command, folder=folder, port=port, environment={})
 
 
 @contextmanager
-def postgresql(folder: Path) -> Iterator[str]:
-    """A PostgreSQL cluster; yields its SQLAlchemy URL."""
-    server = make_postgresql(folder)
+def postgresql(folder: Path, *, tls: Pair | None = None) -> Iterator[str]:
+    """A PostgreSQL cluster, which speaks TLS too where it has a certificate; yields its SQLAlchemy URL."""
+    server = make_postgresql(folder, tls=tls)
     server.start()
     try:
         # Its port is open before it takes anybody: "the database system is starting up".

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -44,6 +45,11 @@ class Box:
     folder: Path
     facts: Mapping[str, Any]
     http: urllib3.PoolManager
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """What its parts are spoken to with by other means than HTTP; None where it has no TLS."""
+        return _context(self.facts)
 
     @property
     def orthanc_url(self) -> str:
@@ -143,9 +149,19 @@ class Box:
         return answer.data
 
 
-def prepare(folder: Path, *, workers: int) -> dict[str, Any]:
+def _context(facts: Mapping[str, Any]) -> ssl.SSLContext | None:
+    files = facts.get("tls")
+    if files is None:
+        return None
+    context = ssl.create_default_context(cafile=files["ca_file"])
+    context.load_cert_chain(files["certificate_file"], files["key_file"])
+    return context
+
+
+def prepare(folder: Path, *, workers: int, tls: bool = False) -> dict[str, Any]:
     """Write the configuration of a system in ``folder``, on free loopback ports, and start nothing; where it is."""
-    answer = _medai("up", "--dir", str(folder), "--free-ports", "--workers", str(workers), "--prepare", "--json")
+    wanted = ["--workers", str(workers), *(["--tls"] if tls else [])]
+    answer = _medai("up", "--dir", str(folder), "--free-ports", *wanted, "--prepare", "--json")
     facts: dict[str, Any] = json.loads(answer)
     return facts
 
@@ -158,7 +174,8 @@ def switch(folder: Path, part: str, *, on: bool) -> None:
 def up(folder: Path) -> Box:
     """Start everything in ``folder`` on free loopback ports; returns when all parts answer. Raises BoxError."""
     facts = json.loads(_medai("up", "--dir", str(folder), "--free-ports", "--json"))
-    http = urllib3.PoolManager(timeout=_TIMEOUT, retries=urllib3.Retry(total=2, status=0))
+    retries = urllib3.Retry(total=2, status=0)
+    http = urllib3.PoolManager(timeout=_TIMEOUT, retries=retries, ssl_context=_context(facts))
     return Box(folder=folder, facts=facts, http=http)
 
 

@@ -98,6 +98,7 @@ def _add_run(commands: Any) -> None:
     add("--seed", type=int, help="another seed: other arrivals (default: the scenario's)")
     add("--short", action="store_true", help="the scenario's short form")
     add("--data", type=Path, metavar="DIR", help="where the folders of 'data:' sources are")
+    add("--tls", action="store_true", help="on a site with TLS between all parts")
     add("--keep-site", action="store_true", help="leave archive, ledger and logs in the folder")
 
 
@@ -150,8 +151,9 @@ def _run_one(name: str, arms: Sequence[str], options: argparse.Namespace, out: P
     teller = Teller(to=sys.stderr if options.json else sys.stdout)
     out.mkdir(parents=True, exist_ok=True)
     asked = Options(
-        folder=out.absolute(), accelerate=options.accelerate or scenario.accelerate, keep_site=options.keep_site
-    )
+        folder=out.absolute(), accelerate=options.accelerate or scenario.accelerate, tls=options.tls,
+        keep_site=options.keep_site,
+    )  # fmt: skip
     run = run_trial(scenario, arms, asked, data=options.data, beside=beside(name), say=teller.say)
     teller.say("writing the report ...")
     write_report(out)

@@ -1,24 +1,28 @@
 """The router's DICOM listener: MPPS and IAN as SCP, and C-ECHO, on pynetdicom; Orthanc rejects the first two.
 
 A success leaves only after ``keeper`` (the ledger) has kept what was said. Who connects is weighed before pynetdicom
-gives it a thread (admission.py), what a peer sends before it is parsed: bytes while they come, attributes and nesting
-before pydicom sees them, and how much it says in an hour. Handlers run in pynetdicom's threads,
-one at a time. Next: read.py (what an announcement says), ledger/announcements.py (the keeper).
+gives it a thread (admission.py), in which a handshake (TLS) keeps nobody waiting. What a peer sends is weighed before
+it is parsed: bytes while they come, attributes and nesting before pydicom sees them, and how much it says in an hour.
+Handlers run in pynetdicom's threads, one at a time. Next: read.py (what an announcement says),
+ledger/announcements.py (the keeper).
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import structlog
 
+from medai.router import tls
 from medai.router.admission import Admission, Allowance, Guest
 from medai.router.announcements import read
 from medai.router.announcements.read import (
@@ -53,6 +57,7 @@ ASKED_WITHIN_S = 30.0
 """A connection that has asked for no association within this time ends."""
 OBJECTS_PER_HOUR = 50 * INSTANCES_LIMIT
 """Objects that one address may name in an hour: what is kept of them (some 70 bytes each) fills no disk."""
+HANDSHAKE_S = 10.0
 BACKLOG = 128
 _CHUNK = 65536
 log = structlog.get_logger(__name__)
@@ -94,6 +99,7 @@ class AnnouncementListener:
             held_bytes=settings.connections * MESSAGE_LIMIT,
             turned_away=Counter() if turned_away is None else turned_away,
         )
+        self._tls = tls.server_context(settings.tls, where="announcements.tls")
         self._callers: list[_Caller] = []
         self._announcements = Allowance(settings.per_hour)
         self._objects = Allowance(OBJECTS_PER_HOUR)
@@ -121,6 +127,9 @@ class AnnouncementListener:
         address = (self._settings.host, self._settings.port)
         server: Any = entity.start_server(address, block=False, evt_handlers=handlers)
         server.verify_request = self._may_connect  # who came before this line is closed by ``_opened``
+        if self._tls is not None:
+            server.process_request = partial(self._wrap, server.process_request)
+            server.process_request_thread = partial(self._shake_hands, server.process_request_thread)
         server.socket.listen(BACKLOG)
         self._server = server
         log.info("announcements_listening", host=self._settings.host, port=self._settings.port)
@@ -129,6 +138,8 @@ class AnnouncementListener:
         """Take no more, and end the associations."""
         server, self._server = self._server, None
         if server is not None:
+            for caller in [each for each in self._callers if each.is_early]:
+                caller.end()  # shutdown() waits for handshakes
             server.shutdown()
             for association in server.active_associations:
                 if association.is_established:
@@ -161,6 +172,31 @@ class AnnouncementListener:
         ending.append(end)
         self._callers.append(caller)
         return True
+
+    def _wrap(self, go_on: Callable[[socket.socket, Any], None], request: socket.socket, address: Any) -> None:
+        """In the server's thread, where pynetdicom itself would shake hands and keep all others waiting."""
+        caller = next((each for each in self._callers if each.request is request), None)
+        try:
+            if caller is None or self._tls is None:
+                raise OSError("not let in")
+            secured = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # it has ended since
+            request.close()
+            return
+        caller.request = secured
+        go_on(secured, address)
+
+    def _shake_hands(self, go_on: Callable[[socket.socket, Any], None], request: ssl.SSLSocket, address: Any) -> None:
+        """In the connection's own thread."""
+        try:
+            request.settimeout(HANDSHAKE_S)  # for all of it
+            request.do_handshake()
+            request.settimeout(None)
+        except OSError:
+            self._turned_away(str(address[0]), "tls")
+            request.close()
+            return
+        go_on(request, address)
 
     def _turned_away(self, peer: str, reason: str) -> None:
         if self._admission.turn_away(peer, reason, time.monotonic()):
@@ -280,6 +316,11 @@ class _Caller:
     def belongs_to(self, association: Any) -> None:
         """This is what pynetdicom made of it."""
         self._association = association
+
+    @property
+    def is_early(self) -> bool:
+        """Whether pynetdicom has not heard of it yet."""
+        return self._association is None
 
     @property
     def is_over(self) -> bool:

@@ -6,6 +6,7 @@ Each finding says what was tried, what came back and what to do. Nothing is chan
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import make_url
 
 from medai.router import tls
+from medai.router.audit import exporter
+from medai.router.cli import hops
 from medai.router.delivery import fhir, stow, web
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
@@ -52,11 +55,14 @@ def check(settings: Settings) -> list[Finding]:
         _web_servers,
         _broker,
         _ledger,
+        _audit,
         _ris,
         _ports,
         _announcements,
         _workitems,
         _watch_folder,
+        _sign_in,
+        _tls,
     )
     return [finding for step in steps for finding in step(settings)]
 
@@ -93,24 +99,24 @@ def _names(settings: Settings) -> str:
 
 
 def _orthanc(settings: Settings) -> Iterator[Finding]:
-    orthanc = Orthanc(settings.orthanc)
     try:
+        orthanc = Orthanc(settings.orthanc)
         system = orthanc.system()
+        port = _dicom_port(settings, system)
     except MedaiError as error:
         yield _bad("orthanc", f"{error}; is [orthanc] url right?")
         return
     yield _ok("orthanc", f"REST answers: Orthanc {system.get('Version')} at {orthanc.address}")
-    yield _echo(urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"])
-    yield from _strangers(
-        settings, urlsplit(settings.orthanc.url).hostname or "127.0.0.1", int(system["DicomPort"]), system["DicomAet"]
-    )
-    known = set(orthanc.get("/modalities"))
+    yield _echo(port)
+    yield from _strangers(settings, port)
+    known = dict(orthanc.get("/modalities?expand"))
     for name, destination in settings.destinations.items():
         if isinstance(destination, DicomDestination):
             yield _destination(orthanc, name, destination.modality, known)
+            yield from _dicom_in_the_clear(name, known.get(destination.modality, {}))
 
 
-def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) -> Finding:
+def _destination(orthanc: Orthanc, name: str, modality: str, known: Mapping[str, Any]) -> Finding:
     if modality not in known:
         return _bad(f"destination {name}", f"Orthanc has no modality {modality!r}: add it to DicomModalities")
     try:
@@ -118,6 +124,19 @@ def _destination(orthanc: Orthanc, name: str, modality: str, known: set[str]) ->
     except MedaiError:
         return _bad(f"destination {name}", f"no C-ECHO from Orthanc to {modality}: check its AET, host and port")
     return _ok(f"destination {name}", f"C-ECHO from Orthanc to {modality} succeeds")
+
+
+def _dicom_in_the_clear(name: str, node: Mapping[str, Any]) -> Iterator[Finding]:
+    if node and not node.get("UseDicomTls") and not hops.is_here(str(node.get("Host", ""))):
+        text = f"DICOM to {node['Host']} is not over TLS: UseDicomTls in Orthanc's DicomModalities"
+        yield _warn(f"destination {name}", text)
+
+
+def _tls(settings: Settings) -> Iterator[Finding]:
+    for text in hops.unusable(settings):
+        yield _bad("tls", text)
+    for text in hops.in_the_clear(settings):
+        yield _warn("tls", text)
 
 
 def _web_servers(settings: Settings) -> Iterator[Finding]:
@@ -175,27 +194,52 @@ def _takes_transactions(capability: Mapping[str, Any]) -> bool:
     )
 
 
-def _echo(host: str, port: int, aet: str) -> Finding:
+@dataclass(frozen=True, kw_only=True)
+class _DicomPort:
+    """Orthanc's DICOM port as we reach it."""
+
+    host: str
+    port: int
+    aet: str
+    context: ssl.SSLContext | None
+
+    def __str__(self) -> str:
+        return f"{self.aet} at {self.host}:{self.port}" + (" over TLS" if self.context else "")
+
+    @property
+    def tls_args(self) -> tuple[ssl.SSLContext, str] | None:
+        """What pynetdicom connects with."""
+        return (self.context, self.host) if self.context else None
+
+
+def _dicom_port(settings: Settings, system: Mapping[str, Any]) -> _DicomPort:
+    """Over TLS it is trusted, and shown who we are, as the REST API is; raises SettingsError."""
+    context = tls.client_context(settings.orthanc, where="orthanc") if settings.dicom_in.tls.is_on else None
+    host = urlsplit(settings.orthanc.url).hostname or "127.0.0.1"
+    return _DicomPort(host=host, port=int(system["DicomPort"]), aet=str(system["DicomAet"]), context=context)
+
+
+def _echo(port: _DicomPort) -> Finding:
     from pynetdicom import AE  # slow to import, and only this command needs it
 
     ae = AE(ae_title="MEDAI")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 5
     ae.add_requested_context("1.2.840.10008.1.1")
-    association = ae.associate(host, port, ae_title=aet)
+    association = ae.associate(port.host, port.port, ae_title=port.aet, tls_args=port.tls_args)
     if not association.is_established:
-        return _bad("orthanc", f"no DICOM association with {aet} at {host}:{port}: is the port reachable?")
+        return _bad("orthanc", f"no DICOM association with {port}: is the port reachable?")
     answer = association.send_c_echo()
     association.release()
     if getattr(answer, "Status", None) != 0:
-        return _bad("orthanc", f"C-ECHO to {aet} at {host}:{port} failed")
-    return _ok("orthanc", f"C-ECHO to {aet} at {host}:{port} succeeds")
+        return _bad("orthanc", f"C-ECHO to {port} failed")
+    return _ok("orthanc", f"C-ECHO to {port} succeeds")
 
 
-def _strangers(settings: Settings, host: str, port: int, aet: str) -> Iterator[Finding]:
+def _strangers(settings: Settings, port: _DicomPort) -> Iterator[Finding]:
     """Whom the DICOM port lets in: tried as somebody whom nobody knows."""
-    if _lets_in(host, port, f"NOT{aet}"[:16]):
+    if _lets_in(port, f"NOT{port.aet}"[:16]):
         yield _warn("dicom in", "the archive takes images under any called AE title: set DicomCheckCalledAet")
-    if not _lets_in(host, port, aet):
+    if not _lets_in(port, port.aet):
         yield _ok("dicom in", "a stranger may not send images")
     elif settings.dicom_in.open:
         yield _ok("dicom in", "anybody who reaches the port may send images: a choice ([dicom_in] open)")
@@ -204,7 +248,7 @@ def _strangers(settings: Settings, host: str, port: int, aet: str) -> Iterator[F
         yield _warn("dicom in", f"anybody who reaches the port may send images: {how}, or say [dicom_in] open = true")
 
 
-def _lets_in(host: str, port: int, aet: str) -> bool:
+def _lets_in(port: _DicomPort, aet: str) -> bool:
     """Whether a C-STORE of a stranger is answered. What is sent names no study, so nothing is kept."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
@@ -217,7 +261,7 @@ def _lets_in(host: str, port: int, aet: str) -> bool:
     ae = AE(ae_title=STRANGER)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 5
     ae.add_requested_context(CT_IMAGES, ExplicitVRLittleEndian)
-    association = ae.associate(host, port, ae_title=aet)
+    association = ae.associate(port.host, port.port, ae_title=aet, tls_args=port.tls_args)
     if not association.is_established or not association.accepted_contexts:
         return False
     answered = "Status" in association.send_c_store(image)
@@ -271,6 +315,16 @@ def _ledger_content(settings: Settings, ledger: Ledger, where: str) -> Iterator[
             yield _bad("models", f"route {route.name}: {route.model} is not available: {model.reason}")
         else:
             yield _ok("models", f"route {route.name}: {route.model} {model.version}")
+
+
+def _audit(settings: Settings) -> Iterator[Finding]:
+    for name, fault in exporter.probe(settings.audit).items():
+        yield _bad(name, fault) if fault else _ok(name, "answers: the audit trail goes there")
+    own = settings.audit.fhir
+    if web.is_in_the_clear(own, own.fhir_url):
+        yield _warn("audit-fhir", "its login goes over the network in the clear: use https")
+    elif own.fhir_url.startswith("http://"):
+        yield _warn("audit-fhir", "the audit trail names patients and goes over the network in the clear: use https")
 
 
 def _ris(settings: Settings) -> Iterator[Finding]:
@@ -338,6 +392,23 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield _ok("orders", f"the router listens for orders at {where}")
     except OSError:
         yield _warn("orders", f"nothing listens for orders at {where}: the router is not running")
+
+
+def _sign_in(settings: Settings) -> Iterator[Finding]:
+    own = settings.console.oidc
+    if not own.is_on:
+        return
+    try:
+        from medai.router.console.signin import signins_of
+    except ModuleNotFoundError as error:
+        yield _warn("sign-in", f"not tried: the console needs {error.name}, which is not installed here")
+        return
+    try:
+        signins_of(settings.console, time.time, time.monotonic).provider.place()
+    except MedaiError as error:
+        yield _bad("sign-in", str(error))
+        return
+    yield _ok("sign-in", f"{own.issuer} answers; register {own.console_url.rstrip('/')}/login/oidc/back there")
 
 
 def _watch_folder(settings: Settings) -> Iterator[Finding]:

@@ -11,8 +11,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from medai.router.cli.audit import audit_commands
 from medai.router.cli.held import held_commands
-from medai.router.cli.people import account_commands, audit_commands, edit_commands, survey_commands
+from medai.router.cli.keeping import keeping_commands
+from medai.router.cli.people import account_commands, edit_commands, survey_commands
 from medai.router.cli.readings import reading_commands
 from medai.router.cli.system import system_commands
 from medai.router.cli.tls import tls_commands
@@ -101,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
     audit_commands(commands)
     reading_commands(commands)
     held_commands(commands)
+    keeping_commands(commands)
     edit_commands(commands)
     survey_commands(commands)
     for name, (_, text) in ELSEWHERE.items():

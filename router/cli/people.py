@@ -21,6 +21,8 @@ from medai.router.words import counted
 if TYPE_CHECKING:
     from medai.router.ledger import Ledger
 
+DONE = {"add": "added; the console's page Tokens makes its token", "disable": "disabled", "enable": "enabled"}
+"""What is said of an account to which no password was given."""
 SHOWN = 1_000
 """Edits that 'medai edits list' tells, the newest."""
 
@@ -33,14 +35,7 @@ def account_commands(commands: Any) -> None:
     account = command(commands, "account", cmd_account, text, example="medai account add ana --role operator")
     account.add_argument("what", choices=["list", "add", "password", "disable", "enable"])
     account.add_argument("name", metavar="NAME", nargs="?")
-    account.add_argument("--role", choices=[role.value for role in Role], default=Role.VIEWER.value)
-
-
-def audit_commands(commands: Any) -> None:
-    """``medai audit``."""
-    text = "whether the audit trail is as it was written: verify"
-    audit = command(commands, "audit", cmd_audit, text, example="medai audit verify")
-    audit.add_argument("what", choices=["verify"])
+    account.add_argument("--role", choices=[role.value for role in Role], default=Role.READER.value)
 
 
 def survey_commands(commands: Any) -> None:
@@ -81,39 +76,28 @@ def cmd_account(options: argparse.Namespace) -> int:
     ledger = open_ledger(options)
     if options.what == "list":
         rows = ledger.accounts.listed()
-        text = "\n".join(f"{r.name:<24} {r.role:<9} {'disabled' if r.disabled else ''}".rstrip() for r in rows)
-        shown = text or "no accounts yet: medai account add NAME --role admin"
+        text = "\n".join(f"{r.name:<24} {r.role:<13} {'disabled' if r.disabled else ''}".rstrip() for r in rows)
+        shown = text or "no accounts yet: medai account add NAME --role administrator"
         print_json([asdict(row) for row in rows]) if options.json else print(shown)
         return 0
     if not options.name:
         raise SettingsError(f"name the account: medai account {options.what} NAME")
     password = None
-    if options.what in ("add", "password"):
+    if options.what == "add":
+        role = Role(options.role)
+        password = None if role is Role.SERVICE else secrets.token_urlsafe(12)
+        ledger.accounts.add(options.name, password, role, time.time())
+    elif options.what == "password":
         password = secrets.token_urlsafe(12)
-        if options.what == "add":
-            ledger.accounts.add(options.name, password, Role(options.role), time.time())
-        else:
-            ledger.accounts.set_password(options.name, password)
+        ledger.accounts.set_password(options.name, password)
     else:
         ledger.accounts.disable(options.name, disabled=options.what == "disable")
     ledger.accounts.note_action(person(), f"account {options.what}", time.time(), detail=options.name)
     done = {"name": options.name, "done": options.what, **({"password": password} if password else {})}
-    shown = f"{options.name}: password {password} (shown this once)" if password else f"{options.name}: {options.what}d"
+    told = f"password {password} (shown this once)" if password else DONE[options.what]
+    shown = f"{options.name}: {told}"
     print_json(done) if options.json else print(shown)
     return 0
-
-
-def cmd_audit(options: argparse.Namespace) -> int:
-    """Every line by its seal; 1 where one was changed, put in or taken away."""
-    found = open_ledger(options).verify_audit()
-    if options.json:
-        print_json(asdict(found))
-    else:
-        good = (
-            f"{counted(found.lines, 'line')}, each as it was written" if not found.faults else "NOT as it was written:"
-        )
-        print("\n".join([good, *found.faults, *(f"note: {each}" for each in found.notes)]))
-    return 1 if found.faults else 0
 
 
 def cmd_survey_summary(options: argparse.Namespace) -> int:
@@ -137,11 +121,11 @@ def cmd_survey_export(options: argparse.Namespace) -> int:
         parts: Iterable[str] = [json.dumps(rows, indent=2, ensure_ascii=False), "\n"]
     else:
         parts = survey_csv.text(ledger, options.survey, names=options.names)
-    _write(parts, options.out)
+    write_text(parts, options.out)
     return 0
 
 
-def _write(parts: Iterable[str], out: Path | None) -> None:
+def write_text(parts: Iterable[str], out: Path | None) -> None:
     """Print text, or write it to a file as it is. Raises MedaiError where that can't be written."""
     if out is None:
         for part in parts:

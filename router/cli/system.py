@@ -27,6 +27,8 @@ def system_commands(commands: Any) -> None:
     )
     text = "how many workers read at the same time (default: as last time, 1 at first)"
     up.add_argument("--workers", type=_workers, metavar="N", help=text)
+    text = "when making the directory, TLS between all parts, by certificates that are made for it"
+    up.add_argument("--tls", action="store_true", help=text)
     up.add_argument("--prepare", action="store_true", help="write the configuration for you to edit, and start nothing")
     up.add_argument("--part", metavar="PART", help="start only this part again, after 'medai down --part'")
     down = command(
@@ -52,7 +54,7 @@ def cmd_up(options: argparse.Namespace) -> int:
     from medai.router.onebox import supervisor
     from medai.router.onebox.site import Site
 
-    site = Site.create(site_folder(options), free_ports=options.free_ports, workers=options.workers)
+    site = Site.create(site_folder(options), free_ports=options.free_ports, workers=options.workers, tls=options.tls)
     if options.prepare:
         return _prepared(site, as_json=options.json)
     if options.part:
@@ -110,10 +112,11 @@ def _first_password(config: Path) -> str | None:
     from medai.router.console import app
     from medai.router.ledger import Ledger
 
-    ledger = Ledger(configuration.load(str(config)).ledger.url)
+    settings = configuration.load(str(config))
+    ledger = Ledger(settings.ledger.url)
     try:
         ledger.migrate()
-        return app.first_account(ledger, time.time())
+        return app.first_account(ledger, time.time()) if settings.console.local_accounts else None
     finally:
         ledger.close()
 
@@ -154,7 +157,7 @@ def cmd_console(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     ledger = open_ledger(options)
-    password = app.first_account(ledger, time.time())
+    password = app.first_account(ledger, time.time()) if settings.console.local_accounts else None
     if password:
         print(f"first account: admin, password {password} (shown this once)", flush=True)
     logs.configure(level=settings.log.level, style=settings.log.format, process="console")

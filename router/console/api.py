@@ -16,8 +16,10 @@ from fastapi.concurrency import run_in_threadpool
 from medai.router.console import rule_test
 from medai.router.console.auth import (
     COOKIE,
+    Administrator,
+    Caller,
     Operator,
-    Viewer,
+    Reader,
     address_of,
     is_https,
     require,
@@ -32,6 +34,7 @@ from medai.router.console.responses import (
     Fault,
     Health,
     HeldModel,
+    LoggedOut,
     MadeReading,
     Me,
     RouteEntry,
@@ -44,7 +47,6 @@ from medai.router.console.study_responses import Patient
 from medai.router.contract import JobState, Priority
 from medai.router.delivery.withdrawals import withdrawals
 from medai.router.ledger import Ledger
-from medai.router.ledger.accounts import Role
 from medai.router.ledger.deadletters import MARK, DeadLetter, mark_of
 from medai.router.ledger.held_orders import HoldState
 from medai.router.reports import held, letters, search, story
@@ -70,8 +72,7 @@ TOO_MANY: dict[int | str, dict[str, Any]] = {
 }
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "The picture."}}
 open_api = APIRouter(prefix="/api", tags=["session"])
-api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
-admin = Depends(require(Role.ADMIN))
+api = APIRouter(prefix="/api", responses=REFUSALS, dependencies=[Depends(require())])
 UNKNOWN = "(unknown)"
 """Who tried to log in by a name that no account has."""
 
@@ -129,16 +130,14 @@ async def login(body: Login, request: Request, response: Response) -> Token:
     """Log in: the answer holds a token, and a browser gets it as a cookie, too."""
     if "Origin" in request.headers:
         require_own_page(request)
+    if not settings_of(request).console.local_accounts:
+        raise HTTPException(403, "accounts of this console are off: sign in on the console's page")
     try:
         account = await request.app.state.logins.check_soon(body.name, body.password, address_of(request))
     except HTTPException as refused:
         await run_in_threadpool(_turned_away, request, body.name, refused.status_code)
         raise
-    lasts_s = settings_of(request).console.session_h * 3600.0
-    now = now_of(request)
-    token = await run_in_threadpool(_let_in, ledger_of(request), account.name, now, lasts_s)
-    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=is_https(request))
-    return Token(token=token, expires_at=now + lasts_s)
+    return await run_in_threadpool(start_session, request, response, account.name)
 
 
 def _turned_away(request: Request, name: str, status: int) -> None:
@@ -152,10 +151,17 @@ def _turned_away(request: Request, name: str, status: int) -> None:
     accounts.note_action(name if known else UNKNOWN, "login failed", now, detail=f"from {address}")
 
 
-def _let_in(ledger: Ledger, name: str, now: float, lasts_s: float) -> str:
-    token = ledger.accounts.issue_token(name, now, kind="session", label="", lasts_s=lasts_s)
-    ledger.accounts.note_action(name, "login", now)
-    return token
+def start_session(request: Request, response: Response, name: str, *, detail: str = "", by_tls: bool = False) -> Token:
+    """A session of somebody who has shown who they are; the one that this browser had is over. ``by_tls``: for sure."""
+    accounts, now = ledger_of(request).accounts, now_of(request)
+    lasts_s = settings_of(request).console.session_h * 3600.0
+    if before := request.cookies.get(COOKIE):
+        accounts.revoke_token(before)
+    token = accounts.issue_token(name, now, kind="session", label=address_of(request)[:80], lasts_s=lasts_s)
+    accounts.note_action(name, "login", now, detail=detail)
+    secure = by_tls or is_https(request)
+    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    return Token(token=token, expires_at=now + lasts_s)
 
 
 @api.get("/openapi.json", include_in_schema=False)
@@ -165,16 +171,19 @@ def description(request: Request) -> dict[str, Any]:
     return described
 
 
-@api.post("/logout", status_code=204, tags=["session"])
-def logout(who: Viewer, request: Request, response: Response) -> None:
+@api.post("/logout", tags=["session"])
+def logout(who: Caller, request: Request, response: Response) -> LoggedOut:
     """End this session."""
+    token, signins = token_of(request), request.app.state.signins
     ledger_of(request).accounts.note_action(who.name, "logout", now_of(request))
-    ledger_of(request).accounts.revoke_token(token_of(request))
+    ledger_of(request).accounts.revoke_token(token)
     response.delete_cookie(COOKIE)
+    there = signins.goodbye(token) if signins is not None and who.kind == "session" and not who.is_local else ""
+    return LoggedOut(then=there or "/login")
 
 
 @api.get("/me", tags=["session"])
-def me(who: Viewer) -> Me:
+def me(who: Caller) -> Me:
     """Who asks."""
     return Me(name=who.name, role=who.role)
 
@@ -206,7 +215,7 @@ def turnaround(
 @api.get("/studies", tags=["look"])
 def studies(
     request: Request,
-    who: Viewer,
+    who: Reader,
     text: Annotated[
         str,
         Query(
@@ -237,7 +246,7 @@ def studies(
 
 
 @api.get("/studies/{study_id}", tags=["look"])
-def study(study_id: StudyNumber, who: Viewer, request: Request) -> Story:
+def study(study_id: StudyNumber, who: Reader, request: Request) -> Story:
     """All that is known of one study: decisions, readings with stages and tries, deliveries, what people did."""
     found = story.story(ledger_of(request), study_id)
     if found is None:
@@ -259,7 +268,7 @@ def patient(study_id: StudyNumber, who: Operator, request: Request) -> Patient:
 
 
 @api.get("/readings/{job_id}/key-image", tags=["look"], response_class=Response, responses=PNG)
-def key_image(job_id: JobName, who: Viewer, request: Request) -> Response:
+def key_image(job_id: JobName, who: Reader, request: Request) -> Response:
     """The key image, as the archive draws it."""
     found = story.read_objects(ledger_of(request), job_id)
     picture = found.results.get("sc") if found else None
@@ -297,11 +306,15 @@ def models(request: Request) -> list[HeldModel]:
     return [HeldModel(**dict(model), held=tuple(sorted(held.get(model.name, ())))) for model in known]
 
 
-@api.get("/audit", tags=["look"], dependencies=[admin])
+@api.get("/audit", tags=["look"])
 def audit(
-    request: Request, after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None, limit: Limit = 100
+    request: Request,
+    who: Administrator,
+    after: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    limit: Limit = 100,
 ) -> ActionPage:
-    """What people did, newest first."""
+    """What people did, newest first. Asking is written down."""
+    looked(request, who, "audit")
     found = story.actions(ledger_of(request), before=after, limit=limit + 1)
     return ActionPage(actions=tuple(found[:limit]), next=found[limit - 1].id if len(found) > limit else None)
 
@@ -314,7 +327,7 @@ def routes(request: Request) -> list[RouteEntry]:
 
 
 @api.post("/rules/test", tags=["look"])
-def test_rules(body: RuleTest, who: Viewer, request: Request) -> list[RouteVerdict]:
+def test_rules(body: RuleTest, who: Reader, request: Request) -> list[RouteVerdict]:
     """Which routes would read a study, series by series, and why. Asking is written down."""
     detail = "routes in force" if body.routes is None else "routes of one's own"
     known = body.study_id if body.study_id and story.study(ledger_of(request), body.study_id) else None

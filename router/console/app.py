@@ -20,6 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Match
 
+from medai.router import tls
 from medai.router.console import pictures, viewer
 from medai.router.console.account_api import account_api
 from medai.router.console.api import api, open_api
@@ -31,7 +32,9 @@ from medai.router.console.hosts import answers_to
 from medai.router.console.looks import Looks
 from medai.router.console.pages import FOLDER, LoginFirst, fault_page, pages, to_login
 from medai.router.console.peers import Peers
+from medai.router.console.people_pages import people_pages
 from medai.router.console.rule_test import RuleTestBusy, RuleTestFault
+from medai.router.console.signin import signin_pages, signins_of
 from medai.router.console.surveys import survey_api, survey_pages
 from medai.router.errors import MedaiError, PermanentError, SettingsError, TemporaryError
 from medai.router.ledger import Ledger
@@ -42,7 +45,7 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.reports.search import SearchFault
 from medai.router.reports.status import tally
-from medai.router.serving import Bounded, Impatient, most_connections
+from medai.router.serving import Bounded, Impatient, most_connections, over
 from medai.router.settings.tables import Settings
 
 FAULTS: dict[type[MedaiError], int] = {
@@ -108,12 +111,15 @@ def make_app(
     app.include_router(deployed_pages)
     app.include_router(pages)
     app.include_router(viewer.viewer_pages)
+    app.include_router(signin_pages)
+    app.include_router(people_pages)
     app.include_router(survey_api)
     app.include_router(survey_pages)
     app.add_route("/api/{rest:path}", _no_such, methods=METHODS, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
     app.include_router(viewer.viewer_files)
     app.state.answers_to = answers_to(settings.console)
+    app.state.signins = signins_of(settings.console, clock, timer) if settings.console.oidc.is_on else None
     app.add_middleware(Bounded, refused=StarletteHTTPException)
     app.middleware("http")(_headers)  # the last one added is the first one asked
     app.add_exception_handler(MedaiError, _explain)
@@ -173,12 +179,13 @@ def first_account(ledger: Ledger, now: float) -> str | None:
     if ledger.accounts.has_any():
         return None
     password = secrets.token_urlsafe(12)
-    ledger.accounts.add("admin", password, Role.ADMIN, now)
+    ledger.accounts.add("admin", password, Role.ADMINISTRATOR, now)
     return password
 
 
 def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     """Serve until told to stop."""
+    secured = tls.server_context(settings.console.tls, where="console.tls")
     orthanc, broker = Orthanc(settings.orthanc), Dispatcher(settings.broker)
     probes = {"Ledger": ledger.accounts.has_any, "Orthanc": orthanc.system, "Redis": broker.ping}
     app = make_app(settings, ledger, orthanc, probes=probes, version=version)
@@ -189,7 +196,8 @@ def run_console(settings: Settings, ledger: Ledger, *, version: str) -> None:
     try:
         uvicorn.run(
             app, host=settings.console.host, port=settings.console.port, log_config=None, access_log=False,
-            server_header=False, http=Impatient, ws="none", proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
+            server_header=False, http=over(secured), ws="none",
+            proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
         )  # fmt: skip
     finally:
         orthanc.close()

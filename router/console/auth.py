@@ -24,6 +24,7 @@ from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBea
 
 from medai.router.console.permissions import needed
 from medai.router.ledger.accounts import Account, Accounts, Role
+from medai.router.settings.tables import ConsoleSettings
 
 COOKIE = "medai_session"
 REFRESH = "X-Medai-Refresh"
@@ -138,19 +139,29 @@ def is_https(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("X-Forwarded-Proto", ""))
 
 
+def idle_limit_s(console: ConsoleSettings) -> float:
+    """After so long a session that nobody used is over."""
+    return console.session_idle_min * 60.0 or math.inf
+
+
 def account_of(request: Request) -> Account | None:
     """Who asks; None for nobody that is known."""
     token = token_of(request)
     if not token:
         return None
     state = request.app.state
-    idle_s = state.settings.console.session_idle_min * 60.0 or math.inf
-    in_use = REFRESH not in request.headers
-    found: Account | None = state.ledger.accounts.by_token(token, state.clock(), idle_s=idle_s, in_use=in_use)
+    console: ConsoleSettings = state.settings.console
+    accounts: Accounts = state.ledger.accounts
+    found = accounts.by_token(
+        token, state.clock(), idle_s=idle_limit_s(console),
+        away_s=console.oidc.tokens_days * 86_400.0, in_use=REFRESH not in request.headers,
+    )  # fmt: skip
+    if found is not None and found.kind == "session" and found.is_local and not console.local_accounts:
+        return None
     return found
 
 
-def require(role: Role) -> Callable[..., Account]:
+def require(role: Role = Role.SERVICE) -> Callable[..., Account]:
     """A dependency: whoever asks, if they may by the table (permissions.py) and by this call's own word."""
 
     def guard(
@@ -187,6 +198,8 @@ def require_own_page(request: Request) -> None:
         raise HTTPException(403, "this request comes from another site's page")
 
 
-Viewer = Annotated[Account, Depends(require(Role.VIEWER))]
+Caller = Annotated[Account, Depends(require())]
+"""Anybody with an account, whom the table names for this call."""
+Reader = Annotated[Account, Depends(require(Role.READER))]
 Operator = Annotated[Account, Depends(require(Role.OPERATOR))]
-Admin = Annotated[Account, Depends(require(Role.ADMIN))]
+Administrator = Annotated[Account, Depends(require(Role.ADMINISTRATOR))]

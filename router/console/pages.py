@@ -27,6 +27,7 @@ from medai.router.console.api import (
 from medai.router.console.api import key_image as key_image_of
 from medai.router.console.auth import account_of
 from medai.router.console.looks import looked
+from medai.router.console.permissions import needed_by_page
 from medai.router.console.requests import NO_NUL
 from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
@@ -60,10 +61,15 @@ def to_login(request: Request, _error: Exception) -> Response:
 
 
 def someone(request: Request) -> Account:
-    """Who looks; LoginFirst for nobody."""
+    """Who looks, if they may by the table (permissions.py); LoginFirst for nobody."""
     account = account_of(request)
     if account is None:
         raise LoginFirst
+    least = needed_by_page(request.scope["route"].path_format)
+    if least is None:
+        raise HTTPException(403, "no role may see this page")
+    if not account.role.may(least):
+        raise HTTPException(403, f"this needs the role {least.value}; yours is {account.role.value}")
     return account
 
 
@@ -74,7 +80,7 @@ def render(request: Request, name: str, who: Account | None, **content: Any) -> 
     """A page of the templates."""
     now = now_of(request)
     page = _templates.get_template(name).render(
-        who=who, acts=bool(who and who.role.may(Role.OPERATOR)), admin=bool(who and who.role.may(Role.ADMIN)),
+        who=who, acts=bool(who and who.role.may(Role.OPERATOR)), admin=bool(who and who.role.may(Role.ADMINISTRATOR)),
         now=now, path=request.url.path, version=request.app.version, **content,
     )  # fmt: skip
     return HTMLResponse(page)
@@ -93,7 +99,17 @@ _templates.filters.update(lasted=lasted, moment=clock, ago=ago, counted=counted)
 @pages.get("/login")
 def login(request: Request, next: str = "/") -> HTMLResponse:  # noqa: A002 - the name in the address
     """Name and password; then on to ``next``, if that is a page of this console."""
-    return render(request, "login.html", None, then=next if OWN_PAGE.fullmatch(next) else "/")
+    return login_page(request, next if OWN_PAGE.fullmatch(next) else "/")
+
+
+def login_page(request: Request, then: str, fault: str = "", status: int = 200) -> HTMLResponse:
+    """The ways in, and why one of them led nowhere."""
+    console = settings_of(request).console
+    address = f"{console.oidc.console_url.rstrip('/')}/login/oidc?next={quote(then)}"
+    oidc = {"address": address, "button": console.oidc.button} if console.oidc.is_on else None
+    page = render(request, "login.html", None, then=then, fault=fault, oidc=oidc, local=console.local_accounts)
+    page.status_code = status
+    return page
 
 
 @pages.get("/")
@@ -189,6 +205,5 @@ def audit(
     request: Request, who: Someone, before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None
 ) -> HTMLResponse:
     """Who did what."""
-    if not who.role.may(Role.ADMIN):
-        raise HTTPException(403, "this needs the role admin")
+    looked(request, who, "audit")
     return render(request, "audit.html", who, rows=actions(ledger_of(request), before=before))

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from pydicom import Dataset, dcmread
 
 from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
-from medai.router.console.auth import Viewer, require
+from medai.router.console.auth import Reader, require
 from medai.router.console.caches import Shelf
 from medai.router.console.looks import looked
 from medai.router.console.outlines import frame_bits, outline, rows_of
@@ -30,7 +30,7 @@ from medai.router.reports import story
 from medai.router.reports.story import ReadObjects, SentMessage
 from medai.router.words import counted
 
-pictures = APIRouter(prefix="/api", tags=["look"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))])
+pictures = APIRouter(prefix="/api", tags=["look"], responses=REFUSALS, dependencies=[Depends(require())])
 SliceNumber = Annotated[int, Path(ge=0, le=100_000, description="From 0, in the order of the slices.")]
 KEPT = 4
 """So many readings' segmentations stay decoded; a chest CT's takes 20 MB."""
@@ -74,7 +74,7 @@ class Pictures:
 
 
 @pictures.get("/readings/{job_id}/slices")
-def slices(job_id: JobName, who: Viewer, request: Request) -> Slices:
+def slices(job_id: JobName, who: Reader, request: Request) -> Slices:
     """The slices that were read, in the order in which they lie, and the segments found on each."""
     found = _pictures(request, job_id, who)
     on: dict[Origin, list[int]] = {}
@@ -91,7 +91,7 @@ def slices(job_id: JobName, who: Viewer, request: Request) -> Slices:
 
 
 @pictures.get("/readings/{job_id}/slices/{number}/image", response_class=Response)
-def slice_image(job_id: JobName, number: SliceNumber, who: Viewer, request: Request) -> Response:
+def slice_image(job_id: JobName, number: SliceNumber, who: Reader, request: Request) -> Response:
     """A slice as PNG, as the archive draws it."""
     found = _pictures(request, job_id, who)
     frame = _frame(found, number)
@@ -100,7 +100,7 @@ def slice_image(job_id: JobName, number: SliceNumber, who: Viewer, request: Requ
 
 
 @pictures.get("/readings/{job_id}/slices/{number}/outlines")
-def slice_outlines(job_id: JobName, number: SliceNumber, who: Viewer, request: Request) -> list[Outline]:
+def slice_outlines(job_id: JobName, number: SliceNumber, who: Reader, request: Request) -> list[Outline]:
     """The edge of each segment on a slice, as an SVG path in pixels of the image."""
     found = _pictures(request, job_id, who)
     origin = _frame(found, number).origin
@@ -311,7 +311,7 @@ def srgb(stored: Sequence[int]) -> str:
 
 
 @pictures.get("/readings/{job_id}/report")
-def report(job_id: JobName, who: Viewer, request: Request) -> list[ReportItem]:
+def report(job_id: JobName, who: Reader, request: Request) -> list[ReportItem]:
     """The structured report's content tree (PS3.3 C.17.3), as text."""
     looked(request, who, "report", _reading(request, job_id).study_id, job_id)
     return [_item(item) for item in _object(request, job_id, "sr").ContentSequence]
@@ -360,7 +360,7 @@ def _value(item: Dataset) -> str:
 def messages(
     job_id: JobName,
     request: Request,
-    who: Viewer,
+    who: Reader,
     whole: Annotated[
         bool, Query(description="With the patient's data; needs the role operator, and is recorded.")
     ] = False,

@@ -44,14 +44,25 @@ class NewToken(Body):
 
     label: str = Field(min_length=1, max_length=80, pattern=NO_NUL, description="What it is for.")
     days: float = Field(default=90.0, gt=0, le=366)
-    role: Role | None = Field(default=None, description="What it may at most; default: what you may.")
+    role: Role | None = Field(default=None, description="What it may at most; default: what the account may.")
+    account: str | None = Field(
+        default=None, max_length=64, pattern=NAMED,
+        description="Of a service, by an administrator; default: one's own account.",
+    )  # fmt: skip
 
 
-class NewAccount(NewPassword):
-    """An account to make."""
+class NewRole(Body):
+    """What an account may from now on."""
+
+    role: Role
+
+
+class NewAccount(Body):
+    """An account to make; a service has no password."""
 
     name: str = Field(max_length=64, pattern=NAMED)
-    role: Role = Role.VIEWER
+    password: str | None = Field(default=None, min_length=PASSWORD_MIN, max_length=1024)
+    role: Role = Role.READER
 
 
 class Reason(Body):

@@ -34,6 +34,12 @@ class Token(Report):
     expires_at: float = Field(description="Seconds since the epoch, as every moment here.")
 
 
+class LoggedOut(Report):
+    """A session that is over."""
+
+    then: str = Field(description="Where a browser goes next: the login, or the provider that it signed in by.")
+
+
 class Me(Report):
     """Who asks."""
 
@@ -48,6 +54,8 @@ class AccountEntry(Report):
     role: Role
     created_at: float
     disabled: bool
+    signed_in_at: float | None = Field(description="When somebody last signed in by it.")
+    issuer: str | None = Field(description="The provider that vouches for it; null: this console.")
 
 
 class TokenEntry(Report):

@@ -1,7 +1,7 @@
 """The surveys in the console: a form for each reading, the System Usability Scale, what both came to, and exports.
 
 Whoever may look may answer, and sees their own answers. Figures and exports are for operators; the names behind the
-numbers are for admins, and asking for them is written down. Next: router/ledger/surveys.py,
+numbers are for administrators, and asking for them is written down. Next: router/ledger/surveys.py,
 reports/survey_summary.py, reports/survey_csv.py.
 """
 
@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse, StreamingResponse
 from pydantic import Field
 
 from medai.router.console.api import REFUSALS, JobName, ledger_of, now_of
-from medai.router.console.auth import Operator, Viewer, require
+from medai.router.console.auth import Operator, Reader, require
 from medai.router.console.pages import Someone, render
 from medai.router.console.requests import Body
 from medai.router.console.survey_responses import OwnSus, OwnUsefulness, Score
@@ -23,13 +23,11 @@ from medai.router.ledger.surveys import COMMENT_MAX, SUS, USEFULNESS
 from medai.router.reports import survey_csv, survey_summary
 from medai.router.reports.survey_summary import SurveySummary
 
-survey_api = APIRouter(
-    prefix="/api/surveys", tags=["surveys"], responses=REFUSALS, dependencies=[Depends(require(Role.VIEWER))]
-)
+survey_api = APIRouter(prefix="/api/surveys", tags=["surveys"], responses=REFUSALS, dependencies=[Depends(require())])
 survey_pages = APIRouter(include_in_schema=False)
 
 Likert = Annotated[int, Field(ge=1, le=5, strict=True)]
-Names = Annotated[bool, Query(description="Accounts beside the readers' numbers: for admins, and recorded.")]
+Names = Annotated[bool, Query(description="Accounts beside the readers' numbers: for administrators, and recorded.")]
 
 
 class Usefulness(Body):
@@ -62,14 +60,14 @@ class Usability(Body):
 
 
 @survey_api.post("/usefulness/{job_id}", status_code=204)
-def answer_usefulness(job_id: JobName, body: Usefulness, who: Viewer, request: Request) -> None:
+def answer_usefulness(job_id: JobName, body: Usefulness, who: Reader, request: Request) -> None:
     """Say how useful a reading was; replaces what this account said of it before."""
     answers = body.model_dump(exclude={"comment"})
     ledger_of(request).surveys.answer_usefulness(who.name, job_id, answers, body.comment, now_of(request))
 
 
 @survey_api.get("/usefulness/{job_id}")
-def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> OwnUsefulness:
+def my_usefulness(job_id: JobName, who: Reader, request: Request) -> OwnUsefulness:
     """What this account said of a reading; 404 where it said nothing."""
     found = ledger_of(request).surveys.usefulness_of(who.name, job_id)
     if found is None:
@@ -78,14 +76,14 @@ def my_usefulness(job_id: JobName, who: Viewer, request: Request) -> OwnUsefulne
 
 
 @survey_api.post("/sus", status_code=201)
-def answer_sus(body: Usability, who: Viewer, request: Request) -> Score:
+def answer_sus(body: Usability, who: Reader, request: Request) -> Score:
     """Answer the System Usability Scale; earlier answers are kept, the newest counts."""
     answers = [getattr(body, question.key) for question in SUS]
     return Score(score=ledger_of(request).surveys.answer_sus(who.name, answers, now_of(request)))
 
 
 @survey_api.get("/sus")
-def my_sus(who: Viewer, request: Request) -> list[OwnSus]:
+def my_sus(who: Reader, request: Request) -> list[OwnSus]:
     """This account's answers to the System Usability Scale, newest first."""
     answers = ledger_of(request).surveys.sus_answers(account=who.name)
     return [OwnSus.model_validate(row, from_attributes=True) for row in answers]
@@ -113,8 +111,8 @@ def export_sus(who: Operator, request: Request, names: Names = False) -> Streami
 
 
 def _export(request: Request, who: Account, what: str, *, names: bool) -> StreamingResponse:
-    if names and not who.role.may(Role.ADMIN):
-        raise HTTPException(403, f"names need the role {Role.ADMIN.value}; without names=true you get numbers")
+    if names and not who.role.may(Role.ADMINISTRATOR):
+        raise HTTPException(403, f"names need the role {Role.ADMINISTRATOR.value}; without names=true you get numbers")
     ledger = ledger_of(request)
     ledger.accounts.note_action(
         who.name, "survey export", now_of(request), detail=f"{what}, {'with' if names else 'no'} names"

@@ -1,13 +1,15 @@
 """The router's loop on one page: hear of studies, decide, make jobs, ring the workers.
 
 ``Router.tick`` is one round. Nothing here holds state that the ledger does not: a router that dies at any point starts
-again and finds its work there. Next: intake/changes.py (hearing), decider.py (deciding), queue/sweeper.py (ringing).
+again and finds its work there. Next: intake/changes.py (hearing), decider.py (deciding), queue/sweeper.py (ringing),
+pruner.py (what is old).
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -15,6 +17,7 @@ import structlog
 
 from medai.router.daemon.clock import StepWatch
 from medai.router.daemon.decider import LOOK_AGAIN_S, Decider
+from medai.router.daemon.pruner import Pruner
 from medai.router.delivery.withdrawals import withdrawals
 from medai.router.errors import OrthancRefused, TemporaryError
 from medai.router.intake.changes import Subscription
@@ -52,6 +55,7 @@ class Router:
         leads: Callable[[], bool] = lambda: True,
         doors: Sequence[Opens] = (),
         tracer: Tracer | None = None,
+        pruned: Counter[str] | None = None,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,6 +91,8 @@ class Router:
             tracer=tracer or NoTracer(),
             clock=clock,
         )
+        counts = Counter() if pruned is None else pruned
+        self._pruner = Pruner(ledger.retention, settings.retention, counts, clock=clock, monotonic=monotonic)
         self._leads = leads
         self._stopping = threading.Event()
         self._doors = doors
@@ -137,6 +143,7 @@ class Router:
                     return False  # the rest is due at the next start, or for the router that leads now
                 self._decider.consider(due)
             self._send()
+            self._pruner.tick()
         except TemporaryError as error:
             log.warning("waiting", reason=describe(error))
             return False

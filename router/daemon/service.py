@@ -20,16 +20,18 @@ import structlog
 
 from medai.router import log as logs
 from medai.router.announcements.listener import AnnouncementListener
+from medai.router.audit.exporter import AuditExporter, Figures
 from medai.router.daemon.leader import Leadership
 from medai.router.daemon.loop import Router
 from medai.router.delivery.courier import Courier
-from medai.router.errors import BrokerUnreachable, TemporaryError
+from medai.router.errors import BrokerUnreachable, MedaiError, TemporaryError
 from medai.router.hl7.listener import OrderListener
 from medai.router.hl7.orders_in import OrderMessage
 from medai.router.hl7.patients import dicom_patient
 from medai.router.hl7.patients_in import PatientMessage
 from medai.router.intake.watch_folder import WatchFolder
 from medai.router.ledger import Ledger, migrated
+from medai.router.ledger.history import ROUTER
 from medai.router.ledger.identities import Identities
 from medai.router.ledger.orders import Orders
 from medai.router.log import Pseudonyms
@@ -98,10 +100,20 @@ def run_router(settings: Settings) -> int:
         stack.callback(leadership.give)
         tracer = open_tracer(settings.tracing, ledger.database, process="router", instance=socket.gethostname())
         stack.callback(tracer.close)
+        note_activity(ledger, "start")
+        stack.callback(note_activity, ledger, "stop")
         log.info("router_started", version=program_version(), routes=[route.name for route in settings.routes])
         serve(settings, ledger, leadership, stop, tracer)
     log.info("router_stopped")
     return 0
+
+
+def note_activity(ledger: Ledger, what: str) -> None:
+    """Write down that this router starts or stops. A ledger that is away just then is no reason not to."""
+    try:
+        ledger.accounts.note_action(ROUTER, what, time.time(), detail=f"on {socket.gethostname()}")
+    except MedaiError as error:
+        log.warning("activity_not_noted", what=what, reason=logs.describe(error))
 
 
 def serve(
@@ -111,10 +123,15 @@ def serve(
     now: list[Router] = []
     answers: Counter[str] = Counter()
     turned_away = TurnedAway()
+    pruned: Counter[str] = Counter()
+    audited = Figures()
     with ExitStack() as outer:
         broker = Dispatcher(settings.broker)
         outer.callback(broker.close)
-        page = Door(lambda: metrics_page(settings, ledger, now, broker, tracer, answers, turned_away), name="metrics")
+        page = Door(
+            lambda: metrics_page(settings, ledger, now, broker, tracer, answers, turned_away, pruned, audited),
+            name="metrics",
+        )
         outer.callback(page.close)
         page.open()
         while not stop.is_set() and leadership.win(stop):
@@ -129,6 +146,8 @@ def serve(
                         tracer=tracer,
                         answers=answers,
                         turned_away=turned_away,
+                        pruned=pruned,
+                        audited=audited,
                     )
                     now[:] = [router]
                     leading.callback(now.clear)
@@ -193,6 +212,8 @@ def metrics_page(
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
     turned_away: TurnedAway | None = None,
+    pruned: Counter[str] | None = None,
+    audited: Figures | None = None,
 ) -> MetricsServer | None:
     """The page of figures; while this router stands by it is healthy and not ready. ``answers``: the listener's."""
     if not settings.metrics.port:
@@ -215,6 +236,8 @@ def metrics_page(
             spans=(tracer or NoTracer()).counts,
             hl7=lambda: dict(answers or {}),
             turned_away=(turned_away or TurnedAway()).counts,
+            pruned=lambda: dict(pruned or {}),
+            audit=(audited or Figures()).told,
         ),
         heartbeat=lambda: now[0].heartbeat if now else 0.0,
         routes=[route.name for route in settings.routes],
@@ -233,11 +256,13 @@ def build(
     tracer: Tracer | None = None,
     answers: Counter[str] | None = None,
     turned_away: TurnedAway | None = None,
+    pruned: Counter[str] | None = None,
+    audited: Figures | None = None,
 ) -> Router:
     """The loop and the parts beside it (orders, announcements, watch folder, courier, workitems); ``stack`` stops them.
 
     ``doors`` are the caller's: the loop keeps trying to open them, too. ``answers`` and ``turned_away``: where the
-    listeners count.
+    listeners count; ``pruned``: where the loop does.
     """
     counted = turned_away or TurnedAway()
     orthanc = Orthanc(settings.orthanc)
@@ -281,6 +306,11 @@ def build(
     courier = Courier(settings, ledger.deliveries, orthanc, leads=leads, tracer=tracer)
     courier.start()
     stack.callback(courier.stop)
+    exporter = AuditExporter(
+        settings.audit, ledger.audit, ledger.deliveries, orthanc, leads=leads, figures=audited
+    )  # fmt: skip
+    exporter.start()
+    stack.callback(exporter.stop)
     if settings.workitems.url:
         performer = WorkitemPerformer(settings, ledger.workitems, orthanc, names, leads=leads)
         performer.start()
@@ -294,6 +324,7 @@ def build(
         leads=leads,
         doors=[*own, *doors],
         tracer=tracer,
+        pruned=pruned,
     )
 
 

@@ -56,6 +56,14 @@ def dataset_refusal(data: bytes, *, implicit: bool, elements: int) -> str:
     return _Walk(data, order="<", limit=elements).run(0, implicit=implicit)
 
 
+def inflated(data: bytes, *, limit: int) -> bytes:
+    """A deflated data set unpacked, as far as it can be and up to a limit; anything else as it is."""
+    if data[128:132] != b"DICM":
+        return data
+    syntax, start = _meta(data)
+    return (_inflate(data[start:], limit) or b"") if syntax == DEFLATED else data
+
+
 def _meta(data: bytes) -> tuple[bytes, int]:
     """Transfer Syntax UID and where the data set begins (group 2 is always Explicit VR Little Endian)."""
     at, syntax = 132, b""

@@ -17,7 +17,8 @@ from medai.router.contract import Form
 from medai.router.errors import PermanentError
 
 NOTE = "rejection-note"
-_MAGIC = b"PK"
+MAGIC = b"PK"
+"""How a parcel begins."""
 _DATED = (1980, 1, 1, 0, 0, 0)
 
 
@@ -66,7 +67,7 @@ def unpack(payload: bytes | None) -> Parcel:
 
 def is_parcel(payload: bytes) -> bool:
     """Whether a payload is one, and no message in words."""
-    return payload.startswith(_MAGIC)
+    return payload.startswith(MAGIC)
 
 
 def note_alone(payload: bytes | None) -> bytes | None:

@@ -232,7 +232,11 @@ class Subscription:
                 if str(item["ID"]) not in known and old and _uid_of(item) not in wanted:
                     continue  # older than this installation: left alone
                 touched += self._look_again(str(item["ID"]), str(item.get("LastUpdate", "")))
-        self._vanished(living, known_before)
+        aside = self._ledger.removals.after_restore(list(living), self._clock())
+        if aside is None:
+            self._vanished(living, known_before)
+        elif aside:
+            log.warning("archive_lacks_studies", studies=aside, reason="the ledger was restored: nothing was withdrawn")
         return tuple(touched)
 
     def _vanished(self, missing: Mapping[str, str], known_before: int) -> None:

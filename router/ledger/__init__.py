@@ -5,8 +5,9 @@ studies.py (what was seen), orders.py (what was ordered), held_orders.py (what o
 and claims.py (readings), deliveries.py (what is owed to whom), deadletters.py (what could not go on), removals.py
 (studies that were deleted or moved), identities.py (patients who were merged), fleet.py (workers and the leading
 router), accounts.py and actions.py (people and what they do), surveys.py (what they say), edits.py (what readers made
-of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for). What people did
-and saw is sealed (trail.py). What may become of a job or a delivery is in transitions.py alone.
+of our results), announcements.py (what a study will hold), workitems.py (what a worklist asks for), retention.py (what
+goes when it is old), erasure.py (all of one patient). What people did and saw is sealed (trail.py) and goes out
+(audit_lines.py). What may become of a job or a delivery is in transitions.py alone.
 Tables: schema.py; rows: rows.py. Reading for people: reports/readings.py.
 """
 
@@ -22,17 +23,20 @@ from medai.router.errors import TemporaryError
 from medai.router.ledger.accounts import Accounts
 from medai.router.ledger.actions import Actions
 from medai.router.ledger.announcements import Announcements
+from medai.router.ledger.audit_lines import AuditLines
 from medai.router.ledger.claims import Claim, Claims
 from medai.router.ledger.database import Database
 from medai.router.ledger.deadletters import DeadLetters
 from medai.router.ledger.deliveries import Deliveries
 from medai.router.ledger.edits import Edits
+from medai.router.ledger.erasure import Erasure
 from medai.router.ledger.fleet import Fleet
 from medai.router.ledger.held_orders import HeldOrders
 from medai.router.ledger.identities import Identities
 from medai.router.ledger.jobs import Held, Jobs, NewJob
 from medai.router.ledger.orders import Orders
 from medai.router.ledger.removals import Removals
+from medai.router.ledger.retention import Retention
 from medai.router.ledger.studies import Studies
 from medai.router.ledger.surveys import Surveys
 from medai.router.ledger.trail import Verdict
@@ -66,6 +70,9 @@ class Ledger:
         self.surveys = Surveys(self.database)
         self.edits = Edits(self.database)
         self.workitems = Workitems(self.database)
+        self.retention = Retention(self.database)
+        self.erasure = Erasure(self.database)
+        self.audit = AuditLines(self.database)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision; harmless when they are there already."""
@@ -87,6 +94,11 @@ class Ledger:
         """Whether every line of the audit trail is as it was written, and none is missing."""
         with self.begin(reads_only=True) as db:
             return self.database.trail.verify(db)
+
+    def unkept_audit(self) -> int:
+        """Lines of the audit trail whose seal is in no second place yet."""
+        with self.begin(reads_only=True) as db:
+            return self.database.trail.unkept(db)
 
     def close(self) -> None:
         """Give the connections back."""

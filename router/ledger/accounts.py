@@ -15,10 +15,11 @@ import secrets
 from base64 import b64decode
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
-from sqlalchemy import and_, delete, func, insert, select, update
+from sqlalchemy import Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from medai.router.errors import MedaiError
@@ -40,12 +41,14 @@ USED_S = 30.0
 class Role(StrEnum):
     """What an account may do; each may all that those before it may."""
 
-    VIEWER = "viewer"
-    """Look."""
+    SERVICE = "service"
+    """A program that watches: counts, times and models, no study. It has no password, only tokens."""
+    READER = "reader"
+    """Look at studies, images and reports, and say what they were worth."""
     OPERATOR = "operator"
     """Act on readings and deliveries, and see whose they are."""
-    ADMIN = "admin"
-    """Make accounts."""
+    ADMINISTRATOR = "administrator"
+    """Make accounts, end sessions, read the audit trail."""
 
     def may(self, needed: Role) -> bool:
         """Whether this role suffices."""
@@ -73,6 +76,10 @@ class Account:
     role: Role
     kind: str = "session"
     """Of the token: session or api."""
+    is_local: bool = True
+    """Whether no provider vouches for it."""
+    token_id: int = 0
+    """Of the token; 0 where a password was shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +90,15 @@ class AccountRow:
     role: Role
     created_at: float
     disabled: bool
+    signed_in_at: float | None
+    """When somebody last signed in by it; None: not since that is kept."""
+    issuer: str | None
+    """The provider (OpenID Connect) that vouches for it and says its role; None: an account of this console alone."""
+
+    @property
+    def has_no_password(self) -> bool:
+        """Whether it signs in by something else."""
+        return bool(self.issuer) or self.role is Role.SERVICE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +119,19 @@ class TokenRow:
 class Accounts(Part):
     """Accounts, tokens and the audit log."""
 
-    def add(self, name: str, password: str, role: Role, now: float) -> None:
-        """Raises AccountExists where the name is taken, AccountFault where name or password will not do."""
+    def add(self, name: str, password: str | None, role: Role, now: float) -> None:
+        """Raises AccountExists where the name is taken, AccountFault where name or password will not do.
+
+        A service has no password: tokens are made for it.
+        """
         if not NAME.fullmatch(name):
             raise AccountFault(
                 "a name consists of letters, digits and . _ @ - (64 at most), and begins with a letter or digit"
             )
-        values = {"name": name, "password": _hash(password), "role": role.value, "created_at": now, "disabled": False}
+        if (password is None) != (role is Role.SERVICE):
+            raise AccountFault("a service has no password, and every other account has one")
+        kept = NO_PASSWORD if password is None else _hash(password)
+        values = {"name": name, "password": kept, "role": role.value, "created_at": now, "disabled": False}
         try:
             with self._database.begin() as db:
                 db.execute(insert(t.accounts).values(**values))
@@ -118,11 +140,21 @@ class Accounts(Part):
 
     def set_password(self, name: str, password: str) -> None:
         """Change it; whoever is logged in under the name is no more."""
+        if self.named(name).has_no_password:
+            raise AccountFault(f"{name} has no password: a service shows a token, and a provider knows its own people")
         with self._database.begin() as db:
-            mine = t.accounts.c.name == name
-            if db.execute(update(t.accounts).where(mine).values(password=_hash(password))).rowcount != 1:
-                raise AccountFault(f"no account is named {name!r}")
+            db.execute(update(t.accounts).where(t.accounts.c.name == name).values(password=_hash(password)))
             db.execute(delete(t.tokens).where(t.tokens.c.account == name))
+
+    def set_role(self, name: str, role: Role) -> None:
+        """From the next request on; tokens that were made for less stay so."""
+        before = self.named(name)
+        if before.issuer:
+            raise AccountFault(f"the role of {name} is what the provider says, at each sign-in")
+        if Role.SERVICE in (before.role, role) and before.role is not role:
+            raise AccountFault("a service stays one, and nobody else becomes one: add another account")
+        with self._database.begin() as db:
+            db.execute(update(t.accounts).where(t.accounts.c.name == name).values(role=role.value))
 
     def disable(self, name: str, *, disabled: bool = True) -> None:
         """Let an account in no more, or again."""
@@ -134,12 +166,16 @@ class Accounts(Part):
 
     def listed(self) -> list[AccountRow]:
         """Every account, without its password."""
-        columns = (t.accounts.c.name, t.accounts.c.role, t.accounts.c.created_at, t.accounts.c.disabled)
         with self._database.begin(reads_only=True) as db:
-            return [
-                AccountRow(name=row.name, role=Role(row.role), created_at=row.created_at, disabled=row.disabled)
-                for row in db.execute(select(*columns).order_by(columns[0]))
-            ]
+            return [_account_row(row) for row in db.execute(select(*_COLUMNS).order_by(t.accounts.c.name))]
+
+    def named(self, name: str) -> AccountRow:
+        """One account. Raises AccountFault where there is none."""
+        with self._database.begin(reads_only=True) as db:
+            row = db.execute(select(*_COLUMNS).where(t.accounts.c.name == name)).first()
+        if row is None:
+            raise AccountFault(f"no account is named {name!r}")
+        return _account_row(row)
 
     def has_any(self) -> bool:
         """Whether anybody can log in."""
@@ -150,7 +186,7 @@ class Accounts(Part):
         """Whose name and password these are; takes as long for a name that nobody has."""
         with self._database.begin(reads_only=True) as db:
             row = db.execute(select(t.accounts).where(t.accounts.c.name == name)).mappings().first()
-        kept = str(row["password"]) if row else _NOBODY
+        kept = str(row["password"]) if row else NO_PASSWORD
         if not _matches(password, kept) or row is None or row["disabled"]:
             return None
         if _is_old(kept):
@@ -158,6 +194,35 @@ class Accounts(Part):
             with self._database.begin() as db:
                 db.execute(update(t.accounts).where(mine).values(password=HASHER.hash(password)))
         return Account(name=str(row["name"]), role=Role(row["role"]))
+
+    def signed_in(self, issuer: str, subject: str, name: str, role: Role, now: float) -> str:
+        """The account of somebody for whom a provider vouches, made at the first sign-in; what they may is what the
+        provider says at each.
+
+        Raises AccountFault where it is disabled, or where somebody else has the name. An account keeps its first name.
+        """
+        a = t.accounts.c
+        who = and_(a.issuer == issuer, a.subject == subject)
+        values = {
+            "name": name, "password": NO_PASSWORD, "role": role.value, "created_at": now, "disabled": False,
+            "issuer": issuer, "subject": subject,
+        }  # fmt: skip
+        try:
+            with self._database.begin() as db:
+                found = db.execute(select(a.name, a.role, a.disabled).where(who)).first()
+                if found is None:
+                    db.execute(insert(t.accounts).values(**values))
+                    noted(db, name, "account", now, detail=f"{name}, {role.value}, by the provider")
+                elif found.disabled:
+                    raise AccountFault("your account is disabled here: ask an administrator of this console")
+                elif found.role != role.value:
+                    db.execute(update(t.accounts).where(who).values(role=role.value))
+                    detail = f"{found.name}, {found.role} to {role.value}, by the provider"
+                    noted(db, found.name, "account role", now, detail=detail)
+        except IntegrityError as error:
+            taken = f"somebody else has the name {name} here: ask an administrator of this console"
+            raise AccountExists(taken) from error
+        return str(found.name) if found is not None else name
 
     def issue_token(
         self, account: str, now: float, *, kind: str, label: str, lasts_s: float, role: Role | None = None
@@ -171,16 +236,23 @@ class Accounts(Part):
         with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.expires_at < now))
             db.execute(insert(t.tokens).values(**values))
+            if kind == "session":
+                db.execute(update(t.accounts).where(t.accounts.c.name == account).values(signed_in_at=now))
         return token
 
-    def by_token(self, token: str, now: float, *, idle_s: float = math.inf, in_use: bool = True) -> Account | None:
+    def by_token(
+        self, token: str, now: float, *, idle_s: float = math.inf, away_s: float = math.inf, in_use: bool = True
+    ) -> Account | None:
         """Whose token it is, while it lasts; a session that nobody used for ``idle_s`` is over.
 
-        ``in_use``: a person asks, and no page that keeps itself fresh.
+        ``away_s``: a program's token does not hold once its owner, for whom a provider vouches, has not signed in for
+        so long. ``in_use``: a person asks, and no page that keeps itself fresh.
         """
         k, a = t.tokens.c, t.accounts.c
         valid = and_(k.digest == _digest(token), k.expires_at > now, ~a.disabled)
-        query = select(k.id, a.name, a.role, k.role.label("at_most"), k.kind, k.used_at, k.created_at)
+        query = select(
+            k.id, a.name, a.role, k.role.label("at_most"), k.kind, k.used_at, k.created_at, a.issuer, a.signed_in_at
+        )
         with self._database.begin(reads_only=True) as db:
             row = db.execute(query.join(t.tokens, k.account == a.name).where(valid)).first()
         if row is None:
@@ -188,21 +260,35 @@ class Accounts(Part):
         used_at = row.created_at if row.used_at is None else float(row.used_at)
         if row.kind == "session" and now - used_at > idle_s:
             return None
+        if row.kind != "session" and row.issuer and now - (row.signed_in_at or 0.0) > away_s:
+            return None
         if in_use and now - used_at > USED_S:
             with self._database.begin() as db:
                 db.execute(update(t.tokens).where(k.id == row.id).values(used_at=now))
         role = Role(row.role)
-        return Account(name=str(row.name), role=role.within(row.at_most), kind=str(row.kind))
+        return Account(
+            name=str(row.name),
+            role=role.within(row.at_most),
+            kind=str(row.kind),
+            is_local=not row.issuer,
+            token_id=int(row.id),
+        )
 
     def revoke_token(self, token: str) -> None:
         """Log out."""
         with self._database.begin() as db:
             db.execute(delete(t.tokens).where(t.tokens.c.digest == _digest(token)))
 
-    def tokens(self, now: float, *, account: str | None = None) -> list[TokenRow]:
-        """The tokens that hold, of one account or of all, newest first; never what opens the door."""
-        columns = [t.tokens.c[name] for name in TokenRow.__dataclass_fields__]
-        query = select(*columns).where(t.tokens.c.expires_at > now).order_by(t.tokens.c.id.desc())
+    def tokens(self, now: float, *, account: str | None = None, idle_s: float = math.inf) -> list[TokenRow]:
+        """The tokens that hold, of one account or of all, newest first; never what opens the door.
+
+        ``idle_s``: see ``by_token``.
+        """
+        k = t.tokens.c
+        columns = [k[name] for name in TokenRow.__dataclass_fields__]
+        query = select(*columns).where(k.expires_at > now).order_by(k.id.desc())
+        if math.isfinite(idle_s):
+            query = query.where(or_(k.kind != "session", func.coalesce(k.used_at, k.created_at) >= now - idle_s))
         if account is not None:
             query = query.where(t.tokens.c.account == account)
         with self._database.begin(reads_only=True) as db:
@@ -223,6 +309,10 @@ class Accounts(Part):
         """Write down what somebody did or asked to see."""
         with self._database.begin() as db:
             noted(db, account, action, now, study_id=study_id, job_id=job_id, detail=detail)
+
+
+def _account_row(row: Row[Any]) -> AccountRow:
+    return AccountRow(**{**row._mapping, "role": Role(row.role)})
 
 
 def _digest(token: str) -> str:
@@ -251,5 +341,6 @@ def _is_old(kept: str) -> bool:
 
 
 OLD = "scrypt$"
-_NOBODY = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
-"""What a password is held against where nobody has the name: all zeros is no one's digest."""
+NO_PASSWORD = f"$argon2id$v=19$m=19456,t=2,p=1${'A' * 22}${'A' * 43}"
+"""What a password is held against where nobody has the name, or who has it has none: all zeros is no one's digest."""
+_COLUMNS = tuple(t.accounts.c[name] for name in AccountRow.__dataclass_fields__)

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, Float, Table, bindparam, create_engine, event, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -66,6 +67,12 @@ class Database:
         """Give the connections back."""
         self.engine.dispose()
 
+    @staticmethod
+    def knows(revision: str) -> bool:
+        """Whether this program knows a revision of the schema; one that it doesn't is a newer program's."""
+        folder = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+        return revision in {each.revision for each in folder.walk_revisions()}
+
     @contextmanager
     def begin(self, *, reads_only: bool = False) -> Iterator[Connection]:
         """One transaction; a database that is away, locked or full is a TemporaryError."""
@@ -80,6 +87,24 @@ class Database:
             if problem is None:
                 raise
             raise problem from error
+
+    @contextmanager
+    def wiping(self) -> Iterator[Connection]:
+        """A transaction after which an SQLite file holds nothing more of what was deleted or overwritten in it."""
+        with self.begin() as db:
+            if db.dialect.name != "sqlite":
+                yield db
+                return
+            db.exec_driver_sql("PRAGMA secure_delete=ON")
+            try:
+                yield db
+            finally:
+                db.exec_driver_sql("PRAGMA secure_delete=OFF")
+        raw = self.engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            raw.close()
 
     def setting(self, key: str, default: str) -> str:
         """A value that is made once and kept (the log key, the first start); the first writer wins."""

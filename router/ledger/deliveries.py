@@ -31,7 +31,7 @@ from medai.router.contract import ARCHIVE, RIS, DeliveryState, Form, JobState, S
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import LONGEST_S, NOW, Part, due_by, upsert
-from medai.router.ledger.history import stamp
+from medai.router.ledger.history import ROUTER, noted, stamp
 
 RESULT = "result"
 WITHDRAWAL = "withdrawal"
@@ -104,6 +104,8 @@ class Deliveries(Part):
         with self._database.begin() as db:
             transitions.delivered(db, t.deliveries.c.id == delivery.id, now, receipt, **more)
             _note(db, delivery.id, "done", receipt, now)
+            if delivery.destination != ARCHIVE:
+                _noted_where(db, delivery, now)
             if delivery.kind == RESULT:
                 self._follow(db, delivery, now)
                 transitions.settle(db, delivery.job_id, now)
@@ -220,6 +222,12 @@ class Deliveries(Part):
         with self._database.begin() as db:
             statement = upsert(db, t.destinations).values(**values)
             db.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+
+
+def _noted_where(db: Connection, delivery: Delivery, now: float) -> None:
+    """What left the house is in the audit trail: which study's result went where."""
+    study_id = db.execute(select(t.jobs.c.study_id).where(t.jobs.c.id == delivery.job_id)).scalar_one()
+    noted(db, ROUTER, "delivered", now, study_id=study_id, job_id=delivery.job_id, detail=delivery.destination)
 
 
 def _overtake(db: Connection, delivery: Delivery, now: float) -> None:

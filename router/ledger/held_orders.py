@@ -16,10 +16,7 @@ from sqlalchemy import Connection, and_, func, select, update
 from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import schema as t
 from medai.router.ledger.database import Part, upsert
-from medai.router.ledger.history import noted
-
-ROUTER = "router"
-"""The account of what the system does by itself, in the audit trail."""
+from medai.router.ledger.history import ROUTER, noted
 
 
 class HoldState(StrEnum):

@@ -14,6 +14,8 @@ from medai.router.ledger.trail import Trail
 
 FROM_RIS = "(RIS)"
 """Who did what came as a message of the RIS."""
+ROUTER = "router"
+"""Who does what the system does by itself."""
 
 
 def decide(db: Connection, study_id: int, decision: Decision, now: float, *, job_id: str | None = None) -> None:

@@ -156,9 +156,7 @@ def _merge(db: Connection, message: PatientMessage, at: float) -> _Merge:
 
 def _newest(db: Connection, message: PatientMessage, at: float) -> PatientMessage:
     """A message without the demographics of which a later one has told, and a note of when it told the rest."""
-    patient = Patient.of(message.patient_id, message.patient_id_authority)
-    name = "|".join(patient)
-    key = f"patient:{hashlib.sha256(name.encode()).hexdigest()[:48]}"
+    key = told_key(Patient.of(message.patient_id, message.patient_id_authority))
     text = db.execute(select(t.meta.c.value).where(t.meta.c.key == key)).scalar()
     known: dict[str, float] = json.loads(text) if text else {}
     said = _said(message)
@@ -168,6 +166,11 @@ def _newest(db: Connection, message: PatientMessage, at: float) -> PatientMessag
         row = upsert(db, t.meta).values(key=key, value=value)
         db.execute(row.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
     return _without(message, old)
+
+
+def told_key(patient: Patient) -> str:
+    """Under which key it is kept when messages told of a patient."""
+    return f"patient:{hashlib.sha256('|'.join(patient).encode()).hexdigest()[:48]}"
 
 
 def _said(message: PatientMessage) -> set[str]:

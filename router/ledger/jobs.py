@@ -27,7 +27,7 @@ from medai.router.contract import (
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
 from medai.router.ledger.database import LONGEST_S, NOW, Part, due_by
-from medai.router.ledger.history import decide, end_attempt, stamp
+from medai.router.ledger.history import ROUTER, decide, end_attempt, noted, stamp
 from medai.router.ledger.rows import JobRow, StudyRow, first, rows
 from medai.router.ledger.studies import twin_of
 from medai.router.ledger.transitions import GONE, UNREAD
@@ -123,6 +123,8 @@ class Jobs(Part):
                 self._first_stamps(db, job_id, study, new, now)
             decision = Decision(verdict=verdict, reason=reason + note, route=new.route)
             decide(db, new.study_id, decision, now, job_id=job_id)
+            by = f"{new.model} {new.model_version}"
+            noted(db, ROUTER, "reading", now, study_id=new.study_id, job_id=job_id, detail=by)
             if also:
                 also(db, job_id)
         return job_id, decision

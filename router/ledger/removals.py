@@ -8,11 +8,11 @@ Next: hl7/oru_edit.py (the words), delivery/courier.py (who sends them).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from medai.router.contract import Decision, DeliveryState, Failure, JobState, Verdict, control_id
 from medai.router.contract import orthanc_id as orthanc_id_of
@@ -24,6 +24,8 @@ from medai.router.ledger.rows import StudyRow, first
 from medai.router.words import counted
 
 PENDING, DONE = DeliveryState.PENDING.value, DeliveryState.DONE.value
+RESTORED = "restored_at"
+"""In meta while no look at the archive has followed a restore."""
 Withdrawn = Callable[[bytes, str], bytes | None]
 """Makes the withdrawing message from a kept payload and the new control id; None where this result has none."""
 
@@ -114,6 +116,33 @@ class Removals(Part):
         for row in newest.values():
             told += owe_withdrawal(db, str(row.job_id), destination, bytes(row.payload), make, now)
         return told
+
+    def after_restore(self, missing: Sequence[str], now: float) -> int | None:
+        """The ledger came from a backup: studies that the archive lacks since are set aside, and nobody is told.
+
+        Once, by the first look at the archive; None where there was no restore. A result of theirs stands, and a study
+        that comes back is known: nothing of it was taken back.
+        """
+        c = t.studies.c
+        with self._database.begin(reads_only=True) as db:
+            if db.execute(select(t.meta.c.key).where(t.meta.c.key == RESTORED)).first() is None:
+                return None
+        with self._database.begin() as db:
+            for name in missing:
+                row = first(db, select(t.studies).where(c.orthanc_id == name, c.deleted_at.is_(None)), StudyRow)
+                if row is None:
+                    continue
+                aside = {"deleted_at": now, "due_at": None, "outcome_hash": "", "archive_update": ""}
+                db.execute(update(t.studies).where(c.id == row.id).values(**aside))
+                unread = select(t.jobs.c.id).where(
+                    t.jobs.c.study_id == row.id, t.jobs.c.state.in_([s.value for s in transitions.UNREAD])
+                )
+                for (job_id,) in db.execute(unread).all():
+                    transitions.cancel_deleted(db, str(job_id), now)
+                reason = "the archive lacks the study since the ledger was restored: nothing was withdrawn"
+                decide(db, row.id, Decision(verdict=Verdict.SKIP, reason=reason), now)
+            db.execute(delete(t.meta).where(t.meta.c.key == RESTORED))
+        return len(missing)
 
     def unwanted_results(self, orthanc_ids: set[str]) -> list[str]:
         """Which of these objects of ours belong to a study that is gone: a worker stored them a moment too late."""

@@ -354,6 +354,10 @@ accounts = Table(
     Column("role", String(16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("disabled", Boolean, nullable=False),
+    Column("issuer", String(255)),
+    Column("subject", String(255)),
+    Column("signed_in_at", Float),
+    Index(None, "issuer", "subject", unique=True),
 )
 
 tokens = Table(

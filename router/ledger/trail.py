@@ -3,18 +3,25 @@
 A seal is an HMAC of the line and of the seal before. Its key, and the newest line's number and seal, are kept in two
 files beside an SQLite ledger (or in [ledger] audit_folder): who can write the ledger alone can neither forge a line nor
 take the last ones away. The newest seal also goes to the log. A trail that does not fit what was kept is not sealed
-over: the file stays as it was and ``medai audit verify`` tells. Next: history.py (who writes lines), cli/people.py.
+over: the file stays as it was and ``medai audit verify`` tells. What is committed is done, whether or not its seal
+could be kept: a file that can't be written (a full disk) is said, counted, and written with the next line or some
+seconds later. Lines may be pruned from the old end alone (retention.py): a line of the trail then says where it begins.
+Next: history.py (who writes lines), cli/audit.py.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +30,26 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, func, select, text, update
 
-from medai.router.errors import MedaiError
+from medai.router.errors import TemporaryError
 from medai.router.ledger import schema as t
+from medai.router.log import describe
 
 log = structlog.get_logger(__name__)
 PENDING = "audit_head"
 """Where a transaction keeps its newest line until it is committed."""
 LOCK = 7_041_776_239
 """PostgreSQL's advisory lock: lines follow each other, whoever writes them."""
+WIDTH = 256
+"""Bytes of the file with the head, always: it is written over in place, which a full disk allows."""
+AGAIN_S = 5.0
+"""A head that could not be kept is tried again after this time, whatever is written then."""
 COLUMNS = ("id", "at", "account", "action", "study_id", "job_id", "detail")
+PRUNED = "audit pruned"
+"""The action of a line that says which older ones were taken away."""
+_CUT = re.compile(r"([0-9]+) lines in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
 
 
-class AuditFilesFault(MedaiError):
+class AuditFilesFault(TemporaryError):
     """The key or the head of the audit trail can't be read or written; the text says why."""
 
 
@@ -45,6 +60,23 @@ class Head:
     id: int
     count: int
     seal: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Where the trail begins since its oldest lines were pruned: it is kept by a line of the trail, sealed like all."""
+
+    id: int
+    """Of the last line that is gone."""
+    lines: int
+    """How many are gone, all in all."""
+    seal: str
+    """Of the last line that is gone: the first that is left rests on it."""
+
+    @property
+    def words(self) -> str:
+        """What its line says."""
+        return f"{self.lines} lines in all, up to number {self.id}, whose seal was {self.seal}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +95,9 @@ class Trail:
         self._key_file = folder / f"{name}.audit-key" if folder else None
         self._head_file = folder / f"{name}.audit-head" if folder else None
         self._key: bytes | None = None
+        self._late: Head | None = None
+        self._again_at = 0.0
+        self._lock = threading.Lock()
         self.in_log = False
         """Set by processes that have a log; a command's answer is on standard output."""
 
@@ -83,8 +118,7 @@ class Trail:
             before = self._unsealed(db, line_id)
         seal = self._seal(before, row)
         db.execute(update(t.audit).where(c.id == line_id).values(seal=seal))
-        kept = self._kept()
-        fits = self._fits(db, kept)
+        kept, fits = self._kept_if_it_fits(db)
         newer = select(func.count()).select_from(t.audit).where(c.id > (kept.id if kept else -1))
         count = int(db.execute(newer).scalar_one()) + (kept.count if kept else 0)
         db.info[PENDING] = Head(id=line_id, count=count, seal=seal) if fits else None
@@ -92,19 +126,49 @@ class Trail:
             log.error("audit_trail_broken", next="run medai audit verify")
 
     def keep(self, head: Head | None) -> None:
-        """The transaction is committed: this is the newest line."""
-        if head is None:
-            return
-        if self.in_log:
+        """The transaction is committed: this is the newest line (None: it wrote none). Raises nothing."""
+        if head is not None and self.in_log:
             log.info("audit_head", line=head.id, lines=head.count, seal=head.seal)
+        with self._lock:
+            late = head or self._late
+            if late is None or (head is None and time.monotonic() < self._again_at):
+                return
+            if self._late is not None and self._late.id > late.id:
+                late = self._late
+            was_late = self._late is not None
+            self._late, self._again_at = late, time.monotonic() + AGAIN_S
+        try:
+            self._write(late)
+        except (AuditFilesFault, OSError) as error:
+            if not was_late:
+                log.error("audit_head_not_kept", reason=describe(error), next="free some space, or mend audit_folder")
+            return
+        with self._lock:
+            if self._late == late:
+                self._late = None
+        if was_late:
+            log.info("audit_head_kept_again")
+
+    def _write(self, head: Head) -> None:
+        """In place and in one piece: a disk that is full, or a process that ends here, leaves the head that was."""
         with self._locked_head() as file:
             kept = _read(file) if file is not None else None
-            if file is not None and (kept is None or kept.id < head.id):
-                file.seek(0)
-                file.truncate()
-                file.write(json.dumps({"id": head.id, "count": head.count, "seal": head.seal}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            if file is None or (kept is not None and kept.id >= head.id):
+                return
+            text = json.dumps({"id": head.id, "count": head.count, "seal": head.seal}).ljust(WIDTH - 1) + "\n"
+            if os.pwrite(file.fileno(), text.encode("ascii"), 0) != WIDTH:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+
+    def unkept(self, db: Connection) -> int:
+        """Lines whose seal is in no second place yet; all of them where that can't be read."""
+        if self._head_file is None:
+            return 0
+        kept, fits = self._kept_if_it_fits(db)
+        newer = select(func.count()).select_from(t.audit).where(t.audit.c.seal.is_not(None))
+        if kept is not None and fits:
+            newer = newer.where(t.audit.c.id > kept.id)
+        return int(db.execute(newer).scalar_one())
 
     # -- the whole is verified
 
@@ -112,23 +176,51 @@ class Trail:
         """Every line by its seal, and the end by what was kept of it."""
         faults: list[str] = []
         notes: list[str] = []
-        before, lines, unsealed, last = "", 0, hashlib.sha256(), 0
-        for row in db.execute(
-            select(*(t.audit.c[name] for name in (*COLUMNS, "seal"))).order_by(t.audit.c.id)
-        ).mappings():
+        lines, last, begins = 0, 0, _begins(db)
+        for row, fits in self._chain(db.execute(_LINES).mappings(), begins):
             lines += 1
             last = int(row["id"])
-            if row["seal"] is None and not before:
-                unsealed.update(_line(row))
-                continue
-            expected = self._seal(before or unsealed.hexdigest(), row)
-            if row["seal"] is None or not hmac.compare_digest(str(row["seal"]), expected):
+            if not fits:
                 faults.append(f"line {last} was changed or written by somebody else, or a line before it is missing")
-            before = str(row["seal"])
-        faults += self._end(db, lines, last, notes)
+        if begins is not None:
+            notes.append(f"{begins.lines} older lines, up to number {begins.id}, were pruned as [retention] says")
+        faults += self._end(db, lines, last, begins, notes)
         return Verdict(lines=lines, faults=tuple(faults), notes=tuple(notes))
 
-    def _end(self, db: Connection, lines: int, last: int, notes: list[str]) -> list[str]:
+    def cut(self, db: Connection, until: float, most: int) -> Cut | None:
+        """Where the trail may be cut so that ``most`` lines or fewer, all older than ``until``, go; None: nowhere.
+
+        The newest line stays, and so does a trail that is not whole: what shows it must not go. Lines of before there
+        were seals go together with the first that was sealed, which stands for them.
+        """
+        kept, begins = self._kept(), _begins(db)
+        newest = kept.id if kept else db.execute(select(func.max(t.audit.c.id))).scalar()
+        unsealed = db.execute(select(func.count()).where(t.audit.c.seal.is_(None))).scalar_one()
+        rows = db.execute(_LINES.limit(most + int(unsealed))).mappings()
+        before, found = begins.lines if begins else 0, None
+        for gone, (row, fits) in enumerate(self._chain(rows, begins), start=before + 1):
+            if not fits:
+                log.error("audit_trail_broken", next="run medai audit verify; nothing of it is pruned")
+                return None
+            if row["at"] >= until or row["id"] >= newest:
+                break
+            if row["seal"] is not None:
+                found = Cut(id=int(row["id"]), lines=gone, seal=str(row["seal"]))
+        return found
+
+    def _chain(self, rows: Iterable[Any], begins: Cut | None) -> Iterator[tuple[Any, bool]]:
+        """Each line, and whether its seal is the one that follows from it and from the line before."""
+        before, unsealed = begins.seal if begins else "", hashlib.sha256()
+        for row in rows:
+            if row["seal"] is None and not before:
+                unsealed.update(_line(row))
+                yield row, True
+                continue
+            expected = self._seal(before or unsealed.hexdigest(), row)
+            yield row, row["seal"] is not None and hmac.compare_digest(str(row["seal"]), expected)
+            before = str(row["seal"])
+
+    def _end(self, db: Connection, lines: int, last: int, begins: Cut | None, notes: list[str]) -> list[str]:
         if self._head_file is None:
             notes.append(
                 "[ledger] audit_folder is not set: lines are sealed without a key, and their end is in the log alone"
@@ -140,11 +232,41 @@ class Trail:
         if not self._fits(db, kept):
             return [f"line {kept.id}, which was the newest, is gone or another: lines at the end were taken away"]
         until = int(db.execute(select(func.count()).select_from(t.audit).where(t.audit.c.id <= kept.id)).scalar_one())
+        until += begins.lines if begins else 0
         if until != kept.count:
             return [f"there are {until} lines up to number {kept.id}, and there were {kept.count}"]
         if last > kept.id:
-            notes.append(f"{lines - kept.count} newer than the line that was kept: a process ended in between")
+            newer = lines + (begins.lines if begins else 0) - kept.count
+            notes.append(f"{newer} newer than the line that was kept: a process ended in between")
         return []
+
+    # -- it is backed up and restored
+
+    def copy(self) -> dict[str, bytes]:
+        """Its two files, as far as there are any: to be copied before the ledger is, which may be newer than they."""
+        with self._locked_head():
+            return {name: file.read_bytes() for name, file in self._files() if file.exists()}
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Its two files, of a backup, where there are none yet."""
+        for name, file in self._files():
+            if name in files:
+                number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with os.fdopen(number, "wb") as made:
+                    made.write(files[name])
+
+    def remove(self) -> None:
+        """Its two files, of a restore that failed."""
+        for _, file in self._files():
+            file.unlink(missing_ok=True)
+
+    def is_kept(self) -> bool:
+        """Whether there is one of its files already."""
+        return any(file.exists() for _, file in self._files())
+
+    def _files(self) -> list[tuple[str, Path]]:
+        files = (("audit.key", self._key_file), ("audit.head", self._head_file))
+        return [(name, file) for name, file in files if file is not None]
 
     # -- seals
 
@@ -178,6 +300,15 @@ class Trail:
                 raise AuditFilesFault(f"the audit trail's key can't be read: {error.strerror}") from error
         return self._key
 
+    def _kept_if_it_fits(self, db: Connection) -> tuple[Head | None, bool]:
+        """The newest line that was kept, and whether it is still there; one that can't be read does not fit."""
+        try:
+            kept = self._kept()
+        except AuditFilesFault as error:
+            log.error("audit_head_not_read", reason=str(error))
+            return None, False
+        return kept, self._fits(db, kept)
+
     def _kept(self) -> Head | None:
         with self._locked_head() as file:
             return _read(file) if file is not None else None
@@ -195,6 +326,16 @@ class Trail:
         with os.fdopen(number, "r+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
+
+
+_LINES = select(*(t.audit.c[name] for name in (*COLUMNS, "seal"))).order_by(t.audit.c.id)
+
+
+def _begins(db: Connection) -> Cut | None:
+    """What the newest line about pruning says; that it was not forged is for the chain to show."""
+    said = select(t.audit.c.detail).where(t.audit.c.action == PRUNED).order_by(t.audit.c.id.desc()).limit(1)
+    found = _CUT.fullmatch(str(db.execute(said).scalar() or ""))
+    return Cut(lines=int(found[1]), id=int(found[2]), seal=found[3]) if found else None
 
 
 def _any_sealed(db: Connection) -> bool:
@@ -218,16 +359,21 @@ def _read(file: Any) -> Head | None:
 
 
 def _made_once(file: Path) -> bytes:
-    """The key, made by whoever needs it first."""
+    """The key, made by whoever needs it first; whole, or not at all."""
     new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
     if not file.exists():
         number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(number, "w", encoding="ascii") as made:
-            made.write(secrets.token_hex(32) + "\n")
         try:
+            with os.fdopen(number, "w", encoding="ascii") as made:
+                made.write(secrets.token_hex(32) + "\n")
+                made.flush()
+                os.fsync(made.fileno())
             os.link(new, file)  # the first one stays
         except FileExistsError:
             pass
         finally:
             new.unlink()
-    return bytes.fromhex(file.read_text(encoding="ascii").strip())
+    key = bytes.fromhex(file.read_text(encoding="ascii").strip())
+    if len(key) < 32:
+        raise OSError(errno.EIO, "it is shorter than a key")
+    return key

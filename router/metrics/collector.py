@@ -29,6 +29,8 @@ from medai.router.admission import REASONS
 from medai.router.contract import Failure, JobState, Priority, known_modality
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
+from medai.router.ledger.audit_lines import AuditFigure
+from medai.router.ledger.retention import PRUNABLE
 from medai.router.metrics import drift
 from medai.router.reports import agreement
 from medai.router.reports.agreement import DICE_BUCKETS, EditCounts
@@ -57,6 +59,10 @@ class Parts:
     """Messages that came to the listener, by what became of them."""
     turned_away: Callable[[], Mapping[tuple[str, str], int]] = dict
     """Connections that a port did not take, or ended, by port and reason."""
+    pruned: Callable[[], Mapping[str, int]] = dict
+    """What went from the ledger because it was old, by what it was."""
+    audit: Callable[[], Mapping[str, AuditFigure]] = dict
+    """How it goes with each receiver of the audit trail."""
 
 
 class LedgerCollector(Collector):
@@ -86,15 +92,18 @@ class LedgerCollector(Collector):
         yield _spans(self._parts.spans())
         yield _hl7(self._parts.hl7())
         yield _turned_away(self._parts.turned_away())
+        yield _pruned(self._parts.pruned())
         if leads:
             yield _gauge("medai_orthanc_up", "Whether Orthanc answers the router.", self._parts.orthanc_up())
             yield _gauge("medai_broker_up", "Whether Redis answers the router.", self._parts.broker_up())
             yield from self._objective_figures()
+            yield from _audit(self._parts.audit(), self._clock())
         try:
             now = status(self._ledger, self._clock())
             late = overdue(self._ledger, self._clock(), self._objectives.limit_s)
             made = agreement.counts(self._ledger)
             drifted = self._drift.rows() if leads else []
+            unkept = self._ledger.unkept_audit()
         except MedaiError:
             yield _gauge("medai_ledger_up", "Whether the ledger answers.", 0)
             return
@@ -106,6 +115,10 @@ class LedgerCollector(Collector):
             )
             yield from drift.metrics(drifted)
             yield from _ledger_disk(self._ledger.database.url)
+            text = (
+                "Lines of the audit trail whose seal could not be kept in a second place yet ([ledger] audit_folder)."
+            )
+            yield _gauge("medai_audit_unkept", text, unkept)
 
     def _objective_figures(self) -> Iterator[Metric]:
         limits = ((p.name.lower(), self._objectives.limit_s(p.name.lower())) for p in Priority)
@@ -136,6 +149,26 @@ def _turned_away(counts: Mapping[tuple[str, str], int]) -> Metric:
         for reason in REASONS:
             family.add_metric([port, reason], counts.get((port, reason), 0))
     return family
+
+
+def _pruned(counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily("medai_pruned", "What went from the ledger as [retention] says.", labels=["what"])
+    for what in PRUNABLE:
+        family.add_metric([what], counts.get(what, 0))
+    return family
+
+
+def _audit(receivers: Mapping[str, AuditFigure], now: float) -> Iterator[Metric]:
+    label = ["receiver"]
+    waiting = ((name, one.waiting) for name, one in receivers.items())
+    yield _by("medai_audit_waiting", "Lines of the audit trail that a receiver has not got yet.", label, waiting)
+    oldest = ((name, max(0.0, now - one.oldest_at) if one.oldest_at else 0.0) for name, one in receivers.items())
+    yield _by("medai_audit_oldest_seconds", "Age of the oldest line that a receiver has not got yet.", label, oldest)
+    text = "Times that a receiver of the audit trail did not take what was sent."
+    failures = CounterMetricFamily("medai_audit_send_failures", text, labels=label)
+    for name, one in receivers.items():
+        failures.add_metric([name], one.failures)
+    yield failures
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -17,10 +17,11 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from medai.router import tls
 from medai.router.errors import MedaiError
 from medai.router.ledger import Ledger
 from medai.router.metrics.collector import LedgerCollector, Parts, ReadingFigures
-from medai.router.serving import Impatient, Receive, Scope, Send, most_connections
+from medai.router.serving import Impatient, Receive, Scope, Send, most_connections, over
 from medai.router.settings.tables import MetricsSettings, ObjectivesSettings
 
 log = structlog.get_logger(__name__)
@@ -50,11 +51,12 @@ class MetricsServer:
         self._leads = parts.leads
         self._ready: Callable[[], bool] = lambda: parts.orthanc_up() and clock() - heartbeat() < 30.0
         self._scrapes = threading.Lock()
+        secured = tls.server_context(settings.tls, where="metrics.tls")
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
         Impatient.most = most_connections()
         config = uvicorn.Config(
-            self._answer, interface="asgi3", http=Impatient, ws="none", lifespan="off", log_config=None,
+            self._answer, interface="asgi3", http=over(secured), ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from medai.router.errors import SettingsError
@@ -25,6 +25,10 @@ LASTS = timedelta(days=825)
 EARLIER = timedelta(hours=1)
 """So much before now a certificate begins: clocks differ."""
 LOOPBACK = ("localhost", "127.0.0.1")
+RSA_BITS = 3072
+"""Of every key but the authority's: DCMTK's profiles of BCP 195 know RSA alone below TLS 1.3, as do many scanners."""
+Public = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 def make_authority(folder: Path, now: datetime | None = None) -> Path:
@@ -46,7 +50,7 @@ def make_pair(folder: Path, name: str, hosts: Sequence[str], now: datetime | Non
     Raises SettingsError where there is no authority, or one of this name already.
     """
     issuer, signer = _authority(folder)
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
     builder = _builder(subject, issuer.subject, key.public_key(), LASTS, now or datetime.now(UTC))
@@ -61,7 +65,7 @@ def make_pair(folder: Path, name: str, hosts: Sequence[str], now: datetime | Non
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, lasts: timedelta, now: datetime
+    subject: x509.Name, issuer: x509.Name, key: Public, lasts: timedelta, now: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -107,7 +111,7 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
     return certificate, key
 
 
-def _write(folder: Path, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Path:
+def _write(folder: Path, name: str, certificate: x509.Certificate, key: Private) -> Path:
     """Both files, never over others; the key is private from its first byte on."""
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path = folder / f"{name}.pem"

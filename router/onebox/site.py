@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from medai.router import private
+from medai.router import private, tls
 from medai.router.errors import SettingsError
 from medai.router.files.whole import whole
+from medai.router.onebox import authority
 from medai.router.settings import load as settings
+from medai.router.settings.tables import Settings
+from medai.router.settings.tls import ClientTls, ServerTls
 
 DEFAULT_PORTS: Mapping[str, int] = {
     "orthanc_http": 8042,
@@ -33,6 +36,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "ris_http": 8090,
     "console": 8088,
     "ris_dicom": 11112,
+    "orthanc_https": 8043,
 }
 FREE_RANGE = range(12_000, 32_000)
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
@@ -51,6 +55,8 @@ class Site:
     """How many worker processes ``medai up`` starts."""
     shared: bool = False
     """Whether somebody kept other things in the folder before: those are not closed to others."""
+    tls: bool = False
+    """Whether it was made with TLS between all parts, by certificates of its own in the folder ``tls``."""
 
     @property
     def config(self) -> Path:
@@ -64,18 +70,49 @@ class Site:
 
     @property
     def orthanc_url(self) -> str:
-        """Orthanc's REST API."""
+        """Orthanc's REST API; with TLS, what stands before it (front.py)."""
+        if self.tls:
+            return f"https://127.0.0.1:{self.ports['orthanc_https']}"
         return f"http://127.0.0.1:{self.ports['orthanc_http']}"
 
     @property
     def ris_url(self) -> str:
         """The mock RIS's page."""
-        return f"http://127.0.0.1:{self.ports['ris_http']}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.ports['ris_http']}"
 
     @property
     def console_url(self) -> str:
         """The web console and the REST API."""
-        return f"http://127.0.0.1:{self.ports['console']}"
+        return f"http{'s' if self.settings.console.tls.is_on else ''}://127.0.0.1:{self.ports['console']}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The router's metrics, /health and /ready."""
+        return f"http{'s' if self.settings.metrics.tls.is_on else ''}://127.0.0.1:{self.ports['metrics']}"
+
+    @property
+    def settings(self) -> Settings:
+        """``medai.toml`` as it is now."""
+        return settings.load(str(self.config))
+
+    def certificate(self, name: str) -> ServerTls:
+        """The files of a part of a site with TLS."""
+        folder = self.folder / "tls"
+        return ServerTls(
+            certificate_file=str(folder / f"{name}.pem"),
+            key_file=str(folder / f"{name}.key"),
+            ca_file=str(folder / f"{authority.AUTHORITY}.pem"),
+        )
+
+    @property
+    def trust(self) -> ClientTls:
+        """How a part of a site with TLS trusts another, and shows who it is."""
+        return ClientTls(**self.certificate("router").model_dump(exclude={"require_client_certificate"}))
+
+    @property
+    def used_ports(self) -> Mapping[str, int]:
+        """Those that a part of this site listens on."""
+        return {name: port for name, port in self.ports.items() if self.tls or name != "orthanc_https"}
 
     @classmethod
     def load(cls, folder: Path) -> Site:
@@ -91,12 +128,20 @@ class Site:
             raise SettingsError(f"{file} is damaged: put its last good version back, or use another --dir") from error
 
     @classmethod
-    def create(cls, folder: Path, *, free_ports: bool, workers: int | None = None) -> Site:
-        """The site in ``folder``, made when it is not there yet; ``workers``: None leaves their number as it is."""
+    def create(cls, folder: Path, *, free_ports: bool, workers: int | None = None, tls: bool = False) -> Site:
+        """The site in ``folder``, made when it is not there yet; ``workers``: None leaves their number as it is.
+
+        ``tls`` holds for a site that is made: the configuration of one that is there is its owner's.
+        """
         private.keep_private()
         folder = folder.resolve()
         if (folder / "site.json").is_file():
             site = cls.load(folder)
+            if tls and not site.tls:
+                raise SettingsError(
+                    f"the system in {folder} was made without TLS: make one with --tls in another directory, "
+                    "or give its parts certificates by hand (docs/security.md)"
+                )
             if not site.shared:
                 private.mend(folder)
         else:
@@ -106,7 +151,7 @@ class Site:
                 private.mend(folder)
             ports = pick_ports() if free_ports else usual_ports()
             password = secrets.token_urlsafe(12)
-            site = cls(folder=folder, ports=ports, username="medai", password=password, shared=shared)
+            site = cls(folder=folder, ports=ports, username="medai", password=password, shared=shared, tls=tls)
             site.keep()
         if workers is not None and workers != site.workers:
             site = replace(site, workers=workers)
@@ -116,18 +161,34 @@ class Site:
 
     def keep(self) -> None:
         """Write site.json."""
-        content = {k: v for k, v in asdict(self).items() if k != "folder" and (k != "shared" or v)}
+        content = {k: v for k, v in asdict(self).items() if k != "folder" and (k not in ("shared", "tls") or v)}
         _write_private(self.folder / "site.json", json.dumps(content, indent=2))
 
     def write_files(self) -> None:
         """Orthanc's configuration, and ``medai.toml`` when the user has none yet."""
         for name in ("orthanc-db", "redis", "ris", "logs", "inbox"):
             (self.folder / name).mkdir(exist_ok=True)
+        if self.tls:
+            self._make_certificates()
         if not self.config.exists():
             _write_private(self.config, self.medai_toml())
         self._give_redis_a_password()
         _write_private(self.folder / "redis.conf", self.redis_conf())
         _write_private(self.folder / "orthanc.json", json.dumps(self.orthanc_config(), indent=2))
+        _write_private(self.openssl_conf, OPENSSL_CONF)
+
+    @property
+    def openssl_conf(self) -> Path:
+        """What Orthanc's OpenSSL is told."""
+        return self.folder / "openssl.cnf"
+
+    def _make_certificates(self) -> None:
+        folder = self.folder / "tls"
+        if not (folder / f"{authority.AUTHORITY}.pem").exists():
+            authority.make_authority(folder)
+        for part in CERTIFIED:
+            if not (folder / f"{part}.pem").exists():
+                authority.make_pair(folder, part, authority.LOOPBACK)
 
     def _give_redis_a_password(self) -> None:
         """Into the one line of ``medai.toml`` that an older version wrote without one; any other line is the user's."""
@@ -137,25 +198,40 @@ class Site:
             _write_private(self.config, text.replace(bare, f'url = "{self._new_redis_url()}"'))
 
     def _new_redis_url(self) -> str:
-        return f"redis://:{secrets.token_urlsafe(24)}@127.0.0.1:{self.ports['redis']}/0"
+        return f"redis{'s' if self.tls else ''}://:{secrets.token_urlsafe(24)}@127.0.0.1:{self.ports['redis']}/0"
 
     @property
     def redis_url(self) -> str:
         """The broker as ``medai.toml`` names it, password and all."""
-        return settings.load(str(self.config)).broker.url
+        return self.settings.broker.url
 
     def redis_conf(self) -> str:
         """Redis's settings, in a file: a password on a command line is everybody's."""
         password = unquote(urlsplit(self.redis_url).password or "")
         lines = [
             "bind 127.0.0.1",
-            f"port {self.ports['redis']}",
+            *self._redis_ports(),
             f"dir {_quoted(self.folder / 'redis')}",
             "appendonly yes",
             'save ""',
             "daemonize no",
         ]
         return "\n".join([*lines, f"requirepass {_quoted(password)}"] if password else lines)
+
+    def _redis_ports(self) -> list[str]:
+        if not self.tls:
+            return [f"port {self.ports['redis']}"]
+        files = self.certificate("redis")
+        return [
+            "port 0",
+            f"tls-port {self.ports['redis']}",
+            f"tls-cert-file {_quoted(files.certificate_file)}",
+            f"tls-key-file {_quoted(files.key_file)}",
+            f"tls-ca-cert-file {_quoted(files.ca_file)}",
+            "tls-auth-clients yes",
+            'tls-protocols "TLSv1.2 TLSv1.3"',
+            f"tls-ciphers {':'.join(tls.SUITES)}",
+        ]
 
     def orthanc_config(self) -> dict[str, Any]:
         """Orthanc's settings, each for a reason given in docs/orthanc.md, section 5."""
@@ -166,7 +242,7 @@ class Site:
             "HttpPort": self.ports["orthanc_http"],
             "DicomPort": self.ports["orthanc_dicom"],
             "DicomAet": "ORTHANC",
-            **settings.load(str(self.config)).dicom_in.orthanc(),
+            **self.settings.dicom_in.orthanc(),
             "UnknownSopClassAccepted": True,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": True,
@@ -186,6 +262,7 @@ class Site:
 
     def medai_toml(self) -> str:
         """The first configuration: the shipped routes, pointed at this site's own servers."""
+        ours = _lines(self.trust) if self.tls else ""
         return TOML.format(
             orthanc=self.orthanc_url,
             user=self.username,
@@ -197,6 +274,12 @@ class Site:
             metrics=self.ports["metrics"],
             console=self.ports["console"],
             inbox=_quoted(self.folder / "inbox"),
+            ours=ours,
+            ris_tls=f"tls = true\n{ours}" if self.tls else "",
+            **{
+                f"{table}_tls": f"\n[{table}.tls]\n{_lines(self.certificate(part))}" if self.tls else ""
+                for table, part in PORTS_WITH_TLS.items()
+            },
         )
 
     def describe(self) -> dict[str, Any]:
@@ -217,7 +300,7 @@ class Site:
                 "aet": "MEDAI_RIS",
             },
             "router": {
-                "metrics": f"http://127.0.0.1:{self.ports['metrics']}/metrics",
+                "metrics": f"{self.metrics_url}/metrics",
                 "hl7_port": self.ports["hl7_in"],
             },
             "console": {"url": self.console_url},
@@ -227,7 +310,26 @@ class Site:
             "watch_folder": str(self.folder / "inbox"),
             "config": str(self.config),
             "logs": str(self.logs),
+            **({"tls": self.trust.model_dump()} if self.tls else {}),
         }
+
+
+CERTIFIED = ("router", "console", "orthanc", "redis", "ris")
+"""Whose certificates a site with TLS has."""
+PORTS_WITH_TLS: Mapping[str, str] = {
+    "dicom_in": "orthanc", "hl7_in": "router", "metrics": "router", "console": "console",
+}  # fmt: skip
+"""Table of medai.toml -> whose certificate its port shows."""
+OPENSSL_CONF = """\
+# Orthanc 1.10.1 can't be told which versions of TLS it may speak and would take 1.0 (DCMTK's profile): OpenSSL is told.
+openssl_conf = openssl
+[openssl]
+ssl_conf = ssl
+[ssl]
+system_default = tls
+[tls]
+MinProtocol = TLSv1.2
+"""
 
 
 TOML = """\
@@ -239,32 +341,32 @@ routing = "first"
 url = "{orthanc}"
 username = "{user}"
 password = "{password}"
-
+{ours}
 # Whoever reaches the DICOM port may send. To let in only those you name: open = false, and for each scanner
 # [[dicom_in.senders]] with ae_title = "CT1" and host = "10.0.0.5"; then medai down and medai up.
 [dicom_in]
 open = true
-
+{dicom_in_tls}
 [ledger]
 url = {ledger}
 
 [broker]
 url = "{redis}"
-
+{ours}
 [ris]
 host = "127.0.0.1"
 port = {ris}
 processing_id = "T"
-
+{ris_tls}
 [hl7_in]
 port = {hl7}
-
+{hl7_in_tls}
 [metrics]
 port = {metrics}
-
+{metrics_tls}
 [console]
 port = {console}
-
+{console_tls}
 [watch_folder]
 path = {inbox}
 
@@ -302,6 +404,12 @@ prefer = "thinnest"
 def _ports_since(known: Mapping[str, int]) -> dict[str, int]:
     """Ports of parts that came after this site was made: the usual ones, for its medai.toml names no others."""
     return {name: port for name, port in DEFAULT_PORTS.items() if name not in known}
+
+
+def _lines(files: ServerTls | ClientTls) -> str:
+    """The keys of a table for these files."""
+    values = files.model_dump(exclude={"require_client_certificate"})
+    return "".join(f"{key} = {_quoted(value)}\n" for key, value in values.items())
 
 
 def _quoted(text: str | Path) -> str:

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import urllib3
-
-from medai.router import private
+from medai.router import private, tls
+from medai.router.alive import answers
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
 from medai.router.reports.status import status
-from medai.router.settings import load as settings
 
 READY_S = 180.0
 """The slowest part is the worker's first load of its models."""
@@ -78,11 +77,21 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         "--data",
         str(site.folder / "ris"),
     ]
+    front: dict[str, tuple[list[str], dict[str, str]]] = {}
+    if site.tls:
+        own, files = site.certificate("ris"), site.certificate("orthanc")
+        ris += ["--tls-certificate", own.certificate_file, "--tls-key", own.key_file, "--tls-ca", own.ca_file]
+        ris += ["--tls-everywhere"]
+        ports = ["--port", str(p["orthanc_https"]), "--behind", str(p["orthanc_http"])]
+        shown = ["--certificate", files.certificate_file, "--key", files.key_file]
+        front = {"front": ([*medai, "medai.router.onebox.front", *ports, *shown], {})}
     redis = [find_binary("redis-server"), str(site.folder / "redis.conf")]
     worker: tuple[list[str], dict[str, str]] = ([*medai, "medai.workers.cli", "worker", *config], {})
     # TCP_NODELAY: without it Debian's DCMTK receives 15-20 images/s instead of 300 (Nagle).
+    environment = {"TCP_NODELAY": "1", "OPENSSL_CONF": site.openssl_conf.name}  # in the folder that it starts in
     return {
-        "orthanc": ([find_binary("Orthanc", "orthanc"), str(site.folder / "orthanc.json")], {"TCP_NODELAY": "1"}),
+        "orthanc": ([find_binary("Orthanc", "orthanc"), str(site.folder / "orthanc.json")], environment),
+        **front,
         "redis": (redis, {}),
         "ris": ([*medai, "medai.hl7_mock.cli", *ris], {}),
         "router": ([*medai, "medai.router.cli", "router", *config], {}),
@@ -183,7 +192,7 @@ def up(site: Site, *, report: Report, ready_s: float = READY_S) -> None:
             report(f"starting {name} again")
             switch(site, name, on=True)
     if not now:
-        taken = {name: port for name, port in site.ports.items() if port_is_taken(port)}
+        taken = {name: port for name, port in site.used_ports.items() if port_is_taken(port)}
         if taken:
             what = ", ".join(f"{port} ({name})" for name, port in taken.items())
             raise SettingsError(
@@ -228,15 +237,17 @@ def keeps_ending(site: Site, name: str) -> bool:
 
 def probes(site: Site) -> dict[str, Callable[[], bool]]:
     """Part -> whether it answers now."""
-    p = site.ports
-    url = settings.load(str(site.config)).ledger.url
+    own = site.settings
+    peers = tls.client_context(site.trust, where="tls") if site.tls else None
+    metrics = tls.own_context(own.metrics.tls, where="metrics.tls")
+    console = tls.own_context(own.console.tls, where="console.tls")
     return {
-        "orthanc": lambda: _http_ok(f"{site.orthanc_url}/system", (site.username, site.password)),
-        "redis": lambda: _redis_ok(p["redis"]),
-        "ris": lambda: _http_ok(f"{site.ris_url}/health"),
-        "router": lambda: _http_ok(f"http://127.0.0.1:{p['metrics']}/ready"),
-        "console": lambda: _http_ok(f"{site.console_url}/api/health"),
-        "worker": lambda: _worker_ok(url),
+        "orthanc": lambda: answers(f"{site.orthanc_url}/system", peers, (site.username, site.password)),
+        "redis": lambda: _redis_ok(site.ports["redis"], peers),
+        "ris": lambda: answers(f"{site.ris_url}/health", peers),
+        "router": lambda: answers(f"{site.metrics_url}/ready", metrics),
+        "console": lambda: answers(f"{site.console_url}/api/health", console),
+        "worker": lambda: _worker_ok(own.ledger.url),
     }
 
 
@@ -257,17 +268,12 @@ def switch(site: Site, part: str, *, on: bool) -> None:
                     raise PartFailed(f"{name} was not {'started' if on else 'stopped'}: {fault.faultString}") from fault
 
 
-def _http_ok(url: str, login: tuple[str, str] | None = None) -> bool:
-    headers = urllib3.make_headers(basic_auth=":".join(login)) if login else None
+def _redis_ok(port: int, context: ssl.SSLContext | None) -> bool:
     try:
-        return urllib3.request("GET", url, headers=headers, timeout=2.0, retries=False).status == 200
-    except urllib3.exceptions.HTTPError:
-        return False
-
-
-def _redis_ok(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=1.0))
+            if context is not None:
+                connection = stack.enter_context(context.wrap_socket(connection, server_hostname="127.0.0.1"))
             connection.sendall(b"PING\r\n")
             return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     except OSError:

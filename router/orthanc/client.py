@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from medai.router import tls
 from medai.router.errors import OrthancBroke, OrthancRefused, OrthancUnreachable, PermanentError
 from medai.router.orthanc.transport import POOLS, is_whole
 from medai.router.settings.tables import OrthancSettings
@@ -64,7 +65,9 @@ class Orthanc:
         if settings.username:
             secret = f"{settings.username}:{settings.password.get_secret_value()}"
             headers = urllib3.make_headers(basic_auth=secret)
+        secured = tls.client_context(settings, where="orthanc") if self._base.startswith("https:") else None
         self._pool = urllib3.PoolManager(
+            ssl_context=secured,
             maxsize=connections,
             headers=headers,
             timeout=urllib3.Timeout(connect=min(5.0, settings.timeout_s), read=settings.timeout_s),
@@ -89,6 +92,11 @@ class Orthanc:
         except urllib3.exceptions.HTTPError as error:
             cause = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
             text = f"Orthanc at {self.address} does not answer ({type(cause).__name__})"
+            if isinstance(cause, urllib3.exceptions.SSLError):
+                text = (
+                    f"Orthanc at {self.address} cannot be trusted (TLS failed): does it speak https, "
+                    "and does [orthanc] ca_file hold its certificate authority?"
+                )
             if isinstance(cause, urllib3.exceptions.ProtocolError):
                 raise OrthancBroke(text) from error
             raise OrthancUnreachable(text) from error

@@ -8,6 +8,7 @@ is not: it may have been done. Next: client.py.
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -66,7 +67,15 @@ class _Connection(urllib3.connection.HTTPConnection):
 
 
 class _SecureConnection(_Connection, urllib3.connection.HTTPSConnection):
-    """The same over TLS."""
+    """The same over TLS, verified by the pool's context."""
+
+    def connect(self) -> None:
+        """Whoever ends a connection before TLS stands took no request: it is as if nobody had been there."""
+        try:
+            super().connect()
+        except (ConnectionError, TimeoutError, ssl.SSLEOFError) as error:
+            self.close()
+            raise urllib3.exceptions.NewConnectionError(self, f"no TLS ({type(error).__name__})") from error
 
 
 class _Pool(urllib3.HTTPConnectionPool):

@@ -99,7 +99,7 @@ def find(ledger: Tables, wanted: Search, *, limit: int = 50, after: str | None =
 
 
 def _conditions(wanted: Search) -> list[Any]:
-    found: list[Any] = []
+    found: list[Any] = [t.studies.c.study_uid != ""]  # an erased one has only its number
     if wanted.since is not None:
         found.append(t.studies.c.last_instance_at >= wanted.since)
     if wanted.until is not None:

@@ -143,7 +143,7 @@ def tally(ledger: Tables) -> Tally:
     with ledger.begin(reads_only=True) as db:
         return Tally(
             jobs={str(state): int(count) for state, count in db.execute(_counted(t.jobs.c.state))},
-            studies=int(db.execute(select(func.count()).select_from(t.studies)).scalar_one()),
+            studies=int(db.execute(select(func.count()).where(t.studies.c.study_uid != "")).scalar_one()),  # not erased
             verdicts=_verdicts(db),
             deliveries=_deliveries(db),
             attempts={str(o): int(n) for o, n in db.execute(_counted(t.attempts.c.outcome))},

@@ -103,6 +103,8 @@ class ReadObjects:
     results: Mapping[str, ResultObject]
 
 
+TOLD_ELSEWHERE = frozenset({"reading", "delivered"})
+"""Lines of the audit trail that a study's story tells as its readings and their deliveries."""
 STUDY, ACTION = tuple(StudyHead.model_fields), tuple(ActionEntry.model_fields)
 
 
@@ -146,14 +148,17 @@ def messages(ledger: Tables, job_id: str) -> list[SentMessage]:
 
 
 def actions(
-    ledger: Tables, *, study_id: int | None = None, before: int | None = None, limit: int = 100
-) -> list[ActionEntry]:
-    """What people did, newest first; ``before``: below this number."""
+    ledger: Tables, *, study_id: int | None = None, before: int | None = None, limit: int = 100,
+    besides: frozenset[str] = frozenset(),
+) -> list[ActionEntry]:  # fmt: skip
+    """The audit trail, newest first; ``before``: below this number; ``besides``: actions that are left out."""
     query = select(*(t.audit.c[name] for name in ACTION)).order_by(t.audit.c.id.desc())
     if study_id is not None:
         query = query.where(t.audit.c.study_id == study_id)
     if before is not None:
         query = query.where(t.audit.c.id < before)
+    if besides:
+        query = query.where(t.audit.c.action.not_in(besides))
     with ledger.begin(reads_only=True) as db:
         return [ActionEntry(**row) for row in db.execute(query.limit(limit)).mappings()]
 
@@ -167,7 +172,7 @@ def story(ledger: Tables, study_id: int) -> Story | None:
         **dict(known),
         decisions=tuple(readings.decisions(ledger, study_id=study_id)),
         readings=tuple(_told(ledger, each) for each in readings.jobs(ledger, study_id=study_id, limit=MOST)),
-        actions=tuple(actions(ledger, study_id=study_id)),
+        actions=tuple(actions(ledger, study_id=study_id, besides=TOLD_ELSEWHERE)),
     )
 
 

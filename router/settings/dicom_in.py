@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from medai.router.settings.section import AeTitle, Section
+from medai.router.settings.tls import ServerTls
 
 TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2",
@@ -44,6 +45,8 @@ class DicomInSettings(Section):
     """Anybody who reaches the port may send, by choice: named senders or not."""
     senders: tuple[DicomSender, ...] = ()
     """Nodes that may send, as [[dicom_in.senders]]; others are refused. None named: anybody may, and check warns."""
+    tls: ServerTls = ServerTls()
+    """DICOM over TLS, with client certificates, by the archive: its files, which Orthanc reads, not Med-AI."""
 
     @property
     def anybody(self) -> bool:
@@ -61,7 +64,23 @@ class DicomInSettings(Section):
             "DicomAlwaysAllowStore": self.anybody,
             "AcceptedTransferSyntaxes": list(TRANSFER_SYNTAXES),
             "DicomModalities": {
-                sender.ae_title: {"AET": sender.ae_title, "Host": sender.host, "Port": sender.port, **rights}
+                sender.ae_title: {
+                    "AET": sender.ae_title, "Host": sender.host, "Port": sender.port, "UseDicomTls": self.tls.is_on,
+                    **rights,
+                }
                 for sender in self.senders
             },
+            **self._tls(),
+        }  # fmt: skip
+
+    def _tls(self) -> Mapping[str, Any]:
+        """Versions and suites are not among them: Orthanc takes those from 1.12.4 on (docs/security.md)."""
+        if not self.tls.is_on:
+            return {}
+        return {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": self.tls.certificate_file,
+            "DicomTlsPrivateKey": self.tls.key_file,
+            "DicomTlsTrustedCertificates": self.tls.ca_file,
+            "DicomTlsRemoteCertificateRequired": self.tls.require_client_certificate,
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -19,19 +19,22 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from medai.router.settings.audit import AuditSettings
 from medai.router.settings.destinations import Destination
 from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.from_files import with_files
+from medai.router.settings.oidc import OidcSettings
 from medai.router.settings.ports import Count, SharedPort
+from medai.router.settings.retention import RetentionSettings
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.section import AeTitle, Port, Positive, Seconds, Section
-from medai.router.settings.tls import ClientTls, ServerTls
+from medai.router.settings.tls import ClientTls, ServerTls, WebTls
 from medai.router.settings.tracing import TracingSettings
 from medai.router.settings.workitems import WorkitemsSettings
 
 
-class OrthancSettings(Section):
-    """The archive: its REST API, and how the router follows it."""
+class OrthancSettings(ClientTls):
+    """The archive: its REST API, and how the router follows it. With https its certificate and name are verified."""
 
     url: str = "http://127.0.0.1:8042"
     """Base of Orthanc's REST API."""
@@ -63,18 +66,17 @@ class LedgerSettings(Section):
     """The ledger's database: SQLite by default, PostgreSQL by URL (postgresql+psycopg://…)."""
 
     url: str = "sqlite:///medai-ledger.sqlite"
-    """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE."""
+    """SQLAlchemy URL: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE. With
+    ?sslmode=verify-full&sslrootcert=FILE a PostgreSQL is spoken to over TLS, its certificate and name verified."""
     audit_folder: str = ""
     """Where the audit trail's key and newest seal are kept; default: beside an SQLite ledger, else nowhere."""
 
 
-class BrokerSettings(Section):
+class BrokerSettings(ClientTls):
     """Redis, which carries job ids and nothing else."""
 
     url: str = "redis://127.0.0.1:6379/0"
     """redis:// or rediss:// (TLS, the server's certificate verified), with the database number."""
-    ca_file: str = ""
-    """Certificate authority of a rediss:// server; empty: the system's."""
 
     @field_validator("url")
     @classmethod
@@ -88,8 +90,11 @@ class BrokerSettings(Section):
         """What redis-py and kombu are told of TLS; nothing for redis://."""
         if not self.url.startswith("rediss://"):
             return {}
-        own = {"ssl_ca_certs": self.ca_file} if self.ca_file else {}
-        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **own}
+        own: dict[str, str | bool] = {
+            "ssl_ca_certs": self.ca_file, "ssl_certfile": self.certificate_file,
+            "ssl_keyfile": self.key_file or self.certificate_file,
+        }  # fmt: skip
+        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **{k: v for k, v in own.items() if v}}
 
 
 class RisSettings(ClientTls):
@@ -171,6 +176,8 @@ class AnnouncementsSettings(SharedPort):
     """The listener's own AE title; one that is called by another name answers all the same."""
     calling_ae_titles: tuple[AeTitle, ...] = ()
     """AE titles of those who may announce; empty: anybody who reaches the port."""
+    tls: ServerTls = ServerTls()
+    """DICOM over TLS, with client certificates."""
     keep_h: Positive = 168.0
     """An announcement is forgotten after this many hours without a word on it."""
 
@@ -195,15 +202,19 @@ class MetricsSettings(Section):
     """Address to listen on; 0.0.0.0 for all."""
     port: Port = 9108
     """Port for Prometheus; 0: off."""
+    tls: WebTls = WebTls()
+    """https for those who ask."""
 
 
 class ConsoleSettings(Section):
     """The web console and the REST API."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all, then behind a proxy with TLS."""
+    """Address to listen on; 0.0.0.0 for all, then with TLS, here or in a proxy before it."""
     port: Port = 8088
     """Port of the console."""
+    tls: WebTls = WebTls()
+    """https for browsers and programs."""
     allowed_hosts: tuple[str, ...] = ()
     """Names by which browsers reach the console, besides this machine's own and ``host``; "*": any."""
     trusted_proxies: tuple[str, ...] = ()
@@ -216,6 +227,16 @@ class ConsoleSettings(Section):
     """Folder of a built OHIF viewer; default: share/ohif in the Python environment, where set-up puts it."""
     dicom_web: str = "/dicom-web/"
     """Where Orthanc's DICOMweb plugin answers (its Root)."""
+    local_accounts: bool = True
+    """Whether accounts of this console may sign in with their passwords; false: by ``[console.oidc]`` alone. Tokens of
+    programs hold either way."""
+    oidc: OidcSettings = OidcSettings()
+
+    @model_validator(mode="after")
+    def _somebody_may_sign_in(self) -> Self:
+        if not self.local_accounts and not self.oidc.is_on:
+            raise ValueError("local_accounts = false needs [console.oidc]: nobody could sign in")
+        return self
 
 
 class ObjectivesSettings(Section):
@@ -356,6 +377,8 @@ class Settings(BaseSettings):
     """``first``: the first matching route reads the study; ``all``: every matching one does."""
     orthanc: OrthancSettings = OrthancSettings()
     ledger: LedgerSettings = LedgerSettings()
+    retention: RetentionSettings = RetentionSettings()
+    audit: AuditSettings = AuditSettings()
     broker: BrokerSettings = BrokerSettings()
     ris: RisSettings = RisSettings()
     dicom_in: DicomInSettings = DicomInSettings()
@@ -390,6 +413,11 @@ class Settings(BaseSettings):
                     )
             if "archive" not in route.destinations:
                 raise ValueError(f"route {route.name!r} must list 'archive': the ORU is sent only after it is stored")
+        if 0 < self.retention.messages_d * 24.0 < self.ris.withdraw_within_h:
+            raise ValueError(
+                "[retention] messages_d is shorter than [ris] withdraw_within_h: a result whose message is gone can't "
+                "be withdrawn"
+            )
         for name in self.workitems.routes.values():
             if name not in names:
                 raise ValueError(

@@ -37,6 +37,13 @@ class ServerTls(Section):
         return self
 
 
+class WebTls(ServerTls):
+    """TLS 1.2 or newer for browsers and programs, who log in by other means. ``certificate_file`` empty: off."""
+
+    require_client_certificate: bool = False
+    """Whether a client must show a certificate of that authority."""
+
+
 class ClientTls(Section):
     """How a server is trusted, and how we prove who we are where it asks."""
 

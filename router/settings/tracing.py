@@ -7,10 +7,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from medai.router.settings.section import Positive, Section
+from medai.router.settings.section import Positive
+from medai.router.settings.tls import ClientTls
 
 
-class TracingSettings(Section):
+class TracingSettings(ClientTls):
     """Traces by OpenTelemetry (OTLP over HTTP), one for each study; needs the extra ``tracing``. Off by default."""
 
     enabled: bool = False

@@ -7,9 +7,12 @@ counted. Next: spans.py.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import requests
 import structlog
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -27,7 +30,9 @@ from opentelemetry.trace import (
     TraceFlags,
     set_span_in_context,
 )
+from requests.adapters import HTTPAdapter
 
+from medai.router import tls
 from medai.router.settings.tracing import TracingSettings
 from medai.router.tracing.spans import Span
 
@@ -45,7 +50,10 @@ class OtlpSink:
 
     def __init__(self, settings: TracingSettings, *, service: str, instance: str, version: str) -> None:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it tells every failure; Watched tells one
-        self._exporter = Watched(OTLPSpanExporter(endpoint=settings.url, timeout=settings.timeout_s))
+        session = requests.Session()
+        if settings.url.startswith("https:"):
+            session.mount("https://", Verified(tls.client_context(settings, where="tracing")))
+        self._exporter = Watched(OTLPSpanExporter(endpoint=settings.url, timeout=settings.timeout_s, session=session))
         self._batches = BatchSpanProcessor(
             self._exporter, max_queue_size=QUEUE, max_export_batch_size=BATCH, schedule_delay_millis=DELAY_MS
         )
@@ -91,6 +99,26 @@ class OtlpSink:
         flush.join(FLUSH_S)
         self._exporter.shutdown()  # ends the wait for another try, too
         self._provider.shutdown()
+
+
+class Verified(HTTPAdapter):
+    """https as [tracing] says alone: requests would let REQUESTS_CA_BUNDLE of the environment decide whom to trust."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__()
+
+    def init_poolmanager(self, *sizes: Any, **options: Any) -> None:
+        """Every connection is made by our context."""
+        super().init_poolmanager(*sizes, ssl_context=self._context, **options)
+
+    def build_connection_pool_key_attributes(self, *request: Any, **options: Any) -> Any:
+        """Where to; nothing of requests' own on whom to trust and what to show."""
+        where, _ = super().build_connection_pool_key_attributes(*request, **options)
+        return where, {}
+
+    def cert_verify(self, *connection: Any, **options: Any) -> None:
+        """The context does."""
 
 
 class GivenIds(IdGenerator):

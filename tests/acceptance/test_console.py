@@ -82,7 +82,7 @@ def state_of(person: Person, study: int, text: str, *, within_s: float = 30.0) -
 
 
 def test_an_empty_system_says_so_on_every_page(place: Place) -> None:
-    person = place.person("admin")
+    person = place.person("administrator")
     for path, text in [
         ("/", "Nothing is waiting."), ("/studies", "No study"), ("/rules", "brain"), ("/models", "mr_brain"), ("/audit", "login"),
     ]:  # fmt: skip
@@ -99,6 +99,47 @@ def test_nobody_gets_in_without_logging_in(place: Place) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#login .fault")).to_have_text("wrong name or password")
     assert page.request.get(f"{place.base}/dicom-web/studies/1.2.3/series").status == 401
+
+
+def test_accounts_sessions_and_tokens_are_managed_by_the_keyboard(place: Place) -> None:
+    person = place.person("administrator")
+    page = person.go("/")
+    page.keyboard.press("c")
+    page.wait_for_url("**/accounts")
+    add = page.locator("form[data-send='/api/accounts']")
+    add.locator("[name=name]").fill("new.one")
+    add.locator("[name=password]").fill("long enough")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    role = page.get_by_role("form", name="Role of new.one")
+    role.locator("select").focus()
+    page.keyboard.type("operator")
+    page.keyboard.press("Tab")
+    with page.expect_navigation():
+        page.keyboard.press("Enter")
+    expect(role.locator("select")).to_have_value("operator")
+    newcomer = Person.at(place.browser, place.base, "new.one", "long enough")
+    row = person.go("/sessions").get_by_role("row").filter(has_text="new.one")
+    row.get_by_role("button", name="End").click()
+    person.agree()
+    assert newcomer.page.request.get(f"{place.base}/api/me").status == 401
+    page = person.go("/tokens")
+    page.locator("[name=label]").fill("a program")
+    page.keyboard.press("Enter")
+    made = page.locator("#new-token input")
+    expect(made).to_have_value(re.compile("medai_.{40}"))
+    program = {"Authorization": f"Bearer {made.input_value()}"}
+    page.get_by_role("link", name="I have kept it").click()
+    expect(page.get_by_role("row").filter(has_text="a program")).to_contain_text("service")
+    assert "medai_" not in page.locator("main").inner_text()
+    page.get_by_role("button", name="Revoke").click()
+    person.agree()
+    nobody = place.browser.new_context().request
+    assert nobody.get(f"{place.base}/api/me", headers=program).status == 401
+    for path in ("/accounts", "/sessions", "/tokens"):
+        person.page.set_viewport_size({"width": 390, "height": 860})
+        assert person.go(path).evaluate("document.documentElement.scrollWidth") == 390, path
+    assert person.faults == []
 
 
 def test_a_study_s_journey_appears_by_itself_up_to_the_acknowledgement(place: Place) -> None:
@@ -129,11 +170,11 @@ def test_a_patient_s_name_is_shown_when_asked_for_and_that_is_recorded(place: Pl
     person.go(f"/studies/{place.study('first')}")
     person.page.get_by_role("button", name="Show the patient", exact=True).click()
     expect(person.page.locator("#patient")).to_contain_text("Plantedname")
-    expect(place.person("admin").go("/audit").locator("main")).to_contain_text("patient")
+    expect(place.person("administrator").go("/audit").locator("main")).to_contain_text("patient")
 
 
 def test_the_outlines_lie_on_what_was_found_and_the_letters_are_right(place: Place) -> None:
-    person = place.person("viewer")
+    person = place.person("reader")
     page = person.go(f"/studies/{place.study('first')}")
     page.get_by_text("Slices with outlines").click()
     expect(page.locator(".slider output")).to_have_text(re.compile(r"of 12$"))
@@ -215,7 +256,7 @@ def test_a_study_raised_to_stat_overtakes_those_that_wait(place: Place) -> None:
 
 
 def test_the_rule_tester_says_which_route_takes_which_series_and_why(place: Place) -> None:
-    person = place.person("viewer")
+    person = place.person("reader")
     page = person.go("/rules")
     page.get_by_role("button", name="Try").click()
     expect(page.locator("#verdicts")).to_contain_text("reads it")
@@ -335,7 +376,7 @@ ON_SCREEN = f"""([column, row]) => {{
 
 
 def test_a_phone_in_the_dark_needs_no_sideways_scrolling(place: Place) -> None:
-    person = place.person("admin", color_scheme="dark")
+    person = place.person("administrator", color_scheme="dark")
     person.page.set_viewport_size({"width": 390, "height": 800})
     for path in ("/", "/studies", f"/studies/{place.study('first')}", "/rules", "/models", "/audit"):
         page = person.go(path)

@@ -92,7 +92,7 @@ def silent(server: Server, queries: list[tuple[str, str]]) -> list[tuple[str, st
     return [(title, query) for title, query in queries if not ask(server, query.replace("$__rate_interval", "5m"))]
 
 
-@pytest.mark.alone  # on a busy machine an alert may rightly fire
+@pytest.mark.apart  # on a busy machine an alert may rightly fire
 @pytest.mark.timeout(300)
 def test_every_query_of_the_dashboards_brings_data_from_a_real_run(
     running: Any, prometheus: Server, shared_data: Any

@@ -19,7 +19,7 @@ from playwright.sync_api import Page
 from medai.trials.hospital.record import WITH_AI, WITHOUT_AI, TrialRun
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-pytestmark = pytest.mark.alone  # whole days of a hospital: results must come while a fault lasts
+pytestmark = pytest.mark.apart  # whole days of a hospital: results must come while a fault lasts
 
 
 def medai(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def run(folder: Path, scenario: str, *more: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outage")
-    told = run(folder, "ris-outage")
+    told = run(folder, "ris-outage", "--tls")
     assert (told["lost"], told["twice"], told["ok"]) == (0, 0, True)
     return folder
 
@@ -58,6 +58,7 @@ def page() -> Iterator[Page]:
 
 def test_a_ris_that_goes_away_costs_no_study_and_each_is_answered_once(outage: Path) -> None:
     done = TrialRun.read(outage)
+    assert done.machine["tls"], "every part spoke TLS to every other"
     owed = [row for row in done.of(WITH_AI) if row.expected]
     assert len(owed) > 10
     assert all(row.results_at_ris == 1 and not math.isnan(row.result_s) for row in owed)

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--mutant", default="", choices=["", *MUTANTS], help="break router and workers on purpose", metavar="NAME"
     )
+    made.add_argument("--tls", action="store_true", help="TLS on every hop")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
     made.add_argument("--dir", type=Path, help="folder of the systems (a temporary one)")
     made.add_argument("--keep", action="store_true", help="keep folders and logs, and say where")
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = options.dir or Path(tempfile.mkdtemp(prefix="medai-chaos-"))
     wish = Wish(
         folder=folder, rounds=options.rounds, seed=options.seed, only=only, round=options.round, lanes=options.lanes,
-        studies=options.studies,        ledger=options.ledger, mutant=options.mutant, keep=options.keep, stop=options.stop,
+        studies=options.studies,        ledger=options.ledger, mutant=options.mutant, keep=options.keep, stop=options.stop, tls=options.tls,
     )  # fmt: skip
     if options.each:
         wish = each_once(wish)

@@ -208,9 +208,8 @@ def flushed(r: Round) -> None:
 def rung_twice(r: Round) -> None:
     """Redis and Celery deliver at least once: every job's message comes again, several times."""
     from medai.router.queue.dispatch import Dispatcher
-    from medai.router.settings.tables import BrokerSettings
 
-    dispatcher = Dispatcher(BrokerSettings(url=f"redis://127.0.0.1:{r.site.redis.port}/0"))
+    dispatcher = Dispatcher(r.site.broker_settings())
     try:
         r.until(r.site.view.held, what="a job that runs")
         for _ in range(6):

@@ -1,6 +1,6 @@
 """The harness's own models: a folder in MONAI's bundle layout that the ordinary registry loads.
 
-A TorchScript graph that draws what is brighter than 400 and takes about a second over it, so that there is a middle to
+A TorchScript graph that draws what is brighter than 400 and takes some tenths of a second over it, so that there is a middle to
 be killed in. Two versions: the older one is for the worker that was left behind.
 """
 
@@ -24,7 +24,7 @@ SEGMENT: dict[str, Any] = {
 }
 MODELS = {"chaos_mr": ("MR", "arbitrary"), "chaos_ct": ("CT", "HU"), "chaos_second": ("MR", "arbitrary")}
 """Name -> modality and unit."""
-PASSES = 150
+PASSES = 60
 NEWER, OLDER = "models", "older-models"
 
 

@@ -12,6 +12,8 @@ from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
 from servers import free_port
 
+from chaos.secured import Secured
+
 OUT_OF_RESOURCES = 0xA700
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 COMMITMENT = "1.2.840.10008.1.20.1"
@@ -21,7 +23,8 @@ COMMITMENT = "1.2.840.10008.1.20.1"
 class Pacs:
     """A C-STORE SCP in this process that remembers what it took."""
 
-    def __init__(self) -> None:
+    def __init__(self, secured: Secured | None = None) -> None:
+        self._secured = secured
         self.port = free_port()
         self.reports_to = 0
         """Orthanc's DICOM port."""
@@ -41,7 +44,10 @@ class Pacs:
             (evt.EVT_N_ACTION, self._commit),
             (evt.EVT_CONN_OPEN, _no_delay),
         ]
-        self._server: Any = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server: Any = entity.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers,
+            ssl_context=secured.port() if secured else None,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Take nothing more."""
@@ -87,7 +93,10 @@ class Pacs:
         entity = AE(ae_title="PACS")
         entity.add_requested_context(COMMITMENT)
         role = build_role(COMMITMENT, scp_role=True)
-        association = entity.associate("127.0.0.1", self.reports_to, ae_title="ORTHANC", ext_neg=[role])
+        tls_args = (self._secured.caller(), "127.0.0.1") if self._secured else None
+        association = entity.associate(
+            "127.0.0.1", self.reports_to, ae_title="ORTHANC", ext_neg=[role], tls_args=tls_args
+        )
         if association.is_established:  # an archive that died meanwhile asks again
             association.send_n_event_report(report, kind, COMMITMENT, UID("1.2.840.10008.1.20.1.1"))
             association.release()

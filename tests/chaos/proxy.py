@@ -11,7 +11,9 @@ import contextlib
 import fnmatch
 import http.client
 import re
+import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -21,6 +23,7 @@ from typing import Literal
 
 from servers import free_port
 
+from chaos.secured import Secured
 from medai.router.queue.broker import TASK
 
 CHUNK = 65536
@@ -81,9 +84,15 @@ def _listen() -> socket.socket:
 
 
 class Proxy:
-    """A link of bytes (Redis, PostgreSQL, DICOM)."""
+    """A link of bytes (Redis, PostgreSQL, DICOM).
 
-    def __init__(self, speaker: str, peer: str, target_port: int) -> None:
+    With ``secured`` the speaker's TLS ends here and another begins, so that what passes can be seen; else TLS passes
+    like any other bytes.
+    """
+
+    def __init__(self, speaker: str, peer: str, target_port: int, secured: Secured | None = None) -> None:
+        self._near = secured.port() if secured else None
+        self._far = secured.caller() if secured else None
         self.speaker, self.peer, self.target_port = speaker, peer, target_port
         self._listener = _listen()
         self.port = int(self._listener.getsockname()[1])
@@ -123,11 +132,16 @@ class Proxy:
             threading.Thread(target=self._connected, args=(connection,), daemon=True).start()
 
     def _connected(self, connection: socket.socket) -> None:
-        with self._lock:
-            self._open.add(connection)
         try:
+            if self._near is not None:
+                self._hold()
+                connection = self._near.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            with self._lock:
+                self._open.add(connection)
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
             self._serve(connection)
-        except OSError:
+        except (OSError, ValueError):
             pass  # one of the two went away: that is what this is for
         finally:
             with self._lock:
@@ -151,10 +165,33 @@ class Proxy:
         with socket.create_connection(("127.0.0.1", self.target_port), timeout=5) as upstream:
             upstream.settimeout(None)
             upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._far is not None:
+                with self._far.wrap_socket(upstream, server_hostname="127.0.0.1") as far:
+                    self._relay(connection, far)
+                return
             back = threading.Thread(target=self._pump, args=(upstream, connection, "after"), daemon=True)
             back.start()
             self._pump(connection, upstream, "before")
             back.join()
+
+    def _relay(self, near: socket.socket, far: socket.socket) -> None:
+        """Both ways in one thread: OpenSSL takes no two at a time for one connection."""
+        ways: dict[socket.socket, tuple[socket.socket, When]] = {near: (far, "before"), far: (near, "after")}
+        while True:
+            for source in [each for each in ways if _pending(each)] or select.select(list(ways), [], [])[0]:
+                sink, when = ways[source]
+                source.settimeout(0.0)
+                try:
+                    data = source.recv(CHUNK)
+                except ssl.SSLWantReadError:
+                    continue  # not a whole record yet, or one of TLS's own
+                if not data:
+                    return
+                self._hold()
+                if self.mode.kind == "refuse" or self._look(data, when, source, sink):
+                    return
+                sink.settimeout(None)
+                sink.sendall(data)
 
     def _pump(self, source: socket.socket, sink: socket.socket, when: When) -> None:
         try:
@@ -173,6 +210,10 @@ class Proxy:
     def _look(self, data: bytes, when: When, source: socket.socket, sink: socket.socket) -> bool:
         """See bytes on their way; True when the link must be broken here."""
         return self._ring("DATA", _content(data), when)
+
+
+def _pending(connection: socket.socket) -> bool:
+    return isinstance(connection, ssl.SSLSocket) and bool(connection.pending())
 
 
 def _content(data: bytes) -> str:
@@ -251,11 +292,13 @@ class Spoken:
 class MllpProxy(Proxy):
     """A link to the RIS: rings at a whole message (``before``) and at its answer (``after``)."""
 
-    def __init__(self, speaker: str, peer: str, target_port: int, witness: list[Spoken]) -> None:
+    def __init__(
+        self, speaker: str, peer: str, target_port: int, witness: list[Spoken], secured: Secured | None = None
+    ) -> None:
         self.witness = witness
         self._buffers: dict[int, bytes] = {}
         self._last: dict[int, Spoken] = {}
-        super().__init__(speaker, peer, target_port)
+        super().__init__(speaker, peer, target_port, secured)
 
     def _look(self, data: bytes, when: When, source: socket.socket, sink: socket.socket) -> bool:
         client = source if when == "before" else sink

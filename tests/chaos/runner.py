@@ -46,6 +46,8 @@ class Wish:
     stop: bool = False
     """At the first round that is not good."""
     keep: bool = False
+    tls: bool = False
+    """On every hop."""
 
 
 @dataclass(kw_only=True)
@@ -115,7 +117,7 @@ class Lane(threading.Thread):
         kind = databases(wish)[self._number]
         site = self._site = Site(
             self.folder, models=wish.folder / "bundles", nurseries=self._nurseries,
-            postgresql=kind == "postgresql", mutant=wish.mutant,
+            postgresql=kind == "postgresql", mutant=wish.mutant, tls=wish.tls,
         )  # fmt: skip
         try:
             began = time.monotonic()

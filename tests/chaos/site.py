@@ -27,8 +27,10 @@ from chaos.nursery import CLOCK, Nurseries
 from chaos.pacs import Pacs
 from chaos.parts import Part, Supervisor
 from chaos.proxy import HttpProxy, MllpProxy, Proxy, Spoken
+from chaos.secured import Secured
 from medai.router.errors import TemporaryError
 from medai.router.queue.broker import PRIORITY_STEPS, SEPARATOR
+from medai.router.settings.tables import BrokerSettings
 
 TESTS = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {
@@ -112,13 +114,15 @@ class Site:
     """The system; ``start`` brings everything up, ``close`` ends it. Parts are looked up by name in ``parts``."""
 
     def __init__(
-        self, folder: Path, *, models: Path, nurseries: Nurseries, postgresql: bool = False, mutant: str = ""
-    ) -> None:
+        self, folder: Path, *, models: Path, nurseries: Nurseries, postgresql: bool = False, mutant: str = "",
+        tls: bool = False,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.nurseries = nurseries
         self.mutant = mutant
         self.postgresql = postgresql
         folder.mkdir(parents=True, exist_ok=True)
+        self.secured = Secured(folder / "tls") if tls else None
         self.spoken: list[Spoken] = []
         self.proxies: dict[tuple[str, str], Proxy] = {}
         self.parts: dict[str, Part] = {}
@@ -141,14 +145,20 @@ class Site:
     # -- making
 
     def _make_servers(self) -> None:
-        self.pacs = Pacs()
-        link = self._proxy(Proxy("orthanc", "pacs", self.pacs.port))
+        secured = self.secured
+        self.pacs = Pacs(secured)
+        link = self._proxy(Proxy("orthanc", "pacs", self.pacs.port))  # TLS passes it as it is
+        node = {"AET": "PACS", "Host": "127.0.0.1", "Port": link.port, "UseDicomTls": secured is not None}
         self.orthanc: OrthancServer = make_orthanc(
-            self.folder / "orthanc", DicomModalities={"pacs": ["PACS", "127.0.0.1", link.port]}
+            self.folder / "orthanc", DicomModalities={"pacs": node}, **(secured.archive if secured else {})
         )
+        if secured is not None:
+            self.orthanc.environment = {**self.orthanc.environment, **secured.environment}
         self.pacs.reports_to = self.orthanc.dicom_port
-        self.redis = make_redis(self.folder / "redis")
-        self.ris: MockRis = make_ris(self.folder / "ris", router_port=self.hl7_port)
+        self.redis = make_redis(self.folder / "redis", tls=secured.redis if secured else ())
+        self.ris: MockRis = make_ris(
+            self.folder / "ris", router_port=self.hl7_port, options=secured.ris if secured else ()
+        )
         for name, server in (("orthanc", self.orthanc), ("redis", self.redis), ("ris", self.ris)):
             self.parts[name] = Part(
                 name=name,
@@ -157,7 +167,8 @@ class Site:
                 environment=server.environment,
                 port=server.port,
             )
-        self.database = make_postgresql(self.folder / "postgresql") if self.postgresql else None
+        pair = secured.pair if secured else None
+        self.database = make_postgresql(self.folder / "postgresql", tls=pair) if self.postgresql else None
         if self.database is not None:
             self.parts["database"] = Part(
                 name="database", command=self.database.command, folder=self.database.folder, port=self.database.port
@@ -171,20 +182,23 @@ class Site:
         """The ledger's URL; ``port`` that of a proxy to PostgreSQL."""
         if self.database is None:
             return f"sqlite:///{self.disks['ledger-disk'] / 'ledger.sqlite'}"
-        return f"postgresql+psycopg://medai@127.0.0.1:{port or self.database.port}/postgres"
+        url = f"postgresql+psycopg://medai@127.0.0.1:{port or self.database.port}/postgres"
+        return self.secured.database(url) if self.secured else url
 
     def write_config(self, speaker: str, *, hl7: int = 0, models: Path | None = None) -> Path:
         """A medai.toml whose addresses lead through proxies of this speaker's own."""
         links = {
-            "orthanc": self._proxy(HttpProxy(speaker, "orthanc", self.orthanc.port)),
-            "redis": self._proxy(Proxy(speaker, "redis", self.redis.port)),
-            "ris": self._proxy(MllpProxy(speaker, "ris", self.ris.port, self.spoken)),
+            "orthanc": self._proxy(HttpProxy(speaker, "orthanc", self.orthanc.port, self.secured)),
+            "redis": self._proxy(Proxy(speaker, "redis", self.redis.port, self.secured)),
+            "ris": self._proxy(MllpProxy(speaker, "ris", self.ris.port, self.spoken, self.secured)),
         }
         database = self._proxy(Proxy(speaker, "database", self.database.port)).port if self.database else None
         values = {name: link.port for name, link in links.items()}
         text = CONFIG.format(ledger=self.ledger_url(database), hl7=hl7 or 1, models=models or self.models, **values)
         if not hl7:
             text = text.replace("[hl7_in]\n", "[hl7_in]\nenabled = false\n")
+        if self.secured is not None:
+            text = self.secured.config(text)
         path = self.folder / f"{speaker}.toml"
         path.write_text(text + ROUTES.format(quiet=QUIET_S))
         self._configs[speaker] = path
@@ -317,7 +331,15 @@ class Site:
 
     def broker(self) -> redis.Redis:
         """Redis itself, not through a proxy."""
-        return redis.Redis(port=self.redis.port, socket_timeout=2, socket_connect_timeout=2)
+        own = self.broker_settings()
+        return redis.Redis.from_url(own.url, socket_timeout=2, socket_connect_timeout=2, **own.tls)
+
+    def broker_settings(self) -> BrokerSettings:
+        """How it is reached."""
+        where = f"127.0.0.1:{self.redis.port}/0"
+        if self.secured is None:
+            return BrokerSettings(url=f"redis://{where}")
+        return BrokerSettings(url=f"rediss://{where}", **self.secured.files)
 
     def messages_waiting(self) -> int:
         """Job messages in Redis that no worker has taken."""

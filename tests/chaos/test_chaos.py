@@ -8,7 +8,7 @@ from chaos import report
 from chaos.runs import EACH, Run
 
 
-@pytest.mark.alone  # its waits end in time, or are told as slow, on a machine that does nothing else
+@pytest.mark.apart  # it is several systems at once: little more fits beside them
 @pytest.mark.timeout(3000)
 @pytest.mark.plays(EACH)
 def test_each_fault_once_loses_doubles_and_strands_nothing(run: Run) -> None:

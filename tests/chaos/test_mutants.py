@@ -15,7 +15,7 @@ KINDS = {
 """What each must be caught as; the other mutants are for ``medai chaos --mutant NAME``."""
 
 
-@pytest.mark.alone  # its waits end in time, or are told as slow, on a machine that does nothing else
+@pytest.mark.apart  # it is several systems at once: little more fits beside them
 @pytest.mark.timeout(3000)  # it may be the one that waits for every run of the harness
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.plays(name)) for name in KINDS])
 def test_a_broken_build_is_caught(name: str, run: Run) -> None:

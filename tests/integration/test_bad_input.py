@@ -36,6 +36,7 @@ from medai.router.queue.sweeper import LeaseWatch, Sweeper
 from medai.router.reports import readings
 from medai.router.settings.tables import Settings, WatchFolderSettings
 
+pytestmark = pytest.mark.slow
 TESTS = Path(__file__).resolve().parents[1]
 GROWTH_LIMIT_MIB = 700
 """What the worst case may cost: three fetched images of 100 MB at once, and their copies."""

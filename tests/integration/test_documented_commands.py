@@ -32,6 +32,8 @@ PEOPLE = (
     "medai account disable ana",
     "medai account enable ana",
     "medai audit verify",
+    "medai audit export --since 30d --format csv --out audit.csv",
+    "medai audit export --format dicom --out audit.xml",
     "medai survey summary",
     "medai survey export usefulness --out u.csv",
     "medai edits list",
@@ -45,7 +47,7 @@ WITH_TOKEN = {
     'curl -s localhost:8088/api/surveys/sus.csv -H "Authorization: Bearer $TOKEN"': "answered_on",
     'curl -s localhost:8088/api/studies?state=failed -H "Authorization: Bearer $TOKEN"': '"studies"',
     'curl -s -X POST localhost:8088/api/tokens -H "Authorization: Bearer $TOKEN" '
-    '-H \'Content-Type: application/json\' -d \'{"label": "dashboard", "role": "viewer", "days": 90}\'': '"token"',
+    '-H \'Content-Type: application/json\' -d \'{"label": "dashboard", "role": "reader", "days": 90}\'': '"token"',
 }
 """Command -> what its answer holds."""
 RIS = ("medai ris", "medai ris --data /var/lib/ris --router-host router --router-port 2575")
@@ -88,6 +90,12 @@ BY_ANOTHER_TEST = {
     "./medai test tests/unit -k geometry": SET_UP,
     "./medai chaos --each --lanes 4 --studies 3": "test_each_fault_once_loses_doubles_and_strands_nothing",
     "medai held": "test_a_held_order_is_listed_until_a_person_decides",
+    "medai erase --patient 4711 --issuer MAIN --dry-run": "test_the_archive_keeps_its_studies_unless_it_is_asked_and_they_are_not_read_again",
+    "medai erase --patient - --issuer MAIN --studies-too": "test_the_archives_studies_go_too_where_it_is_asked_also_those_that_were_never_read",
+    "medai backup /mnt/backups --passphrase-file /etc/medai/passphrase": "test_a_site_comes_back_elsewhere_as_it_was",
+    "medai backup --check /mnt/backups/medai-20260101T020000Z.backup --passphrase-file /etc/medai/passphrase": "test_a_site_comes_back_elsewhere_as_it_was",
+    "medai restore /mnt/backups/medai-20260101T020000Z.backup --dir /srv/medai2 --passphrase-file /etc/medai/passphrase": "test_a_site_comes_back_elsewhere_as_it_was",
+    "medai restore medai.backup --config /etc/medai/medai.toml": "test_a_configuration_without_a_site_of_ours_comes_back_where_it_says",
     "medai dead": "test_dead_lists_and_tells_one_with_its_history",
     "medai dead 1f0c2a41": "test_dead_lists_and_tells_one_with_its_history",
     "medai retry 1f0c2a41": "test_retry_of_one",

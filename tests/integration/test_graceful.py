@@ -21,7 +21,7 @@ from medai.router.ledger import Ledger
 STARTS_S = 60.0
 """A Python process on a busy machine."""
 
-pytestmark = pytest.mark.alone  # how soon the other router leads is measured
+pytestmark = pytest.mark.apart  # how soon the other router leads is measured
 
 
 class Program:

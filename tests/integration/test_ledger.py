@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,34 +13,48 @@ from pathlib import Path
 from typing import Any
 
 import edit_rows
+import keeping_cases
 import ledger_cases as cases
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from certificates import Authority
 from ledger_cases import T0, arrive, due, make, said, seen, store
 from servers import postgresql
-from sqlalchemy import delete, inspect
+from sqlalchemy import delete, inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from medai.router.announcements.read import Notice, Refused, Series, StepBegun, StepChange, StepState
+from medai.router.cli import main as cli
 from medai.router.contract import Failure, JobState, Order, Priority, StampName, Verdict
 from medai.router.errors import LeaseLost, TemporaryError
 from medai.router.hl7.orders_in import Action
+from medai.router.hl7.patients import Patient
 from medai.router.ledger import Ledger, accounts, migrations
 from medai.router.ledger import schema as t
+from medai.router.ledger.accounts import Role
+from medai.router.ledger.database import Database
 from medai.router.ledger.deliveries import Gate
+from medai.router.ledger.erasure import ErasureRefused
+from medai.router.ledger.retention import KINDS, Limits
 from medai.router.ledger.schema import metadata
 from medai.router.ledger.workitems import Seen, State
 from medai.router.reports import agreement, readings
 from medai.router.reports.turnaround import turnaround
+from medai.router.settings.retention import DAY_S, RetentionSettings
 from medai.router.stages import Percentiles
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgresql(tmp_path_factory.mktemp("pg")) as url:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("pg-tls"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[str]:
+    with postgresql(tmp_path_factory.mktemp("pg"), tls=authority.pair()) as url:
         yield url
 
 
@@ -81,6 +96,28 @@ def test_a_ledger_of_the_first_version_keeps_its_jobs_when_it_is_brought_up_to_d
     assert readings.jobs(ledger) == [before]
     assert (before.job_id, before.verdict, before.plausibility) == (job_id, None, None)
     assert before.stamps
+
+
+def test_roles_are_renamed_with_the_ledger_and_who_has_no_password_is_gone_before(ledger: Ledger) -> None:
+    people = {"ana": Role.READER, "bob": Role.OPERATOR, "eve": Role.ADMINISTRATOR}
+    for name, role in people.items():
+        ledger.accounts.add(name, "long enough", role, T0)
+    token = ledger.accounts.issue_token("eve", T0, kind="api", label="", lasts_s=99.0, role=Role.READER)
+    ledger.accounts.add("dashboard", None, Role.SERVICE, T0)
+    ledger.accounts.signed_in("https://id.example", "1", "olga", Role.ADMINISTRATOR, T0)
+    for name in ("dashboard", "olga", "eve"):
+        ledger.accounts.issue_token(name, T0, kind="api", label="", lasts_s=99.0, role=Role.SERVICE)
+    move_to(ledger, "0015")
+    with ledger.database.engine.begin() as db:
+        roles = dict(db.exec_driver_sql("SELECT name, role FROM account").all())
+        tokens = db.exec_driver_sql("SELECT account, role FROM access_token").all()
+    assert roles == {"ana": "viewer", "bob": "operator", "eve": "admin"}
+    assert tokens == [("eve", "viewer")]
+    ledger.migrate()
+    assert {row.name: row.role for row in ledger.accounts.listed()} == people
+    found = ledger.accounts.by_token(token, T0 + 1)
+    assert found is not None
+    assert found.role is Role.READER
 
 
 def test_a_migration_that_fails_half_way_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:
@@ -702,3 +739,94 @@ def test_lines_of_the_audit_trail_follow_each_other_whoever_writes_them(ledger: 
     with ledger.begin() as db:
         db.execute(delete(t.audit).where(t.audit.c.id == 30))
     assert len(ledger.verify_audit().faults) == 1 + (ledger.database.engine.dialect.name == "sqlite")
+
+
+def test_what_is_old_goes_and_the_trail_proves_what_is_left(ledger: Ledger) -> None:
+    job_id = edit_rows.read(ledger)
+    edit_rows.compared(ledger, job_id, [edit_rows.brain(0.9)])
+    other = edit_rows.read(ledger, "1.2.4")
+    for number in range(3):
+        ledger.accounts.note_action("ana", "study", T0 + number)
+    order = Order(placer="P1", accession="X1", patient_id="7", patient_name="Doe^Jane")
+    ledger.orders.take([said(order)], T0)
+    key = {"key": "patient:1", "value": f'{{"sex": {T0}}}'}
+    with ledger.begin() as db:
+        db.execute(t.meta.insert().values(**key))
+        db.execute(t.studies.update().values(deleted_at=T0, due_at=None))
+    keep = RetentionSettings(messages_d=1, orders_d=1, merges_d=1, history_d=1, readings_d=1, audit_d=1)
+    now = T0 + 10 * DAY_S
+    went: Counter[str] = Counter()
+    for kind in KINDS:
+        went.update(ledger.retention.page(kind, None, Limits.of(keep, now), now).pruned)
+    assert {what: went[what] for what in ("orders", "patient_updates", "messages", "studies", "audit")} == {
+        "orders": 1, "patient_updates": 1, "messages": 2, "studies": 1, "audit": 2,
+    }  # fmt: skip
+    assert [job.job_id for job in readings.jobs(ledger)] == [other]
+    assert ledger.verify_audit().faults == ()
+
+
+def test_a_patient_is_erased_and_nobody_else(ledger: Ledger) -> None:
+    keeping_cases.patient(ledger)
+    patient = Patient("PAT4711", "H")
+    found = ledger.erasure.erase(patient, {}, T0 + 100, updates={}, by="ana", pseudonym="p")
+    assert (found.counts["studies"], found.counts["readings"], found.counts["orders"]) == (2, 2, 1)
+    assert [word for word in keeping_cases.PLANTED if word in keeping_cases.tables(ledger)] == []
+    assert [job.study_uid for job in readings.jobs(ledger)] == ["1.2.55"]
+    assert ledger.erasure.erase(patient, {}, T0 + 100, updates={}, by="ana", pseudonym="p").counts == {}
+    keeping_cases.read(ledger, "PAT99", "1.2.56", until=lambda _job: None)
+    with pytest.raises(ErasureRefused, match="not over"):
+        ledger.erasure.erase(Patient("PAT99"), {}, T0 + 100, updates={}, by="ana", pseudonym="p")
+    assert ledger.verify_audit().faults == ()
+
+
+def test_a_ledger_in_postgresql_is_backed_up_and_comes_back_in_an_empty_database_alone(
+    server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    urls = [server.rpartition("/")[0] + f"/{name}" for name in ("first", "second")]
+    bare = Database(server)
+    with bare.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        for name in ("first", "second"):
+            db.exec_driver_sql(f"CREATE DATABASE {name}")
+    bare.close()
+    configs = []
+    for url in urls:
+        folder = tmp_path / url.rpartition("/")[2]
+        folder.mkdir()
+        (folder / "medai.toml").write_text(f'[ledger]\nurl = "{url}"\naudit_folder = "{folder}"\n')
+        configs.append(str(folder / "medai.toml"))
+    first = Ledger(urls[0], audit_folder=str(tmp_path / "first"))
+    first.migrate()
+    keeping_cases.patient(first)
+    file = str(tmp_path / "a.backup")
+    assert cli.main(["backup", file, "--config", configs[0]]) == 0
+    assert cli.main(["restore", file, "--config", configs[0]]) == 2
+    assert cli.main(["restore", file, "--config", configs[1]]) == 0
+    second = Ledger(urls[1], audit_folder=str(tmp_path / "second"))
+    both = [sorted(keeping_cases.tables(each, but=("audit", "meta")).splitlines()) for each in (first, second)]
+    assert both[0] == both[1]
+    assert second.verify_audit().faults == ()
+    assert second.verify_audit().lines == first.verify_audit().lines + 1
+    for each in (tmp_path / "second").glob("*.audit-*"):
+        each.unlink()
+    assert cli.main(["restore", file, "--config", configs[1]]) == 2
+    assert "nothing is restored over" in capsys.readouterr().err
+    first.close()
+    second.close()
+
+
+def test_a_postgresql_over_tls_is_verified_by_authority_and_name(server: str, authority: Authority) -> None:
+    verified = f"?sslmode=verify-full&sslrootcert={authority.ca_file}"
+    ledger = Ledger(server + verified)
+    with ledger.database.engine.connect() as connection:
+        assert connection.execute(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")).scalar()
+    ledger.close()
+    for other in (verified.replace("ca.pem", "localhost.pem"), "?sslmode=verify-full&sslrootcert=/none"):
+        ledger = Ledger(server + other)
+        with pytest.raises(TemporaryError):
+            ledger.accounts.has_any()
+        ledger.close()
+    elsewhere = server.replace("127.0.0.1", "elsewhere")
+    ledger = Ledger(f"{elsewhere}{verified}&hostaddr=127.0.0.1")  # the same server by a name that is not its own
+    with pytest.raises(TemporaryError):
+        ledger.accounts.has_any()
+    ledger.close()

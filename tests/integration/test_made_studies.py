@@ -20,6 +20,7 @@ from medai.trials.scanner.sources import HEAD, from_folder, head, radiograph, st
 from medai.trials.scanner.volumes import Request, Series, Template, make_study, thinned
 from medai.trials.study import Patient, derive
 
+pytestmark = pytest.mark.slow
 FOLDERS = {
     "abdomen-ct": ("ct_abdomen_CRLM", "CT", 5),
     "brain-mr": ("mr_brain_T1_studyforrest", "MR", 40),

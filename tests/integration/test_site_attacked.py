@@ -21,6 +21,7 @@ from servers import wait_for
 from medai.router.onebox import supervisor
 from medai.router.onebox.site import Site
 
+pytestmark = pytest.mark.slow
 NOBODY = 65_534
 NAME = "PLANTNAME^ZEBEDEE"
 

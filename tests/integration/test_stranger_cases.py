@@ -172,6 +172,7 @@ def test_every_case_beside_the_project_is_played_here(cases: Path) -> None:
     assert there == {name.split(" ")[0] for name in ROWS} | set(MANY) | set(SAYS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_a_series_gives_the_values_of_its_plain_form_or_is_refused_with_the_reason(
     maker: Any, tmp_path: Path, name: str

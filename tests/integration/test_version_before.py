@@ -89,7 +89,7 @@ def test_what_was_seen_ordered_and_read_is_read_as_it_was(ledger: Ledger) -> Non
 def test_people_come_in_with_the_passwords_that_they_have(ledger: Ledger) -> None:
     ana = ledger.accounts.by_password("ana", version_before.PASSWORD)
     assert ana is not None
-    assert ana.role is Role.ADMIN
+    assert ana.role is Role.ADMINISTRATOR
     assert [token.label for token in ledger.accounts.tokens(T0)] == ["script"]
     assert [action.action for action in actions(ledger)] == ["survey usability", "survey usefulness", "login"]
     (answer,) = ledger.surveys.usefulness_answers()

@@ -271,7 +271,7 @@ def test_an_error_of_ours_is_retried_then_ends_with_its_place_and_without_the_pa
     assert "Planted" not in reason
 
 
-@pytest.mark.alone
+@pytest.mark.apart
 def test_a_job_that_is_taken_back_while_it_runs_stores_nothing(site: Site) -> None:
     site.models.model.seconds = 1.0
     job_id = site.job("a")
@@ -287,7 +287,7 @@ def test_a_job_that_is_taken_back_while_it_runs_stores_nothing(site: Site) -> No
     assert len(site.objects("a")["SEG"]) == 1
 
 
-@pytest.mark.alone
+@pytest.mark.apart
 def test_a_lease_is_renewed_while_a_long_job_runs(site: Site) -> None:
     site.models.model.seconds = 5.0
     job_id = site.job("a")

@@ -29,7 +29,7 @@ MADE = frozenset({
     "lungs.json", "spleen.json",  # of a bundle
     "labels.csv", "patients.csv", "dataset.json", "manifest.json", "config.toml", "step.json", "plans.json",  # of a data set
     "history.csv", "summary.json", "figures.json", "cases.csv", "table.md", "table.csv", "comparison.json",  # of a run
-    "promotion.toml", "report.html", "trial.json", "Node.js", "mine.toml", "chaos.json", "u.csv", "sus.csv",
+    "promotion.toml", "report.html", "trial.json", "Node.js", "mine.toml", "chaos.json", "u.csv", "sus.csv", "audit.csv",
 })  # fmt: skip
 """Files that commands write or users bring: none of this repository. A name with a part in capitals stands for any."""
 FILE = re.compile(

@@ -207,15 +207,15 @@ def test_the_tests_get_the_development_tools_and_run_at_the_root(checkout: Check
 def test_alone_it_plays_the_quick_tests_and_with_all_every_test_once(checkout: Checkout) -> None:
     path = _everything_there(checkout)
     start = f"pytest in {checkout.root} with"
-    assert checkout.run("test", PATH=path).stdout == f"{start} -n auto -m not slow and not alone\n"
+    assert checkout.run("test", PATH=path).stdout == f"{start} -n auto -m not slow and not apart\n"
     every = checkout.run("test", "--all", "--durations=5", PATH=path)
     assert every.stdout.splitlines() == [
-        f"{start} -n auto -m not alone --durations=5",
-        f"{start} -m alone --durations=5",
+        f"{start} -n auto -m not apart --durations=5",
+        f"{start} -n 2 -m apart --durations=5",
     ]
 
 
-@pytest.mark.parametrize("failing", ["not alone", "alone"])
+@pytest.mark.parametrize("failing", ["not apart", "apart"])
 def test_all_tests_fail_where_one_half_of_them_fails(checkout: Checkout, failing: str) -> None:
     checkout.python.write_text(FAKE_PYTHON.replace("*pytest*) ", f'*"-m {failing}") exit 3 ;;\n*pytest*) '))
     assert checkout.run("test", "--all", PATH=_everything_there(checkout)).returncode == 3

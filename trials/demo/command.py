@@ -163,7 +163,7 @@ def _order(box: Box, study: StudyFolder, options: Options, teller: Teller) -> No
 
 def _send(box: Box, study: StudyFolder, options: Options, teller: Teller) -> None:
     archive = box.facts["orthanc"]
-    peer = Peer(host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]))
+    peer = Peer(host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]), tls=box.tls)
     teller.say(f"sending {counted(len(study.files), 'image')} by C-STORE to {peer.called_aet}, port {peer.port} ...")
     step = max(1, len(study.files) // 4)
 

@@ -58,6 +58,8 @@ class Options:
     folder: Path
     """For the sites and all results."""
     accelerate: float
+    tls: bool = False
+    """On a site with TLS between all parts."""
     keep_site: bool = False
     """Leave the site's data (archive, ledger, logs) when everything went well."""
 
@@ -68,7 +70,7 @@ def run_arm(
     """Raises BoxError where the system does not come up or does not answer at the end; the site then stays."""
     place = options.folder / f"site-{arm}"
     say(f"{arm}: starting Orthanc, Redis, RIS, router and {counted(scenario.system.workers, 'worker')} ...")
-    box = site.start(place, scenario, arm, body_parts=imaging.body_parts())
+    box = site.start(place, scenario, arm, body_parts=imaging.body_parts(), tls=options.tls)
     try:
         hospital = Hospital(scenario, planned, arm, box, imaging, Clock(accelerate=options.accelerate), say)
         outcome = hospital.run()

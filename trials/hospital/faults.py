@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -129,7 +130,10 @@ def _flush(box: Box) -> None:
     where = urlsplit(str(box.facts["redis"]["url"]))
     login = f"AUTH {where.password}\r\n" if where.password else ""
     try:
-        with socket.create_connection(("127.0.0.1", where.port or 6379), timeout=5) as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", where.port or 6379), timeout=5))
+            if box.tls is not None:
+                connection = stack.enter_context(box.tls.wrap_socket(connection, server_hostname="127.0.0.1"))
             connection.sendall(f"{login}FLUSHALL\r\n".encode())
             answer = b""
             while answer.count(b"\r\n") < 1 + bool(login) and (more := connection.recv(64)):

@@ -95,7 +95,10 @@ class Scanners:
         self._imaging, self._clock = imaging, clock
         self._happened, self._scanned = happened, scanned
         archive = box.facts["orthanc"]
-        self._archive = Peer(host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]))
+        self._tls = box.tls
+        self._archive = Peer(
+            host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]), tls=self._tls
+        )
         self._ris_port = int(box.facts["ris"]["dicom_port"])
         self._queues: dict[str, queue.PriorityQueue[tuple[int, int, PlannedStudy | None]]] = {}
         self._numbers = count()
@@ -156,12 +159,15 @@ class Scanners:
         settings = Settings(
             name=scanner.name, modality=scanner.modality, images_per_s=scanner.images_per_s, pause_s=scanner.pause_s
         )
-        ris = Peer(host="127.0.0.1", port=self._ris_port, called_aet="MEDAI_RIS", calling_aet=scanner.name, timeout_s=5)
+        ris = Peer(
+            host="127.0.0.1", port=self._ris_port, called_aet="MEDAI_RIS", calling_aet=scanner.name, timeout_s=5,
+            tls=self._tls,
+        )  # fmt: skip
         who = arriving(study)
         request = _request(study, who, self._worklist(study, who, scanner, ris, tell))
         archive = Peer(
             host=self._archive.host, port=self._archive.port, called_aet=self._archive.called_aet,
-            calling_aet=scanner.name, timeout_s=20,
+            calling_aet=scanner.name, timeout_s=20, tls=self._tls,
         )  # fmt: skip
         request = replace(
             request, image_s=self._clock.real_s(1.0 / scanner.images_per_s), pause_s=self._clock.real_s(scanner.pause_s)
@@ -199,8 +205,9 @@ def migrate(imaging: Imaging, scenario: Scenario, box: Box, clock: Clock, arm: s
     old = datetime.now(UTC) - timedelta(days=365 * plan.years_old)
     archive = box.facts["orthanc"]
     peer = Peer(
-        host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]), calling_aet="OLD_ARCHIVE"
-    )
+        host="127.0.0.1", port=int(archive["dicom_port"]), called_aet=str(archive["aet"]), calling_aet="OLD_ARCHIVE",
+        tls=box.tls,
+    )  # fmt: skip
     settings = Settings(name="OLD_ARCHIVE", modality=template.modality, images_per_s=1e9, pause_s=0.0)
     for number in range(plan.studies):
         clock.sleep(number * 3600.0 / plan.per_hour - clock.hospital_s())

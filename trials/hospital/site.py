@@ -49,12 +49,14 @@ model = "mr_hippocampus"
 """
 
 
-def start(folder: Path, scenario: Scenario, arm: str, *, body_parts: Iterable[tuple[str, str]]) -> Box:
+def start(
+    folder: Path, scenario: Scenario, arm: str, *, body_parts: Iterable[tuple[str, str]], tls: bool = False
+) -> Box:
     """A running system for one arm; ``body_parts`` are (modality, BodyPartExamined) that the scenario's cases have.
 
     Raises BoxError.
     """
-    facts = prepare(folder, workers=scenario.system.workers)
+    facts = prepare(folder, workers=scenario.system.workers, tls=tls)
     config = Path(str(facts["config"]))
     config.write_text(configured(config.read_text(encoding="utf-8"), folder, scenario, arm, body_parts))
     if scenario.system.models == "light" and arm != WITHOUT_AI:

@@ -59,6 +59,7 @@ def run_trial(
             "system": platform.platform(),
             "med_ai": metadata.version("med-ai"),
             "made_from": told,
+            "tls": options.tls,
         },
     )
     run.write(options.folder)

@@ -9,6 +9,7 @@ demo/command.py.
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -45,6 +46,8 @@ class Peer:
     called_aet: str = "ORTHANC"
     calling_aet: str = "MEDAI_TRIALS"
     timeout_s: float = 30.0
+    tls: ssl.SSLContext | None = None
+    """Verifies the node, by ``host``, and shows who we are; None: no TLS."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,6 +264,7 @@ def associate(peer: Peer, contexts: list[Any]) -> Any:
         ae_title=peer.called_aet,
         max_pdu=0,
         evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
+        tls_args=(peer.tls, peer.host) if peer.tls is not None else None,
     )
     if not association.is_established:
         why = "refused the association (AE titles?)" if association.is_rejected else "did not answer"

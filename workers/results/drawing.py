@@ -6,7 +6,7 @@ Next: key_image.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -26,6 +26,8 @@ BANNER = 48
 SIZE = (2 * PANEL, 2 * PANEL + BANNER)
 LINE_PX = 1.8
 """Width of a contour."""
+AROUND_PX = 8
+"""So far around what is covered a contour is looked for: its line and the smoothing reach less far."""
 BANNER_TEXT = "AI, not for diagnostic use"
 WHITE, GREY, DARK, AMBER, INK = (255, 255, 255), (185, 190, 196), (16, 18, 22), (255, 184, 28), (24, 20, 8)
 SCALES_MM = (200, 100, 50, 20, 10, 5, 2)
@@ -107,11 +109,22 @@ def banner_height(width: int) -> int:
 def contour(coverage: Array) -> Array:
     """Opacity [h, w] of a smooth line of LINE_PX where ``coverage`` passes one half."""
     inside = coverage >= 0.5
+    line = np.zeros_like(coverage)
     if inside.all() or not inside.any():
-        return np.zeros_like(coverage)
+        return line
+    near = tuple(slice(max(low - AROUND_PX, 0), high + AROUND_PX) for low, high in _bounds(inside))
+    inside = inside[near]
     distance = np.where(inside, ndimage.distance_transform_edt(inside), -ndimage.distance_transform_edt(~inside))
     smooth = ndimage.gaussian_filter(distance - np.sign(distance) * 0.5, 0.8)
-    return np.asarray(np.clip(LINE_PX / 2 + 0.5 - np.abs(smooth), 0, 1))
+    line[near] = np.clip(LINE_PX / 2 + 0.5 - np.abs(smooth), 0, 1)
+    return line
+
+
+def _bounds(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """First and one past the last row, then column, that hold anything."""
+    for axis in (1, 0):
+        found = np.flatnonzero(mask.any(axis=axis))
+        yield int(found[0]), int(found[-1]) + 1
 
 
 def legend(segmentation: Segmentation, measurements: Sequence[Measurement], window: Window) -> Image.Image:

@@ -89,7 +89,6 @@ def cut(voxels: Voxels, labels: Labels, geometry: Geometry, field: Field, view: 
     A point up to half a voxel outside the outermost centres is inside the volume still.
     """
     pixel_mm = field.side_mm / size
-    coverage: dict[int, Array] = {}
     centre = field.centre_mm.copy()
     centre[view.axis] = field.through_mm[view.axis]
     steps = (np.arange(size) - (size - 1) / 2) * pixel_mm
@@ -97,15 +96,19 @@ def cut(voxels: Voxels, labels: Labels, geometry: Geometry, field: Field, view: 
     points = centre + steps[None, :, None] * right + steps[:, None, None] * down
     index = (points - geometry.affine[:3, 3]) @ np.linalg.inv(geometry.affine[:3, :3]).T
     inside = np.all((index >= -0.5) & (index <= np.asarray(geometry.shape[::-1]) - 0.5), axis=-1)
-    grey = np.zeros((size, size))
-    for place, weight in _neighbours(index, geometry.shape):
-        grey += weight * voxels[place]
-        near = labels[place]
-        for number in np.flatnonzero(np.bincount(near.ravel(), minlength=1)):
+    values, covered = np.zeros(np.count_nonzero(inside)), dict[int, Array]()
+    for place, weight in _neighbours(index[inside], geometry.shape):
+        values += weight * np.take(voxels, place)
+        near = np.take(labels, place)
+        for number in np.flatnonzero(np.bincount(near, minlength=1)):
             if number:
-                part = coverage.setdefault(int(number), np.zeros((size, size)))
-                part += weight * (near == number) * inside
-    grey[~inside] = np.nan
+                part = covered.setdefault(int(number), np.zeros(len(values)))
+                part += weight * (near == number)
+    grey = np.full((size, size), np.nan)
+    grey[inside] = values
+    coverage = {label: np.zeros((size, size)) for label in covered}
+    for label, part in covered.items():
+        coverage[label][inside] = part
     return Cut(view=view, grey=grey, coverage=coverage, pixel_mm=pixel_mm, position_mm=float(centre[view.axis]))
 
 
@@ -148,13 +151,15 @@ def _corners(geometry: Geometry, low: Array, high: Array) -> Array:
     return np.asarray(index @ geometry.affine[:3, :3].T + geometry.affine[:3, 3])
 
 
-def _neighbours(index: Array, shape: tuple[int, int, int]) -> Iterator[tuple[tuple[Indices, Indices, Indices], Array]]:
-    """The eight voxels (slice, row, column) around each point [h, w, (column, row, slice)], with trilinear weights."""
+def _neighbours(index: Array, shape: tuple[int, int, int]) -> Iterator[tuple[Indices, Array]]:
+    """The eight voxels around each point [n, (column, row, slice)], as places in the volume, with trilinear weights."""
     axes = []
+    stride = 1
     for axis, length in enumerate(reversed(shape)):
         held = np.clip(index[..., axis], 0, length - 1)
         low = np.minimum(held.astype(np.intp), max(length - 2, 0))
         part = held - low
-        axes.append(((low, 1 - part), (np.minimum(low + 1, length - 1), part)))
+        axes.append(((low * stride, 1 - part), (np.minimum(low + 1, length - 1) * stride, part)))
+        stride *= length
     for (z, z_part), (y, y_part), (x, x_part) in itertools.product(*reversed(axes)):
-        yield (z, y, x), z_part * y_part * x_part
+        yield z + y + x, z_part * y_part * x_part

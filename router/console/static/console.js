@@ -101,9 +101,9 @@ async function act(button) {
     if (given === false) return dialog.close();
     const body = button.dataset.body ? { ...JSON.parse(button.dataset.body), ...given } : button.dataset.reason ? given : undefined;
     try {
-      await call("POST", button.dataset.post, body);
+      const answer = await call(button.dataset.method ?? "POST", button.dataset.post, body);
       if (dialog.open) dialog.close();
-      return location.assign(button.dataset.then ?? location.href);
+      return location.assign(answer?.then ?? button.dataset.then ?? location.href);
     } catch (error) {
       if (!button.dataset.ask) return alert(error.message);
       $("#ask-fault").textContent = error.message;
@@ -128,6 +128,37 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button?.dataset.post) act(button);
   if (button?.dataset.patient) showPatient(button);
+});
+
+// -- forms
+
+function contentOf(form) {
+  const content = {};
+  for (const field of form.elements) {
+    if (field.name && field.value) content[field.name] = field.type === "number" ? field.valueAsNumber : field.value;
+  }
+  return content;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.dataset.send) return;
+  event.preventDefault();
+  const button = $("button", form);
+  button.disabled = true; // two clicks are one act
+  $(".fault", form).textContent = "";
+  try {
+    const answer = await call("POST", form.dataset.send, contentOf(form));
+    if (!form.dataset.shows) return location.assign(form.dataset.then);
+    const shown = $(form.dataset.shows);
+    form.hidden = $(form.dataset.hides).hidden = true; // the list is that of before
+    shown.hidden = false;
+    $("input", shown).value = answer.token;
+    $("input", shown).select();
+  } catch (error) {
+    $(".fault", form).textContent = error.message;
+    button.disabled = false;
+  }
 });
 
 // -- log in

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import resource
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
+import urllib3
 import uvicorn
+from certificates import Authority
 from console_cases import World
 from starlette.exceptions import HTTPException
 
-from medai.router import serving
+from medai.router import serving, tls
 from medai.router.ledger import Ledger
 from medai.router.serving import Bounded, Impatient, most_connections
+from medai.router.settings.tls import ClientTls, WebTls
 
 
 @contextmanager
-def served(app: Any) -> Iterator[int]:
+def served(app: Any, http: type[Impatient] = Impatient) -> Iterator[int]:
     """The application on a port of its own."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     config = uvicorn.Config(
-        app, http=Impatient, ws="none", lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        app, http=http, ws="none", lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -199,3 +203,54 @@ def test_a_process_may_have_as_many_files_as_it_is_allowed() -> None:
         assert most + serving.SPARE_FILES <= max(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 400)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("serving"))
+
+
+@contextmanager
+def secured(site: Authority, name: str, app: Any = bounded) -> Iterator[tuple[int, ssl.SSLContext]]:
+    """The application behind TLS, and what a client that trusts the site connects with."""
+    pair = site.pair(name)
+    files = WebTls(certificate_file=pair.certificate, key_file=pair.key)
+    with served(app, http=serving.over(tls.server_context(files, where="test"))) as port:
+        yield port, tls.client_context(ClientTls(ca_file=site.ca_file), where="test")
+
+
+def asked(port: int, context: ssl.SSLContext) -> bytes:
+    asking = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc"
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10.0)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        return said(connection, asking)
+
+
+def test_behind_tls_a_request_is_answered_and_who_speaks_plainly_is_not(site: Authority) -> None:
+    with secured(site, "console") as (port, context):
+        assert asked(port, context).endswith(b"\r\n\r\n3")
+        with socket.create_connection(("127.0.0.1", port), timeout=10.0) as plain, suppress(ConnectionError):
+            assert b"HTTP" not in said(plain, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+def test_the_console_behind_its_own_tls_knows_that_it_is(site: Authority, ledger: Ledger) -> None:
+    with secured(site, "own", World(ledger).app) as (port, context), urllib3.PoolManager(ssl_context=context) as pool:
+        answer = pool.request("GET", f"https://localhost:{port}/api/health", timeout=10.0)
+    assert (answer.status, "max-age" in answer.headers["Strict-Transport-Security"]) == (200, True)
+
+
+def test_who_never_ends_a_handshake_keeps_nobody_waiting(site: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEAD_S", 1.0)
+    monkeypatch.setattr(Impatient, "most", 20)
+    with secured(site, "busy") as (port, context), ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(60)]
+        for half in idle[1::2]:
+            half.sendall(b"\x16\x03\x01")
+        began = time.monotonic()
+        assert asked(port, context).endswith(b"3")
+        assert time.monotonic() - began < 0.9
+        for connection in idle:  # for lack of places at once, or when their time is over
+            connection.settimeout(5.0)
+            with suppress(ConnectionError):
+                connection.recv(100)
+        assert asked(port, context).endswith(b"3")

@@ -9,24 +9,29 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from certificates import Authority, Pair
+from otlp_collector import collector
 from pydantic import ValidationError
 from servers import wait_for
 
 from medai.router import tls
 from medai.router.delivery import fhir
 from medai.router.delivery.ris import send_oru
-from medai.router.errors import FhirUnreachable, RisUnreachable, SettingsError
+from medai.router.errors import FhirUnreachable, OrthancBroke, OrthancUnreachable, RisUnreachable, SettingsError
 from medai.router.hl7 import mllp
 from medai.router.hl7.listener import OrderListener
 from medai.router.hl7.orders_in import OrderMessage
+from medai.router.orthanc.client import Orthanc
 from medai.router.settings.destinations import FhirDestination
-from medai.router.settings.tables import Hl7InSettings, RisSettings
-from medai.router.settings.tls import ClientTls, ServerTls
+from medai.router.settings.tables import Hl7InSettings, OrthancSettings, RisSettings
+from medai.router.settings.tls import ClientTls, ServerTls, WebTls
+from medai.router.settings.tracing import TracingSettings
+from medai.router.tracing.otlp import OtlpSink
+from medai.router.tracing.spans import Span
 
 ORM = (
     b"MSH|^~\\&|RIS|H|MEDAI|AI|20240301101500||ORM^O01|M1|P|2.5.1\rPID|1||1^^^H^MR||Doe^Jane\r"
@@ -210,6 +215,67 @@ def test_a_fhir_server_that_asks_for_a_certificate_gets_ours(site: Authority, pa
             fhir.capability(FhirDestination(fhir_url=url, ca_file=site.ca_file), name="ehr")
         there.shutdown()
         thread.join(20)
+
+
+@contextmanager
+def archive(site: Authority, pair: Pair, address: str = "127.0.0.1") -> Iterator[int]:
+    """A server of one answer over TLS, which asks for no certificate."""
+    context = tls.server_context(WebTls(certificate_file=pair.certificate, key_file=pair.key), where="test")
+    assert context is not None
+    with ThreadingHTTPServer((address, 0), Capability) as there:
+        there.socket = context.wrap_socket(there.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=there.serve_forever)
+        thread.start()
+        yield there.server_port
+        there.shutdown()
+        thread.join(20)
+
+
+def test_orthanc_is_believed_over_https_by_its_authority_and_name_alone(
+    site: Authority, other: Authority, pair: Pair
+) -> None:
+    def asked(url: str, authority: Authority) -> dict[str, object]:
+        orthanc = Orthanc(OrthancSettings(url=url, ca_file=authority.ca_file))
+        try:
+            return orthanc.system()
+        finally:
+            orthanc.close()
+
+    with archive(site, pair) as port:
+        assert asked(f"https://127.0.0.1:{port}", site)["fhirVersion"] == "5.0.0"
+        with pytest.raises(OrthancUnreachable, match="cannot be trusted"):
+            asked(f"https://127.0.0.1:{port}", other)
+    with archive(site, pair, "127.0.0.2") as port, pytest.raises(OrthancUnreachable, match="cannot be trusted"):
+        asked(f"https://127.0.0.2:{port}", site)
+
+
+def test_an_archive_that_hangs_up_before_tls_stands_was_not_there(site: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lambda: listening.accept()[0].close())
+        thread.start()
+        port = listening.getsockname()[1]
+        orthanc = Orthanc(OrthancSettings(url=f"https://127.0.0.1:{port}", ca_file=site.ca_file))
+        with pytest.raises(OrthancUnreachable) as raised:
+            orthanc.request("POST", "/instances", body=b"image")
+        assert not isinstance(raised.value, OrthancBroke)
+        thread.join(20)
+        orthanc.close()
+
+
+def test_traces_go_to_a_collector_that_is_trusted(site: Authority, other: Authority, pair: Pair) -> None:
+    context = tls.server_context(server(site, pair), where="test")
+    assert context is not None
+    files = {"certificate_file": pair.certificate, "key_file": pair.key}
+    with collector() as there:
+        there.socket = context.wrap_socket(there.socket, server_side=True, do_handshake_on_connect=False)
+        for authority, counts in ((site, {"sent": 1, "lost": 0}), (other, {"sent": 0, "lost": 1})):
+            settings = TracingSettings(
+                endpoint=there.url.replace("http:", "https:"), ca_file=authority.ca_file, timeout_s=1.0, **files
+            )
+            sink = OtlpSink(settings, service="medai-router", instance="1", version="1")
+            sink.send([Span(name="x", trace_id=1, span_id=1, parent_id=None, start=1.0, end=2.0)])
+            sink.close()
+            assert sink.counts() == counts
 
 
 @pytest.mark.parametrize(

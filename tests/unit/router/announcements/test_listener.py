@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,17 +14,20 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from certificates import Authority
 from pydicom import Dataset
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import N_CREATE
 from servers import free_port, wait_for
 from structlog.testing import capture_logs
 
+from medai.router import tls
 from medai.router.announcements import listener as module
 from medai.router.announcements.listener import IAN, MPPS, SYNTAXES, VERIFICATION, AnnouncementListener
 from medai.router.announcements.read import Notice, Refused, StepBegun, StepChange, StepState
 from medai.router.errors import LedgerUnreachable
 from medai.router.settings.tables import AnnouncementsSettings
+from medai.router.settings.tls import ClientTls, ServerTls
 
 STUDY, IMAGE = "1.2.3.4444", "1.9.5555"
 
@@ -74,12 +78,13 @@ def listening(keeper: Keeper, turned_away: Counter[str] | None = None, **more: A
 
 
 @contextmanager
-def association(port: int, title: str = "CT1") -> Iterator[Any]:
+def association(port: int, title: str = "CT1", context: ssl.SSLContext | None = None) -> Iterator[Any]:
     entity = AE(ae_title=title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     for sop_class in (VERIFICATION, MPPS, IAN):
         entity.add_requested_context(sop_class, SYNTAXES[1])
-    made = entity.associate("127.0.0.1", port, ae_title="ANY")
+    with_tls = None if context is None else (context, "localhost")
+    made = entity.associate("127.0.0.1", port, ae_title="ANY", tls_args=with_tls)
     try:
         yield made
     finally:
@@ -370,3 +375,60 @@ def test_a_peer_that_names_more_objects_than_any_hospital_is_refused(
             create(peer, available(), IAN, "1.7").Status,
         ]
     assert (answers, len(keeper.kept)) == ([0, 0, 0, 0x0213], 3)
+
+
+class Secured:
+    """The files of a site with TLS, and what its peers connect with."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority, pair = authority, authority.pair()
+        self.port = ServerTls(certificate_file=pair.certificate, key_file=pair.key, ca_file=authority.ca_file)
+        self._pair = pair
+
+    def peer(self, *, shows: bool = True) -> ssl.SSLContext:
+        files = {"certificate_file": self._pair.certificate, "key_file": self._pair.key} if shows else {}
+        return tls.client_context(ClientTls(ca_file=self._authority.ca_file, **files), where="test")
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
+    return Secured(Authority(tmp_path_factory.mktemp("announcements")))
+
+
+def test_over_tls_a_step_is_kept_and_nobody_without_a_certificate_gets_in(keeper: Keeper, secured: Secured) -> None:
+    turned_away: Counter[str] = Counter()
+    with listening(keeper, turned_away, tls=secured.port) as port:
+        for context in (None, secured.peer(shows=False)):
+            with association(port, context=context) as peer:
+                assert not peer.is_established
+        with association(port, context=secured.peer()) as peer:
+            assert create(peer, begun()).Status == 0
+            assert peer.send_n_set(ended(), MPPS, "1.5")[0].Status == 0
+        assert len(keeper.kept) == 2
+        wait_for(lambda: turned_away["tls"] == 2)
+
+
+def test_handshakes_that_do_not_end_keep_no_announcement_out(
+    keeper: Keeper, secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HANDSHAKE_S", 1.0)
+    turned_away: Counter[str] = Counter()
+    with listening(keeper, turned_away, tls=secured.port) as port, ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(30)]
+        for half in idle[1::2]:
+            half.sendall(b"\x16\x03\x01")
+        with association(port, context=secured.peer()) as peer:
+            assert create(peer, begun()).Status == 0
+            assert turned_away["limit"] >= 20
+            wait_for(lambda: all(_is_closed(connection) for connection in idle), within_s=10)
+            assert peer.send_c_echo().Status == 0
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0.01)
+    try:
+        return not connection.recv(100)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True

@@ -21,7 +21,7 @@ PASSWORD = "long enough"
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    ledger.accounts.add("ana", PASSWORD, Role.VIEWER, T0)
+    ledger.accounts.add("ana", PASSWORD, Role.READER, T0)
     return ledger
 
 

@@ -40,7 +40,7 @@ def test_a_name_that_is_given_is_ours() -> None:
 
 @pytest.mark.parametrize("path", ["/api/health", "/login", "/static/console.js", "/api/login"])
 def test_nothing_is_served_to_another_name(world: World, path: str) -> None:
-    client = world.client(Role.ADMIN)
+    client = world.client(Role.ADMINISTRATOR)
     answer = client.get(path, headers={"Host": "evil.example"})
     assert answer.status_code == 400
     assert "allowed_hosts" in answer.json()["detail"]

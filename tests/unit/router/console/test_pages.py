@@ -21,6 +21,7 @@ from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
+PEOPLE = set(Role) - {Role.SERVICE}
 
 
 class Archive:
@@ -32,7 +33,7 @@ class Archive:
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    for role in Role:
+    for role in PEOPLE:
         ledger.accounts.add(role.value, PASSWORD, role, T0)
     return ledger
 
@@ -82,7 +83,7 @@ def test_a_page_without_a_login_leads_to_the_login_and_back(ledger: Ledger, path
 
 
 def test_an_empty_system_has_every_page(ledger: Ledger) -> None:
-    client = browser(ledger, Role.ADMIN)
+    client = browser(ledger, Role.ADMINISTRATOR)
     texts = {path: client.get(path).text for path in ("/", "/studies", "/rules", "/models", "/audit", "/login")}
     assert "Nothing is waiting." in texts["/"]
     assert "No worker has reported yet" in texts["/"]
@@ -123,12 +124,12 @@ def test_a_study_in_each_state_has_its_page_with_what_can_be_done(ledger: Ledger
     assert client.get("/studies/99").status_code == 404
 
 
-def test_a_viewer_is_shown_no_button_that_acts(ledger: Ledger) -> None:
+def test_a_reader_is_shown_no_button_that_acts(ledger: Ledger) -> None:
     waiting(ledger)
-    text = browser(ledger, Role.VIEWER).get("/studies/1").text
+    text = browser(ledger, Role.READER).get("/studies/1").text
     assert "/api/readings/" not in text
     assert "/patient" not in text
-    assert browser(ledger, Role.VIEWER).get("/audit").status_code == 403
+    assert browser(ledger, Role.READER).get("/audit").status_code == 403
 
 
 def test_studies_are_filtered_and_paged_by_links(ledger: Ledger) -> None:

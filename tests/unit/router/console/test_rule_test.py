@@ -44,8 +44,8 @@ def tried(client: TestClient, **body: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", [name for name in WHO if name != "Modality"])
-def test_a_viewer_spells_out_nothing_of_the_patient(world: World, study: int, name: str) -> None:
-    client = world.client(Role.VIEWER)
+def test_a_reader_spells_out_nothing_of_the_patient(world: World, study: int, name: str) -> None:
+    client = world.client(Role.READER)
     for condition in (f'study.{name}.startsWith("{WHO[name][0]}")', f'has(study["{name}"])'):
         answer = tried(client, study_id=study, routes=routes(condition))
         assert (answer.status_code, f"{name} identifies a patient" in answer.json()["detail"]) == (422, True)
@@ -61,13 +61,13 @@ def test_a_viewer_spells_out_nothing_of_the_patient(world: World, study: int, na
 
 
 def test_every_test_of_rules_is_written_down(world: World, study: int) -> None:
-    client = world.client(Role.VIEWER)
+    client = world.client(Role.READER)
     tried(client, study_id=study, routes=routes("true"))
     tried(client, study_id=study)
     tried(client, study_id=77, routes=routes("true"))
     found = [row for row in actions(world.ledger) if row.action == "rule test"]
     assert [(row.account, row.study_id, row.detail) for row in reversed(found)] == [
-        ("viewer", study, "routes of one's own"), ("viewer", study, "routes in force"), ("viewer", None, "routes of one's own")
+        ("reader", study, "routes of one's own"), ("reader", study, "routes in force"), ("reader", None, "routes of one's own")
     ]  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def test_every_test_of_rules_is_written_down(world: World, study: int) -> None:
     ids=["502 characters", "many of them", "many small ones"],
 )  # fmt: skip
 def test_a_test_takes_a_bounded_time_whatever_the_conditions(world: World, conditions: list[str]) -> None:
-    client = world.client(Role.VIEWER)
+    client = world.client(Role.READER)
     began = time.process_time()
     answer = tried(
         client, study={"series": [{"Modality": "CT"}] * 200}, routes=f'routing = "all"\n{routes(*conditions)}'
@@ -101,19 +101,19 @@ def test_a_test_takes_a_bounded_time_whatever_the_conditions(world: World, condi
     ids=["nested TOML", "brackets", "many routes", "long routes", "nested values", "many values", "many in a sequence"],
 )
 def test_a_test_that_would_cost_much_is_refused(world: World, body: dict[str, Any]) -> None:
-    assert tried(world.client(Role.VIEWER), **body).status_code == 422
+    assert tried(world.client(Role.READER), **body).status_code == 422
 
 
 def test_json_that_is_nested_without_end_is_refused(world: World) -> None:
     body = b'{"study":{"attributes":{"a":' + b"[" * 60_000 + b"]" * 60_000 + b"}}}"
-    answer = world.client(Role.VIEWER).post(
+    answer = world.client(Role.READER).post(
         "/api/rules/test", content=body, headers={"Content-Type": "application/json"}
     )
     assert answer.status_code in (400, 422)
 
 
 def test_many_tests_at_once_leave_the_console_to_others(world: World) -> None:
-    client = world.client(Role.VIEWER)
+    client = world.client(Role.READER)
     slow = routes(f"{LIST}.all(x,{LIST}.all(y,x==y))")
     seen: list[int] = []
     threads = [

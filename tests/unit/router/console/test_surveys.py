@@ -20,13 +20,14 @@ from medai.router.reports.story import actions
 from medai.router.settings.tables import Settings
 
 PASSWORD = "long enough"
+PEOPLE = set(Role) - {Role.SERVICE}
 BEST = {f"q{number}": 5 if number % 2 else 1 for number in range(1, 11)}
 GOOD: dict[str, Any] = {"correct": 5, "time": 4, "changed": 2, "contours": None, "again": 5, "comment": "fine"}
 
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    for role in Role:
+    for role in PEOPLE:
         ledger.accounts.add(role.value, PASSWORD, role, T0)
     return ledger
 
@@ -61,8 +62,8 @@ def test_the_requests_ask_exactly_the_questions_of_the_forms() -> None:
 # -- the API
 
 
-def test_a_viewer_answers_reads_the_answer_back_and_replaces_it(ledger: Ledger, job_id: str) -> None:
-    client, path = browser(ledger, Role.VIEWER), f"/api/surveys/usefulness/{job_id}"
+def test_a_reader_answers_reads_the_answer_back_and_replaces_it(ledger: Ledger, job_id: str) -> None:
+    client, path = browser(ledger, Role.READER), f"/api/surveys/usefulness/{job_id}"
     assert client.get(path).status_code == 404
     assert client.post(path, json=GOOD).status_code == 204
     assert client.get(path).json() == {**GOOD, "job_id": job_id, "answered_at": T0 + 100}
@@ -71,12 +72,12 @@ def test_a_viewer_answers_reads_the_answer_back_and_replaces_it(ledger: Ledger, 
     assert browser(ledger, Role.OPERATOR).get(path).status_code == 404, "what somebody else said is theirs"
 
 
-def test_a_viewer_answers_the_scale_and_sees_their_own_alone(ledger: Ledger) -> None:
-    client = browser(ledger, Role.VIEWER)
+def test_a_reader_answers_the_scale_and_sees_their_own_alone(ledger: Ledger) -> None:
+    client = browser(ledger, Role.READER)
     assert client.post("/api/surveys/sus", json=BEST).json() == {"score": 100.0}
     (mine,) = client.get("/api/surveys/sus").json()
     assert mine == {**BEST, "answered_at": T0 + 100, "score": 100.0, "newest": True}
-    assert browser(ledger, Role.ADMIN).get("/api/surveys/sus").json() == []
+    assert browser(ledger, Role.ADMINISTRATOR).get("/api/surveys/sus").json() == []
 
 
 @pytest.mark.parametrize(
@@ -94,30 +95,30 @@ def test_a_viewer_answers_the_scale_and_sees_their_own_alone(ledger: Ledger) -> 
 def test_an_answer_about_a_reading_that_can_not_be_kept_is_422(
     ledger: Ledger, job_id: str, wrong: dict[str, Any]
 ) -> None:
-    assert browser(ledger, Role.VIEWER).post(f"/api/surveys/usefulness/{job_id}", json=wrong).status_code == 422
+    assert browser(ledger, Role.READER).post(f"/api/surveys/usefulness/{job_id}", json=wrong).status_code == 422
     assert ledger.surveys.usefulness_answers() == []
 
 
 @pytest.mark.parametrize("wrong", [{}, {**BEST, "q10": None}, {**BEST, "q1": 0}, {**BEST, "q11": 3}])
 def test_a_scale_that_is_not_whole_is_422(ledger: Ledger, wrong: dict[str, Any]) -> None:
-    assert browser(ledger, Role.VIEWER).post("/api/surveys/sus", json=wrong).status_code == 422
+    assert browser(ledger, Role.READER).post("/api/surveys/sus", json=wrong).status_code == 422
     assert ledger.surveys.sus_answers() == []
 
 
 def test_a_reading_without_a_result_is_409(ledger: Ledger) -> None:
     waits = make(ledger, arrive(ledger, seen()))[0]
-    answer = browser(ledger, Role.VIEWER).post(f"/api/surveys/usefulness/{waits}", json=GOOD)
+    answer = browser(ledger, Role.READER).post(f"/api/surveys/usefulness/{waits}", json=GOOD)
     assert (answer.status_code, "no result yet" in answer.json()["detail"]) == (409, True)
 
 
 def test_another_page_can_not_answer_in_somebodys_name(ledger: Ledger, job_id: str) -> None:
-    client = browser(ledger, Role.VIEWER)
+    client = browser(ledger, Role.READER)
     for path, body in ((f"/api/surveys/usefulness/{job_id}", GOOD), ("/api/surveys/sus", BEST)):
         assert client.post(path, json=body, headers={"Origin": "http://evil"}).status_code == 403
 
 
 def test_what_all_said_is_for_operators(ledger: Ledger, job_id: str) -> None:
-    viewer, operator = browser(ledger, Role.VIEWER), browser(ledger, Role.OPERATOR)
+    viewer, operator = browser(ledger, Role.READER), browser(ledger, Role.OPERATOR)
     viewer.post(f"/api/surveys/usefulness/{job_id}", json=GOOD)
     for path in ("summary", "usefulness.csv", "sus.csv"):
         assert viewer.get(f"/api/surveys/{path}").status_code == 403, path
@@ -125,8 +126,10 @@ def test_what_all_said_is_for_operators(ledger: Ledger, job_id: str) -> None:
     assert (group["model"], group["questions"][0]["mean"], group["questions"][3]["number"]) == ("mr_brain", 5.0, 0)
 
 
-def test_an_export_has_numbers_and_names_for_admins_alone_and_is_written_down(ledger: Ledger, job_id: str) -> None:
-    viewer, operator = browser(ledger, Role.VIEWER), browser(ledger, Role.OPERATOR)
+def test_an_export_has_numbers_and_names_for_administrators_alone_and_is_written_down(
+    ledger: Ledger, job_id: str
+) -> None:
+    viewer, operator = browser(ledger, Role.READER), browser(ledger, Role.OPERATOR)
     viewer.post(f"/api/surveys/usefulness/{job_id}", json={**GOOD, "comment": "@SUM(1)"})
     viewer.post("/api/surveys/sus", json=BEST)
     for what in ("usefulness", "sus"):
@@ -135,12 +138,12 @@ def test_an_export_has_numbers_and_names_for_admins_alone_and_is_written_down(le
         assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
         assert answer.headers["Content-Disposition"] == f'attachment; filename="{what}.csv"'
         (row,) = csv.DictReader(io.StringIO(answer.text))
-        assert (row["reader"], "account" in row, "viewer" in answer.text) == ("1", False, False)
+        assert (row["reader"], "account" in row, "administrator" in answer.text) == ("1", False, False)
         assert operator.get(path, params={"names": True}).status_code == 403
-        (row,) = csv.DictReader(io.StringIO(browser(ledger, Role.ADMIN).get(path, params={"names": True}).text))
-        assert row["account"] == "viewer"
+        (row,) = csv.DictReader(io.StringIO(browser(ledger, Role.ADMINISTRATOR).get(path, params={"names": True}).text))
+        assert row["account"] == "reader"
     exports = [(row.account, row.detail) for row in actions(ledger) if row.action == "survey export"]
-    assert exports == [("admin", "sus, with names"), ("operator", "sus, no names"), ("admin", "usefulness, with names"), ("operator", "usefulness, no names")]  # fmt: skip
+    assert exports == [("administrator", "sus, with names"), ("operator", "sus, no names"), ("administrator", "usefulness, with names"), ("operator", "usefulness, no names")]  # fmt: skip
 
 
 # -- the pages
@@ -152,7 +155,7 @@ def test_a_page_without_a_login_leads_to_the_login(ledger: Ledger, job_id: str) 
 
 
 def test_the_card_of_a_reading_leads_to_its_form_which_holds_what_was_said(ledger: Ledger, job_id: str) -> None:
-    client, path = browser(ledger, Role.VIEWER), f"/readings/{job_id}/usefulness"
+    client, path = browser(ledger, Role.READER), f"/readings/{job_id}/usefulness"
     card = client.get("/studies/1").text
     assert f'<a href="{path}">Was this useful?</a>' in card
     fresh = client.get(path).text
@@ -169,7 +172,7 @@ def test_the_card_of_a_reading_leads_to_its_form_which_holds_what_was_said(ledge
 
 def test_a_reading_without_a_result_has_no_form(ledger: Ledger) -> None:
     waits = make(ledger, arrive(ledger, seen()))[0]
-    client = browser(ledger, Role.VIEWER)
+    client = browser(ledger, Role.READER)
     assert "/usefulness" not in client.get("/studies/1").text
     text = client.get(f"/readings/{waits}/usefulness").text
     assert ("There is no result yet" in text, "<form class" in text) == (True, False)
@@ -177,7 +180,7 @@ def test_a_reading_without_a_result_has_no_form(ledger: Ledger) -> None:
 
 
 def test_the_surveys_page_has_the_scale_and_ones_own_answers(ledger: Ledger, job_id: str) -> None:
-    client = browser(ledger, Role.VIEWER)
+    client = browser(ledger, Role.READER)
     empty = client.get("/surveys").text
     assert all(question.text in empty for question in SUS)
     assert "Digital Equipment Corporation, 1986" in empty
@@ -191,13 +194,13 @@ def test_the_surveys_page_has_the_scale_and_ones_own_answers(ledger: Ledger, job
 
 def test_figures_and_exports_are_shown_to_those_who_may_have_them(ledger: Ledger, job_id: str) -> None:
     assert "Nobody has answered yet" in browser(ledger, Role.OPERATOR).get("/surveys").text
-    browser(ledger, Role.VIEWER).post(f"/api/surveys/usefulness/{job_id}", json=GOOD)
-    browser(ledger, Role.VIEWER).post("/api/surveys/sus", json=BEST)
-    texts = {role: browser(ledger, role).get("/surveys").text for role in Role}
-    assert "usefulness.csv" not in texts[Role.VIEWER]
-    assert "mean SUS score" not in texts[Role.VIEWER]
+    browser(ledger, Role.READER).post(f"/api/surveys/usefulness/{job_id}", json=GOOD)
+    browser(ledger, Role.READER).post("/api/surveys/sus", json=BEST)
+    texts = {role: browser(ledger, role).get("/surveys").text for role in PEOPLE}
+    assert "usefulness.csv" not in texts[Role.READER]
+    assert "mean SUS score" not in texts[Role.READER]
     assert "21 % to 100 %" in texts[Role.OPERATOR]
     assert "best imaginable" in texts[Role.OPERATOR]
     assert "names=true" not in texts[Role.OPERATOR]
-    assert "names=true" in texts[Role.ADMIN]
-    assert not [role for role in Role if " style=" in texts[role] or "<script>" in texts[role]]
+    assert "names=true" in texts[Role.ADMINISTRATOR]
+    assert not [role for role in PEOPLE if " style=" in texts[role] or "<script>" in texts[role]]

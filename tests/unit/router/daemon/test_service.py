@@ -151,6 +151,8 @@ def programs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
         tracer: Any,
         answers: Any,
         turned_away: Any,
+        pruned: Any,
+        audited: Any,
     ) -> FakeRouter:
         return of_ledger[id(ledger)].build(leads, stack, doors)
 

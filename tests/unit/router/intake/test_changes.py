@@ -16,6 +16,7 @@ from medai.router.contract import StudyFacts, orthanc_id
 from medai.router.intake.changes import Subscription, settled
 from medai.router.intake.facts import FactsReader, StudyView
 from medai.router.ledger import Ledger
+from medai.router.ledger.removals import RESTORED
 from medai.router.ledger.workitems import Seen
 from medai.router.log import Pseudonyms
 from medai.router.orthanc.client import ChangesPage, Orthanc
@@ -104,6 +105,24 @@ def test_an_archive_that_lost_most_of_its_studies_is_told_once_and_nothing_is_ta
             site.subscription.sweep()
     assert [line["event"] for line in logs] == ["archive_lost_studies"]
     assert (site.cancelled(), site.archive.asked) == (0, 0), "and it is not asked for each, at every sweep"
+
+
+def test_what_a_restored_ledger_misses_in_the_archive_is_set_aside_once_and_later_deletions_are_believed(
+    site: Site,
+) -> None:
+    site.send(3)
+    site.ledger.setting(RESTORED, "1.0")
+    gone, later, _ = site.archive.names
+    site.archive.names.remove(gone)
+    with capture_logs() as logs:
+        site.subscription.sweep()
+    assert [line["event"] for line in logs] == ["archive_lacks_studies"]
+    assert (len(site.ledger.removals.living_studies()), site.cancelled()) == (2, 1)
+    assert site.ledger.studies.archive_updates([gone]) == {gone: ""}, "when it is back it is looked at again"
+    site.archive.names.remove(later)
+    with capture_logs() as logs:
+        site.subscription.sweep()
+    assert [line["event"] for line in logs] == ["study_deleted"]
 
 
 def test_many_deletions_out_of_many_more_studies_are_believed(site: Site) -> None:

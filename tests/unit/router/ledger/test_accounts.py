@@ -40,7 +40,7 @@ def test_neither_password_nor_token_is_kept_in_clear(ledger: Ledger) -> None:
 
 
 def test_two_accounts_with_one_password_are_kept_differently(ledger: Ledger) -> None:
-    ledger.accounts.add("bob", PASSWORD, Role.VIEWER, T0)
+    ledger.accounts.add("bob", PASSWORD, Role.READER, T0)
     with ledger.begin() as db:
         first, second = db.execute(select(t.accounts.c.password)).scalars()
     assert first != second
@@ -87,7 +87,7 @@ def test_a_token_that_was_taken_back_lets_nobody_in(ledger: Ledger, how: str) ->
 )
 def test_what_will_not_do_is_refused_with_its_reason(ledger: Ledger, name: str, password: str, words: str) -> None:
     with pytest.raises(AccountFault, match=words):
-        ledger.accounts.add(name, password, Role.VIEWER, T0)
+        ledger.accounts.add(name, password, Role.READER, T0)
     assert [row.name for row in ledger.accounts.listed()] == ["ana"]
 
 
@@ -101,9 +101,10 @@ def test_an_account_that_does_not_exist_can_not_be_changed(ledger: Ledger) -> No
 def test_each_role_may_what_those_before_it_may() -> None:
     may = {role: [needed for needed in Role if role.may(needed)] for role in Role}
     assert may == {
-        Role.VIEWER: [Role.VIEWER],
-        Role.OPERATOR: [Role.VIEWER, Role.OPERATOR],
-        Role.ADMIN: list(Role),
+        Role.SERVICE: [Role.SERVICE],
+        Role.READER: [Role.SERVICE, Role.READER],
+        Role.OPERATOR: [Role.SERVICE, Role.READER, Role.OPERATOR],
+        Role.ADMINISTRATOR: list(Role),
     }
 
 
@@ -117,8 +118,12 @@ def test_the_audit_log_is_paged_newest_first_and_by_study(ledger: Ledger) -> Non
 
 
 def test_a_token_is_limited_to_its_role_and_follows_an_account_that_may_less() -> None:
-    assert [Role.ADMIN.within(most) for most in (None, "viewer", "admin")] == [Role.ADMIN, Role.VIEWER, Role.ADMIN]
-    assert Role.VIEWER.within("admin") is Role.VIEWER
+    assert [Role.ADMINISTRATOR.within(most) for most in (None, "reader", "administrator")] == [
+        Role.ADMINISTRATOR,
+        Role.READER,
+        Role.ADMINISTRATOR,
+    ]
+    assert Role.READER.within("administrator") is Role.READER
 
 
 def test_a_session_that_nobody_used_is_over_and_a_programs_token_is_not(ledger: Ledger) -> None:
@@ -140,3 +145,26 @@ def test_a_password_of_before_lets_its_account_in_and_is_hashed_anew(ledger: Led
         assert ledger.accounts.by_password("ana", PASSWORD) is not None
         with ledger.begin() as db:
             assert str(db.execute(select(t.accounts.c.password)).scalar_one()).startswith("$argon2id$")
+
+
+def test_a_service_has_no_password_and_stays_a_service(ledger: Ledger) -> None:
+    ledger.accounts.add("dashboard", None, Role.SERVICE, T0)
+    for password in ("", "x" * 20):
+        assert ledger.accounts.by_password("dashboard", password) is None
+    with pytest.raises(AccountFault, match="no password"):
+        ledger.accounts.set_password("dashboard", PASSWORD)
+    for name, role in (("dashboard", Role.READER), ("ana", Role.SERVICE)):
+        with pytest.raises(AccountFault, match="a service stays one"):
+            ledger.accounts.set_role(name, role)
+    for password, role in ((None, Role.READER), (PASSWORD, Role.SERVICE)):
+        with pytest.raises(AccountFault, match="a service has no password"):
+            ledger.accounts.add("other", password, role, T0)
+
+
+def test_another_role_holds_from_the_next_request_on(ledger: Ledger) -> None:
+    token = ledger.accounts.issue_token("ana", T0, kind="session", label="", lasts_s=60)
+    ledger.accounts.set_role("ana", Role.READER)
+    found = ledger.accounts.by_token(token, T0 + 1)
+    assert found is not None
+    assert found.role is Role.READER
+    assert ledger.accounts.named("ana").signed_in_at == T0

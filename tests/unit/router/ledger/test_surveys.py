@@ -146,7 +146,7 @@ def test_only_a_reading_with_a_result_can_be_judged(ledger: Ledger) -> None:
         ledger.surveys.answer_usefulness("ana", job_id, ALL_FIVE, "", T0)
     with pytest.raises(ActionRefused, match="no such reading"):
         ledger.surveys.answer_usefulness("ana", "x", ALL_FIVE, "", T0)
-    assert actions(ledger) == []
+    assert [each.action for each in actions(ledger)] == ["reading"]
 
 
 def test_a_withdrawn_result_can_be_judged_too(ledger: Ledger) -> None:
@@ -159,7 +159,7 @@ def test_a_withdrawn_result_can_be_judged_too(ledger: Ledger) -> None:
 def test_the_audit_log_says_that_somebody_answered_and_not_what_or_about_which_study(ledger: Ledger) -> None:
     ledger.surveys.answer_usefulness("ana", read(ledger), {"correct": 1}, "secret", T0)
     ledger.surveys.answer_sus("ana", BEST, T0)
-    rows = actions(ledger)
+    rows = [each for each in actions(ledger) if each.account != "router"]
     assert [(row.account, row.action) for row in rows] == [
         ("ana", "survey usability"),
         ("ana", "survey usefulness"),

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ledger_cases import T0
+from ledger_cases import T0, arrive, make, seen
 from sqlalchemy import Connection, text
 from structlog.testing import capture_logs
 
-from medai.router.ledger import Ledger
+from medai.router.errors import TemporaryError
+from medai.router.ledger import Ledger, trail
 from medai.router.ledger.trail import AuditFilesFault
 
 
@@ -129,3 +133,123 @@ def test_lines_of_many_at_once_follow_each_other(ledger: Ledger) -> None:
         list(pool.map(lambda n: ledger.accounts.note_action(f"ana{n}", "study", T0), range(40)))
     found = ledger.verify_audit()
     assert (found.lines, found.faults, found.notes) == (40, (), ())
+
+
+# -- the folder of the key and the newest seal is full, or away
+
+
+@dataclass
+class Disk:
+    """The disk with the newest seal."""
+
+    full: bool = True
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """A disk that takes nothing while it is full."""
+    found, real = Disk(), os.pwrite
+
+    def pwrite(number: int, data: bytes, at: int) -> int:
+        if found.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(number, data, at)
+
+    monkeypatch.setattr(trail.os, "pwrite", pwrite)
+    return found
+
+
+def test_a_full_disk_undoes_no_work_and_is_said_counted_and_healed(ledger: Ledger, disk: Disk) -> None:
+    study = arrive(ledger, seen())
+    disk.full = False
+    written(ledger, 3)
+    disk.full = True
+    with capture_logs() as logged:
+        job_id, _ = make(ledger, study)
+        ledger.actions.hurry(job_id, T0, by="ana")
+        assert ledger.unkept_audit() == 2
+        found = ledger.verify_audit()
+        assert (found.lines, found.faults) == (5, ()), "what was kept before is still kept"
+        assert "newer than the line that was kept" in found.notes[0]
+        disk.full = False
+        written(ledger, 1)
+    assert [line["event"] for line in logged if "head" in line["event"]] == [
+        "audit_head_not_kept",
+        "audit_head_kept_again",
+    ]
+    found = ledger.verify_audit()
+    assert (found.lines, found.faults, found.notes, ledger.unkept_audit()) == (6, (), (), 0)
+
+
+def test_a_head_that_is_late_is_kept_by_whatever_is_written_next(
+    ledger: Ledger, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(ledger, 2)
+    assert ledger.unkept_audit() == 2
+    disk.full = False
+    ledger.setting("anything", "x")  # no line, and too soon
+    assert ledger.unkept_audit() == 2
+    monkeypatch.setattr(trail, "AGAIN_S", -1.0)
+    ledger.database.trail._again_at = 0.0
+    ledger.setting("anything", "x")
+    assert ledger.unkept_audit() == 0
+
+
+def test_lines_taken_away_while_the_disk_was_full_are_missed_when_it_is_not(ledger: Ledger, disk: Disk) -> None:
+    disk.full = False
+    written(ledger, 2)
+    disk.full = True
+    written(ledger, 2)
+    tamper(ledger, "DELETE FROM audit WHERE id > 2")
+    disk.full = False
+    ledger.database.trail._again_at = 0.0
+    ledger.setting("anything", "x")
+    assert "lines at the end were taken away" in " ".join(ledger.verify_audit().faults)
+
+
+def test_a_folder_that_is_away_for_a_while_holds_nothing_up_and_is_caught_up_with(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.sqlite'}", audit_folder=str(folder))
+    ledger.migrate()
+    written(ledger, 2)
+    folder.rename(tmp_path / "unmounted")
+    with capture_logs() as logged:
+        written(ledger, 2)
+        assert ledger.unkept_audit() == 4
+    assert "audit_head_not_read" in {line["event"] for line in logged}
+    (tmp_path / "unmounted").rename(folder)
+    written(ledger, 1)
+    found = ledger.verify_audit()
+    assert (found.lines, found.faults, found.notes, ledger.unkept_audit()) == (5, (), (), 0)
+    ledger.close()
+
+
+def test_without_the_key_nothing_is_half_done(tmp_path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.sqlite'}", audit_folder=str(tmp_path / "nowhere"))
+    ledger.migrate()
+    study = arrive(ledger, seen())
+    with pytest.raises(TemporaryError, match="key can't be read"):
+        make(ledger, study)
+    with ledger.begin(reads_only=True) as db:
+        assert db.execute(text("SELECT count(*) FROM job")).scalar_one() == 0
+    (tmp_path / "nowhere").mkdir()
+    make(ledger, study)
+    assert ledger.verify_audit().faults == ()
+    ledger.close()
+
+
+def test_a_key_that_could_not_be_written_whole_is_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(_number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    ledger = Ledger(f"sqlite:///{tmp_path / 'l.sqlite'}")
+    ledger.migrate()
+    with monkeypatch.context() as patched:
+        patched.setattr(trail.os, "fsync", no_space)
+        with pytest.raises(TemporaryError, match="key can't be read"):
+            written(ledger, 1)
+    assert [file.name for file in tmp_path.iterdir() if "audit" in file.name] == []
+    written(ledger, 2)
+    assert ledger.verify_audit().faults == ()
+    ledger.close()

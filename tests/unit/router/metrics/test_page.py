@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from medai.router.contract import Failure, JobState
 from medai.router.errors import TemporaryError
 from medai.router.ledger import Ledger
+from medai.router.ledger.audit_lines import AuditFigure
 from medai.router.metrics.collector import OUTCOMES, Parts
 from medai.router.metrics.page import MetricsServer
 from medai.router.settings.tables import MetricsSettings, ObjectivesSettings
@@ -40,6 +41,8 @@ class World:
             parts=Parts(
                 orthanc_up=lambda: self.orthanc_up, broker_up=lambda: True, leads=lambda: self.leads,
                 hl7=lambda: {"taken": 7, "ignored": 2}, turned_away=lambda: {("orders", "peer"): 4},
+                pruned=lambda: {"orders": 5},
+                audit=lambda: {"audit-syslog": AuditFigure(waiting=3, oldest_at=self.now - 60, failures=2)},
             ),
             routes=["brain"], objectives=ObjectivesSettings(routine_s=10.0), clock=lambda: self.now,
         )  # fmt: skip
@@ -245,6 +248,17 @@ def test_messages_of_the_listener_are_counted_by_what_became_of_them(world: Worl
     assert [values["medai_hl7_messages_total", each] for each in ("taken", "ignored", "refused")] == [7, 2, 0]
     assert values["medai_turned_away_total", "orders", "peer"] == 4
     assert values["medai_turned_away_total", "announcements", "limit"] == 0
+
+
+def test_what_went_because_it_was_old_is_counted(world: World) -> None:
+    values = world.values()
+    assert [values["medai_pruned_total", each] for each in ("orders", "audit")] == [5, 0]
+
+
+def test_how_far_behind_a_receiver_of_the_audit_trail_is_is_told(world: World) -> None:
+    values = world.values()
+    names = ("medai_audit_waiting", "medai_audit_oldest_seconds", "medai_audit_send_failures_total")
+    assert [values[name, "audit-syslog"] for name in names] == [3, 60, 2]
 
 
 def test_connections_that_say_nothing_hold_up_no_scrape_and_no_health(world: World) -> None:

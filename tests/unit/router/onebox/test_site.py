@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from medai.router.cli import hops
 from medai.router.errors import SettingsError
+from medai.router.onebox import authority
 from medai.router.onebox.site import DEFAULT_PORTS, Site, find_binary, pick_ports
 from medai.router.routing.rules import Rules
 from medai.router.settings import load as settings
@@ -119,6 +121,37 @@ def test_the_archive_asks_for_a_login_and_answers_this_machine_only(site: Site) 
     assert config["AuthenticationEnabled"] is True
     assert config["RemoteAccessAllowed"] is False
     assert config["RegisteredUsers"] == {"medai": site.password}
+
+
+def test_a_site_with_tls_leaves_no_hop_in_the_clear_and_keeps_its_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "RSA_BITS", 2048)  # made in a fifth of the time
+    site = Site.create(tmp_path / ODD, free_ports=True, tls=True)
+    loaded = site.settings
+    assert loaded.orthanc.url == site.orthanc_url == f"https://127.0.0.1:{site.ports['orthanc_https']}"
+    assert site.console_url.startswith("https:")
+    assert site.metrics_url.startswith("https:")
+    assert loaded.ris.tls
+    assert loaded.hl7_in.tls.require_client_certificate
+    assert not loaded.console.tls.require_client_certificate
+    assert loaded.broker.url.startswith("rediss:")
+    assert list(hops.unusable(loaded)) == []
+    assert {"port 0", f"tls-port {site.ports['redis']}"} <= set(site.redis_conf().splitlines())
+    archive = site.orthanc_config()
+    assert (archive["DicomTlsEnabled"], archive["DicomTlsRemoteCertificateRequired"]) == (True, True)
+    assert "MinProtocol = TLSv1.2" in site.openssl_conf.read_text()
+    before = {path: path.read_bytes() for path in (site.folder / "tls").iterdir()}
+    assert Site.create(site.folder, free_ports=False) == site
+    assert {path: path.read_bytes() for path in (site.folder / "tls").iterdir()} == before
+    assert {path.stat().st_mode & 0o777 for path in before if path.suffix == ".key"} == {0o600}
+
+
+def test_a_site_that_was_made_without_tls_is_not_changed_behind_its_owner_s_back(site: Site) -> None:
+    with pytest.raises(SettingsError, match="was made without TLS"):
+        Site.create(site.folder, free_ports=False, tls=True)
+    assert not (site.folder / "tls").exists()
+    assert "orthanc_https" not in site.used_ports
 
 
 def test_a_directory_without_a_system_is_explained(tmp_path: Path) -> None:

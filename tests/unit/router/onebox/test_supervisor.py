@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from medai.router.errors import SettingsError
-from medai.router.onebox import supervisor
+from medai.router.onebox import authority, supervisor
 from medai.router.onebox.site import Site
 from medai.router.onebox.supervisor import PARTS, PartFailed, socket_path, tail_of, wait_ready, write_supervisord
 
@@ -59,6 +59,17 @@ def test_a_part_that_dies_is_started_again(site: Site) -> None:
         for program in group.process_configs:
             assert (program.autostart, program.autorestart is not False) == (True, True)
             assert program.killasgroup
+
+
+def test_a_site_with_tls_has_a_relay_before_orthanc_and_tells_its_openssl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authority, "RSA_BITS", 2048)  # made in a fifth of the time
+    site = Site.create(tmp_path / "s", free_ports=True, tls=True)
+    programs = {p.name: p for group in parsed(site).process_group_configs for p in group.process_configs}
+    assert set(programs) == {*PARTS, "front"}
+    assert programs["orthanc"].environment["OPENSSL_CONF"] == "openssl.cnf"
+    assert "--tls-everywhere" in programs["ris"].command
 
 
 def test_orthanc_sends_small_packets_at_once(site: Site) -> None:

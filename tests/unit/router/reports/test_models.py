@@ -20,14 +20,14 @@ from medai.router.settings.tables import Settings
 
 @pytest.fixture
 def ledger(ledger: Ledger) -> Ledger:
-    ledger.accounts.add("viewer", "long enough", Role.VIEWER, T0)
+    ledger.accounts.add("reader", "long enough", Role.READER, T0)
     return ledger
 
 
 def client(ledger: Ledger) -> TestClient:
     app = make_app(Settings(), ledger, cast(Orthanc, None), probes={}, version="1", clock=lambda: T0 + 100)
     found = TestClient(app, base_url="http://localhost", follow_redirects=False)
-    assert found.post("/api/login", json={"name": "viewer", "password": "long enough"}).status_code == 200
+    assert found.post("/api/login", json={"name": "reader", "password": "long enough"}).status_code == 200
     return found
 
 

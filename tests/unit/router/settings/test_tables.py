@@ -72,6 +72,13 @@ def test_results_point_to_an_address_only_where_somebody_said_which(given: dict[
     assert OrthancSettings(**given).wado_root == root
 
 
+def test_a_message_is_kept_for_as_long_as_its_result_may_have_to_be_withdrawn(load: Load) -> None:
+    with pytest.raises(SettingsError, match="messages_d is shorter than"):
+        load("[retention]\nmessages_d = 6\n")
+    assert load("[retention]\nmessages_d = 0\n").retention.messages_d == 0
+    assert load("[retention]\nmessages_d = 1\n[ris]\nwithdraw_within_h = 24\n").retention.messages_d == 1
+
+
 def test_settings_cannot_be_changed_once_loaded() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().ris.port = 1

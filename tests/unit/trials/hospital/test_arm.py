@@ -23,7 +23,7 @@ from medai.trials.scenario import Fault
 def hospital(tmp_path: Path) -> Hospital:
     """One that nothing is played in."""
     facts = {"orthanc": {"dicom_port": 1, "aet": "ORTHANC"}, "ris": {"dicom_port": 1}}
-    box = cast(Box, SimpleNamespace(folder=tmp_path, facts=facts))
+    box = cast(Box, SimpleNamespace(folder=tmp_path, facts=facts, tls=None))
     imaging = Imaging(scenario=scenario(), sources=Sources(data=None))
     return Hospital(scenario(), (), "with-ai", box, imaging, Clock(accelerate=600.0), lambda _: None)
 

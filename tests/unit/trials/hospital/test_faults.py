@@ -75,7 +75,7 @@ NOBODY = 1
 
 def box(site: Path, redis_port: int = NOBODY) -> Box:
     facts = {"redis": {"url": f"redis://127.0.0.1:{redis_port}/0"}}
-    return cast(Box, SimpleNamespace(folder=site, facts=facts))
+    return cast(Box, SimpleNamespace(folder=site, facts=facts, tls=None))
 
 
 def test_a_part_that_hangs_hangs_with_its_children_and_goes_on_afterwards(site: Path) -> None:

@@ -1,0 +1,1 @@
+"""What a site keeps of people: erased, backed up, restored. Read first: erase.py, backup.py."""
