@@ -123,6 +123,12 @@ class _Secured(Impatient):
         super().connection_made(transport)
         self._handshake = self.loop.create_task(self._shake_hands(transport))
 
+    def shutdown(self) -> None:
+        """The server stops: who has been answered is not waited for to say goodbye."""
+        super().shutdown()
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+
     def data_received(self, data: bytes) -> None:
         """The request, once uvicorn has the connection that its answer goes by."""
         if self._handshake is None:

@@ -25,7 +25,7 @@ from medai.models.segmenters.load import Segmenter
 from medai.models.volume import Check, Segmentation, Stack
 from medai.router.contract import Job, StampName
 from medai.router.errors import PermanentError, TemporaryError
-from medai.router.hl7.order_patient import NUMBER, Doubt, ImagePatient, Released, by_nobody, choose
+from medai.router.hl7.order_patient import LEFT_OUT, NUMBER, Doubt, ImagePatient, Released, by_nobody, choose
 from medai.router.hl7.patients import Aliases
 from medai.router.settings.tables import Settings, WorkerSettings
 from medai.workers.results.encode import Results, encode_all
@@ -129,7 +129,7 @@ def join_order(
     if chosen.order is None:
         differs = tuple(dict.fromkeys(name for doubt in chosen.doubts for name in doubt.differs))
         who = "another patient" if NUMBER in differs else f"another {' and '.join(differs)}"
-        note = f"the order with this accession number names {who} than the images: it was left out, please check"
+        note = f"the order with this accession number names {who} than the images: {LEFT_OUT}"
     elif not patient.identifier and chosen.order.patient_id:
         note = "the images name no patient: the patient is the one of the order with their accession number"
     if note:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from medai.router.ledger.audit_lines import Subject, TrailLine
+from medai.router.ledger.trail import PRUNED
 
 
 class Code(NamedTuple):
@@ -83,10 +84,12 @@ KINDS: Mapping[str, Kind] = {
     # what the RIS said
     "patient merge": Kind(PATIENT, UPDATE),
     "patient update": Kind(PATIENT, UPDATE),
+    "patient erased": Kind(PATIENT, DELETE),
     "order change": _ORDERED,
     "order_held": _ORDERED,
     "order_released": _ORDERED,
     "order_rejected": _ORDERED,
+    "order_joined": _ORDERED,
     # what people did to readings
     "stat": _STEERED,
     "cancel": _STEERED,
@@ -98,10 +101,14 @@ KINDS: Mapping[str, Kind] = {
     "survey usability": _USED,
     "survey export": _USED,
     "edits export": _USED,
+    "backup": _USED,
+    "restore": _USED,
+    PRUNED: _USED,
     # accounts
     "account": _ACCOUNT,
     "account add": _ACCOUNT,
     "account password": _ACCOUNT,
+    "account role": _ACCOUNT,
     "account disable": _ACCOUNT,
     "account enable": _ACCOUNT,
     "token": _ACCOUNT,
@@ -144,7 +151,8 @@ def event_of(line: TrailLine, subject: Subject) -> AuditedEvent:
     kind = KINDS.get(line.action) or (_LOOKED if line.study_uid else _USED)
     if kind.event is ACCESSED and not line.study_uid:
         kind = _USED._replace(outcome=kind.outcome)
-    merged = line.detail.split(" to ")[-1] if kind.event is PATIENT and not line.study_uid else ""
+    named = kind.event is PATIENT and kind.action != DELETE and not line.study_uid  # who is erased stays unnamed
+    merged = line.detail.split(" to ")[-1] if named else ""
     return AuditedEvent(
         line=line,
         kind=kind,

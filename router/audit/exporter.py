@@ -24,7 +24,7 @@ from medai.router.errors import MedaiError
 from medai.router.ledger.audit_lines import PAGE, AuditFigure, AuditLines
 from medai.router.ledger.deliveries import Deliveries, Gate
 from medai.router.log import describe
-from medai.router.settings.audit import AuditSettings
+from medai.router.settings.audit import FHIR, SYSLOG, AuditSettings
 
 FIRST_S, LONGEST_S = 2.0, 60.0
 """First and longest pause after a failure."""
@@ -52,7 +52,7 @@ class SyslogReceiver:
 
     settings: AuditSettings
     reporter: Reporter
-    name: str = "audit-syslog"
+    name: str = SYSLOG
 
     def send(self, audited: Sequence[AuditedEvent]) -> None:
         """One connection for all."""
@@ -65,7 +65,7 @@ class FhirReceiver:
 
     settings: AuditSettings
     reporter: Reporter
-    name: str = "audit-fhir"
+    name: str = FHIR
 
     def send(self, audited: Sequence[AuditedEvent]) -> None:
         """One transaction for all."""

@@ -90,10 +90,9 @@ def _tell(report: ErasureReport, *, as_json: bool) -> None:
 def _text(report: ErasureReport) -> str:
     done = "erased" if report.done else "to be erased"
     lines = [f"patient {report.patient} (a pseudonym, as in the audit trail)"]
-    lines += [f"  {done}: {count} {what}" for what, count in report.erased.items()] or [
-        "  nothing here is the patient's"
-    ]
-    lines += [f"  kept: {kept.count} {kept.what}: {kept.why}" for kept in report.kept]
+    found = ", ".join(f"{what}: {count}" for what, count in report.erased.items())
+    lines.append(f"  {done}: {found}" if found else "  nothing here is the patient's")
+    lines += [f"  kept: {kept.what}: {kept.count}; {kept.why}" for kept in report.kept]
     lines += [f"  in the way: {reason}" for reason in report.in_work]
     lines += [f"  look into: {path}" for path in report.look_into]
     return "\n".join(lines)

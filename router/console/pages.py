@@ -31,7 +31,7 @@ from medai.router.console.permissions import needed_by_page
 from medai.router.console.requests import NO_NUL
 from medai.router.contract import JobState, Priority
 from medai.router.ledger.accounts import Account, Role
-from medai.router.reports import search
+from medai.router.reports import held, search
 from medai.router.reports.status import known_models
 from medai.router.reports.story import actions, story
 from medai.router.waterfall import bars
@@ -195,9 +195,16 @@ def rules(request: Request, who: Someone) -> HTMLResponse:
 def models(request: Request, who: Someone) -> HTMLResponse:
     """What is deployed, and what its readings came to."""
     ledger = ledger_of(request)
-    held = ledger.fleet.held_models(now_of(request))
+    there = ledger.fleet.held_models(now_of(request))
     counted = tally_of(request).verdicts
-    return render(request, "models.html", who, models=known_models(ledger), held=held, verdicts=counted)
+    return render(request, "models.html", who, models=known_models(ledger), held=there, verdicts=counted)
+
+
+@pages.get("/held")
+def held_orders(request: Request, who: Someone) -> HTMLResponse:
+    """Orders that contradict the images they name, and wait for a person; looking is written down."""
+    looked(request, who, "held orders")
+    return render(request, "held.html", who, orders=held.waiting(ledger_of(request), limit=PAGE_SIZE))
 
 
 @pages.get("/audit")

@@ -118,7 +118,7 @@ PAGES: Mapping[Role, frozenset[str]] = {
             "/tokens",
         }
     ),
-    Role.OPERATOR: frozenset({"/viewer", "/studies/{study_id}/viewer", "/readings/{job_id}/viewer"}),
+    Role.OPERATOR: frozenset({"/held", "/viewer", "/studies/{study_id}/viewer", "/readings/{job_id}/viewer"}),
     Role.ADMINISTRATOR: frozenset({"/audit", "/accounts"}),
 }
 FOR = {

@@ -203,12 +203,16 @@ class Decider:
         for verdict in ready:
             decisions.append(clocks[verdict.route])
             route = routes[verdict.route]
+            if self._ledger.jobs.hurry(study.id, route.name, self._rules.priority(route, facts)):
+                log.info("hurried", study=self._names.study(study.study_uid), route=route.name)
             absent = self._model_absent(route)
             if absent:
                 decisions.append(absent)
                 again = absent.due_at
                 continue
             decisions += [d for d in self._make_jobs(study, facts, route, verdict) if d.verdict is Verdict.SKIP]
+        if facts.order is not None and not self._ledger.held.join(study.id, facts.order, self._clock()):
+            again = self._clock() + LOOK_AGAIN_S
         if study.resent_at is not None and again is None:
             self._ledger.studies.resend_judged(study.id, study.resent_at)
         return decisions, again

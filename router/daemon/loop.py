@@ -92,7 +92,14 @@ class Router:
             clock=clock,
         )
         counts = Counter() if pruned is None else pruned
-        self._pruner = Pruner(ledger.retention, settings.retention, counts, clock=clock, monotonic=monotonic)
+        self._pruner = Pruner(
+            ledger.retention,
+            settings.retention,
+            counts,
+            receivers=settings.audit.receivers,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self._leads = leads
         self._stopping = threading.Event()
         self._doors = doors
@@ -190,6 +197,8 @@ class Router:
             self._replace_outdated()
             for job_id in self._ledger.jobs.settle_idle(self._clock()):
                 log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
+        if held := self._ledger.held.note_new(self._clock()):
+            log.info("orders_held", count=held)
         self._sweeper.tick(check_lost=check)
 
     def _replace_outdated(self) -> None:

@@ -31,12 +31,14 @@ class Pruner:
         keep: RetentionSettings,
         counts: Counter[str],
         *,
+        receivers: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._retention = retention
         self._keep = keep
         self._counts = counts
+        self._receivers = receivers
         self._clock = clock
         self._monotonic = monotonic
         self._kind = 0
@@ -54,7 +56,7 @@ class Pruner:
         self._kind, self._mark = (self._kind + 1) % len(KINDS), None  # whatever becomes of this page
         try:
             at = self._clock()
-            page = self._retention.page(kind, mark, Limits.of(self._keep, at), at)
+            page = self._retention.page(kind, mark, Limits.of(self._keep, at, self._receivers), at)
         except MedaiError as error:
             log.warning("not_pruned", what=kind, reason=describe(error))
             page = None

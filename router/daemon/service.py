@@ -50,7 +50,8 @@ log = structlog.get_logger(__name__)
 
 
 def on_orders(orders: Orders, clock: Callable[[], float]) -> Callable[[Sequence[OrderMessage]], None]:
-    """What the HL7 listener does with the orders of a message: write them to the ledger, which hurries waiting jobs."""
+    """What the HL7 listener does with the orders of a message: write them to the ledger; their studies are looked at
+    again."""
 
     def take(messages: Sequence[OrderMessage]) -> None:
         fresh = orders.take(messages, clock())

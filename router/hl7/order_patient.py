@@ -65,6 +65,8 @@ class Chosen:
     doubts: tuple[Doubt, ...] = ()
 
 
+LEFT_OUT = "it was left out, please check"
+"""How a result says that an order of its accession number is not joined to it."""
 Released = Callable[[Doubt], bool]
 """Whether a person said that an order is of these images' patient all the same."""
 

@@ -1,4 +1,4 @@
-"""Change an ORU^R01 of ours that was encoded before: another patient, or a result that is taken back. Pure.
+"""Change an ORU^R01 of ours that was encoded before: another patient, an order, or a result taken back. Pure.
 
 Only what must change is touched, everything else stays byte for byte: what a person may compare is the same message.
 Works on messages as workers/results/oru.py writes them (v2.3 to v2.5.1, the usual delimiters, UTF-8, CR), and keeps to
@@ -12,6 +12,9 @@ import re
 import time
 from typing import Protocol
 
+from medai.router.contract import Order
+from medai.router.hl7.order_patient import LEFT_OUT
+from medai.router.hl7.orders_in import ACCESSION_MAX
 from medai.router.hl7.patients import Patient, patient_of, renamed_identifiers
 from medai.router.hl7.text import escape, unescape
 
@@ -25,6 +28,8 @@ NUMBERED = frozenset({"2.3.1"})
 ONE_NAME = frozenset({"2.3"})
 STUDY = "113014"
 """OBX-3 of the observation that names the DICOM study: without its value nobody knows what was withdrawn."""
+JOINED = "a person has joined it"
+"""What stands in the place of ``LEFT_OUT``."""
 WITHDRAWAL = "WITHDRAWN^Withdrawal of the AI result^99MEDAI"
 WORDS = "The study was deleted from the archive: the AI result is withdrawn. Do not use its values."
 
@@ -90,6 +95,33 @@ def renumbered(payload: bytes, control_id: str) -> bytes:
     return _joined(segments)
 
 
+def ordered(payload: bytes, order: Order, *, control_id: str, now: float) -> bytes | None:
+    """The result once more, with the numbers of the order that a person joined to it; None where it has an order's.
+
+    The patient stays that of the images. What the message said of an order that was left out is no longer true.
+    ``control_id``: MSH-10 of the new message. ``now``: seconds since the epoch, for MSH-7 and OBR-22.
+    """
+    segments = _segments(payload)
+    requests = [row for row in segments if row[0] == "OBR"]
+    if not requests or any(_field(row, 2) for row in requests):
+        return None
+    moment = time.strftime("%Y%m%d%H%M%S+0000", time.gmtime(now))
+    _set(segments[0], 6, moment)
+    _set(segments[0], 9, control_id)
+    accession = order.accession if len(order.accession) <= ACCESSION_MAX else ""
+    numbers = {
+        2: _as_it_came(order.placer), 16: _as_it_came(order.ordered_by), 18: escape(_clean(accession)),
+        19: escape(_clean(order.requested_procedure_id)), 20: escape(_clean(order.scheduled_step_id)), 22: moment,
+    }  # fmt: skip
+    for row in requests:
+        for number, value in numbers.items():
+            _set(row, number, value or _field(row, number))
+    for row in segments:
+        if row[0] == "OBX":
+            _set(row, 5, _field(row, 5).replace(LEFT_OUT, JOINED))
+    return _joined(segments)
+
+
 def patients_of(payload: bytes) -> tuple[Patient, ...]:
     """Whom PID-3 names, once for each authority."""
     pid = next((row for row in _segments(payload) if row[0] == "PID"), [])
@@ -143,7 +175,7 @@ def _is_withdrawal(row: list[str]) -> bool:
 
 def _name(known: str, news: str) -> str:
     """PID-5: where the name itself is the same, its other representations stay; else they are the old name's."""
-    news = _clean(news).replace("|", "\\F\\")
+    news = _as_it_came(news)
     return known if not news.strip("^ ") or _five(known.split("~")[0]) == _five(news) else news
 
 
@@ -160,6 +192,11 @@ def _five(name: str) -> list[str]:
 def _clean(text: str) -> str:
     """Control characters, which no field may hold, made spaces."""
     return re.sub(r"[\x00-\x1f\x7f]+", " ", text).strip()
+
+
+def _as_it_came(text: str) -> str:
+    """A field of the RIS, components and escapes kept."""
+    return _clean(text).replace("|", "\\F\\")
 
 
 def _segments(payload: bytes) -> list[list[str]]:

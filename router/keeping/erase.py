@@ -93,7 +93,7 @@ class Eraser:
             for study in plan.archived.updates:
                 self._orthanc.delete("studies", study)
             self._ledger.erasure.archive_forgot(list(plan.archived.updates))
-            detail = f"patient {self._pseudonym(patient)}: {len(plan.archived.updates)} studies of the archive"
+            detail = f"patient {self._pseudonym(patient)}; archive studies: {len(plan.archived.updates)}"
             self._ledger.accounts.note_action(by, "patient erased", now, detail=detail)
         done = _Plan(patient=patient, found=found, archived=plan.archived, files=plan.files)
         return self._report(done, done=True)
@@ -171,6 +171,10 @@ class Eraser:
             Kept(
                 what="studies of another issuer", count=plan.found.strangers,
                 why="another patient has the same identifier from another issuer",
+            ),
+            Kept(
+                what="comments and reasons", count=plan.found.mentions,
+                why="somebody wrote the identifier into them: look into answers, dropped readings and held orders",
             ),
             Kept(
                 what="rejected zips", count=len(plan.files.shared),

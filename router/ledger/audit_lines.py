@@ -6,7 +6,7 @@ each goes out at least once, in order, whatever ends in between. Next: audit/exp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,10 @@ class AuditLines(Part):
         query = query.where(j.study_id == study_id, d.destination == RIS, d.payload.is_not(None))
         with self._database.begin(reads_only=True) as db:
             payload = db.execute(query.order_by(d.id.desc()).limit(1)).scalar()
-        patients = oru_edit.patients_of(bytes(payload)) if payload else ()
+        try:
+            patients = oru_edit.patients_of(bytes(payload)) if payload else ()
+        except ValueError:  # no message of ours: an older version's, or a file that was mended by hand
+            patients = ()
         return Subject(identifier=patients[0].identifier) if patients else Subject()
 
     def ordered_for(self, number: str) -> Subject:
@@ -124,6 +127,11 @@ class AuditLines(Part):
             return Subject()
         order = as_order(content)
         return Subject(identifier=order.patient_id, name=order.patient_name)
+
+
+def had_by_all(db: Connection, receivers: Sequence[str]) -> int | None:
+    """The last line that each of these receivers has; None: there are none."""
+    return min((_cursor(db, receiver) for receiver in receivers), default=None)
 
 
 def _name(receiver: str) -> str:

@@ -102,7 +102,10 @@ class Database:
                 db.exec_driver_sql("PRAGMA secure_delete=OFF")
         raw = self.engine.raw_connection()
         try:
-            raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor = raw.cursor()
+            cursor.execute("PRAGMA busy_timeout=2000")  # writers wait for it: where somebody reads on, it is done later
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor.execute("PRAGMA busy_timeout=30000")
         finally:
             raw.close()
 

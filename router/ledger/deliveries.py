@@ -35,6 +35,8 @@ from medai.router.ledger.history import ROUTER, noted, stamp
 
 RESULT = "result"
 WITHDRAWAL = "withdrawal"
+ORDER = "order"
+"""A result once more, under the numbers of an order that was joined to it later (held_orders.py)."""
 PENDING = DeliveryState.PENDING.value
 
 
@@ -272,7 +274,7 @@ def _owed_result() -> Any:
         t.deliveries.c.kind == WITHDRAWAL,
         own.c.job_id == t.deliveries.c.job_id,
         own.c.destination == t.deliveries.c.destination,
-        own.c.kind == RESULT,
+        own.c.kind.in_((RESULT, ORDER)),
         own.c.state == PENDING,
     )
     return select(own.c.id).where(same).exists()
@@ -314,7 +316,7 @@ def _due() -> Select[Any]:
         d.c.state == PENDING,
         d.c.destination == bindparam("name"),
         due_by(d.c.next_try_at, NOW, LONGEST_S),
-        or_(d.c.kind == WITHDRAWAL, j.c.state == JobState.DELIVERING.value),
+        or_(d.c.kind.in_((WITHDRAWAL, ORDER)), j.c.state == JobState.DELIVERING.value),
         or_(d.c.destination == ARCHIVE, d.c.kind == WITHDRAWAL, j.c.stored_at.is_not(None)),
         ~_open_before(),
     )

@@ -84,6 +84,8 @@ class Found:
     told: Mapping[str, int] = field(default_factory=dict)
     """Destination -> how many results it has of the patient."""
     audit_lines: int = 0
+    mentions: int = 0
+    """Comments and reasons, elsewhere, into which somebody wrote the identifier."""
     strangers: int = 0
     """Studies under the same identifier that another issuer gave out."""
 
@@ -128,8 +130,8 @@ class Erasure(Part):
             _delete(db, found)
             for study in found.studies:
                 _empty(db, study, updates.get(study.orthanc_id), now)
-            words = ", ".join(f"{count} {what}" for what, count in found.counts.items())
-            noted(db, by, "patient erased", now, detail=f"patient {pseudonym}: {words}")
+            words = ", ".join(f"{what}: {count}" for what, count in found.counts.items())
+            noted(db, by, "patient erased", now, detail=f"patient {pseudonym}; {words}")
         return found
 
     def archive_forgot(self, orthanc_ids: Sequence[str]) -> None:
@@ -238,8 +240,23 @@ def _counted(db: Connection, found: Found) -> Found:
         counts={what: count for what, count in counts.items() if count},
         in_work=tuple(_in_work(db, numbers, jobs)),
         told={str(name): int(count) for name, count in told},
+        mentions=_mentions(db, found, jobs),
         audit_lines=_count(db, t.audit, or_(a.study_id.in_(numbers), a.job_id.in_(jobs), by_name)),
     )
+
+
+def _mentions(db: Connection, found: Found, jobs: list[str]) -> int:
+    u, j, h = t.usefulness_answers.c, t.jobs.c, t.held_orders.c
+    texts = (
+        (t.usefulness_answers, u.comment, u.job_id.not_in(jobs)),
+        (t.jobs, j.reason, j.id.not_in(jobs)),
+        (t.held_orders, h.reason, h.study_id.is_(None) | h.study_id.not_in([study.id for study in found.studies])),
+    )
+    named = (
+        (table, or_(*(text.contains(each, autoescape=True) for each in found.ids)), other)
+        for table, text, other in texts
+    )
+    return sum(_count(db, table, and_(says, other)) for table, says, other in named)
 
 
 def _jobs(db: Connection, found: Found) -> list[str]:

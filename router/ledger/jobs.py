@@ -129,6 +129,21 @@ class Jobs(Part):
                 also(db, job_id)
         return job_id, decision
 
+    def hurry(self, study_id: int, route: str, priority: Priority) -> int:
+        """Raise what waits of a study by a route to this urgency (its message goes again, to the front); how many."""
+        waits = and_(
+            t.jobs.c.study_id == study_id,
+            t.jobs.c.route == route,
+            t.jobs.c.state == JobState.PENDING.value,
+            t.jobs.c.priority > int(priority),
+        )
+        values = {"priority": int(priority), "sent_at": None}
+        with self._database.begin(reads_only=True) as db:
+            if db.execute(select(t.jobs.c.id).where(waits).limit(1)).first() is None:
+                return 0
+        with self._database.begin() as db:
+            return int(db.execute(update(t.jobs).where(waits).values(**values)).rowcount)
+
     def _supersede(self, db: Connection, last: JobRow | None, now: float) -> tuple[int, str | None, Verdict, str]:
         if last is None:
             return 1, None, Verdict.ROUTE, ""

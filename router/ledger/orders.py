@@ -55,7 +55,8 @@ class Orders(Part):
     """Orders that the RIS sent."""
 
     def take(self, messages: Sequence[OrderMessage], now: float) -> int:
-        """Keep every order of a message, all or none, and hurry the waiting jobs they name; how many are new."""
+        """Keep every order of a message, all or none, and have studies with jobs that wait for them looked at again;
+        how many are new."""
         fresh = 0
         touched: set[int] = set()
         with self._database.begin() as db:
@@ -118,7 +119,7 @@ def _take(db: Connection, message: OrderMessage, now: float, touched: set[int]) 
             if each.id:
                 noted(db, FROM_RIS, "order change", now, detail=f"{news.order.placer}: {news.status}")
             if news.status != CANCELLED:
-                _hurry(db, news.order)
+                _ring(db, news.order, now)
         touched.add(row_id)
     return fresh
 
@@ -221,11 +222,15 @@ def _write(db: Connection, news: _Standing, message: OrderMessage, now: float) -
     return int(made[0])
 
 
-def _hurry(db: Connection, order: Order) -> None:
-    """An order that comes after its study still hurries the jobs that wait (a doorbell rings again)."""
+def _ring(db: Connection, order: Order, now: float) -> None:
+    """An order that comes after its study may hurry the jobs that wait: the study is looked at again.
+
+    Here nobody knows the images' patient; whoever looks takes the order's urgency where it does not contradict them.
+    """
     names = {name: value for name, value in (("accession", order.accession), ("study_uid", order.study_uid)) if value}
     if names:
-        db.execute(_waiting_for(*names), {**names, "urgency": int(order.priority)})
+        asked = {f"asked_{name}": value for name, value in names.items()}
+        db.execute(_waiting_for(*names), {**asked, "urgency": int(order.priority), "moment": now})
 
 
 # -- statements, each made once: to make one costs more than SQLite takes to answer it
@@ -255,14 +260,16 @@ def _of_numbers(*names: str) -> Select[Any]:
 
 @cache
 def _waiting_for(*columns: str) -> Update:
-    """Jobs that wait and are less urgent, of studies that have one of these values."""
-    named = or_(*(t.studies.c[name] == bindparam(name) for name in columns))
-    waiting = and_(
+    """Studies that have one of these values and a job that waits and is less urgent: due at once."""
+    s = t.studies.c
+    named = or_(*(s[name] == bindparam(f"asked_{name}") for name in columns))
+    waits = and_(
+        t.jobs.c.study_id == s.id,
         t.jobs.c.state == JobState.PENDING.value,
         t.jobs.c.priority > bindparam("urgency"),
-        t.jobs.c.study_id.in_(select(t.studies.c.id).where(named)),
     )
-    return update(t.jobs).where(waiting).values(priority=bindparam("urgency"), sent_at=None)
+    waiting = and_(named, s.deleted_at.is_(None), select(t.jobs.c.id).where(waits).exists())
+    return update(t.studies).where(waiting).values(due_at=bindparam("moment"))
 
 
 _NAMES = frozenset(each.name for each in fields(Order))

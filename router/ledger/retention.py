@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, nu
 from medai.router.contract import DeliveryState, JobState
 from medai.router.files.parcel import MAGIC
 from medai.router.ledger import schema as t
+from medai.router.ledger.audit_lines import had_by_all
 from medai.router.ledger.database import Part
 from medai.router.ledger.held_orders import HoldState
 from medai.router.ledger.history import ROUTER, noted
@@ -51,13 +52,15 @@ class Limits:
     history: float
     readings: float
     audit: float
+    receivers: tuple[str, ...] = ()
+    """Receivers of the audit trail that must have a line before it goes."""
 
     @classmethod
-    def of(cls, keep: RetentionSettings, now: float) -> Limits:
+    def of(cls, keep: RetentionSettings, now: float, receivers: tuple[str, ...] = ()) -> Limits:
         """From how many days are kept."""
         names = ("messages", "orders", "merges", "history", "readings", "audit")
         days = {name: float(getattr(keep, f"{name}_d")) for name in names}
-        return cls(**{name: now - kept * DAY_S if kept else 0.0 for name, kept in days.items()})
+        return cls(receivers=receivers, **{name: now - kept * DAY_S if kept else 0.0 for name, kept in days.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +153,12 @@ class Retention(Part):
         if not limits.audit:
             return Page(end=None)
         with self._database.begin(reads_only=True) as db:
-            if trail.cut(db, limits.audit, AUDIT_PAGE) is None:
+            sent = had_by_all(db, limits.receivers)
+            if trail.cut(db, limits.audit, AUDIT_PAGE, sent=sent) is None:
                 return Page(end=None)
         with self._database.begin() as db:
             trail.lock(db)
-            cut = trail.cut(db, limits.audit, AUDIT_PAGE)
+            cut = trail.cut(db, limits.audit, AUDIT_PAGE, sent=sent)
             if cut is None:
                 return Page(end=None)
             gone = db.execute(delete(t.audit).where(t.audit.c.id <= cut.id)).rowcount

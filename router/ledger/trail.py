@@ -187,14 +187,16 @@ class Trail:
         faults += self._end(db, lines, last, begins, notes)
         return Verdict(lines=lines, faults=tuple(faults), notes=tuple(notes))
 
-    def cut(self, db: Connection, until: float, most: int) -> Cut | None:
+    def cut(self, db: Connection, until: float, most: int, *, sent: int | None = None) -> Cut | None:
         """Where the trail may be cut so that ``most`` lines or fewer, all older than ``until``, go; None: nowhere.
 
-        The newest line stays, and so does a trail that is not whole: what shows it must not go. Lines of before there
+        The newest line stays, and so do those after ``sent``, which some receiver has not got yet, and a trail that is
+        not whole: what shows it must not go. Lines of before there
         were seals go together with the first that was sealed, which stands for them.
         """
         kept, begins = self._kept(), _begins(db)
-        newest = kept.id if kept else db.execute(select(func.max(t.audit.c.id))).scalar()
+        newest = kept.id if kept else int(db.execute(select(func.max(t.audit.c.id))).scalar() or 0)
+        stays = newest if sent is None else min(newest, sent + 1)
         unsealed = db.execute(select(func.count()).where(t.audit.c.seal.is_(None))).scalar_one()
         rows = db.execute(_LINES.limit(most + int(unsealed))).mappings()
         before, found = begins.lines if begins else 0, None
@@ -202,7 +204,7 @@ class Trail:
             if not fits:
                 log.error("audit_trail_broken", next="run medai audit verify; nothing of it is pruned")
                 return None
-            if row["at"] >= until or row["id"] >= newest:
+            if row["at"] >= until or row["id"] >= stays:
                 break
             if row["seal"] is not None:
                 found = Cut(id=int(row["id"]), lines=gone, seal=str(row["seal"]))

@@ -13,6 +13,9 @@ from medai.router.settings.destinations import FhirDestination, WebServer
 from medai.router.settings.section import Port, Positive, Section
 from medai.router.settings.tls import ClientTls
 
+SYSLOG, FHIR = "audit-syslog", "audit-fhir"
+"""The receivers, as the ledger, the metrics and people know them."""
+
 
 class SyslogSettings(ClientTls):
     """An audit record repository that takes DICOM audit messages (PS3.15 A.5) by syslog over TLS (RFC 5425). ``host``
@@ -57,3 +60,8 @@ class AuditSettings(Section):
     """How often new lines are looked for."""
     syslog: SyslogSettings = SyslogSettings()
     fhir: AuditFhirSettings = AuditFhirSettings()
+
+    @property
+    def receivers(self) -> tuple[str, ...]:
+        """The names of those that are configured."""
+        return tuple(name for name, address in ((SYSLOG, self.syslog.host), (FHIR, self.fhir.fhir_url)) if address)

@@ -436,12 +436,17 @@ def test_a_delivery_that_is_put_off_keeps_its_message_and_costs_no_reading(ledge
     ]
 
 
-def test_an_order_joins_its_study_by_accession_and_hurries_waiting_jobs(ledger: Ledger) -> None:
-    job_id, _ = make(ledger, arrive(ledger, seen()))
+def test_an_order_joins_its_study_by_accession_and_has_it_looked_at_again(ledger: Ledger) -> None:
+    study = arrive(ledger, seen())
+    job_id, _ = make(ledger, study)
+    ledger.studies.set_due(study.id, None)
     ledger.jobs.mark_sent({job_id: T0})
     order = Order(placer="P1", accession="A1.2.3", priority=Priority.STAT, procedure=("24590-2", "MR Brain", "LN"))
     assert ledger.orders.take([said(order)], T0) == 1
     assert ledger.orders.take([said(order)], T0 + 1) == 0, "a repeat is known"
+    assert [due.id for due in ledger.studies.due(T0, longest_s=60.0)] == [study.id]
+    assert ledger.jobs.hurry(study.id, "brain", Priority.STAT) == 1
+    assert ledger.jobs.hurry(study.id, "brain", Priority.URGENT) == 0, "nothing becomes less urgent"
     (job,) = ledger.jobs.unsent(T0, resend_before=0)
     assert (job.id, job.priority) == (job_id, 0)
     assert claim(ledger, job_id).job.order == order

@@ -36,6 +36,17 @@ def test_a_study_that_was_deleted_is_that_of_whom_its_result_named(ledger: Ledge
     assert event.subject.identifier == "4711"
 
 
+def test_a_message_that_cannot_be_read_holds_no_line_back(ledger: Ledger) -> None:
+    study = arrive(ledger, seen())
+    job_id, _ = make(ledger, study)
+    with ledger.begin() as db:
+        row = {"job_id": job_id, "destination": "ris", "kind": "result", "control_id": "X", "payload": b"\xff?",
+               "state": "done", "created_at": T0}  # fmt: skip
+        db.execute(insert(t.deliveries).values(**row))
+    (event,) = Whose(ledger.audit, Gone()).events(ledger.audit.all())
+    assert event.subject.identifier == ""
+
+
 def test_an_order_is_that_of_whom_it_names(ledger: Ledger) -> None:
     order = Order(placer="PL^RIS", filler="F1", patient_id="4711", patient_name="Doe^Jane")
     ledger.orders.take([said(order, digest="a", sent_at=T0)], T0)

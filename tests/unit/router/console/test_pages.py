@@ -12,11 +12,13 @@ from medai.router.console.app import make_app
 from medai.router.console.peers import Peers
 from medai.router.contract import Failure
 from medai.router.errors import TemporaryError
+from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.status import DestinationEntry
+from medai.router.reports.story import actions
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import Settings
 
@@ -73,7 +75,7 @@ def failed(ledger: Ledger, reason: str, uid: str = "1.2.3") -> str:
     return job_id
 
 
-PAGES = ("/", "/studies", "/studies/1", "/rules", "/models", "/audit", "/readings/" + "0" * 36 + "/key-image")
+PAGES = ("/", "/studies", "/studies/1", "/rules", "/models", "/held", "/audit", "/readings/" + "0" * 36 + "/key-image")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -84,11 +86,14 @@ def test_a_page_without_a_login_leads_to_the_login_and_back(ledger: Ledger, path
 
 def test_an_empty_system_has_every_page(ledger: Ledger) -> None:
     client = browser(ledger, Role.ADMINISTRATOR)
-    texts = {path: client.get(path).text for path in ("/", "/studies", "/rules", "/models", "/audit", "/login")}
+    texts = {
+        path: client.get(path).text for path in ("/", "/studies", "/rules", "/models", "/held", "/audit", "/login")
+    }
     assert "Nothing is waiting." in texts["/"]
     assert "No worker has reported yet" in texts["/"]
     assert "No study has arrived yet" in texts["/studies"]
     assert "No worker has announced a model" in texts["/models"]
+    assert "No order is held." in texts["/held"]
 
 
 def test_the_first_page_shows_what_waits_who_works_and_what_is_away(ledger: Ledger) -> None:
@@ -130,6 +135,28 @@ def test_a_reader_is_shown_no_button_that_acts(ledger: Ledger) -> None:
     assert "/api/readings/" not in text
     assert "/patient" not in text
     assert browser(ledger, Role.READER).get("/audit").status_code == 403
+
+
+def test_held_orders_are_shown_to_who_may_decide_and_looking_is_written_down(ledger: Ledger) -> None:
+    waiting(ledger, "1.1")
+    ledger.held.released("1.1", Doubt(key="k", placer="PL<1>", accession="A7", differs=("name", "birth date")), T0)
+    client = browser(ledger)
+    text = client.get("/held").text
+    for words in (
+        "PL&lt;1&gt;",
+        "A7",
+        "study 1",
+        "birth date",
+        "/api/held/1/release",
+        "/api/held/1/reject",
+        'data-reason="1"',
+    ):
+        assert words in text, words
+    assert 'href="/held"' in client.get("/").text
+    assert "held orders" in [each.action for each in actions(ledger)]
+    reader = browser(ledger, Role.READER)
+    assert reader.get("/held").status_code == 403
+    assert 'href="/held"' not in reader.get("/").text
 
 
 def test_studies_are_filtered_and_paged_by_links(ledger: Ledger) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,19 @@ from ledger_cases import T0, arrive, seen
 from structlog.testing import capture_logs
 
 from medai.router.announcements.read import Series, StepBegun, StepChange, StepState
-from medai.router.contract import OrthancId, SeriesFacts, SeriesUID, StudyFacts, StudyUID
+from medai.router.contract import Failure, Order, OrthancId, Priority, SeriesFacts, SeriesUID, StudyFacts, StudyUID
 from medai.router.daemon.decider import LOOK_AGAIN_S, Decider, fingerprint, progress_of
 from medai.router.errors import OrthancUnreachable
+from medai.router.hl7.order_patient import Doubt
 from medai.router.intake.facts import StudyView
 from medai.router.ledger import Ledger
 from medai.router.ledger.fleet import Announced
+from medai.router.ledger.held_orders import HoldState
 from medai.router.ledger.studies import DueStudy, KnownStudy
 from medai.router.ledger.workitems import Seen
 from medai.router.log import Pseudonyms
 from medai.router.reports import readings
+from medai.router.reports.story import actions
 from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer
 
@@ -154,6 +157,42 @@ def test_without_its_model_a_study_waits_and_says_for_what(
     assert consider(ledger, World(), T0 + 4, (route,)).due_at == T0 + 4 + LOOK_AGAIN_S
     assert jobs(ledger) == []
     assert any(verdict == "wait" and words in reason for verdict, reason in reasons(ledger))
+
+
+def test_an_order_hurries_what_waits_where_the_images_are_of_its_patient_and_the_route_asks_for_it(
+    ledger: Ledger,
+) -> None:
+    arrive(ledger, seen())
+    stat = replace(FACTS, order=Order(placer="P", accession="A1.2.3", priority=Priority.STAT))
+    for facts, wanted in ((FACTS, "routine"), (FACTS, "routine"), (stat, "stat"), (FACTS, "stat")):
+        consider(ledger, World(facts=facts), T0 + 4)
+        assert [job.priority for job in jobs(ledger)] == [wanted], (
+            "an order that contradicts the images is no order here"
+        )
+
+
+def test_a_route_with_a_priority_of_its_own_is_hurried_by_no_order(ledger: Ledger) -> None:
+    arrive(ledger, seen())
+    stat = replace(FACTS, order=Order(placer="P", accession="A1.2.3", priority=Priority.STAT))
+    for facts in (FACTS, stat):
+        consider(ledger, World(facts=facts), T0 + 4, ({**ROUTE, "priority": "background"},))
+    assert [job.priority for job in jobs(ledger)] == ["background"]
+
+
+def test_an_order_that_was_released_is_told_with_what_was_read_before(ledger: Ledger) -> None:
+    study = arrive(ledger, seen())
+    consider(ledger, World(), T0 + 4)
+    doubt = Doubt(key="k", placer="P", accession="A1.2.3", differs=("name",))
+    ledger.held.released("1.2.3", doubt, T0 + 5)
+    (held,) = ledger.held.waiting()
+    ledger.held.decide(held.id, HoldState.RELEASED, "married", T0 + 6, by="ana")
+    ordered = replace(FACTS, order=Order(placer="P", accession="A1.2.3"))
+    claim = ledger.claims.take(jobs(ledger)[0].job_id, worker="w", lease_s=20, now=T0 + 7)
+    assert claim is not None
+    assert consider(ledger, World(facts=ordered), T0 + 8).due_at == T0 + 8 + LOOK_AGAIN_S, "a reading is under way"
+    ledger.claims.fail(claim.job.job_id, claim.token, Failure.IMAGES, "cut short", T0 + 9)
+    assert consider(ledger, World(facts=ordered), T0 + 20).due_at is None
+    assert "order_joined" in [each.action for each in actions(ledger, study_id=study.id)]
 
 
 def test_a_study_that_no_route_reads_says_so_once(ledger: Ledger) -> None:

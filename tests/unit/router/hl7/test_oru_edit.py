@@ -16,7 +16,7 @@ from medai.hl7_mock.inbox import _contradictions
 from medai.hl7_mock.message import parse
 from medai.hl7_mock.results import Result, Step, readings
 from medai.router.contract import Order, short_id
-from medai.router.hl7.oru_edit import WORDS, recode, withdrawn
+from medai.router.hl7.oru_edit import WORDS, ordered, recode, withdrawn
 from medai.router.hl7.patients_in import PatientMessage
 from medai.router.hl7.text import escape
 
@@ -333,3 +333,37 @@ def test_what_our_encoder_writes_can_be_taken_back(
     assert {each.status for each in after.observations} == {"X"}
     assert len(after.observations) == len(before.observations) + 1
     assert after.measurements == ()
+
+
+# -- an order that a person joined later
+
+LEFT = ("OBX|4|RP|SEG", "OBX|4|CWE|PLAUSIBILITY^P^99MEDAI|W1|CHECK^the order names another name than the images: it was left out, please check^99MEDAI||||||P\rOBX|5|RP|SEG")  # fmt: skip
+UNSOLICITED = (("OBR|1|ORD1|", "OBR|1||"), ("|ACC1|RP1|SPS1|", "||||"), LEFT)
+JOINED = Order(
+    placer="PL-1^RIS", accession="A|1", ordered_by="77^House", requested_procedure_id="RP&9", scheduled_step_id="S9",
+    patient_id="MALLORY", patient_name="Mallory^Eve",
+)  # fmt: skip
+
+
+def test_a_result_is_told_once_more_under_the_order_that_was_joined_to_it() -> None:
+    before, after = kept(*UNSOLICITED), ordered(kept(*UNSOLICITED), JOINED, control_id="CTRL9", now=1_800_000_000.0)
+    assert after is not None
+    changed = {
+        new.split("|")[0]: new.split("|") for old, new in zip(lines(before), lines(after), strict=True) if old != new
+    }
+    assert changed.keys() == {"MSH", "OBR", "OBX"}, "the patient is that of the images"
+    assert (changed["MSH"][9], changed["MSH"][6]) == ("CTRL9", "20270115080000+0000")
+    numbers = [changed["OBR"][number] for number in (2, 3, 16, 18, 19, 20, 22, 25)]
+    assert numbers == ["PL-1^RIS", "AI1", "77^House", "A\\F\\1", "RP\\T\\9", "S9", "20270115080000+0000", "P"]
+    assert "left out" not in after.decode()
+    assert "a person has joined it" in after.decode()
+    assert b"Mallory" not in after
+    assert b"MALLORY" not in after
+
+
+def test_what_the_order_does_not_say_stays_and_a_result_with_an_order_is_not_told_again() -> None:
+    told = ordered(kept(("OBR|1|ORD1|", "OBR|1||")), Order(placer="PL", accession="X" * 17), control_id="C", now=0.0)
+    assert told is not None
+    assert "|ACC1|RP1|SPS1|" in told.decode()
+    assert ordered(kept(), JOINED, control_id="C", now=0.0) is None
+    assert ordered(told, JOINED, control_id="C", now=0.0) is None

@@ -88,7 +88,7 @@ def test_the_audit_trail_stays_whole_and_tells_of_the_erasure_by_a_pseudonym(led
     assert ledger.verify_audit().faults == ()
     with ledger.begin(reads_only=True) as db:
         line = db.execute(select(t.audit).where(t.audit.c.action == "patient erased")).mappings().one()
-    assert line["detail"].startswith(f"patient {Pseudonyms('k').patient(*MERGED)}: 1 orders, ")
+    assert line["detail"].startswith(f"patient {Pseudonyms('k').patient(*MERGED)}; orders: 1, ")
     assert [word for word in PLANTED if word in line["detail"]] == []
     assert (line["account"], line["study_id"], line["job_id"]) == ("ana", None, None)
 
@@ -153,6 +153,16 @@ def test_a_patient_of_whom_nothing_is_known_has_nothing_erased(ledger: Ledger) -
     assert erase(ledger, Patient("PAT471", "H")).counts == {}
     assert erase(ledger, Patient("PAT4711", "OTHER")).counts == {}
     assert cases.tables(ledger) == before
+
+
+def test_where_somebody_wrote_the_identifier_elsewhere_is_told(ledger: Ledger) -> None:
+    with ledger.begin() as db:
+        other = db.execute(select(t.jobs.c.id).where(t.jobs.c.study_id == 2)).scalar_one()
+        db.execute(update(t.jobs).where(t.jobs.c.id == other).values(reason="taken for PAT4711"))
+        db.execute(
+            update(t.usefulness_answers).where(t.usefulness_answers.c.job_id == other).values(comment="as PAT0815")
+        )
+    assert erase(ledger).mentions == 2
 
 
 # -- in work

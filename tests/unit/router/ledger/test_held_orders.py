@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ledger_cases import T0, arrive, said, seen
-from sqlalchemy import select
+import pytest
+from ledger_cases import T0, acknowledge, arrive, due, make, said, seen, store
+from sqlalchemy import select, update
 
-from medai.router.contract import Order
+from medai.router.contract import JobId, Order
 from medai.router.hl7.order_patient import Doubt
 from medai.router.hl7.orders_in import Action
-from medai.router.ledger import Ledger
+from medai.router.ledger import Claim, Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.held_orders import HoldState
 from medai.router.reports.status import status
@@ -27,6 +28,9 @@ def test_a_doubt_is_brought_up_once_and_shown_until_a_person_decides(ledger: Led
     assert [ledger.held.released("1.2.3", DOUBT, T0 + n) for n in range(3)] == [False] * 3
     (held,) = ledger.held.waiting()
     assert (held.study_id, held.placer, held.differs, held.seen_at) == (row.id, "EVIL-PL", ("name", "birth date"), T0)
+    assert status(ledger, T0).orders_held == 1
+    assert audit(ledger) == [], "a worker found it: the router writes it down"
+    assert [ledger.held.note_new(T0 + 1) for _ in range(2)] == [1, 0]
     assert status(ledger, T0).orders_held == 1
     assert audit(ledger) == [("router", "order_held", "EVIL-PL: another name, birth date than the images")]
 
@@ -69,3 +73,119 @@ def test_a_replayed_order_does_not_come_back_to_life(ledger: Ledger) -> None:
         assert ledger.orders.of_study(study_uid="", accession="ACCRPL") == ()
     ledger.orders.take([said(order, digest="placed anew", sent_at=T0 + 60)], T0 + 60)
     assert len(ledger.orders.of_study(study_uid="", accession="ACCRPL")) == 1
+
+
+# -- results that there were before the order was released
+
+ORU = (
+    b"MSH|^~\\&|MEDAI|AI|RIS|H|20270115080000+0000||ORU^R01^ORU_R01|C1|P|2.5.1\r"
+    b"PID|1||4711^^^H^MR||Real^Patient\rOBR|1||AI1|CT|||||||||||||||||||20270115080000+0000||CT|P\r"
+)
+ORDER = Order(placer="EVIL-PL", accession="A1.2.3", requested_procedure_id="RP1")
+
+
+class Site:
+    """A study that was read while its order was held."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.study = ledger, arrive(ledger, seen())
+        self.claims: list[Claim] = []
+        ledger.held.released("1.2.3", DOUBT, T0)
+
+    def read(self, **own: object) -> Claim:
+        job_id, _ = make(self.ledger, self.study, **own)
+        return self.claim(job_id)
+
+    def claim(self, job_id: JobId) -> Claim:
+        claim = self.ledger.claims.take(job_id, worker="w", lease_s=20, now=T0 + 1)
+        assert claim is not None
+        return claim
+
+    def result(self, claim: Claim) -> None:
+        store(self.ledger, claim)
+        mine = t.deliveries.c.job_id == claim.job.job_id
+        with self.ledger.begin() as db:
+            db.execute(update(t.deliveries).where(mine, t.deliveries.c.destination == "ris").values(payload=ORU))
+
+    def release(self) -> None:
+        (held,) = self.ledger.held.waiting()
+        assert self.ledger.held.decide(held.id, HoldState.RELEASED, "married", T0 + 5, by="anna")
+
+    def owed(self) -> list[tuple[str, str, bool]]:
+        """What goes to the RIS: kind, control id, and whether it names the order."""
+        found = due(self.ledger, "ris", T0 + 50)
+        return [(each.kind, each.control_id, b"EVIL-PL" in (each.payload or b"")) for each in found]
+
+
+@pytest.fixture
+def site(ledger: Ledger) -> Site:
+    return Site(ledger)
+
+
+def test_a_result_that_the_ris_has_goes_once_more_with_the_order_that_was_released(site: Site) -> None:
+    claim = site.read()
+    site.result(claim)
+    acknowledge(site.ledger, claim, T0 + 2)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 3), "nothing was released"
+    assert site.owed() == []
+    site.release()
+    for _ in range(3):
+        assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    ((kind, number, named),) = site.owed()
+    assert (kind, named) == ("order", True)
+    assert number not in ("", "C1")
+    assert len(number) <= 20
+    assert audit(site.ledger)[-1] == ("router", "order_joined", "EVIL-PL: 1 result")
+    (owed,) = due(site.ledger, "ris", T0 + 50)
+    assert site.ledger.deliveries.begin_try(owed, T0 + 51)
+    site.ledger.deliveries.delivered(owed, "AA", T0 + 52)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 53)
+    assert site.owed() == []
+    assert site.ledger.held.released("1.2.3", DOUBT, T0 + 54), "it stays released for what is read later"
+
+
+def test_a_result_that_was_not_sent_yet_goes_with_it(site: Site) -> None:
+    site.result(site.read())
+    site.release()
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    assert site.owed() == [("result", "C1", True)]
+
+
+def test_one_that_may_have_been_received_goes_under_a_number_of_its_own(site: Site) -> None:
+    site.result(site.read())
+    (owed,) = due(site.ledger, "ris", T0 + 5)
+    assert site.ledger.deliveries.begin_try(owed, T0 + 5)
+    site.ledger.deliveries.put_off(owed, "no answer", next_try_at=T0 + 9, refused=False, now=T0 + 5)
+    site.release()
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    ((kind, number, named),) = site.owed()
+    assert (kind, number != "C1", named) == ("result", True, True)
+
+
+def test_while_a_reading_is_under_way_the_word_waits_for_it(site: Site) -> None:
+    claim = site.read()
+    site.release()
+    assert not site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    site.result(claim)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 7)
+    assert site.owed() == [("result", "C1", True)]
+
+
+def test_another_order_tells_nothing_again_and_a_rejected_one_neither(site: Site) -> None:
+    claim = site.read()
+    site.result(claim)
+    acknowledge(site.ledger, claim, T0 + 2)
+    site.release()
+    assert site.ledger.held.join(site.study.id, Order(placer="OTHER"), T0 + 6)
+    assert site.owed() == []
+
+
+def test_a_withdrawal_comes_after_the_result_that_goes_once_more(site: Site) -> None:
+    claim = site.read()
+    site.result(claim)
+    acknowledge(site.ledger, claim, T0 + 2)
+    site.release()
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    job_id = claim.job.job_id
+    site.ledger.actions.withdraw(job_id, "wrong", T0 + 7, withdrawn={"ris": lambda payload, _number: payload}, by="ana")
+    assert [kind for kind, _, _ in site.owed()] == ["order"]

@@ -215,18 +215,24 @@ def renamed(name: str, at: float) -> PatientMessage:
     )  # fmt: skip
 
 
-def test_a_stat_order_hurries_what_waits_and_a_cancelled_one_does_not(ledger: Ledger) -> None:
-    make(ledger, arrive(ledger, seen()))
+def test_an_order_has_what_waits_looked_at_again_where_it_is_more_urgent_and_raises_nothing_itself(
+    ledger: Ledger,
+) -> None:
+    study = arrive(ledger, seen())
+    make(ledger, study)
     order = Order(placer="P", accession="A1.2.3", priority=Priority.STAT)
 
-    def priority() -> int:
+    def due_after(each: OrderMessage) -> bool:
+        ledger.studies.set_due(study.id, None)
+        take(ledger, each)
         ((only,),) = [ledger.jobs.unsent(T0, resend_before=0)]
-        return only.priority
+        assert only.priority == int(Priority.ROUTINE), "who the images are of is not known here"
+        return ledger.studies.next_due() is not None
 
-    take(ledger, said(order, Action.CANCEL, digest="1", sent_at=T0))
-    assert priority() == int(Priority.ROUTINE)
-    take(ledger, said(order, digest="2", sent_at=T0 + 1))
-    assert priority() == int(Priority.STAT)
+    assert not due_after(said(replace(order, priority=Priority.ROUTINE), digest="0", sent_at=T0 - 1))
+    assert due_after(said(order, digest="2", sent_at=T0 + 1))
+    assert not due_after(said(order, Action.CANCEL, digest="1", sent_at=T0 + 2))
+    assert not due_after(said(replace(order, accession="OTHER"), digest="3", sent_at=T0 + 3))
 
 
 # -- conversations, against a model of the rules
