@@ -9,12 +9,17 @@ from typing import Any
 
 import dealing
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything loads a library that reads them
     os.environ.update(ONE_THREAD)
+
+# How long an example takes, or its making, is a matter of the machine, which may be busy.
+settings.register_profile("medai", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("medai")
 
 
 def pytest_xdist_auto_num_workers() -> int:

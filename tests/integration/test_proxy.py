@@ -15,6 +15,7 @@ from browser import PASSWORD, add_people, console_of
 from servers import Server, binary, free_port, running
 
 from medai.router.ledger import Ledger
+from medai.router.ledger.accounts import Role
 from medai.router.reports.story import actions
 from medai.router.settings.tables import ConsoleSettings, Settings
 
@@ -80,7 +81,7 @@ def behind(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Iter
 
 
 def test_a_person_logs_in_and_the_cookie_is_for_tls_alone(behind: Behind) -> None:
-    answer = behind.ask("POST", "/api/login", body={"name": "viewer", "password": PASSWORD})
+    answer = behind.ask("POST", "/api/login", body={"name": Role.OPERATOR.value, "password": PASSWORD})
     assert answer.status == 200
     cookie = answer.headers["Set-Cookie"]
     assert "Secure" in cookie
@@ -90,7 +91,10 @@ def test_a_person_logs_in_and_the_cookie_is_for_tls_alone(behind: Behind) -> Non
 
 def test_who_fails_to_log_in_is_known_by_the_proxys_word_and_not_by_the_browsers(behind: Behind) -> None:
     behind.ask(
-        "POST", "/api/login", body={"name": "viewer", "password": "wrong"}, headers={"X-Forwarded-For": ELSEWHERE}
+        "POST",
+        "/api/login",
+        body={"name": Role.OPERATOR.value, "password": "wrong"},
+        headers={"X-Forwarded-For": ELSEWHERE},
     )
     told = [row.detail for row in actions(behind.ledger, limit=50) if row.action == "login failed"]
     assert told == [f"from {BROWSER}"]
