@@ -102,7 +102,7 @@ class HeldOrders(Part):
     def waiting(self, *, limit: int = 1000) -> Sequence[HeldOrder]:
         """Those that nobody has decided on, oldest first."""
         c = t.held_orders.c
-        query = select(t.held_orders).where(_waits()).order_by(c.id).limit(limit)
+        query = select(t.held_orders).where(waits()).order_by(c.id).limit(limit)
         with self._database.begin(reads_only=True) as db:
             return [
                 HeldOrder(
@@ -118,7 +118,7 @@ class HeldOrders(Part):
         What is read or told from then on follows; the study is looked at again at once.
         """
         c = t.held_orders.c
-        mine = and_(c.id == hold_id, _waits())
+        mine = and_(c.id == hold_id, waits())
         values = {"state": state.value, "decided_at": now, "decided_by": by, "reason": reason}
         with self._database.begin() as db:
             _note(db, and_(c.id == hold_id, c.state == HoldState.NEW.value), now)
@@ -134,10 +134,10 @@ class HeldOrders(Part):
 
 def waiting_count(db: Connection) -> int:
     """How many orders wait for a person."""
-    return int(db.execute(select(func.count()).select_from(t.held_orders).where(_waits())).scalar_one())
+    return int(db.execute(select(func.count()).select_from(t.held_orders).where(waits())).scalar_one())
 
 
-def _waits() -> ColumnElement[bool]:
+def waits() -> ColumnElement[bool]:
     """Nobody has decided yet."""
     return t.held_orders.c.state.in_((HoldState.NEW.value, HoldState.HELD.value))
 

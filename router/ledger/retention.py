@@ -21,7 +21,7 @@ from medai.router.files.parcel import MAGIC
 from medai.router.ledger import schema as t
 from medai.router.ledger.audit_lines import had_by_all
 from medai.router.ledger.database import Part
-from medai.router.ledger.held_orders import HoldState
+from medai.router.ledger.held_orders import waits
 from medai.router.ledger.history import ROUTER, noted
 from medai.router.ledger.trail import PRUNED
 from medai.router.ledger.transitions import OPEN, WAITING
@@ -93,7 +93,7 @@ class Retention(Part):
         rows = self._rows((c.id, func.coalesce(c.decided_at, c.seen_at).label("at")), c.id, after)
         old = [row.id for row in rows if row.at < limits.orders]
         there = exists().where(t.orders.c.placer == c.placer)
-        gone = delete(t.held_orders).where(c.id.in_(old), c.state != HoldState.HELD.value, ~there)
+        gone = delete(t.held_orders).where(c.id.in_(old), ~waits(), ~there)
         return self._took(rows, "held_orders", gone if old else None)
 
     def _patients(self, after: Mark | None, limits: Limits, _now: float) -> Page:
@@ -223,7 +223,7 @@ def _study_in_work() -> ColumnElement[bool]:
 def _held_back() -> ColumnElement[bool]:
     """Whether an order waits for a person."""
     h = t.held_orders.c
-    return exists().where(h.placer == t.orders.c.placer, h.state == HoldState.HELD.value)
+    return exists().where(h.placer == t.orders.c.placer, waits())
 
 
 def _messages(db: Connection, jobs: list[str], limit: float) -> Mapping[str, int]:
