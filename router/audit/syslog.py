@@ -2,13 +2,20 @@
 
 Syslog has no acknowledgement. So lines go in a batch on a connection of their own, which is ended from our side: a
 receiver that answers the end of TLS, or ends the connection in its turn, has read all that came before; one that is
-gone leaves a reset or silence, and the batch goes again. Next: exporter.py (when).
+gone leaves a reset or silence, and the batch goes again. One that does not let us in may end the connection before it
+read anything, which looks the same until the reset comes: so what was sent must be acknowledged, too.
+Next: exporter.py (when).
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
 import ssl
+import sys
+import termios
+import time
 from collections.abc import Sequence
 
 from medai.router import tls
@@ -26,6 +33,7 @@ def send(lines: Sequence[bytes], receiver: SyslogSettings) -> None:
             with context.wrap_socket(plain, server_hostname=receiver.host) as secured:
                 secured.sendall(b"".join(b"%d %s" % (len(line), line) for line in lines))
                 _end(secured)
+                _require_arrived(secured, receiver.timeout_s)
     except SettingsError as error:  # a person puts it right, and the lines wait
         raise AuditReceiverAway(str(error)) from error
     except ssl.SSLCertVerificationError as error:
@@ -47,3 +55,21 @@ def _end(secured: ssl.SSLSocket) -> None:
     except ssl.SSLError as error:
         if "EOF" not in str(error):
             raise
+
+
+def _require_arrived(secured: ssl.SSLSocket, timeout_s: float) -> None:
+    """Raise OSError where the receiver's machine answered what was sent by a reset: nobody read it."""
+    until = time.monotonic() + timeout_s
+    while _on_the_way(secured):
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(0.005)
+    if error := secured.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        raise OSError(error, os.strerror(error))
+
+
+def _on_the_way(secured: ssl.SSLSocket) -> int:
+    """Bytes that were sent and not acknowledged; other systems than Linux do not tell."""
+    if sys.platform != "linux":
+        return 0
+    return int.from_bytes(fcntl.ioctl(secured.fileno(), termios.TIOCOUTQ, b"\0" * 4), sys.byteorder)

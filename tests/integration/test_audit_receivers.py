@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +176,35 @@ def test_a_receiver_that_dies_with_lines_unread_has_not_got_them(repository: Rep
         own = repository.settings(port=deaf.getsockname()[1], timeout_s=0.3).syslog
         with pytest.raises(AuditReceiverAway, match="does not answer"):
             syslog.send([b"<85>1 - - - - - - x"], own)
+
+
+@pytest.mark.parametrize("lines", [[], [b"<85>1 - - - - - - x"]])
+def test_a_receiver_that_ends_the_connection_before_it_reads_has_nothing(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, lines: list[bytes]
+) -> None:
+    """As one does that lets in whom it has looked at after the handshake: its end without a word is no receipt."""
+    ended = threading.Event()
+    pair = repository.authority.pair("hasty")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    really = ssl.SSLSocket.sendall
+
+    def later(secured: ssl.SSLSocket, data: bytes) -> None:
+        assert ended.wait(10)
+        really(secured, data)
+
+    def serve(server: socket.socket) -> None:
+        plain, _ = server.accept()
+        context.wrap_socket(plain, server_side=True).close()
+        ended.set()
+
+    monkeypatch.setattr(ssl.SSLSocket, "sendall", later)
+    with socket.create_server(("127.0.0.1", 0)) as hasty:
+        thread = threading.Thread(target=serve, args=(hasty,))
+        thread.start()
+        with pytest.raises(AuditReceiverAway, match="does not answer"):
+            syslog.send(lines, repository.settings(port=hasty.getsockname()[1]).syslog)
+        thread.join()
 
 
 def test_a_fhir_server_gets_events_that_are_valid_r4_also_those_of_while_it_was_busy(ledger: Ledger) -> None:
