@@ -32,6 +32,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return dealing.Dealer(config, log) if config.getoption("dist") == "load" else None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The few tests that stand apart are found without importing all the others, which takes as long as some of them."""
+    if config.option.markexpr != "apart" or not collection_path.match("test_*.py"):
+        return None
+    return True if "mark.apart" not in collection_path.read_text(encoding="utf-8") else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its own id: schemathesis 4.32 gives all its operations one, and pytest-xdist would play one of them."""
