@@ -33,10 +33,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The few tests that stand apart are found without importing all the others, which takes as long as some of them."""
-    if config.option.markexpr != "apart" or not collection_path.match("test_*.py"):
+    """Whole modules that the marks leave out are not imported, which takes as long as many a test."""
+    if not collection_path.match("test_*.py"):
         return None
-    return True if "mark.apart" not in collection_path.read_text(encoding="utf-8") else None
+    marks, text = config.option.markexpr, collection_path.read_text(encoding="utf-8")
+    left_out = (marks == "apart" and "mark.apart" not in text) or (
+        "not slow" in marks and "\npytestmark = pytest.mark.slow\n" in text
+    )
+    return True if left_out else None
 
 
 @pytest.hookimpl(tryfirst=True)
