@@ -1,8 +1,8 @@
 """The commands of ``medai`` about what waits for a person (orders that contradict their images, merges of patients):
 held, release, reject.
 
-Next: ledger/held_orders.py, held_merges.py (what follows from a decision), hl7/order_patient.py, merge_doubt.py (what a
-contradiction is).
+Next: ledger/held_orders.py, ledger/held_merges.py (what follows from a decision), hl7/order_patient.py,
+hl7/merge_doubt.py (what a contradiction is).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What waits for a person, as people are told of it: which order and study, which identifiers, and what differs.
 
-Next: ledger/held_orders.py and held_merges.py (where a decision goes).
+Next: ledger/held_orders.py, ledger/held_merges.py (where a decision goes).
 """
 
 from __future__ import annotations
