@@ -6,6 +6,7 @@ Next: auth.py, reports/search.py, ledger/actions.py.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -151,16 +152,23 @@ def _turned_away(request: Request, name: str, status: int) -> None:
     accounts.note_action(name if known else UNKNOWN, "login failed", now, detail=f"from {address}")
 
 
-def start_session(request: Request, response: Response, name: str, *, detail: str = "", by_tls: bool = False) -> Token:
-    """A session of somebody who has shown who they are; the one that this browser had is over. ``by_tls``: for sure."""
+def start_session(
+    request: Request, response: Response, name: str, *, detail: str = "", by_tls: bool = False,
+    lasts_s: float = math.inf,
+) -> Token:  # fmt: skip
+    """A session of somebody who has shown who they are; the one that this browser had is over. ``by_tls``: for sure.
+
+    ``lasts_s``: it ends sooner than others, unless it is prolonged.
+    """
     accounts, now = ledger_of(request).accounts, now_of(request)
-    lasts_s = settings_of(request).console.session_h * 3600.0
+    longest_s = settings_of(request).console.session_h * 3600.0
+    lasts_s = min(longest_s, lasts_s)
     if before := request.cookies.get(COOKIE):
         accounts.revoke_token(before)
     token = accounts.issue_token(name, now, kind="session", label=address_of(request)[:80], lasts_s=lasts_s)
     accounts.note_action(name, "login", now, detail=detail)
     secure = by_tls or is_https(request)
-    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, token, max_age=int(longest_s), httponly=True, samesite="strict", secure=secure)
     return Token(token=token, expires_at=now + lasts_s)
 
 
