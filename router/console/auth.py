@@ -161,7 +161,8 @@ def account_of(request: Request) -> Account | None:
 
     found = known()
     if found is not None and found.kind == "session" and not found.is_local:
-        found = known() if state.signins and state.signins.ask_again(token, found.name, accounts, state.clock()) else found
+        has_said = state.signins is not None and state.signins.ask_again(token, found.name, accounts, state.clock())
+        found = known() if has_said else found
     if found is not None and found.kind == "session" and found.is_local and not console.local_accounts:
         return None
     return found
