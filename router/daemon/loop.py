@@ -58,6 +58,7 @@ class Router:
         names: Pseudonyms,
         leads: Callable[[], bool] = lambda: True,
         doors: Sequence[Opens] = (),
+        follow_merges: Callable[[], None] = lambda: None,
         tracer: Tracer | None = None,
         pruned: Counter[str] | None = None,
         clock: Callable[[], float] = time.time,
@@ -107,6 +108,7 @@ class Router:
         self._leads = leads
         self._stopping = threading.Event()
         self._doors = doors
+        self._follow_merges = follow_merges
         self._monotonic = monotonic
         self._steps = StepWatch(clock, monotonic)
         policies = [route.completeness for route in settings.routes]
@@ -233,6 +235,9 @@ class Router:
                 log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
         if held := self._ledger.held.note_new(self._clock()):
             log.info("orders_held", count=held)
+        if held := self._ledger.held_merges.note_new(self._clock()):
+            log.info("merges_held", count=held)
+        self._follow_merges()
         self._sweeper.tick(check_lost=check)
         if self._sweeper.at_work:
             self._wake()
