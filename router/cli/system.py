@@ -1,6 +1,7 @@
-"""The commands of ``medai`` that start, stop and check the system: up, down, router, console, check.
+"""The commands of ``medai`` that start, stop and check the system: up, down, router, console, dicom-front, check.
 
-Next: onebox/supervisor.py (up and down), daemon/service.py (the router), console/app.py, check.py.
+Next: onebox/supervisor.py (up and down), daemon/service.py (the router), console/app.py,
+dicom_front/relay.py, check.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def system_commands(commands: Any) -> None:
-    """``medai up``, ``down``, ``router``, ``console``, ``check``."""
+    """``medai up``, ``down``, ``router``, ``console``, ``dicom-front``, ``check``."""
     up = command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
     up.add_argument(
         "--free-ports", action="store_true", help="when making the directory, take free ports instead of the usual ones"
@@ -45,6 +46,8 @@ def system_commands(commands: Any) -> None:
     )
     text = "serve the web console and the REST API"
     command(commands, "console", cmd_console, text, example="medai console --config medai.toml", answers=False)
+    text = "run the relay before the archive's DICOM port ([dicom_in.front])"
+    command(commands, "dicom-front", cmd_dicom_front, text, example="medai dicom-front --config medai.toml", answers=False)
     text = "check the configuration, and that every peer answers"
     command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
 
@@ -163,6 +166,19 @@ def cmd_console(options: argparse.Namespace) -> int:
     logs.configure(level=settings.log.level, style=settings.log.format, process="console")
     app.run_console(settings, ledger, version=program_version())
     ledger.close()
+    return 0
+
+
+def cmd_dicom_front(options: argparse.Namespace) -> int:
+    """Stand before the archive's DICOM port until told to stop."""
+    from medai.router import log as logs
+    from medai.router.dicom_front import relay
+
+    settings = load_settings(options)
+    if not settings.dicom_in.front.is_on:
+        raise SettingsError("[dicom_in.front] port is 0: say which port the scanners send to")
+    logs.configure(level=settings.log.level, style=settings.log.format, process="dicom-front")
+    relay.run(settings.dicom_in)
     return 0
 
 
