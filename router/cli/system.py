@@ -1,7 +1,6 @@
-"""The commands of ``medai`` that start, stop and check the system: up, down, router, console, dicom-front, check.
+"""The commands of ``medai`` that start, stop and check the system: up, down, router, console, check.
 
-Next: onebox/supervisor.py (up and down), daemon/service.py (the router), console/app.py,
-dicom_front/relay.py, check.py.
+Next: onebox/supervisor.py (up and down), daemon/service.py (the router), console/app.py, check.py.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def system_commands(commands: Any) -> None:
-    """``medai up``, ``down``, ``router``, ``console``, ``dicom-front``, ``check``."""
+    """``medai up``, ``down``, ``router``, ``console``, ``check``."""
     up = command(commands, "up", cmd_up, "start the whole system on this machine", example="medai up --dir /srv/medai")
     up.add_argument(
         "--free-ports", action="store_true", help="when making the directory, take free ports instead of the usual ones"
@@ -35,7 +34,9 @@ def system_commands(commands: Any) -> None:
     down = command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
-    down.add_argument("--part", metavar="PART", help="only this part: orthanc, redis, ris, router, console, worker")
+    down.add_argument(
+        "--part", metavar="PART", help="only this part: orthanc, dicom-front, redis, ris, router, console, worker"
+    )
     command(
         commands,
         "router",
@@ -46,8 +47,6 @@ def system_commands(commands: Any) -> None:
     )
     text = "serve the web console and the REST API"
     command(commands, "console", cmd_console, text, example="medai console --config medai.toml", answers=False)
-    text = "run the relay before the archive's DICOM port ([dicom_in.front])"
-    command(commands, "dicom-front", cmd_dicom_front, text, example="medai dicom-front --config medai.toml", answers=False)
     text = "check the configuration, and that every peer answers"
     command(commands, "check", cmd_check, text, example="medai check --config medai.toml")
 
@@ -166,19 +165,6 @@ def cmd_console(options: argparse.Namespace) -> int:
     logs.configure(level=settings.log.level, style=settings.log.format, process="console")
     app.run_console(settings, ledger, version=program_version())
     ledger.close()
-    return 0
-
-
-def cmd_dicom_front(options: argparse.Namespace) -> int:
-    """Stand before the archive's DICOM port until told to stop."""
-    from medai.router import log as logs
-    from medai.router.dicom_front import relay
-
-    settings = load_settings(options)
-    if not settings.dicom_in.front.is_on:
-        raise SettingsError("[dicom_in.front] port is 0: say which port the scanners send to")
-    logs.configure(level=settings.log.level, style=settings.log.format, process="dicom-front")
-    relay.run(settings.dicom_in)
     return 0
 
 

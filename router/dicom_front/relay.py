@@ -93,7 +93,7 @@ class Relay:
         """Weigh a connection before anything is read of it."""
         transport.pause_reading()
         address = str((transport.get_extra_info("peername") or ("",))[0])
-        if not self._admission.allows(address):
+        if not address or not self._admission.allows(address):  # it has none where it has gone already
             self._turned_away(address, "peer")
             transport.abort()
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -21,12 +23,15 @@ TRANSFER_SYNTAXES = (
 )
 """What Orthanc accepts by C-STORE: all of its own but Deflated (…1.2.1.99), of which 1 MB can unpack to a gigabyte."""
 
+RELAY = "127.0.0.1"
+"""Where everything comes from that comes by the relay of a site of 'medai up'."""
+
 
 class DicomSender(Section):
     """A node that may send images."""
 
     ae_title: AeTitle
-    """Its AE title."""
+    """Its AE title; also its name for a destination, with - for what is neither letter, digit, - nor _."""
     host: str
     """Its address (no name: Orthanc compares it with where a connection comes from)."""
     port: Annotated[int, Field(ge=1, le=65535)] = 104
@@ -97,12 +102,18 @@ class DicomInSettings(Section):
         }
 
     def _nodes(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Each sender as Orthanc reaches it and, behind the relay, as it comes from there."""
+        """Each sender as Orthanc reaches it, under its title as far as Orthanc takes that for a name; and as it comes
+        from the relay."""
+        numbers: Counter[str] = Counter()
         for sender in self.senders:
+            name = re.sub("[^A-Za-z0-9_-]", "-", sender.ae_title)
+            numbers[name] += 1
+            name += f"-{numbers[name]}" if numbers[name] > 1 else ""
             node = {"AET": sender.ae_title, "Port": sender.port, "UseDicomTls": self.tls.is_on}
-            yield sender.ae_title, {**node, "Host": sender.host, **_rights(sends=not self.front.is_on)}
-            if self.front.is_on:
-                yield f"{sender.ae_title} by the relay", {**node, "Host": "127.0.0.1", **_rights(sends=True)}
+            comes_as_it_is = not self.front.is_on or sender.host == RELAY
+            yield name, {**node, "Host": sender.host, **_rights(sends=comes_as_it_is)}
+            if not comes_as_it_is:
+                yield f"{name}_by_relay", {**node, "Host": RELAY, **_rights(sends=True)}
 
     def _tls(self) -> Mapping[str, Any]:
         """Versions and suites are not among them: Orthanc takes those from 1.12.4 on (docs/security.md)."""
