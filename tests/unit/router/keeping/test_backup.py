@@ -234,7 +234,7 @@ def test_a_restore_that_fails_half_way_leaves_nothing(
 def test_images_are_copied_with_orthanc_stopped_alone(
     site: Site, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", site.ports["orthanc_dicom"])):
+    with socket.create_server(("127.0.0.1", site.archive_dicom_port)):
         error = run(capsys, "backup", tmp_path / "b", "--dir", site.folder, "--images", code=2)["error"]
     assert "medai down --part orthanc" in error
     alone = tmp_path / "alone.toml"
