@@ -16,7 +16,8 @@ class DirectConv3d(nn.Conv3d):
 
     def _conv_forward(self, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         if images.device.type != "cpu" or images.dtype != torch.float32 or torch.is_grad_enabled():
-            return super()._conv_forward(images, weight, bias)
+            usual: torch.Tensor = super()._conv_forward(images, weight, bias)
+            return usual
         padding = tuple(int(side) for side in self.padding)
         found: torch.Tensor = torch.mkldnn_convolution(
             images.contiguous(), weight.contiguous(), bias, padding, self.stride, self.dilation, self.groups
