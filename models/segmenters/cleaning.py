@@ -12,7 +12,7 @@ import fill_voids
 import numpy as np
 
 from medai.models.format.recipe import Cleaning
-from medai.models.segmenters.boxes import bounding_box
+from medai.models.images.boxes import bounding_box
 from medai.models.volume import Labels, Voxels
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from medai.models.errors import GeometryMismatch, ModelRefused
 from medai.models.format.recipe import Feed, Intensity
 from medai.models.geometry import Geometry
+from medai.models.images.boxes import bounding_box, part_of
 from medai.models.images.preprocess import Reorientation, labels_to_grid, reorient, resample
-from medai.models.segmenters.boxes import bounding_box, part_of
 from medai.models.segmenters.likeliest import likeliest
 from medai.models.volume import Labels, Volume, Voxels
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from medai.models.errors import GeometryMismatch
 from medai.models.geometry import Geometry
+from medai.models.images.boxes import Box, bounding_box, part_of, same_box
 from medai.models.images.preprocess import resample_onto
-from medai.models.segmenters.boxes import Box, bounding_box, part_of, same_box
 from medai.models.volume import Labels, Voxels
 
 CHANCE = 0.05

@@ -20,8 +20,8 @@ from medai.models.errors import ModelRefused, ModelUnavailable
 from medai.models.format.bundle import Bundle
 from medai.models.format.metadata import LeftOfCheck, PairCheck, Plausible, TotalCheck, VolumeRange
 from medai.models.geometry import Geometry
+from medai.models.images.boxes import Box, bounding_box
 from medai.models.images.preprocess import to_axial
-from medai.models.segmenters.boxes import Box, bounding_box
 from medai.models.volume import Check, Labels, Segment, Segmentation, Total, Volume
 
 EDGES = (("feet", "head"), ("front", "back"), ("right", "left"))

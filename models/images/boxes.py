@@ -1,4 +1,5 @@
-"""Boxes of voxel arrays [slice, row, column], and the same boxes on other grids. Next: feed.py, cleaning.py."""
+"""Boxes of voxel arrays [slice, row, column], and the same boxes on other grids. Next: preprocess.py,
+segmenters/likeliest.py."""
 
 from __future__ import annotations
 
