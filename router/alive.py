@@ -41,10 +41,10 @@ def main(part: str) -> int:
         port, files, path = own.metrics.port, own.metrics.tls, "/ready"
         host, where = own.metrics.host, "metrics.tls"
     scheme = "https" if files.is_on else "http"
-    return 0 if answers(f"{scheme}://{_reached(host)}:{port}{path}", tls.own_context(files, where=where)) else 1
+    return 0 if answers(f"{scheme}://{reached(host)}:{port}{path}", tls.own_context(files, where=where)) else 1
 
 
-def _reached(host: str) -> str:
+def reached(host: str) -> str:
     """Where a port that listens there is found."""
     try:
         address = ipaddress.ip_address(host)

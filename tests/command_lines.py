@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medai.hl7_mock import cli as ris
+from medai.router.cli import dicom_front
 from medai.router.cli import main as medai
 from medai.training import cli as train
 from medai.trials import trial_cli
@@ -29,6 +30,7 @@ def commands() -> Iterator[tuple[str, Parser, Parser]]:
     yield from leaves("medai", worker.make_parser(), worker.make_parser())
     yield from leaves("medai models", models_cli.make_parser(), models_cli.make_parser())
     yield "medai deidentify", outside.make_parser(), outside.make_parser()
+    yield "medai dicom-front", dicom_front.make_parser(), dicom_front.make_parser()
     yield "medai demo", demo.make_parser(), demo.make_parser()
     yield "medai scan", scan_cli.make_parser(), scan_cli.make_parser()
     yield from leaves("medai trial", trial_cli.make_parser(), trial_cli.make_parser())
@@ -53,7 +55,7 @@ def leaves(
 def words_after(line: str, name: str) -> list[str]:
     """The arguments of an example, as its parser takes them: without a remark, a redirection or what leads to it."""
     words = shlex.split(line.split("   ")[0].split(" > ")[0])
-    apart = ("models", "deidentify", "demo", "ris", "scan", "trial")
+    apart = ("models", "deidentify", "demo", "dicom-front", "ris", "scan", "trial")
     leading = {f"medai {each}": 2 for each in apart}
     return words[next((count for start, count in leading.items() if name.startswith(start)), 1) :]
 

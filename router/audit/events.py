@@ -68,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
     # who saw what
     "studies": Kind(QUERY, EXECUTE),
     "held orders": Kind(QUERY, EXECUTE),
+    "held merges": Kind(QUERY, EXECUTE),
     "study": _LOOKED,
     "images": _LOOKED,
     "report": _LOOKED,
@@ -86,6 +87,9 @@ KINDS: Mapping[str, Kind] = {
     "patient merge": Kind(PATIENT, UPDATE),
     "patient update": Kind(PATIENT, UPDATE),
     "patient erased": Kind(PATIENT, DELETE),
+    "merge_held": Kind(PATIENT, UPDATE),
+    "merge_released": Kind(PATIENT, UPDATE),
+    "merge_rejected": Kind(PATIENT, UPDATE),
     "order change": _ORDERED,
     "order_held": _ORDERED,
     "order_released": _ORDERED,

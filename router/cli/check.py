@@ -32,6 +32,7 @@ from medai.router.words import counted
 from medai.router.workitems.server import Worklist
 
 CT_IMAGES = "1.2.840.10008.5.1.4.1.1.2"
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 STRANGER = "MEDAI_STRANGER"
 """A calling AE title that no archive knows."""
 FHIR_VERSIONS = {"R5": ("5.",), "R4": ("4.0", "4.3")}
@@ -109,6 +110,7 @@ def _orthanc(settings: Settings) -> Iterator[Finding]:
     yield _ok("orthanc", f"REST answers: Orthanc {system.get('Version')} at {orthanc.address}")
     yield _echo(port)
     yield from _strangers(settings, port)
+    yield from _relay(settings, port.aet)
     known = dict(orthanc.get("/modalities?expand"))
     for name, destination in settings.destinations.items():
         if isinstance(destination, DicomDestination):
@@ -215,10 +217,24 @@ class _DicomPort:
 
 
 def _dicom_port(settings: Settings, system: Mapping[str, Any]) -> _DicomPort:
-    """Over TLS it is trusted, and shown who we are, as the REST API is; raises SettingsError."""
+    """As scanners find it, by the relay where there is one. Over TLS it is trusted, and shown who we are, as the REST
+    API is; raises SettingsError."""
+    front = settings.dicom_in.front
     context = tls.client_context(settings.orthanc, where="orthanc") if settings.dicom_in.tls.is_on else None
-    host = urlsplit(settings.orthanc.url).hostname or "127.0.0.1"
-    return _DicomPort(host=host, port=int(system["DicomPort"]), aet=str(system["DicomAet"]), context=context)
+    host = front.host if front.is_on else ANYWHERE[0]
+    if host in ANYWHERE:
+        host = urlsplit(settings.orthanc.url).hostname or "127.0.0.1"
+    port = front.port or int(system["DicomPort"])
+    return _DicomPort(host=host, port=port, aet=str(system["DicomAet"]), context=context)
+
+
+def _relay(settings: Settings, aet: str) -> Iterator[Finding]:
+    """What stands before the archive's DICOM port."""
+    front = settings.dicom_in.front
+    if not front.is_on:
+        yield _warn("dicom relay", "idle connections can stop the archive's DICOM port: see [dicom_in.front]")
+    elif front.called_ae_titles and aet not in front.called_ae_titles:
+        yield _warn("dicom relay", f"the archive is {aet}, which [dicom_in.front] called_ae_titles does not name")
 
 
 def _echo(port: _DicomPort) -> Finding:

@@ -31,6 +31,7 @@ def unusable(settings: Settings) -> Iterator[str]:
         (settings.console.tls, "console.tls"),
         (settings.metrics.tls, "metrics.tls"),
         (settings.announcements.tls, "announcements.tls"),
+        *([(settings.dicom_in.tls, "dicom_in.tls")] if settings.dicom_in.front.is_on else []),
     )
     for files, where in ports:
         try:
@@ -64,7 +65,8 @@ def _servers(settings: Settings) -> Iterator[tuple[str, str, str]]:
     if not settings.orthanc.url.startswith("https:"):
         yield "Orthanc's REST API", archive, "[orthanc] url (https) and ca_file"
     if not settings.dicom_in.tls.is_on:
-        yield "Orthanc's DICOM port", archive, "[dicom_in.tls]"
+        front = settings.dicom_in.front
+        yield "the DICOM port for scanners", front.host if front.is_on else archive, "[dicom_in.tls]"
     if not settings.broker.tls:
         yield "Redis", urlsplit(settings.broker.url).hostname or "", "[broker] url (rediss) and ca_file"
     database = make_url(settings.ledger.url)

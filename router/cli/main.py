@@ -22,6 +22,7 @@ from medai.router.errors import MedaiError, SettingsError, failed
 from medai.router.private import keep_private
 
 ELSEWHERE: Mapping[str, tuple[str, str]] = {
+    "dicom-front": ("medai.router.cli.dicom_front", "stand before the archive's DICOM port"),
     "worker": ("medai.workers.cli", "run one worker"),
     "process": ("medai.workers.cli", "read one study from files, with no server at all"),
     "deidentify": ("medai.workers.outside.cli", "write images without their patients, for research"),
@@ -31,7 +32,7 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     "scan": ("medai.trials.scanner.command", "send studies as a scanner does, with a scanner's habits"),
     "trial": ("medai.trials.trial_cli", "try it in a simulated hospital, simulate and plan its capacity"),
 }
-"""Commands of other packages: the module that runs them. The router imports none of these."""
+"""Commands of other packages, and one that loads little: the module that runs them. The router imports none of them."""
 WITH_NAME = frozenset({"worker", "process"})
 """Modules that serve more than one command are told which."""
 

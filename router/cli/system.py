@@ -34,7 +34,9 @@ def system_commands(commands: Any) -> None:
     down = command(
         commands, "down", cmd_down, "stop the system that 'medai up' started", example="medai down --dir /srv/medai"
     )
-    down.add_argument("--part", metavar="PART", help="only this part: orthanc, redis, ris, router, console, worker")
+    down.add_argument(
+        "--part", metavar="PART", help="only this part: orthanc, dicom-front, redis, ris, router, console, worker"
+    )
     command(
         commands,
         "router",

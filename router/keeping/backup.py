@@ -68,7 +68,7 @@ def backup(
 
 
 def _require_stopped(site: Site | None) -> None:
-    if site is not None and any(port_is_taken(site.ports[f"orthanc_{each}"]) for each in ("http", "dicom")):
+    if site is not None and any(map(port_is_taken, (site.ports["orthanc_http"], site.archive_dicom_port))):
         raise SettingsError(
             "images are copied with Orthanc stopped: 'medai down --part orthanc', then this again, then "
             "'medai up --part orthanc'; what is refused meanwhile is sent again by its sender"

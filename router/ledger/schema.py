@@ -79,6 +79,24 @@ held_orders = Table(
     Column("reason", Text, nullable=False, server_default=""),
 )
 
+held_merges = Table(
+    "held_merge",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("prior_id", String(128), nullable=False),
+    Column("prior_authority", String(128), nullable=False),
+    Column("patient_id", String(128), nullable=False),
+    Column("patient_authority", String(128), nullable=False),
+    Column("content", JSON, nullable=False),
+    Column("differs", String(80), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("seen_at", Float, nullable=False),
+    Column("decided_at", Float),
+    Column("decided_by", String(64), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
 studies = Table(
     "study",
     metadata,
@@ -324,6 +342,7 @@ patient_aliases = Table(
     Column("patient_authority", String(128), nullable=False),
     Column("control_id", String(64), nullable=False),
     Column("at", Float, nullable=False),
+    Column("told", JSON(none_as_null=True)),
     UniqueConstraint("prior_id", "prior_authority"),
 )
 

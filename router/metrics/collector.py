@@ -209,6 +209,7 @@ def _counts(now: Status) -> Iterator[Metric]:
         attempts.add_metric([outcome], count)
     yield from (verdicts, attempts)
     yield _gauge("medai_orders_held", "Orders that contradict the images, and wait for a person.", now.orders_held)
+    yield _gauge("medai_merges_held", "Merges of patients that wait for a person.", now.merges_held)
     yield _by("medai_dead_letters", "Readings and deliveries that need a person.", ["kind"], now.dead_letters.items())
 
 

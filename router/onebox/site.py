@@ -37,6 +37,7 @@ DEFAULT_PORTS: Mapping[str, int] = {
     "console": 8088,
     "ris_dicom": 11112,
     "orthanc_https": 8043,
+    "orthanc_dicom_own": 4243,
 }
 FREE_RANGE = range(12_000, 32_000)
 PLUGIN_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/local/share/orthanc/plugins")
@@ -112,7 +113,19 @@ class Site:
     @property
     def used_ports(self) -> Mapping[str, int]:
         """Those that a part of this site listens on."""
-        return {name: port for name, port in self.ports.items() if self.tls or name != "orthanc_https"}
+        unused = {"orthanc_https": not self.tls, "orthanc_dicom_own": not self.settings.dicom_in.front.is_on}
+        return {name: port for name, port in self.ports.items() if not unused.get(name)}
+
+    @property
+    def dicom_port(self) -> int:
+        """Where scanners send to: the relay's port, or Orthanc's own where there is none."""
+        return self.settings.dicom_in.front.port or self.ports["orthanc_dicom"]
+
+    @property
+    def archive_dicom_port(self) -> int:
+        """Orthanc's own."""
+        front = self.settings.dicom_in.front
+        return front.archive_port if front.is_on else self.ports["orthanc_dicom"]
 
     @classmethod
     def load(cls, folder: Path) -> Site:
@@ -240,7 +253,7 @@ class Site:
             "StorageDirectory": str(self.folder / "orthanc-db"),
             "IndexDirectory": str(self.folder / "orthanc-db"),
             "HttpPort": self.ports["orthanc_http"],
-            "DicomPort": self.ports["orthanc_dicom"],
+            "DicomPort": self.archive_dicom_port,
             "DicomAet": "ORTHANC",
             **self.settings.dicom_in.orthanc(),
             "UnknownSopClassAccepted": True,
@@ -273,6 +286,8 @@ class Site:
             hl7=self.ports["hl7_in"],
             metrics=self.ports["metrics"],
             console=self.ports["console"],
+            dicom=self.ports["orthanc_dicom"],
+            dicom_own=self.ports["orthanc_dicom_own"],
             inbox=_quoted(self.folder / "inbox"),
             ours=ours,
             ris_tls=f"tls = true\n{ours}" if self.tls else "",
@@ -290,7 +305,7 @@ class Site:
                 "url": self.orthanc_url,
                 "username": self.username,
                 "password": self.password,
-                "dicom_port": self.ports["orthanc_dicom"],
+                "dicom_port": self.dicom_port,
                 "aet": "ORTHANC",
             },
             "ris": {
@@ -347,6 +362,12 @@ password = "{password}"
 [dicom_in]
 open = true
 {dicom_in_tls}
+# The relay before Orthanc's DICOM port, for scanners. archive_port is Orthanc's own: let nobody else reach it.
+[dicom_in.front]
+host = "0.0.0.0"
+port = {dicom}
+archive_port = {dicom_own}
+
 [ledger]
 url = {ledger}
 
@@ -455,11 +476,13 @@ def usual_ports() -> dict[str, int]:
     return {name: spare[name] if port_is_taken(port) else port for name, port in DEFAULT_PORTS.items()}
 
 
-def port_is_taken(port: int) -> bool:
+def port_is_taken(port: int, host: str = "127.0.0.1") -> bool:
     """Whether something listens on a loopback port already."""
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    try:
+        with socket.create_connection((host, port), timeout=0.5):
+            return True
+    except OSError:
+        return False
 
 
 def _write_private(path: Path, text: str) -> None:

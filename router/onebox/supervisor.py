@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from medai.router import private, tls
-from medai.router.alive import answers
+from medai.router.alive import answers, reached
 from medai.router.errors import MedaiError, SettingsError
 from medai.router.ledger import Ledger
 from medai.router.onebox.site import Site, find_binary, port_is_taken, python
@@ -29,7 +29,7 @@ READY_S = 180.0
 """The slowest part is the worker's first load of its models."""
 GIVE_UP_S = 20.0
 """A part that keeps ending is given up after this long."""
-PARTS = ("orthanc", "redis", "ris", "router", "console", "worker")
+PARTS = ("orthanc", "dicom-front", "redis", "ris", "router", "console", "worker")
 ALREADY_STARTED, NOT_RUNNING = 60, 70
 """supervisor.xmlrpc.Faults: it is so already."""
 Report = Callable[[str], None]
@@ -78,13 +78,15 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         str(site.folder / "ris"),
     ]
     front: dict[str, tuple[list[str], dict[str, str]]] = {}
+    if site.settings.dicom_in.front.is_on:
+        front["dicom-front"] = ([*medai, "medai.router.cli.dicom_front", *config], {})
     if site.tls:
         own, files = site.certificate("ris"), site.certificate("orthanc")
         ris += ["--tls-certificate", own.certificate_file, "--tls-key", own.key_file, "--tls-ca", own.ca_file]
         ris += ["--tls-everywhere"]
         ports = ["--port", str(p["orthanc_https"]), "--behind", str(p["orthanc_http"])]
         shown = ["--certificate", files.certificate_file, "--key", files.key_file]
-        front = {"front": ([*medai, "medai.router.onebox.front", *ports, *shown], {})}
+        front["front"] = ([*medai, "medai.router.onebox.front", *ports, *shown], {})
     redis = [find_binary("redis-server"), str(site.folder / "redis.conf")]
     worker: tuple[list[str], dict[str, str]] = ([*medai, "medai.workers.cli", "worker", *config], {})
     # TCP_NODELAY: without it Debian's DCMTK receives 15-20 images/s instead of 300 (Nagle).
@@ -215,7 +217,7 @@ def wait_ready(site: Site, *, report: Report, ready_s: float) -> None:
     """Ask each part until it answers, saying which one is waited for."""
     checks = probes(site)
     began = time.monotonic()
-    for name in PARTS:
+    for name in (name for name in PARTS if name in checks):
         told = 0.0
         while not checks[name]():
             waited = time.monotonic() - began
@@ -241,8 +243,11 @@ def probes(site: Site) -> dict[str, Callable[[], bool]]:
     peers = tls.client_context(site.trust, where="tls") if site.tls else None
     metrics = tls.own_context(own.metrics.tls, where="metrics.tls")
     console = tls.own_context(own.console.tls, where="console.tls")
+    front = own.dicom_in.front
+    relay = {"dicom-front": lambda: port_is_taken(front.port, reached(front.host).strip("[]"))} if front.is_on else {}
     return {
         "orthanc": lambda: answers(f"{site.orthanc_url}/system", peers, (site.username, site.password)),
+        **relay,
         "redis": lambda: _redis_ok(site.ports["redis"], peers),
         "ris": lambda: answers(f"{site.ris_url}/health", peers),
         "router": lambda: answers(f"{site.metrics_url}/ready", metrics),

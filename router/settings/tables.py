@@ -133,6 +133,10 @@ Sender = Annotated[str, Field(pattern=r"^[^|\s][^|]*(\|[^|]+)?$")]
 """A sending application, alone or with its facility: APPLICATION|FACILITY."""
 
 
+MergeRule = Literal["agreeing", "hold", "all"]
+"""Which merges of patients are followed without asking."""
+
+
 class Hl7InSettings(SharedPort):
     """The router's own MLLP listener for orders (ORM^O01, OMI^O23) and patients (ADT). ``enabled = false`` turns it
     off. Beyond loopback say who may connect: whoever does can change and cancel orders."""
@@ -146,6 +150,10 @@ class Hl7InSettings(SharedPort):
     AE with code 103."""
     tls: ServerTls = ServerTls()
     """MLLP over TLS, with client certificates."""
+    merges: MergeRule = "agreeing"
+    """Which merges of patients (ADT^A40 and others) are followed at once: agreeing: those that nothing contradicts
+    which orders, results and images say of both; the others wait for a person ("medai held"). hold: none, a person
+    looks at each. all: every one, whatever it says."""
     ignore: tuple[str, ...] = ()
     """Kinds of messages to acknowledge (AA) and leave unread, such as ["ADT^A11", "SIU^*"]: a feed that goes to every
     system waits for each answer, and what is refused here would stop it. * stands for every event."""

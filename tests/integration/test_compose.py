@@ -68,7 +68,7 @@ def configured(project_root: Path, secrets: Path, **environment: str) -> subproc
 def test_compose_finds_every_part_of_the_system(services: dict[str, Any]) -> None:
     assert set(services) == {
         "orthanc", "redis", "postgres", "router", "worker", "worker-gpu", "ris", "console", "prometheus",
-        "grafana",
+        "grafana", "dicom",
     }  # fmt: skip
 
 

@@ -20,7 +20,13 @@ def lines(path: Path) -> list[str]:
 
 
 def test_the_units_of_every_part_are_here() -> None:
-    assert [unit.stem for unit in UNITS] == ["medai-console", "medai-ris", "medai-router", "medai-worker@"]
+    assert [unit.stem for unit in UNITS] == [
+        "medai-console",
+        "medai-dicom-front",
+        "medai-ris",
+        "medai-router",
+        "medai-worker@",
+    ]
 
 
 @pytest.mark.parametrize("path", [*UNITS, ORTHANC], ids=lambda path: str(path.stem))

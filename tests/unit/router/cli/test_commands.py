@@ -17,6 +17,7 @@ SERVES = {
     "medai router": "serves until it is stopped; its log is JSON lines on standard error",
     "medai worker": "serves until it is stopped; its log is JSON lines on standard error",
     "medai console": "serves until it is stopped; its log is JSON lines on standard error, and it has an API",
+    "medai dicom-front": "serves until it is stopped; its log is JSON lines on standard error",
     "medai ris": "serves until it is stopped; its page and its JSON are on --http-port",
 }
 """Commands without --json, and why."""

@@ -139,7 +139,8 @@ def test_a_site_with_tls_leaves_no_hop_in_the_clear_and_keeps_its_certificates(
     assert list(hops.unusable(loaded)) == []
     assert {"port 0", f"tls-port {site.ports['redis']}"} <= set(site.redis_conf().splitlines())
     archive = site.orthanc_config()
-    assert (archive["DicomTlsEnabled"], archive["DicomTlsRemoteCertificateRequired"]) == (True, True)
+    assert archive["DicomTlsEnabled"] is False, "the relay before it speaks TLS"
+    assert archive["DicomTlsCertificate"] == str(site.folder / "tls" / "orthanc.pem"), "for the nodes that it calls"
     assert "MinProtocol = TLSv1.2" in site.openssl_conf.read_text()
     before = {path: path.read_bytes() for path in (site.folder / "tls").iterdir()}
     assert Site.create(site.folder, free_ports=False) == site
@@ -161,6 +162,7 @@ def test_a_directory_without_a_system_is_explained(tmp_path: Path) -> None:
 
 def test_the_description_says_where_everything_is(site: Site) -> None:
     told = site.describe()
+    assert site.archive_dicom_port == site.ports["orthanc_dicom_own"] == site.orthanc_config()["DicomPort"]
     assert json.loads(json.dumps(told)) == told
     assert told["orthanc"]["dicom_port"] == site.ports["orthanc_dicom"]
     assert told["config"] == str(site.config)

@@ -198,7 +198,7 @@ def test_another_number_of_workers_is_not_taken_while_it_runs(tmp_path: Path, mo
 
 
 def test_only_a_part_that_there_is_can_be_stopped(site: Site) -> None:
-    with pytest.raises(SettingsError, match="no part is named 'gpu'; there are orthanc, redis"):
+    with pytest.raises(SettingsError, match="no part is named 'gpu'; there are orthanc, dicom-front, redis"):
         supervisor.switch(site, "gpu", on=False)
     with pytest.raises(SettingsError, match="nothing runs in"):
         supervisor.switch(site, "ris", on=False)
