@@ -57,9 +57,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     made = replace(made, environment={**made.environment, "OPENSSL_CONF": str(folder / "openssl.cnf")})
     plain = make_orthanc(folder / "plain")
     secured = {"tls": files(folder).model_dump()}
-    with announcements(folder) as port, running(made) as archive, running(plain) as behind:
-        with fronted(behind.dicom_port, dicom_in=secured) as (relay, _):
-            yield Place(folder=folder, strangers=strangers, archive=archive, relay=relay, announcements=port)
+    with (
+        announcements(folder) as port, running(made) as archive, running(plain) as behind,
+        fronted(behind.dicom_port, dicom_in=secured) as (relay, _),
+    ):  # fmt: skip
+        yield Place(folder=folder, strangers=strangers, archive=archive, relay=relay, announcements=port)
 
 
 def files(folder: Path) -> ServerTls:
