@@ -89,8 +89,9 @@ def _listening(server: int, ports: set[int]) -> Iterator[tuple[int, int]]:
         if fields[3] == _LISTENS and port in ports:
             inodes[f"socket:[{fields[9]}]"] = port
     for entry in Path(f"/proc/{server}/fd").iterdir():
-        if port := inodes.get(str(entry.readlink())):
-            yield port, int(entry.name)
+        found = inodes.get(str(entry.readlink()))
+        if found is not None:
+            yield found, int(entry.name)
 
 
 def _close(pidfd: int, descriptor: int) -> None:
