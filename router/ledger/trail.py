@@ -33,6 +33,7 @@ from sqlalchemy import Connection, func, select, text, update
 from medai.router.errors import TemporaryError
 from medai.router.ledger import schema as t
 from medai.router.log import describe
+from medai.router.words import counted
 
 log = structlog.get_logger(__name__)
 PENDING = "audit_head"
@@ -46,7 +47,7 @@ AGAIN_S = 5.0
 COLUMNS = ("id", "at", "account", "action", "study_id", "job_id", "detail")
 PRUNED = "audit pruned"
 """The action of a line that says which older ones were taken away."""
-_CUT = re.compile(r"([0-9]+) lines in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
+_CUT = re.compile(r"([0-9]+) lines? in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
 
 
 class AuditFilesFault(TemporaryError):
@@ -76,7 +77,7 @@ class Cut:
     @property
     def words(self) -> str:
         """What its line says."""
-        return f"{self.lines} lines in all, up to number {self.id}, whose seal was {self.seal}"
+        return f"{counted(self.lines, 'line')} in all, up to number {self.id}, whose seal was {self.seal}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,7 @@ class Trail:
         until = int(db.execute(select(func.count()).select_from(t.audit).where(t.audit.c.id <= kept.id)).scalar_one())
         until += begins.lines if begins else 0
         if until != kept.count:
-            return [f"there are {until} lines up to number {kept.id}, and there were {kept.count}"]
+            return [f"{counted(until, 'line')} up to number {kept.id} where there were {kept.count}"]
         if last > kept.id:
             newer = lines + (begins.lines if begins else 0) - kept.count
             notes.append(f"{newer} newer than the line that was kept: a process ended in between")
