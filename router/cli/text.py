@@ -118,9 +118,7 @@ def status(found: Status, now: float) -> str:
     if found.orders_held:
         parts.append(f"held     {counted(found.orders_held, 'order')}: another patient than the images; see medai held")
     if found.merges_held:
-        parts.append(
-            f"held     {counted(found.merges_held, 'merge')} of patients: two persons, it seems; see medai held"
-        )
+        parts.append(f"held     {counted(found.merges_held, 'merge')} of two persons, it seems; see medai held")
     parts += _destinations(found, now)
     parts.append("workers" if found.workers else "workers  none: start one with 'medai worker'")
     for item in found.workers:

@@ -51,7 +51,7 @@ def test_a_held_merge_is_listed_until_a_person_decides(
     assert "EVIL-PL" in text
     assert f"m{entry['id']}  A" in text
     assert cli.main(["status"]) == 0
-    assert "held     1 merge of patients" in capsys.readouterr().out
+    assert "held     1 merge of two persons" in capsys.readouterr().out
     number = f"m{entry['id']}"
     assert cli.main([word, number, "--reason", "looked"]) == 0
     assert f"{number} {state}" in capsys.readouterr().out
