@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medai.models.confined.sandbox import Limits
 from medai.models.errors import ModelUnavailable
 from medai.models.format.bundle import Bundle, Description, describe, read_bundle
 from medai.models.format.metadata import Guard
@@ -31,6 +32,7 @@ class Registry:
 
     ``weights`` gives, per model, the path of weights that are not shipped ([models.weights] in medai.toml).
     ``device`` is "auto" (CUDA where there is one), "cpu" or "cuda"; ``threads`` 0 leaves torch's own choice.
+    ``limits`` hold models that do not ship.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Registry:
         *,
         device: str = "auto",
         threads: int = 0,
+        limits: Limits | None = None,
     ) -> None:
         self._weights = dict(weights or {})
-        self._device, self._threads = device, threads
+        self._device, self._threads, self._limits = device, threads, limits
         self._folders = _bundles(folders)
         self._bundles: dict[str, Bundle] = {}
         self._loaded: dict[str, Segmenter] = {}
@@ -72,13 +75,9 @@ class Registry:
         with self._lock:
             if name not in self._loaded:
                 bundle = self.metadata(name)
-                try:
-                    from medai.models.segmenters.load import load
-                except ImportError as error:
-                    raise ModelUnavailable(
-                        f"{name} needs a Python package that is missing ({error.name}): pip install 'med-ai[worker]'"
-                    ) from error
-                self._loaded[name] = load(bundle, device=self._device, threads=self._threads)
+                self._loaded[name] = open_bundle(
+                    bundle, device=self._device, threads=self._threads, limits=self._limits
+                )
             return self._loaded[name]
 
     def guard(self, name: str) -> Guard | None:
@@ -116,6 +115,25 @@ class Registry:
         near = difflib.get_close_matches(name, self._folders, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ModelUnavailable(f"there is no model {name!r}; there are {', '.join(self.names()) or 'none'}.{hint}")
+
+
+def ships(folder: Path) -> bool:
+    """Whether a bundle's folder is one of those that ship."""
+    return folder.resolve().parent == SHIPPED
+
+
+def open_bundle(bundle: Bundle, *, device: str = "auto", threads: int = 0, limits: Limits | None = None) -> Segmenter:
+    """A bundle's segmenter: in this process where it ships, else in a confined one. Raises ModelUnavailable."""
+    try:
+        from medai.models.confined.segmenter import ConfinedSegmenter
+        from medai.models.segmenters.load import load, torch_device
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"{bundle.name} needs a Python package that is missing ({error.name}): pip install 'med-ai[worker]'"
+        ) from error
+    if ships(bundle.folder):
+        return load(bundle, device=device, threads=threads)
+    return ConfinedSegmenter(bundle, torch_device(device), threads=threads, limits=limits)
 
 
 def _bundles(folders: Sequence[Path]) -> dict[str, Path]:

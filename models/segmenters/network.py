@@ -41,6 +41,23 @@ class NetworkSegmenter(Bundled):
         probabilities = predict(self._runner, fed.array, self.recipe.inferer, self.device)
         return self._tidied(fed.probabilities_back(probabilities), volume)
 
+    def require_classes(self) -> None:
+        """The network's channels must be the declared segments, background first for softmax. Raises ModelUnavailable.
+
+        One run on zeros.
+        """
+        inferer, segments = self.recipe.inferer, self.bundle.segments
+        sides = inferer.roi or (max(32, inferer.multiple),) * inferer.dims
+        with torch.inference_mode():
+            channels = self._runner(torch.zeros((1, 1, *sides), device=self.device)).shape[1]
+        wanted = len(segments) + (inferer.activation == "softmax")
+        if channels != wanted:
+            background = ", the background first" if inferer.activation == "softmax" else ""
+            raise ModelUnavailable(
+                f"the network gives {channels} channels; {len(segments)} segments by {inferer.activation} need "
+                f"{wanted}{background}: declare every class, or correct inferer.activation"
+            )
+
     def _tidied(self, labels: Labels, volume: Volume) -> Labels:
         axial, turn = to_axial(volume)
         return turn.undo(clean(turn.apply(labels), axial, self.recipe.cleaning))
