@@ -2,7 +2,7 @@
 
 A message is two lengths, a little JSON and bytes, over one socket. The parent says how large an answer may be and how
 long it may take before it reads any of it; whatever else comes ends the child. Nothing is ever unpickled.
-Next: images/isolated.py, confined/segmenter.py (who asks).
+Next: images/isolated.py, confined/process.py (who asks).
 """
 
 from __future__ import annotations

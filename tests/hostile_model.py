@@ -5,6 +5,7 @@ It is confined as the real one is, and answers through the same socket. Next: un
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -102,6 +103,9 @@ DOES: Mapping[str, Callable[[Volume], Answer]] = {
     "a pickle": lambda volume: ({"answer": "labels", "shape": ["cos\nsystem\n"], "dtype": "uint8"}, b""),
     "a long reason": lambda volume: ({"answer": "refused", "reason": "x" * 9999}, b""),
     "a reason": lambda volume: ({"answer": "refused", "reason": "not\x1b[31m a\nchest"}, b""),
+    "a kind": lambda volume: ({"answer": "kind", "probabilities": [0.25, 0.75], "upright": 1.0}, b""),
+    "a kind of too many parts": lambda volume: ({"answer": "kind", "probabilities": [0.5] * 3, "upright": 1.0}, b""),
+    "a kind beyond measure": lambda volume: ({"answer": "kind", "probabilities": [math.nan, 2.0], "upright": 1.0}, b""),
     "a huge answer": says(struct.pack(">IQ", 2, 1 << 60)),
     "a huge header": says(struct.pack(">IQ", 1 << 31, 0)),
     "no JSON": says(LENGTHS.pack(4, 0) + b"true"[:2] + b"{{"),

@@ -1,7 +1,8 @@
 """``python -m medai.models.confined.reader ARGUMENTS``: the process that holds one model and draws with it.
 
 It is confined before it imports anything of others. Then it loads the model, says so, and answers volumes with labels
-or a reason until its parent is gone. What it answers is looked through by segmenter.py. Next: sandbox.py.
+(or what they show) or a reason until its parent is gone. What it answers is looked through by process.py.
+Next: sandbox.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from medai.models.errors import ModelRefused, ModelUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from medai.models.segmenters.series_kind import SeriesKind
     from medai.models.volume import Volume
 
     Answer = tuple[dict[str, Any], Body]
@@ -70,12 +72,15 @@ def _model(asked: dict[str, Any]) -> Callable[[Volume], Answer]:
     import numpy as np
 
     from medai.models.format.bundle import read_bundle
-    from medai.models.segmenters.load import load
+    from medai.models.segmenters.load import load, torch_device
     from medai.models.segmenters.network import NetworkSegmenter
+    from medai.models.segmenters.series_kind import SeriesKind
 
     bundle = read_bundle(Path(asked["folder"]), asked["configured"])
+    if asked["work"] == "classify":
+        return partial(_classify, SeriesKind(bundle, torch_device(asked["device"])))
     segmenter = load(bundle, device=asked["device"], threads=asked["threads"])
-    if asked["count_classes"] and isinstance(segmenter, NetworkSegmenter):
+    if asked["work"] == "count and draw" and isinstance(segmenter, NetworkSegmenter):
         segmenter.require_classes()
 
     def draw(volume: Volume) -> Answer:
@@ -84,6 +89,12 @@ def _model(asked: dict[str, Any]) -> Callable[[Volume], Answer]:
         return header, labels.data.cast("B")
 
     return draw
+
+
+def _classify(classifier: SeriesKind, volume: Volume) -> Answer:
+    kind = classifier.classify(volume)
+    probabilities = [kind.probabilities[part] for part in classifier.parts]
+    return {"answer": "kind", "probabilities": probabilities, "upright": kind.upright}, b""
 
 
 def _volume(header: dict[str, Any], body: Body) -> Volume:

@@ -1,7 +1,7 @@
 """One run of a model that is not trusted yet, on a phantom, with a time limit: in the process that a worker would use.
 
 What came out, in how many seconds and with how much memory, is told as it is seen from outside. A model that hangs,
-crashes or eats the memory takes its process with it. Next: confined/segmenter.py (the process), adding.py.
+crashes or eats the memory takes its process with it. Next: confined/process.py, adding.py.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def _tried(folder: Path, limit_s: float) -> Trial:
     volume = phantom(bundle.spec)
     began = time.monotonic()
     limits = Limits(load_seconds=limit_s)
-    with closing(ConfinedSegmenter(bundle, torch.device("cpu"), limits=limits, count_classes=True)) as segmenter:
+    segmenter = ConfinedSegmenter(bundle, torch.device("cpu"), limits=limits, count_classes=True)
+    with closing(segmenter.process):
         loaded = time.monotonic()
         remark, labels = "", np.zeros(volume.geometry.shape, dtype=np.uint8)
         try:
@@ -65,9 +66,9 @@ def _tried(folder: Path, limit_s: float) -> Trial:
         return Trial(
             seconds=round(time.monotonic() - loaded, 2),
             load_seconds=round(loaded - began, 2),
-            memory_mb=segmenter.peak_bytes() // 1024**2,
+            memory_mb=segmenter.process.peak_bytes() // 1024**2,
             voxels=volume.geometry.shape,
             found=tuple(int(number) for number in np.unique(labels) if number),
             remark=remark,
-            confined=segmenter.held,
+            confined=segmenter.process.held,
         )

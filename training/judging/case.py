@@ -69,7 +69,7 @@ def judge_case(
     require_known(case.name, example.labels, model.classes, others_are_background=others_are_background)
     segmenter, volume = model.segmenter, example.volume
     refusal, drawn = "", None
-    with Watch(str(segmenter.pid) if isinstance(segmenter, ConfinedSegmenter) else "self") as watch:
+    with Watch(str(segmenter.process.pid) if isinstance(segmenter, ConfinedSegmenter) else "self") as watch:
         try:
             drawn = segmenter.segment(volume).labels if strict else segmenter.draw(volume)
         except ModelRefused as error:

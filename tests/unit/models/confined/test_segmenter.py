@@ -18,7 +18,7 @@ import pytest
 import torch
 from foreign_cases import LUNG, ct_volume, torchscript_folder, write_json
 
-from medai.models.confined import segmenter as confined
+from medai.models.confined import process
 from medai.models.confined.sandbox import Limits
 from medai.models.confined.segmenter import ConfinedSegmenter, strays_in
 from medai.models.errors import ModelFailed, ModelRefused, ModelSlow, ModelUnavailable
@@ -51,7 +51,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def honest(bundle: Bundle) -> Iterator[ConfinedSegmenter]:
-    with closing(ConfinedSegmenter(bundle, CPU, threads=1)) as segmenter:
+    segmenter = ConfinedSegmenter(bundle, CPU, threads=1)
+    with closing(segmenter.process):
         yield segmenter
 
 
@@ -82,8 +83,8 @@ def test_a_reason_of_the_model_is_the_readings_reason(honest: ConfinedSegmenter)
 
 
 def test_what_holds_it_is_told_and_its_memory_is_counted(honest: ConfinedSegmenter) -> None:
-    assert "Landlock" in honest.held
-    assert 50 < honest.peak_bytes() / 1024**2 < 2000
+    assert "Landlock" in honest.process.held
+    assert 50 < honest.process.peak_bytes() / 1024**2 < 2000
 
 
 def test_the_registry_runs_what_does_not_ship_in_a_process_of_its_own(
@@ -91,11 +92,11 @@ def test_the_registry_runs_what_does_not_ship_in_a_process_of_its_own(
 ) -> None:
     found = Registry((bundle.folder.parent,), device="cpu", limits=Limits(seconds=60)).load("lungs")
     assert isinstance(found, ConfinedSegmenter)
-    pid = found.pid
+    pid = found.process.pid
     found.draw(VOLUME)
     found.draw(VOLUME)
-    assert found.pid == pid, "kept warm"
-    found.close()
+    assert found.process.pid == pid, "kept warm"
+    found.process.close()
 
 
 def test_a_model_that_cannot_be_loaded_says_why(bundle: Bundle, tmp_path: Path) -> None:
@@ -114,17 +115,17 @@ def test_a_model_that_cannot_be_loaded_says_why(bundle: Bundle, tmp_path: Path) 
 def broken_out(bundle: Bundle) -> Iterator[ConfinedSegmenter]:
     limits = Limits(seconds=30, memory_bytes=4 << 30)
     with pytest.MonkeyPatch.context() as change:
-        change.setattr(confined, "MODULE", "hostile_model")
+        change.setattr(process, "MODULE", "hostile_model")
         change.setenv("PYTHONPATH", PYTHONPATH)
         segmenter = ConfinedSegmenter(bundle, CPU, limits=limits)
-    with closing(segmenter):
+    with closing(segmenter.process):
         yield segmenter
 
 
 @pytest.fixture
 def hostile(broken_out: ConfinedSegmenter, monkeypatch: pytest.MonkeyPatch) -> ConfinedSegmenter:
     """Started anew, where the test before ended it, as what it is."""
-    monkeypatch.setattr(confined, "MODULE", "hostile_model")
+    monkeypatch.setattr(process, "MODULE", "hostile_model")
     monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     return broken_out
 
@@ -165,7 +166,7 @@ def test_an_attack_is_the_jobs_reason_and_the_next_job_works(
 
 @pytest.mark.parametrize("attack", ["hangs", "half an answer"])
 def test_one_that_hangs_is_ended(attack: str, hostile: ConfinedSegmenter) -> None:
-    pid = hostile.pid
+    pid = hostile.process.pid
     with pytest.raises(ModelSlow, match=r"its process did not answer within 0\.3 s"):
         hostile.labels_within(replace(VOLUME, modality=attack), 0.3)
     assert not Path(f"/proc/{pid}").exists()
@@ -178,12 +179,12 @@ def test_a_reason_cannot_write_into_a_log(hostile: ConfinedSegmenter) -> None:
 
 
 def test_one_that_was_killed_is_started_anew(hostile: ConfinedSegmenter) -> None:
-    pid = hostile.pid
+    pid = hostile.process.pid
     os.kill(pid, signal.SIGKILL)
-    while hostile._child.is_there:
+    while hostile.process.is_there:
         time.sleep(0.01)
     assert hostile.draw(VOLUME).all()
-    assert hostile.pid != pid
+    assert hostile.process.pid != pid
 
 
 WORKER = """

@@ -21,10 +21,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, *, fails: Exception | None = None)
     asked: list[dict[str, Any]] = []
 
     class Stand:
-        held = "nothing"
-
         def __init__(self, _bundle: Any, device: Any, **options: Any) -> None:
             asked.append({"device": str(device), **options})
+            self.process = self
+            self.held = "nothing"
 
         def labels_within(self, volume: Volume, seconds: float) -> Labels:
             asked.append({"seconds": seconds})
