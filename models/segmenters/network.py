@@ -50,6 +50,26 @@ def _patient(fed: Fed, volume: Volume) -> Labels | None:
         return fed.patient
     axial, turn = to_axial(volume)
     return fed.labels_in(turn.undo(body(axial.voxels)))
+    def require_classes(self) -> None:
+        """The network's channels must be the declared segments, background first for softmax. Raises ModelUnavailable.
+
+        One run on zeros.
+        """
+        inferer, segments = self.recipe.inferer, self.bundle.segments
+        sides = inferer.roi or (max(32, inferer.multiple),) * inferer.dims
+        with torch.inference_mode():
+            channels = self._runner(torch.zeros((1, 1, *sides), device=self.device)).shape[1]
+        wanted = len(segments) + (inferer.activation == "softmax")
+        if channels != wanted:
+            background = ", the background first" if inferer.activation == "softmax" else ""
+            raise ModelUnavailable(
+                f"the network gives {channels} channels; {len(segments)} segments by {inferer.activation} need "
+                f"{wanted}{background}: declare every class, or correct inferer.activation"
+            )
+
+    def _tidied(self, labels: Labels, volume: Volume) -> Labels:
+        axial, turn = to_axial(volume)
+        return turn.undo(clean(turn.apply(labels), axial, self.recipe.cleaning))
 
 
 def network_weights(bundle: Bundle) -> tuple[Path, ...]:
