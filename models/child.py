@@ -43,23 +43,30 @@ class ChildSlow(ChildFailed):
 class Child:
     """A module of ours, run by this interpreter; it ends with this process, with ``end``, and with its first fault.
 
+    Raises OSError where this machine can start no process more.
+
     ``environment``: all that it gets of it (default: ours). ``words`` keeps its standard error, to say why it ended.
     """
 
     def __init__(
         self, module: str, *arguments: str, environment: Mapping[str, str] | None = None, words: bool = False
     ) -> None:
-        self._socket, theirs = socket.socketpair()
-        self._words = os.memfd_create("words", os.MFD_CLOEXEC) if words else -1
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - this interpreter and our own module
-                [sys.executable, "-P", "-m", module, *arguments],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=self._words if words else subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-            )
+        with contextlib.ExitStack() as unless_started:
+            self._socket, theirs = socket.socketpair()
+            unless_started.callback(self._socket.close)
+            self._words = os.memfd_create("words", os.MFD_CLOEXEC) if words else -1
+            if words:
+                unless_started.callback(os.close, self._words)
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 - this interpreter and our own module
+                    [sys.executable, "-P", "-m", module, *arguments],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._words if words else subprocess.DEVNULL,
+                    env=environment,
+                    start_new_session=True,
+                )
+            unless_started.pop_all()
         self.end = weakref.finalize(self, _end, os.getpid(), self._process, self._socket, self._words)
         """Ends it now; called at the latest when nobody holds this any more."""
 

@@ -124,7 +124,10 @@ class ModelProcess:
         self._child.end()
 
     def _start(self) -> Child:
-        child = Child(MODULE, json.dumps(self._asked), environment=sandbox.environment(), words=True)
+        try:
+            child = Child(MODULE, json.dumps(self._asked), environment=sandbox.environment(), words=True)
+        except OSError as error:
+            raise ModelFailed(f"{self.name}: its process could not be started ({error.strerror})") from error
         try:
             answer, _ = self._say(child, {}, b"", most_bytes=0, seconds=self.limits.load_seconds)
             if answer.answer != "ready":

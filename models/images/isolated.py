@@ -8,6 +8,7 @@ with the first image (about half a second) and gets nothing but pixels and their
 from __future__ import annotations
 
 import io
+import math
 import threading
 from types import TracebackType
 from typing import Self
@@ -62,14 +63,13 @@ class GdcmProcess:
     def decode(self, dataset: Dataset, encoded: bytes, syntax: UID) -> Voxels:
         """Stored values [row, column] of one encoded frame. Raises DamagedImageError."""
         request = _request(dataset, encoded, syntax)
-        pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel") or 1)
+        sides = (dataset.get("Rows") or 0, dataset.get("Columns") or 0, dataset.get("SamplesPerPixel") or 1)
+        most_bytes = math.prod(map(int, sides)) * VALUE_BYTES + NPY_HEADER_BYTES
         with self._lock:
             if self._child is None:
                 self._child = Child("medai.models.images.isolated")
             try:
-                _, answer = self._child.ask(
-                    {}, request, most_bytes=pixels * VALUE_BYTES + NPY_HEADER_BYTES, seconds=SECONDS
-                )
+                _, answer = self._child.ask({}, request, most_bytes=most_bytes, seconds=SECONDS)
             except ChildFailed as error:
                 raise DamagedImageError from error
         if not answer:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from medai.models.child import Child, ChildFailed, ChildSlow, plain
+from medai.models.child import LENGTHS, Child, ChildFailed, ChildSlow, plain
 
 ECHO = """
 import sys, time
@@ -18,6 +19,9 @@ questions = Questions()
 while (question := questions.next()) is not None:
     header, body = question
     time.sleep(header.get("sleep", 0))
+    if "raw" in header:
+        questions._channel.write(bytes.fromhex(header["raw"]))
+        time.sleep(600)
     if "leave" in header:
         print("Traceback", "PermissionError: numpy", sep="\\n", file=sys.stderr)
         raise SystemExit(header["leave"])
@@ -51,6 +55,25 @@ def test_an_answer_that_is_larger_than_said_ends_it(echo: Child) -> None:
         echo.ask({}, most_bytes=4, seconds=30)
 
 
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (LENGTHS.pack(1 << 31, 0), "answered more than it may"),
+        (LENGTHS.pack(2, 1 << 60), "answered more than it may"),
+        (LENGTHS.pack(2, 0) + b"{{", "answered what is no JSON$"),
+        (LENGTHS.pack(60_000, 0) + b"[" * 60_000, "answered what is no JSON$"),
+        (LENGTHS.pack(60_000, 0) + b"9" * 60_000, "answered what is no JSON$"),
+        (LENGTHS.pack(2, 0) + b"[]", "answered what is no JSON object"),
+        (LENGTHS.pack(2, 0) + b"{", r"did not answer within 0\.5 s"),
+    ],
+)
+def test_what_is_no_answer_ends_it(raw: bytes, reason: str, echo: Child) -> None:
+    echo.ask({}, most_bytes=0, seconds=30)
+    with pytest.raises(ChildFailed, match=reason):
+        echo.ask({"raw": raw.hex()}, most_bytes=4, seconds=0.5)
+    assert not echo.is_there
+
+
 def test_one_that_does_not_listen_is_not_waited_for(echo: Child) -> None:
     with pytest.raises(ChildSlow, match=r"did not answer within 0\.2 s"):
         echo.ask({"sleep": 600}, most_bytes=0, seconds=0.2)
@@ -73,6 +96,14 @@ def test_nobody_has_to_end_it_and_a_copy_of_the_asker_does_not(echo: Child) -> N
     pid = other.pid
     del other
     assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_was_opened_for_one_that_cannot_be_started_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(FileNotFoundError):
+        Child("echo_child", words=True)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_foreign_text_is_one_short_line() -> None:

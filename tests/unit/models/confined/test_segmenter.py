@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from foreign_cases import LUNG, ct_volume, torchscript_folder, write_json
+from pydantic import ValidationError
 
 from medai.models.confined import process
 from medai.models.confined.sandbox import Limits
@@ -145,14 +147,8 @@ def hostile(broken_out: ConfinedSegmenter, monkeypatch: pytest.MonkeyPatch) -> C
         ("too many voxels", "answered more than it may: .* and 13441 bytes"),
         ("an undeclared label", r"drew labels \[9\], which no segment declares"),
         ("an answer of another question", "its process answered something else"),
-        ("a word more", "answered what is no answer"),
-        ("a pickle", "answered what is no answer"),
         ("a long reason", "answered what is no answer"),
         ("a huge answer", "answered more than it may"),
-        ("a huge header", "answered more than it may"),
-        ("no JSON", "answered what is no JSON$"),
-        ("JSON without end", "answered what is no JSON$"),
-        ("a list", "answered what is no JSON object"),
     ],
 )
 def test_an_attack_is_the_jobs_reason_and_the_next_job_works(
@@ -164,11 +160,27 @@ def test_an_attack_is_the_jobs_reason_and_the_next_job_works(
     assert not list(Path("/tmp").glob("medai-hostile-*"))  # noqa: S108
 
 
-@pytest.mark.parametrize("attack", ["hangs", "half an answer"])
-def test_one_that_hangs_is_ended(attack: str, hostile: ConfinedSegmenter) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"answer": "labels", "shape": [1], "dtype": "uint8", "run": "rm"},
+        {"answer": "labels", "shape": ["cos\nsystem\n"], "dtype": "uint8"},
+        {"answer": "labels", "shape": [True, 2.0, "3"]},
+        {"answer": "labels", "shape": [1] * 99},
+        {"answer": "refused", "reason": {"a": "b"}},
+        {"answer": "else"},
+        {},
+    ],
+)
+def test_an_answer_has_these_words_and_no_others(said: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        process.Answer.model_validate(said)
+
+
+def test_one_that_hangs_is_ended(hostile: ConfinedSegmenter) -> None:
     pid = hostile.process.pid
     with pytest.raises(ModelSlow, match=r"its process did not answer within 0\.3 s"):
-        hostile.labels_within(replace(VOLUME, modality=attack), 0.3)
+        hostile.labels_within(replace(VOLUME, modality="hangs"), 0.3)
     assert not Path(f"/proc/{pid}").exists()
     assert hostile.draw(VOLUME).all()
 
