@@ -32,6 +32,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return dealing.Dealer(config, log) if config.getoption("dist") == "load" else None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Whole modules that the marks leave out are not imported, which takes as long as many a test."""
+    if not collection_path.match("test_*.py"):
+        return None
+    marks, text = config.option.markexpr, collection_path.read_text(encoding="utf-8")
+    left_out = (marks == "apart" and "mark.apart" not in text) or (
+        "not slow" in marks and "\npytestmark = pytest.mark.slow\n" in text
+    )
+    return True if left_out else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each test its own id: schemathesis 4.32 gives all its operations one, and pytest-xdist would play one of them."""

@@ -24,11 +24,8 @@ SPREAD = frozenset(
     }
 )
 """Their tests share nothing that costs more than seconds: each may be played anywhere."""
-TOGETHER = {
-    "acceptance/test_prometheus.py": "acceptance/test_system.py",
-    "chaos/test_mutants.py": "chaos/test_chaos.py",
-}
-"""One system serves both, or one process begins both."""
+TOGETHER = {"chaos/test_mutants.py": "chaos/test_chaos.py"}
+"""One process begins both."""
 LONGEST_FIRST = (
     "chaos/test_chaos.py",
     "acceptance/test_trials.py",

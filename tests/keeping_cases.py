@@ -84,6 +84,7 @@ def patient(ledger: Ledger) -> None:
         read(ledger, name, f"1.2.{number}", answer="Mrs Quiller again" if number == "77" else "fine")
         ledger.identities.patient_changed([adt(name, name="Quiller^Ann" if number == "77" else "Roe^Joan")], T0)
         ledger.identities.patient_changed([adt(name, prior_id=other)], T0)
+        assert ledger.identities.patient_changed([adt("PAT1", name="Else^Al", prior_id=name)], T0).held == 1
         there = (Series(uid=f"1.2.{number}.5", instances=("6",)),)
         notice = Notice(uid=f"1.2.{number}.9", study=f"1.2.{number}", online=there, away=())
         ledger.announcements.notice(notice, T0, keep_s=1e9)

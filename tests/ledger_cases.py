@@ -7,6 +7,7 @@ from typing import Any
 
 from medai.router.contract import Decision, JobId, Order, Priority
 from medai.router.hl7.orders_in import Action, OrderMessage
+from medai.router.hl7.patients_in import PatientMessage
 from medai.router.ledger import Claim, Ledger, NewJob
 from medai.router.ledger.claims import Owed, ResultObject
 from medai.router.ledger.deliveries import Delivery
@@ -14,6 +15,10 @@ from medai.router.ledger.rows import StudyRow
 from medai.router.ledger.studies import KnownStudy, SeriesSeen, StudySeen
 
 T0 = 1_800_000_000.0
+MERGE = PatientMessage(
+    control_id="M1", sender=("RIS", "H"), kind="merge", patient_id="B", patient_id_authority="H", prior_id="A",
+    prior_id_authority="H", patient_name="Moss^Jane", birth_date="19700101", sex="F", digest="a merge", sent_at=T0,
+)  # fmt: skip
 
 
 def seen(

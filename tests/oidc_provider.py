@@ -2,7 +2,8 @@
 
 ``python tests/oidc_provider.py PORT SECRET`` serves; SECRET is that of the client "medai". The package does not check PKCE, so it is checked here, before it.
 ``PUT /tests/next`` with a JSON object makes the next ID token another one: ``claims`` to change, ``alg`` to sign by
-("none", or "HS256" with the public key for its secret), ``token`` to give instead; ``PUT /tests/key`` changes the key.
+("none", or "HS256" with the public key for its secret), ``token`` to give instead; ``PUT /tests/key`` changes the key;
+``PUT /tests/refreshes`` says whether refresh tokens are given.
 """
 
 from __future__ import annotations
@@ -40,26 +41,21 @@ class Provider:
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
-        self.app = oidc_provider_mock.app(issue_refresh_token=False)
+        self.app = oidc_provider_mock.app(issue_refresh_token=True)
         self.app.debug = False
         self.challenges: dict[str, str] = {}
         self.next: dict[str, Any] = {}
         self.last = ""
         self.key: dict[str, Any] | None = None
         self.asked: list[str] = []
+        self.refreshes = True
 
     def __call__(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
         path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         self.asked.append(f"{method} {path}")
-        if path == "/tests/next":
-            self.next = json.loads(body)
-            return answered(start, {"last": self.last})
-        if path == "/tests/key":
-            self.key = jwk.RSAKey.generate_key(2048, {"kid": secrets.token_hex(4)}).as_dict(private=True)
-            return answered(start, {})
-        if path == "/tests/asked":
-            return answered(start, self.asked)
+        if path.startswith("/tests/"):
+            return answered(start, self.instructed(path, body))
         if path == "/oauth2/token" and not self.is_proven(environ, body):
             return answered(start, {"error": "invalid_grant"}, "400 Bad Request")
         answer = Client(self.app).open(path, method=method, query_string=environ["QUERY_STRING"], data=body,
@@ -75,16 +71,32 @@ class Provider:
             return answered(start, {"keys": [jwk.import_key(self.key).as_dict(private=False)]})
         if path == "/oauth2/token" and answer.status_code == 200:
             said = answer.get_json()
-            self.last = said["id_token"] = self.told(said["id_token"])
+            if "id_token" in said:
+                self.last = said["id_token"] = self.told(said["id_token"])
+            if not self.refreshes:
+                said.pop("refresh_token", None)
             return answered(start, said)
         start(answer.status, list(answer.headers))
         return [answer.data]
+
+    def instructed(self, path: str, body: bytes) -> object:
+        """What a test tells the provider, or asks of it."""
+        if path == "/tests/asked":
+            return self.asked
+        if path == "/tests/next":
+            self.next = json.loads(body)
+        elif path == "/tests/refreshes":
+            self.refreshes = json.loads(body)
+        else:
+            self.key = jwk.RSAKey.generate_key(2048, {"kid": secrets.token_hex(4)}).as_dict(private=True)
+        return {"last": self.last}
 
     def is_proven(self, environ: dict[str, Any], body: bytes) -> bool:
         """RFC 7636, and the client's secret."""
         given = {name: values[0] for name, values in parse_qs(body.decode()).items()}
         digest = hashlib.sha256(given.get("code_verifier", "").encode()).digest()
         proven = base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == self.challenges.get(given.get("code", ""))
+        proven = proven or given.get("grant_type") == "refresh_token"
         basic = base64.b64encode(f"medai:{self.secret}".encode()).decode()
         return proven and environ.get("HTTP_AUTHORIZATION") == f"Basic {basic}"
 

@@ -24,6 +24,7 @@ from pydicom import Dataset
 
 from medai.models.errors import GeometryMismatch, NotAVolume, UnreadableImage
 from medai.models.geometry import Geometry
+from medai.models.images.boxes import Box, same_box
 from medai.models.images.decode import MAX_BYTES, Frame, decode, frames_of, frames_of_enhanced, is_hounsfield
 from medai.models.images.header import items, text
 from medai.models.images.series import one_series, require_one_object, require_one_pass
@@ -42,6 +43,8 @@ LPS_SIGNS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), 
 """Towards which side of the patient an axis grows: LPS component and sign."""
 
 
+KNOWN = frozenset(map(np.dtype, ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32")))
+"""Kinds of numbers that are interpolated as they are."""
 MAX_VOXELS = 2**30
 """Of a resampled volume (4 GiB of float32): a whole body in 1 mm voxels is half of it."""
 
@@ -145,10 +148,18 @@ def image_to_volume(image: sitk.Image, *, modality: str, unit: str, frame_of_ref
 def resample(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     """The same field of view with voxels of ``spacing_mm`` (x, y, z), linear, float32.
 
+    Edges stay where they are (see ``spaced``); half a voxel beyond the source's own takes the nearest voxel.
+    """
+    geometry = spaced(volume.geometry, spacing_mm)
+    return replace(volume, voxels=linear(volume.voxels, volume.geometry, geometry), geometry=geometry)
+
+
+def spaced(old: Geometry, spacing_mm: tuple[float, float, float]) -> Geometry:
+    """The grid of the same field of view with voxels of another size. Raises NotAVolume for one that is too large.
+
     Edges stay where they are: the first voxel's centre moves by half the difference of the voxel sizes, and
     the last voxel may reach over the edge by less than half a voxel.
     """
-    old = volume.geometry
     edge_mm = [n * s for n, s in zip(old.shape[::-1], old.spacing_mm, strict=True)]
     size = [max(1, round(extent / s)) for extent, s in zip(edge_mm, spacing_mm, strict=True)]
     if math.prod(size) > MAX_VOXELS:
@@ -157,17 +168,12 @@ def resample(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
         )
     shift = [(new - was) / 2 for new, was in zip(spacing_mm, old.spacing_mm, strict=True)]
     origin = np.asarray(old.origin_mm) + np.asarray(old.direction).reshape(3, 3) @ np.asarray(shift)
-    geometry = replace(
+    return replace(
         old,
         origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
         spacing_mm=spacing_mm,
         shape=(size[2], size[1], size[0]),
     )
-    image = sitk.Cast(volume_to_image(volume), sitk.sitkFloat32)
-    # Half a voxel at each edge lies outside ITK's field of view: take the nearest voxel there, not zero.
-    resampler = _resampler(geometry, sitk.sitkLinear)
-    resampler.UseNearestNeighborExtrapolatorOn()
-    return replace(volume, voxels=sitk.GetArrayFromImage(resampler.Execute(image)), geometry=geometry)
 
 
 def labels_to_grid(labels: Labels, from_geometry: Geometry, to_geometry: Geometry) -> Labels:
@@ -182,9 +188,24 @@ def resample_onto(voxels: Voxels, from_geometry: Geometry, to_geometry: Geometry
     """Values on another grid of the same frame of reference, linear, float32; the nearest voxel beyond their edge."""
     if from_geometry.frame_of_reference_uid != to_geometry.frame_of_reference_uid:
         raise GeometryMismatch("values cannot be moved to another frame of reference")
+    box, part = same_box(_all(to_geometry), to_geometry, from_geometry)
+    if 0 in part.shape:  # they do not meet: all is extrapolated
+        return linear(voxels, from_geometry, to_geometry)
+    return linear(voxels[box], part, to_geometry)
+
+
+def _all(geometry: Geometry) -> Box:
+    slices, rows, columns = geometry.shape
+    return slice(0, slices), slice(0, rows), slice(0, columns)
+
+
+def linear(voxels: Voxels, from_geometry: Geometry, to_geometry: Geometry) -> Voxels:
+    """Values on another grid, linear, float32; beyond their edge the nearest voxel. No float copy is made of them."""
     resampler = _resampler(to_geometry, sitk.sitkLinear)
+    resampler.SetOutputPixelType(sitk.sitkFloat32)
     resampler.UseNearestNeighborExtrapolatorOn()
-    found: Voxels = sitk.GetArrayFromImage(resampler.Execute(_image(voxels.astype(np.float32), from_geometry)))
+    known = voxels if voxels.dtype in KNOWN else voxels.astype(np.float32)
+    found: Voxels = sitk.GetArrayFromImage(resampler.Execute(_image(known, from_geometry)))
     return found
 
 

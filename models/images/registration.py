@@ -16,7 +16,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from medai.models.errors import ModelRefused
-from medai.models.images.preprocess import resample, volume_to_image
+from medai.models.images.boxes import bounding_box, part_of
+from medai.models.images.preprocess import linear, spaced, volume_to_image
 from medai.models.volume import Labels, Volume, Voxels
 
 WORKING_MM = (2.0, 2.0, 2.0)
@@ -55,14 +56,18 @@ def pose_of(head: Volume, brain: Labels, template: Volume) -> Pose:
 
 def _brain_image(head: Volume, brain: Labels) -> sitk.Image:
     """The brain alone at WORKING_MM, its values 0 ... 1 between percentiles, 0 outside."""
-    inside = head.voxels[brain > 0]
+    # Around the brain all is 0: only its box is worked on, with a rim of zeros.
+    box = bounding_box(brain, margin=1)
+    part, mask = head.voxels[box], brain[box] > 0
+    inside = part[mask]
     if inside.size == 0:
         raise ModelRefused("no brain was found in the image")
     low, high = np.percentile(inside, [2, 98])
-    scaled = np.clip((head.voxels.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
-    masked: Voxels = np.where(brain > 0, scaled, 0).astype(np.float32)
-    small = resample(Volume(voxels=masked, geometry=head.geometry, modality=head.modality), WORKING_MM)
-    return volume_to_image(small)
+    scaled = np.clip((part.astype(np.float32) - low) / max(float(high - low), 1e-6), 0, 1)
+    masked: Voxels = np.where(mask, scaled, 0).astype(np.float32)
+    grid = spaced(head.geometry, WORKING_MM)
+    voxels = linear(masked, part_of(head.geometry, box), grid)
+    return volume_to_image(Volume(voxels=voxels, geometry=grid, modality=head.modality))
 
 
 def _first_guess(fixed: sitk.Image, moving: sitk.Image) -> sitk.AffineTransform:

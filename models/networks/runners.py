@@ -20,6 +20,7 @@ from medai.models.format.archives import read_weights, require_torchscript
 from medai.models.format.recipe import Recipe
 from medai.models.format.weights import load_into
 from medai.models.networks.definition import SmallUNet, build
+from medai.models.networks.onednn import direct
 
 
 class Runner(Protocol):
@@ -110,7 +111,7 @@ def ready(network_def: Mapping[str, Any], path: Path, device: torch.device) -> t
     network = loaded(build(network_def), path)
     if isinstance(network, SmallUNet):
         network = network.fused()  # the same function, faster
-    return network.to(device)
+    return direct(network).to(device)
 
 
 def torchscript(path: Path, device: torch.device) -> torch.nn.Module:
@@ -170,7 +171,7 @@ def _onnx(_: Recipe, weights: Sequence[Path], device: torch.device, name: str) -
 def _nnunet(recipe: Recipe, weights: Sequence[Path], device: torch.device, name: str) -> Runner:
     from medai.models.networks import nnunet
 
-    networks = [loaded(nnunet.build(recipe.network_def), path).to(device) for path in weights]
+    networks = [direct(loaded(nnunet.build(recipe.network_def), path)).to(device) for path in weights]
     return _Module(Members(networks), name)
 
 

@@ -1,6 +1,8 @@
-"""What is tidied in a label map before it is judged: pieces, holes, what lies outside the patient.
+"""What is tidied in what a network drew: pieces, holes, what lies outside the patient.
 
-Each segment is worked on within its own box, so that small structures cost little. Next: load.py.
+It is done on the network's own grid, before the way back to the source's, which is many times as fine; there, only what
+hung together by corners may come apart. Each segment is worked on within its own box, so that small structures cost
+little. Next: likeliest.py (the way back).
 """
 
 from __future__ import annotations
@@ -10,29 +12,42 @@ import fill_voids
 import numpy as np
 
 from medai.models.format.recipe import Cleaning
-from medai.models.segmenters.boxes import bounding_box
-from medai.models.segmenters.feed import body
-from medai.models.volume import Labels, Volume, Voxels
+from medai.models.images.boxes import bounding_box
+from medai.models.volume import Labels, Voxels
 
 
-def clean(labels: Labels, axial: Volume, cleaning: Cleaning) -> Labels:
-    """The label map [slice, row, column] of an axial volume, tidied as the recipe says."""
+def tidied(probabilities: Voxels, cleaning: Cleaning, patient: Labels | None = None) -> Voxels:
+    """Probabilities [class, slice, row, column] whose likeliest classes are tidy; changed in place.
+
+    What tidying changes becomes certain, so that it stays as it is on any other grid.
+    """
+    drawn = probabilities.argmax(axis=0).astype(np.uint8)
+    wanted = clean(drawn, cleaning, patient)
+    z, y, x = np.nonzero(wanted != drawn)
+    probabilities[:, z, y, x] = 0.0
+    probabilities[wanted[z, y, x], z, y, x] = 1.0
+    return probabilities
+
+
+def clean(labels: Labels, cleaning: Cleaning, patient: Labels | None = None) -> Labels:
+    """The label map, tidied as the recipe says. ``patient`` is 1 in the patient; None where that is not known."""
     kept = labels
-    if cleaning.inside_body and axial.unit == "HU":
-        patient = body(axial.voxels)
+    if cleaning.inside_body and patient is not None:
         kept = np.where(within(labels > 0, patient > 0), labels, np.uint8(0)).astype(np.uint8)
     if not cleaning.components and not cleaning.fill_holes:
         return kept
-    tidied = np.zeros_like(kept)
-    for number in np.unique(kept[kept > 0]):
-        box = bounding_box(kept == number)
-        mask = kept[box] == number
+    found = np.zeros_like(kept)
+    whole = bounding_box(kept)
+    drawn, tidy = kept[whole], found[whole]
+    for number in np.flatnonzero(np.bincount(drawn.ravel())[1:]) + 1:
+        box = bounding_box(drawn == number)
+        mask = drawn[box] == number
         if cleaning.components:
             mask = largest(mask, cleaning.components)
         if cleaning.fill_holes:
             mask = np.asarray(fill_voids.fill(mask.astype(np.uint8))) > 0
-        tidied[box][mask & (tidied[box] == 0)] = number
-    return tidied
+        tidy[box][mask & (tidy[box] == 0)] = number
+    return found
 
 
 def largest(mask: Voxels, count: int) -> Voxels:

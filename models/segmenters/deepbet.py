@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fill_voids
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as functional
 
@@ -36,27 +37,38 @@ class DeepBet(Bundled):
     def labels(self, volume: Volume) -> Labels:
         """1 in the brain."""
         upright, turn = reorient(volume, "RAS")
-        # The networks know [x, y, z].
-        head = np.ascontiguousarray(upright.voxels.transpose(2, 1, 0), dtype=np.float32)
-        mask = self._brain(torch.from_numpy(head).to(self.device).nan_to_num())
+        mask = self._brain(upright.voxels.transpose(2, 1, 0))  # the networks know [x, y, z]
         return turn.undo(mask.transpose(2, 1, 0))
 
-    def _brain(self, head: torch.Tensor) -> Labels:
-        small = _resized(head, (SMALL_SIDE,) * 3)
-        low, high = float(small.quantile(0.005)), float(small.quantile(0.995))
+    def _brain(self, head: Voxels) -> Labels:
+        small = self._shown(head, SMALL_SIDE)
+        low, high = small.quantile(small.new_tensor([0.005, 0.995])).tolist()
         if high <= low:
             raise ModelRefused("the image is empty: nearly all voxels have the same value")
         coarse = self._coarse(_normalised(small, low, high))[0, 1] > self._threshold
         box = _box(largest(coarse.cpu().numpy(), 1), head.shape, self._margin)
-        fine = self._fine(_normalised(_resized(head[box], (LARGE_SIDE,) * 3), low, high))[0, 1]
-        inside = (_resized(fine, head[box].shape) > self._threshold).cpu().numpy()
+        fine = self._fine(_normalised(self._shown(head[box], LARGE_SIDE), low, high))[0, 1] > self._threshold
+        inside = _resized(fine.cpu().numpy(), head[box].shape)
         mask = np.zeros(head.shape, dtype=np.uint8)
         mask[box] = fill_voids.fill(largest(inside, 1).astype(np.uint8))
         return mask
 
+    def _shown(self, part: Voxels, side: int) -> torch.Tensor:
+        """Some of a head as a network sees it, float32."""
+        squeezed = np.ascontiguousarray(_resized(part, (side,) * 3), dtype=np.float32)
+        return torch.from_numpy(squeezed).to(self.device).nan_to_num()
 
-def _resized(volume: torch.Tensor, shape: tuple[int, ...] | torch.Size) -> torch.Tensor:
-    return functional.interpolate(volume[None, None], tuple(shape), mode="nearest-exact")[0, 0]
+
+def _resized(volume: Voxels, shape: tuple[int, ...]) -> Voxels:
+    """The nearest voxels, and no others: of a whole head in full size only what is seen is copied."""
+    found: Voxels = volume[np.ix_(*map(_nearest, volume.shape, shape))]
+    return found
+
+
+def _nearest(count: int, wanted: int) -> npt.NDArray[np.int64]:
+    """Which of ``count`` voxels each of ``wanted`` ones takes, by torch's own rule."""
+    numbers = torch.arange(count, dtype=torch.float32)[None, None]
+    return functional.interpolate(numbers, wanted, mode="nearest-exact")[0, 0].long().numpy()
 
 
 def _normalised(volume: torch.Tensor, low: float, high: float) -> torch.Tensor:
@@ -65,7 +77,7 @@ def _normalised(volume: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return ((scaled - scaled.mean()) / scaled.std() * 0.226 + 0.449)[None, None]
 
 
-def _box(mask: Voxels, shape: torch.Size, margin: float) -> tuple[slice, slice, slice]:
+def _box(mask: Voxels, shape: tuple[int, ...], margin: float) -> tuple[slice, slice, slice]:
     """The mask's box, scaled to a grid of ``shape`` and widened by ``margin`` of its size at each side."""
     slices = []
     for axis in range(3):

@@ -15,8 +15,9 @@ import numpy as np
 from medai.models.errors import GeometryMismatch, ModelRefused
 from medai.models.format.recipe import Feed, Intensity
 from medai.models.geometry import Geometry
-from medai.models.images.preprocess import Reorientation, labels_to_grid, reorient, resample, resample_onto
-from medai.models.segmenters.boxes import bounding_box, part_of, same_box
+from medai.models.images.boxes import bounding_box, part_of
+from medai.models.images.preprocess import Reorientation, labels_to_grid, reorient, resample
+from medai.models.segmenters.likeliest import likeliest
 from medai.models.volume import Labels, Volume, Voxels
 
 HU_OF_AIR = -1024
@@ -24,8 +25,6 @@ HU_OF_SKIN = -400
 BODY_MARGIN = 2
 """Voxels of air that a network sees around the patient."""
 EMPTY = "the image is empty: nearly all voxels have the same value"
-CHANCE = 0.05
-"""A class whose probability stays below this cannot win."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,8 @@ class Fed:
     """The source's grid with its axes turned."""
     grid: Geometry
     """The network's: with ``inside_body``, of the patient's box alone."""
+    patient: Labels | None = field(default=None, repr=False, hash=False, compare=False)
+    """With ``inside_body``: 1 in the patient, on the network's grid."""
 
     def labels_in(self, labels: Labels) -> Labels:
         """Labels of the source's grid on the network's: for training."""
@@ -51,11 +52,7 @@ class Fed:
         return self.turn.undo(upright)
 
     def probabilities_back(self, probabilities: Voxels) -> Labels:
-        """The likeliest class on the source's grid; ``probabilities`` are [class, slice, row, column].
-
-        Probabilities are interpolated, not labels, so that contours are smooth on a finer grid; only in the box
-        where some class but the background has a chance.
-        """
+        """The likeliest class on the source's grid; ``probabilities`` are [class, slice, row, column]."""
         self._require(probabilities.shape[1:])
         if self.grid == self.upright:
             return self.turn.undo(probabilities.argmax(axis=0).astype(np.uint8))
@@ -66,25 +63,6 @@ class Fed:
             raise GeometryMismatch(f"the network answered {tuple(shape)} voxels for {self.grid.shape}")
 
 
-def likeliest(probabilities: Voxels, from_geometry: Geometry, to_geometry: Geometry) -> Labels:
-    """The class of the highest probability on another grid; ``probabilities`` are [class, slice, row, column]."""
-    labels = np.zeros(to_geometry.shape, dtype=np.uint8)
-    chance = bounding_box(probabilities[1:].max(axis=0) > CHANCE, margin=2)
-    box, part = same_box(chance, from_geometry, to_geometry)
-    if 0 in part.shape:
-        return labels
-    source = part_of(from_geometry, chance)
-    best = np.full(part.shape, -1.0, dtype=np.float32)
-    inside = np.zeros(part.shape, dtype=np.uint8)
-    for number, one in enumerate(probabilities):
-        here = resample_onto(one[chance], source, part)
-        better = here > best
-        inside[better] = number
-        np.copyto(best, here, where=better)
-    labels[box] = inside
-    return labels
-
-
 def to_network(volume: Volume, feed: Feed) -> Fed:
     """The array of a volume. Raises ModelRefused for an image without any content."""
     upright, turn = reorient(volume, feed.axes)
@@ -93,21 +71,21 @@ def to_network(volume: Volume, feed: Feed) -> Fed:
     here = upright if same else resample(upright, spacing_mm)
     empty = HU_OF_AIR if volume.unit == "HU" else 0.0
     voxels = np.nan_to_num(here.voxels.astype(np.float32), copy=False, nan=empty)
-    grid = here.geometry
+    grid, patient = here.geometry, None
     if feed.inside_body:
-        voxels, grid = _patient(voxels, grid)
+        voxels, grid, patient = _patient(voxels, grid)
     array = scale(voxels, feed.intensity)
-    return Fed(array=array, turn=turn, upright=upright.geometry, grid=grid)
+    return Fed(array=array, turn=turn, upright=upright.geometry, grid=grid, patient=patient)
 
 
-def _patient(hounsfield: Voxels, grid: Geometry) -> tuple[Voxels, Geometry]:
-    """The patient's box with air around them. Raises ModelRefused where there is nothing but air."""
+def _patient(hounsfield: Voxels, grid: Geometry) -> tuple[Voxels, Geometry, Labels]:
+    """The patient's box with air around them, and where they are. Raises ModelRefused where there is but air."""
     mask = body(hounsfield)
     box = bounding_box(mask, margin=BODY_MARGIN)
     part = part_of(grid, box)
     if 0 in part.shape:
         raise ModelRefused("the CT holds nothing denser than air")
-    return np.where(mask[box], hounsfield[box], np.float32(HU_OF_AIR)), part
+    return np.where(mask[box], hounsfield[box], np.float32(HU_OF_AIR)), part, mask[box]
 
 
 def _spacing_mm(feed: Feed, source: Geometry) -> tuple[float, float, float]:

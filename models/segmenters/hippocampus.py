@@ -22,8 +22,10 @@ from medai.models.geometry import Geometry
 from medai.models.images.preprocess import nifti_to_volume, resample_onto, to_axial
 from medai.models.images.registration import Pose, pose_of
 from medai.models.networks.sliding import predict
+from medai.models.segmenters.cleaning import clean
 from medai.models.segmenters.deepbet import DeepBet
-from medai.models.segmenters.feed import likeliest, scale
+from medai.models.segmenters.feed import scale
+from medai.models.segmenters.likeliest import likeliest
 from medai.models.segmenters.network import NetworkSegmenter
 from medai.models.volume import Labels, Volume, Voxels
 
@@ -79,10 +81,9 @@ class Hippocampus(NetworkSegmenter):
         labels = np.zeros(volume.geometry.shape, dtype=np.uint8)
         for side in SIDES:
             crop = self._crop(volume, pose, side)
-            drawn = likeliest(crop.probabilities, crop.geometry, volume.geometry)
-            drawn = self._numbered(drawn, side)
-            labels[drawn > 0] = drawn[drawn > 0]
-        return self._tidied(labels, volume)
+            drawn = self._numbered(likeliest(crop.probabilities, crop.geometry, volume.geometry), side)
+            np.copyto(labels, drawn, where=drawn > 0)
+        return clean(labels, self.recipe.cleaning)
 
     def _numbered(self, classes: Labels, side: Side) -> Labels:
         """Class numbers as segment numbers."""

@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 from medai.models.errors import ModelUnavailable
 from medai.models.format.bundle import Bundle
-from medai.models.format.recipe import Recipe
+from medai.models.format.recipe import Cleaning, Recipe
 from medai.models.images.preprocess import to_axial
 from medai.models.networks.runners import make_runner
 from medai.models.networks.sliding import predict, predict_slices
 from medai.models.segmenters.base import Bundled
-from medai.models.segmenters.cleaning import clean
-from medai.models.segmenters.feed import to_network
+from medai.models.segmenters.cleaning import clean, tidied
+from medai.models.segmenters.feed import Fed, body, to_network
 from medai.models.volume import Labels, Volume
 
 
@@ -34,12 +34,38 @@ class NetworkSegmenter(Bundled):
 
     def labels(self, volume: Volume) -> Labels:
         """The likeliest class of each voxel, as the segments are numbered."""
-        fed = to_network(volume, self.recipe.feed)
+        fed, cleaning = to_network(volume, self.recipe.feed), self.recipe.cleaning
+        patient = _patient(fed, volume) if cleaning.inside_body else None
         if self.recipe.inferer.dims == 2 and fed.grid == fed.upright:
             labels = predict_slices(self._runner, fed.array, self.recipe.inferer, self.device)
-            return self._tidied(fed.labels_back(labels), volume)
+            return fed.labels_back(clean(labels, cleaning, patient))
         probabilities = predict(self._runner, fed.array, self.recipe.inferer, self.device)
-        return self._tidied(fed.probabilities_back(probabilities), volume)
+        drawn = fed.probabilities_back(tidied(probabilities, cleaning, patient))
+        return clean(drawn, Cleaning(components=cleaning.components))
+
+
+def _patient(fed: Fed, volume: Volume) -> Labels | None:
+    """1 in the patient, on the network's grid; None where values do not tell."""
+    if fed.patient is not None or volume.unit != "HU":
+        return fed.patient
+    axial, turn = to_axial(volume)
+    return fed.labels_in(turn.undo(body(axial.voxels)))
+    def require_classes(self) -> None:
+        """The network's channels must be the declared segments, background first for softmax. Raises ModelUnavailable.
+
+        One run on zeros.
+        """
+        inferer, segments = self.recipe.inferer, self.bundle.segments
+        sides = inferer.roi or (max(32, inferer.multiple),) * inferer.dims
+        with torch.inference_mode():
+            channels = self._runner(torch.zeros((1, 1, *sides), device=self.device)).shape[1]
+        wanted = len(segments) + (inferer.activation == "softmax")
+        if channels != wanted:
+            background = ", the background first" if inferer.activation == "softmax" else ""
+            raise ModelUnavailable(
+                f"the network gives {channels} channels; {len(segments)} segments by {inferer.activation} need "
+                f"{wanted}{background}: declare every class, or correct inferer.activation"
+            )
 
     def _tidied(self, labels: Labels, volume: Volume) -> Labels:
         axial, turn = to_axial(volume)

@@ -20,6 +20,7 @@ from medai.models.errors import ModelRefused, ModelUnavailable
 from medai.models.format.bundle import Bundle
 from medai.models.format.metadata import LeftOfCheck, PairCheck, Plausible, TotalCheck, VolumeRange
 from medai.models.geometry import Geometry
+from medai.models.images.boxes import Box, bounding_box
 from medai.models.images.preprocess import to_axial
 from medai.models.volume import Check, Labels, Segment, Segmentation, Total, Volume
 
@@ -35,8 +36,14 @@ class Drawn:
     geometry: Geometry
 
     @cached_property
+    def _whole(self) -> Box:
+        """Where anything was drawn: the rest is not looked at."""
+        whole = bounding_box(self.labels)
+        return whole if whole[0].stop else (slice(0, 1), slice(0, 1), slice(0, 1))
+
+    @cached_property
     def _statistics(self) -> StatisticsSlicesDict:
-        return cc3d.statistics(np.ascontiguousarray(self.labels))
+        return cc3d.statistics(np.ascontiguousarray(self.labels[self._whole]))
 
     def voxels(self, numbers: Sequence[int]) -> npt.NDArray[np.int64]:
         """How many voxels each of these segments has."""
@@ -47,9 +54,11 @@ class Drawn:
         """Volume of these segments together, millilitres."""
         return int(self.voxels(numbers).sum()) * self.geometry.voxel_ml
 
-    def box(self, number: int) -> tuple[slice, slice, slice]:
+    def box(self, number: int) -> Box:
         """The smallest box that holds a segment; only for one that is there."""
-        return self._statistics["bounding_boxes"][number]
+        sides = zip(self._statistics["bounding_boxes"][number], self._whole, strict=True)
+        z, y, x = (slice(side.start + whole.start, side.stop + whole.start) for side, whole in sides)
+        return z, y, x
 
     def edges(self, number: int) -> list[str]:
         """The sides of the field of view that a segment touches."""
@@ -68,7 +77,8 @@ class Drawn:
         """How far to the patient's left (LPS x) the centre of these segments lies, millimetres; one must be there."""
         there = [number for number in numbers if self.voxels([number])[0]]
         centres = np.asarray(self._statistics["centroids"])[there]
-        z, y, x = np.average(centres, axis=0, weights=self.voxels(there))
+        centre = np.average(centres, axis=0, weights=self.voxels(there))
+        z, y, x = centre + [side.start for side in self._whole]
         return float((self.geometry.affine @ np.array([x, y, z, 1.0]))[0])
 
 

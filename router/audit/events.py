@@ -7,6 +7,7 @@ Next: dicom_message.py and fhir_event.py (the two ways to write it), ledger/audi
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ KINDS: Mapping[str, Kind] = {
     # who saw what
     "studies": Kind(QUERY, EXECUTE),
     "held orders": Kind(QUERY, EXECUTE),
+    "held merges": Kind(QUERY, EXECUTE),
     "study": _LOOKED,
     "images": _LOOKED,
     "report": _LOOKED,
@@ -86,6 +88,9 @@ KINDS: Mapping[str, Kind] = {
     "patient merge": Kind(PATIENT, UPDATE),
     "patient update": Kind(PATIENT, UPDATE),
     "patient erased": Kind(PATIENT, DELETE),
+    "merge_held": Kind(PATIENT, UPDATE),
+    "merge_released": Kind(PATIENT, UPDATE),
+    "merge_rejected": Kind(PATIENT, UPDATE),
     "order change": _ORDERED,
     "order_held": _ORDERED,
     "order_released": _ORDERED,
@@ -115,6 +120,10 @@ KINDS: Mapping[str, Kind] = {
     "token": _ACCOUNT,
     "revoke token": _ACCOUNT,
 }
+
+
+HELD_MERGES = frozenset({"merge_held", "merge_released", "merge_rejected"})
+"""Their details say why, after who was to become whom."""
 
 
 class Agent(StrEnum):
@@ -153,12 +162,13 @@ def event_of(line: TrailLine, subject: Subject) -> AuditedEvent:
     if kind.event is ACCESSED and not line.study_uid:
         kind = _USED._replace(outcome=kind.outcome)
     named = kind.event is PATIENT and kind.action != DELETE and not line.study_uid  # who is erased stays unnamed
-    merged = line.detail.split(" to ")[-1] if named else ""
+    told = line.detail.partition(": ")[0] if line.action in HELD_MERGES else line.detail
+    merged = told.split(" to ")[-1] if named else ""
     return AuditedEvent(
         line=line,
         kind=kind,
         agent=_agent(line.account),
-        address=_address(line.detail) if kind.event is AUTHENTICATION else "",
+        address=_as_ip(line.address) or (_address(line.detail) if kind.event is AUTHENTICATION else ""),
         subject=Subject(identifier=merged) if merged else subject,
         order=line.detail.partition(": ")[0] if kind.event is ORDER else "",
         to=line.detail if kind.event is TRANSFERRED else "",
@@ -169,7 +179,16 @@ def _agent(account: str) -> Agent:
     return {"(RIS)": Agent.RIS, "router": Agent.SYSTEM}.get(account, Agent.PERSON)
 
 
+def _as_ip(address: str) -> str:
+    """The address; nothing where a proxy has said something else of whoever came."""
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    return address
+
+
 def _address(detail: str) -> str:
-    """From such details as "from 10.1.2.3" and "password change, from 10.1.2.3"."""
+    """Of a line of before lines had addresses: from such details as "from 10.1.2.3" and "password change, from …"."""
     found = re.fullmatch(r"(?:.*, )?from ([0-9A-Fa-f:.%\w-]+)", detail)
     return found[1] if found else ""

@@ -141,7 +141,7 @@ def cmd_restore(options: argparse.Namespace) -> int:
 
 
 def _source(options: argparse.Namespace) -> Source:
-    """The site of 'medai up' that the command means, else a configuration alone."""
+    """What the command means: a site of 'medai up' where site.json lies beside the configuration, however named."""
     from medai.router.keeping.backup import Source
     from medai.router.onebox.site import Site
 
@@ -149,12 +149,12 @@ def _source(options: argparse.Namespace) -> Source:
     elsewhere = options.config or (
         not options.dir and (os.environ.get("MEDAI_CONFIG") or Path("medai.toml").exists() or not inside.is_file())
     )
-    if not elsewhere and inside.with_name("site.json").is_file():
-        return Source(config=inside, settings=settings, site=Site.load(site_folder(options).resolve()))
     config = inside if not elsewhere else configuration.find_file(options.config)
     if config is None:
         raise SettingsError("no medai.toml found: name one with --config")
-    return Source(config=config, settings=settings, site=None)
+    config = config.resolve()
+    is_site = config.name == "medai.toml" and config.with_name("site.json").is_file()
+    return Source(config=config, settings=settings, site=Site.load(config.parent) if is_site else None)
 
 
 def _passphrase(options: argparse.Namespace) -> bytes | None:

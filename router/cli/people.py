@@ -31,11 +31,13 @@ def account_commands(commands: Any) -> None:
     """``medai account``."""
     from medai.router.ledger.accounts import Role
 
-    text = "who may use the console: list, add, password, disable, enable"
+    text = "who may use the console: list, add, role, password, disable, enable"
     account = command(commands, "account", cmd_account, text, example="medai account add ana --role operator")
-    account.add_argument("what", choices=["list", "add", "password", "disable", "enable"])
+    account.add_argument("what", choices=["list", "add", "role", "password", "disable", "enable"])
     account.add_argument("name", metavar="NAME", nargs="?")
-    account.add_argument("--role", choices=[role.value for role in Role], default=Role.READER.value)
+    roles = [role.value for role in Role]
+    account.add_argument("new_role", metavar="ROLE", nargs="?", choices=roles, help="of 'role': the new one")
+    account.add_argument("--role", choices=roles, default=Role.READER.value, help="of 'add' (default: %(default)s)")
 
 
 def survey_commands(commands: Any) -> None:
@@ -82,7 +84,9 @@ def cmd_account(options: argparse.Namespace) -> int:
         return 0
     if not options.name:
         raise SettingsError(f"name the account: medai account {options.what} NAME")
-    password = None
+    if (options.what == "role") != bool(options.new_role):
+        raise SettingsError("name account and role: medai account role NAME ROLE (with 'add' it is --role ROLE)")
+    password, told, detail = None, DONE.get(options.what, ""), options.name
     if options.what == "add":
         role = Role(options.role)
         password = None if role is Role.SERVICE else secrets.token_urlsafe(12)
@@ -90,12 +94,16 @@ def cmd_account(options: argparse.Namespace) -> int:
     elif options.what == "password":
         password = secrets.token_urlsafe(12)
         ledger.accounts.set_password(options.name, password)
+    elif options.what == "role":
+        before, role = ledger.accounts.named(options.name).role, Role(options.new_role)
+        ledger.accounts.set_role(options.name, role)
+        detail = f"{options.name}, {before.value} to {role.value}"
+        told = f"{role.value} from the next request on, was {before.value}"
     else:
         ledger.accounts.disable(options.name, disabled=options.what == "disable")
-    ledger.accounts.note_action(person(), f"account {options.what}", time.time(), detail=options.name)
+    ledger.accounts.note_action(person(), f"account {options.what}", time.time(), detail=detail)
     done = {"name": options.name, "done": options.what, **({"password": password} if password else {})}
-    told = f"password {password} (shown this once)" if password else DONE[options.what]
-    shown = f"{options.name}: {told}"
+    shown = f"{options.name}: {f'password {password} (shown this once)' if password else told}"
     print_json(done) if options.json else print(shown)
     return 0
 

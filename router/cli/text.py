@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from medai.router import waterfall
 from medai.router.reports.agreement import EditEntry
-from medai.router.reports.held import HeldOrderEntry
+from medai.router.reports.held import HeldMergeEntry, HeldOrderEntry
 from medai.router.reports.letters import LetterEntry, LetterStory
 from medai.router.reports.readings import Reading
 from medai.router.reports.status import Status
@@ -116,7 +116,9 @@ def status(found: Status, now: float) -> str:
     ]
     parts += [f"  {q.queue:<4} {q.priority:<10} {q.depth:>4}  oldest {lasted(q.oldest_s)}" for q in found.queues]
     if found.orders_held:
-        parts.append(f"orders   {found.orders_held} held: they name another patient than the images, see medai held")
+        parts.append(f"held     {counted(found.orders_held, 'order')}: another patient than the images; see medai held")
+    if found.merges_held:
+        parts.append(f"held     {counted(found.merges_held, 'merge')} of two persons, it seems; see medai held")
     parts += _destinations(found, now)
     parts.append("workers" if found.workers else "workers  none: start one with 'medai worker'")
     for item in found.workers:
@@ -127,8 +129,8 @@ def status(found: Status, now: float) -> str:
     parts.append("models" if found.models else "models   none announced")
     for model in found.models:
         parts.append(f"  {model.name} {model.version}  {'ready' if model.available else model.reason}")
-        counted = [f"{v.count} {v.verdict}" for v in found.verdicts if v.model == model.name]
-        parts += [f"    results: {', '.join(counted)}"] if counted else []
+        verdicts = [f"{v.count} {v.verdict}" for v in found.verdicts if v.model == model.name]
+        parts += [f"    results: {', '.join(verdicts)}"] if verdicts else []
     return "\n".join(parts)
 
 
@@ -168,10 +170,22 @@ def dead_letters(letters: Sequence[LetterEntry], now: float) -> str:
     return table(["ID", "WHAT", "ROUTE", "AGE", "TRIES", "REASON"], body)
 
 
+def held(orders: Sequence[HeldOrderEntry], merges: Sequence[HeldMergeEntry], now: float) -> str:
+    """A line an order or a merge of patients that waits for a person."""
+    if not merges:
+        return held_orders(orders, now)
+    rows = [
+        [f"m{each.id}", each.prior_id, each.patient_id, ago(each.seen_at, now), ", ".join(each.differs)]
+        for each in merges
+    ]
+    told = table(["ID", "PATIENT", "MERGED INTO", "AGE", "SPEAKS AGAINST IT"], rows)
+    return f"{held_orders(orders, now)}\n\n{told}" if orders else told
+
+
 def held_orders(found: Sequence[HeldOrderEntry], now: float) -> str:
     """A line an order that waits for a person."""
     if not found:
-        return "no orders are held: those that name a study's images name its patient"
+        return "nothing is held: orders name the patient of their images, and merges one person"
     body = [
         [str(each.id), each.placer, each.accession, ago(each.seen_at, now), ", ".join(each.differs)] for each in found
     ]

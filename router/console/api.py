@@ -6,6 +6,7 @@ Next: auth.py, reports/search.py, ledger/actions.py.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -50,7 +51,7 @@ from medai.router.ledger import Ledger
 from medai.router.ledger.deadletters import MARK, DeadLetter, mark_of
 from medai.router.ledger.held_orders import HoldState
 from medai.router.reports import held, letters, search, story
-from medai.router.reports.held import HeldOrderEntry
+from medai.router.reports.held import HeldMergeEntry, HeldOrderEntry
 from medai.router.reports.search import StudyPage
 from medai.router.reports.status import NowPage, Tally, known_model, known_models, now_page
 from medai.router.reports.story import Story
@@ -151,16 +152,23 @@ def _turned_away(request: Request, name: str, status: int) -> None:
     accounts.note_action(name if known else UNKNOWN, "login failed", now, detail=f"from {address}")
 
 
-def start_session(request: Request, response: Response, name: str, *, detail: str = "", by_tls: bool = False) -> Token:
-    """A session of somebody who has shown who they are; the one that this browser had is over. ``by_tls``: for sure."""
+def start_session(
+    request: Request, response: Response, name: str, *, detail: str = "", by_tls: bool = False,
+    lasts_s: float = math.inf,
+) -> Token:  # fmt: skip
+    """A session of somebody who has shown who they are; the one that this browser had is over. ``by_tls``: for sure.
+
+    ``lasts_s``: it ends sooner than others, unless it is prolonged.
+    """
     accounts, now = ledger_of(request).accounts, now_of(request)
-    lasts_s = settings_of(request).console.session_h * 3600.0
+    longest_s = settings_of(request).console.session_h * 3600.0
+    lasts_s = min(longest_s, lasts_s)
     if before := request.cookies.get(COOKIE):
         accounts.revoke_token(before)
     token = accounts.issue_token(name, now, kind="session", label=address_of(request)[:80], lasts_s=lasts_s)
     accounts.note_action(name, "login", now, detail=detail)
     secure = by_tls or is_https(request)
-    response.set_cookie(COOKIE, token, max_age=int(lasts_s), httponly=True, samesite="strict", secure=secure)
+    response.set_cookie(COOKIE, token, max_age=int(longest_s), httponly=True, samesite="strict", secure=secure)
     return Token(token=token, expires_at=now + lasts_s)
 
 
@@ -297,6 +305,15 @@ def held_orders(request: Request, who: Operator, limit: Limit = 100) -> list[Hel
     return found
 
 
+@api.get("/held/merges", tags=["look"])
+def held_merges(request: Request, who: Operator, limit: Limit = 100) -> list[HeldMergeEntry]:
+    """Merges of patients that contradict what is known of them, and wait for a person; oldest first. Looking is written
+    down."""
+    found = held.waiting_merges(ledger_of(request), limit=limit)
+    ledger_of(request).accounts.note_action(who.name, "held merges", now_of(request), detail=f"{len(found)} shown")
+    return found
+
+
 @api.get("/models", tags=["look"])
 def models(request: Request) -> list[HeldModel]:
     """The models that workers announced, and the versions that living workers hold."""
@@ -396,6 +413,23 @@ def release(hold_id: StudyNumber, body: Reason, who: Operator, request: Request)
 def reject(hold_id: StudyNumber, body: Reason, who: Operator, request: Request) -> None:
     """Never join a held order to its study."""
     _decide(request, hold_id, HoldState.REJECTED, body.reason, who.name)
+
+
+@api.post("/held/merges/{hold_id}/release", status_code=204, tags=["act"])
+def release_merge(hold_id: StudyNumber, body: Reason, who: Operator, request: Request) -> None:
+    """Follow a held merge all the same: orders, results that wait and later ones get the other identifier."""
+    _decide_merge(request, hold_id, HoldState.RELEASED, body.reason, who.name)
+
+
+@api.post("/held/merges/{hold_id}/reject", status_code=204, tags=["act"])
+def reject_merge(hold_id: StudyNumber, body: Reason, who: Operator, request: Request) -> None:
+    """Never follow a held merge."""
+    _decide_merge(request, hold_id, HoldState.REJECTED, body.reason, who.name)
+
+
+def _decide_merge(request: Request, hold_id: int, state: HoldState, reason: str, by: str) -> None:
+    if not ledger_of(request).held_merges.decide(hold_id, state, reason, now_of(request), by=by):
+        raise HTTPException(404, "no merge is held under this number")
 
 
 def _decide(request: Request, hold_id: int, state: HoldState, reason: str, by: str) -> None:

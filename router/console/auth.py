@@ -152,10 +152,17 @@ def account_of(request: Request) -> Account | None:
     state = request.app.state
     console: ConsoleSettings = state.settings.console
     accounts: Accounts = state.ledger.accounts
-    found = accounts.by_token(
-        token, state.clock(), idle_s=idle_limit_s(console),
-        away_s=console.oidc.tokens_days * 86_400.0, in_use=REFRESH not in request.headers,
-    )  # fmt: skip
+
+    def known() -> Account | None:
+        return accounts.by_token(
+            token, state.clock(), idle_s=idle_limit_s(console),
+            away_s=console.oidc.tokens_days * 86_400.0, in_use=REFRESH not in request.headers,
+        )  # fmt: skip
+
+    found = known()
+    if found is not None and found.kind == "session" and not found.is_local:
+        has_said = state.signins is not None and state.signins.ask_again(token, found.name, accounts, state.clock())
+        found = known() if has_said else found
     if found is not None and found.kind == "session" and found.is_local and not console.local_accounts:
         return None
     return found

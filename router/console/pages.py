@@ -204,7 +204,9 @@ def models(request: Request, who: Someone) -> HTMLResponse:
 def held_orders(request: Request, who: Someone) -> HTMLResponse:
     """Orders that contradict the images they name, and wait for a person; looking is written down."""
     looked(request, who, "held orders")
-    return render(request, "held.html", who, orders=held.waiting(ledger_of(request), limit=PAGE_SIZE))
+    ledger = ledger_of(request)
+    orders, merges = held.waiting(ledger, limit=PAGE_SIZE), held.waiting_merges(ledger, limit=PAGE_SIZE)
+    return render(request, "held.html", who, orders=orders, merges=merges)
 
 
 @pages.get("/audit")

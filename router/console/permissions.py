@@ -69,9 +69,12 @@ CALLS: Mapping[Role, frozenset[str]] = {
             "GET /dicom-web/studies/{path}",
             # what an order says: placer and accession number
             "GET /api/held",
+            "GET /api/held/merges",
             # act
             "POST /api/held/{hold_id}/release",
             "POST /api/held/{hold_id}/reject",
+            "POST /api/held/merges/{hold_id}/release",
+            "POST /api/held/merges/{hold_id}/reject",
             "POST /api/readings/{job_id}/stat",
             "POST /api/readings/{job_id}/cancel",
             "POST /api/readings/{job_id}/again",

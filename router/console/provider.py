@@ -47,6 +47,8 @@ ANEW_S = 30.0
 """For a key that is not known the provider is asked so often at most."""
 LEEWAY_S = 60
 """Clocks differ by so much at most."""
+LATER = frozenset({408, 425, 429})
+"""Of the answers that refuse (4xx), those that only ask for patience."""
 LONGEST = 4.0
 """A whole answer takes so many times ``timeout_s`` at most."""
 
@@ -80,6 +82,8 @@ class Person:
     name: str
     role: Role
     id_token: str
+    refresh_token: str
+    """By which the provider is asked again; empty where it gave none."""
 
 
 class Provider:
@@ -117,7 +121,10 @@ class Provider:
 
     def finish(self, code: str, nonce: str, verifier: str) -> Person:
         """Who it is that came back with a code. Raises SignInRefused, ProviderAway."""
-        answer = self._redeemed(code, verifier)
+        answer = self._granted(
+            "authorization_code", refused="the provider took the code for nothing", redirect_uri=self.back, code=code,
+            code_verifier=verifier,
+        )  # fmt: skip
         id_token, access_token = answer.get("id_token"), answer.get("access_token")
         if not isinstance(id_token, str) or not isinstance(access_token, str):
             raise SignInRefused("the provider gave no ID token")
@@ -125,8 +132,29 @@ class Provider:
         subject = claims["sub"]
         if not 0 < len(subject) <= 255:
             raise SignInRefused("the provider's name for you is longer than a name may be")
-        claims = self._with_userinfo(claims, access_token)
-        return Person(subject=subject, name=self._name(claims), role=self._role(claims), id_token=id_token)
+        return self._person(self._with_userinfo(claims, access_token), answer, id_token)
+
+    def again(self, known: Person) -> Person:
+        """What somebody may by now, by their refresh token. Raises SignInRefused where the provider no longer vouches
+        for them, ProviderAway."""
+        refused = "the provider no longer vouches for this session"
+        answer = self._granted("refresh_token", refused=refused, refresh_token=known.refresh_token)
+        id_token, access_token = answer.get("id_token"), answer.get("access_token")
+        if not isinstance(access_token, str) or not (isinstance(id_token, str) or self.place().userinfo):
+            raise ProviderAway("the provider says nothing of whom it vouches for")
+        new = isinstance(id_token, str)
+        claims = self._verified(str(id_token), access_token, "") if new else {"sub": known.subject}
+        if claims["sub"] != known.subject:
+            raise SignInRefused("the provider speaks of two people")
+        told = {"refresh_token": known.refresh_token, **answer}
+        return self._person(self._with_userinfo(claims, access_token), told, str(id_token) if new else known.id_token)
+
+    def _person(self, claims: Mapping[str, Any], answer: Mapping[str, Any], id_token: str) -> Person:
+        refresh = answer.get("refresh_token")
+        return Person(
+            subject=claims["sub"], name=self._name(claims), role=self._role(claims), id_token=id_token,
+            refresh_token=refresh if isinstance(refresh, str) else "",
+        )  # fmt: skip
 
     def goodbye(self, id_token: str | None) -> str:
         """Where a browser ends its session with the provider, too (RP-Initiated Logout); empty where there is none."""
@@ -189,18 +217,15 @@ class Provider:
 
     # -- what it says of somebody
 
-    def _redeemed(self, code: str, verifier: str) -> Mapping[str, Any]:
+    def _granted(self, by: str, *, refused: str, **what: str) -> Mapping[str, Any]:
+        """What the token endpoint gives for a code or a refresh token."""
         place = self.place()
-        body = prepare_token_request(
-            "authorization_code", "", redirect_uri=self.back, code=code, code_verifier=verifier
-        )
+        body = prepare_token_request(by, "", **what)
         kind = "client_secret_post" if place.takes_secret_in_body else "client_secret_basic"
         client = ClientAuth(self.settings.client_id, self._secret, kind if self._secret else "none")
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         address, headers, body = client.prepare("POST", place.token, headers, body)
-        return self._asked(
-            "POST", address, headers=headers, body=body, refused="the provider took the code for nothing"
-        )
+        return self._asked("POST", address, headers=headers, body=body, refused=refused)
 
     def _verified(self, id_token: str, access_token: str, nonce: str) -> Mapping[str, Any]:
         """The claims of an ID token that is the provider's, for this console, of this sign-in, and of now."""
@@ -274,7 +299,7 @@ class Provider:
                 answer.close()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ProviderAway(f"the provider ({host}) does not answer: {type(error).__name__}") from error
-        if refused and 400 <= answer.status < 500:
+        if refused and 400 <= answer.status < 500 and answer.status not in LATER:
             raise SignInRefused(refused)
         try:
             said = json.loads(content) if answer.status == 200 else None

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -32,7 +32,7 @@ from medai.router.console.hosts import answers_to
 from medai.router.console.pages import OWN_PAGE, login_page, render
 from medai.router.console.provider import Person, Provider, ProviderAway, SignInRefused
 from medai.router.errors import SettingsError
-from medai.router.ledger.accounts import AccountFault
+from medai.router.ledger.accounts import AccountFault, Accounts
 from medai.router.settings.tables import ConsoleSettings
 
 signin_pages = APIRouter(include_in_schema=False)
@@ -46,7 +46,9 @@ WAITING_MOST = 32
 """Sign-ins that wait for the provider at once."""
 AT_ONCE = 4
 MOST_USED = 10_000
-MOST_HINTS = 10_000
+MOST_VOUCHED = 10_000
+PATIENCE_S = 2.0
+"""A request waits so long for what the provider says of its session."""
 ERROR = re.compile(r"[a-z_]{1,40}")
 Answer = TypeVar("Answer")
 
@@ -62,6 +64,16 @@ class Pending:
     at: float
 
 
+@dataclass(kw_only=True)
+class Vouched:
+    """A session for whose user the provider vouches."""
+
+    person: Person
+    ends_at: float
+    asked_at: float
+    """By this process's timer."""
+
+
 class SignIns:
     """Sign-ins that are under way, and what is to be remembered of those that ended well."""
 
@@ -73,7 +85,7 @@ class SignIns:
         self._waiting = 0
         self._lock = threading.Lock()
         self._used: TTLCache[str, bool] = TTLCache(MOST_USED, LASTS_S, timer)
-        self._hints: TTLCache[str, str] = TTLCache(MOST_HINTS, 86_400.0, timer)
+        self._vouched: LRUCache[str, Vouched] = LRUCache(MOST_VOUCHED)
 
     async def wait(self, ask: Callable[[], Answer]) -> Answer:
         """Ask the provider, holding no thread of others. Raises ProviderAway where too many wait already."""
@@ -114,16 +126,49 @@ class SignIns:
     def _seal(self, text: str) -> str:
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
-    def remember(self, session: str, id_token: str) -> None:
-        """What the provider knows a session by when it ends."""
+    def remember(self, session: str, person: Person, ends_at: float) -> None:
+        """What the provider knows a session by when it is asked again, or when it ends; ``ends_at``: at the latest."""
         with self._lock:
-            self._hints[_digest(session)] = id_token
+            self._vouched[_digest(session)] = Vouched(person=person, ends_at=ends_at, asked_at=self._timer())
+
+    def ask_again(self, session: str, name: str, accounts: Accounts, now: float) -> bool:
+        """Ask whether the provider still vouches for a session, where it is time to; whether it has answered.
+
+        Nobody waits long for it: what it says later counts from the next request on. A session holds as long as the
+        provider has last vouched for it (``vouched_h``), so one that is away keeps nobody in.
+        """
+        with self._lock:
+            vouched = self._vouched.get(_digest(session))
+            due_s = self.provider.settings.check_min * 60.0
+            if vouched is None or not vouched.person.refresh_token or self._timer() - vouched.asked_at < due_s:
+                return False
+            vouched.asked_at = self._timer()  # nobody else asks meanwhile: some providers take a token once
+        asked = self._threads.submit(self._asked_again, session, vouched, name, accounts, now)
+        try:
+            asked.result(timeout=PATIENCE_S)
+        except TimeoutError:
+            return False
+        return True
+
+    def _asked_again(self, session: str, vouched: Vouched, name: str, accounts: Accounts, now: float) -> None:
+        settings = self.provider.settings
+        try:
+            person = self.provider.again(vouched.person)
+            accounts.signed_in(settings.issuer, person.subject, name, person.role, now)
+        except ProviderAway:
+            return
+        except (SignInRefused, AccountFault) as refused:
+            accounts.note_action(name, "logout", now, detail=f"by the provider: {refused}")
+            accounts.revoke_token(session)
+            return
+        vouched.person = person
+        accounts.prolong(session, min(vouched.ends_at, now + settings.vouched_h * 3600.0))
 
     def goodbye(self, session: str) -> str:
         """Where the browser of a session ends that with the provider, too; empty where it can't."""
         with self._lock:
-            hint = self._hints.pop(_digest(session), None)
-        return self.provider.goodbye(hint)
+            vouched = self._vouched.pop(_digest(session), None)
+        return self.provider.goodbye(vouched.person.id_token if vouched else None)
 
 
 def _digest(session: str) -> str:
@@ -206,8 +251,10 @@ def _let_in(request: Request, signins: SignIns, person: Person, then: str) -> HT
         raise SignInRefused(str(fault)) from fault
     answer = render(request, "signed_in.html", None, then=then)
     by_tls = signins.provider.base.startswith("https:")
-    session = start_session(request, answer, name, detail="by the provider", by_tls=by_tls)
-    signins.remember(session.token, person.id_token)
+    lasts_s = signins.provider.settings.vouched_h * 3600.0
+    session = start_session(request, answer, name, detail="by the provider", by_tls=by_tls, lasts_s=lasts_s)
+    ends_at = now + request.app.state.settings.console.session_h * 3600.0
+    signins.remember(session.token, person, ends_at)
     return answer
 
 

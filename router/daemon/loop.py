@@ -30,6 +30,10 @@ from medai.router.settings.tables import Settings
 from medai.router.tracing.tracer import NoTracer, Tracer
 
 LOST_CHECK_S = 1.0
+AWAKE_S = 5.0
+"""So long after the last arrival or work each round looks at everything."""
+IDLE_ROUND_S = 1.0
+"""Between two whole rounds of an idle router, which only listens meanwhile; what others write waits for the next."""
 log = structlog.get_logger(__name__)
 
 
@@ -54,6 +58,7 @@ class Router:
         names: Pseudonyms,
         leads: Callable[[], bool] = lambda: True,
         doors: Sequence[Opens] = (),
+        follow_merges: Callable[[], None] = lambda: None,
         tracer: Tracer | None = None,
         pruned: Counter[str] | None = None,
         clock: Callable[[], float] = time.time,
@@ -103,6 +108,7 @@ class Router:
         self._leads = leads
         self._stopping = threading.Event()
         self._doors = doors
+        self._follow_merges = follow_merges
         self._monotonic = monotonic
         self._steps = StepWatch(clock, monotonic)
         policies = [route.completeness for route in settings.routes]
@@ -111,6 +117,8 @@ class Router:
         self._next_sweep = 0.0
         self._next_lost_check = 0.0
         self._next_version_check = 0.0
+        self._awake_until = 0.0
+        self._next_round = 0.0
         self.orthanc_up = False
         self._never_reached = True
         self.heartbeat = clock()
@@ -122,17 +130,34 @@ class Router:
         self._stopping = stop
         while not stop.is_set() and self._leads():
             began = self._clock()
-            busy = self.tick()
+            idle = self._idle()
+            busy = self._doze() if idle else self.tick()
             self.heartbeat = self._clock()
             if not busy:
-                stop.wait(self._pause(began))
+                stop.wait(self._poll_s() if idle else self._pause(began))
+
+    def _idle(self) -> bool:
+        """Nothing arrived or was at work for a while, and the last whole round is young."""
+        now = self._monotonic()
+        return self._awake_until <= now < self._next_round
+
+    def _doze(self) -> bool:
+        """Listen, and no more: ten looks a second at a ledger in which nothing changes cost a processor for nothing."""
+        return self._guarded(self._hear)
+
+    def _wake(self) -> None:
+        self._awake_until = self._monotonic() + AWAKE_S
 
     def _pause(self, began: float) -> float:
-        now = self._clock()
-        poll = self._settings.orthanc.poll_s if self.orthanc_up else max(0.5, self._settings.orthanc.poll_s)
+        now, poll = self._clock(), self._poll_s()
         due = self._ledger_next_due()
+        if due is not None:
+            self._wake()
         until = began + poll if due is None else min(began + poll, max(due, now + 0.005))
         return min(poll, max(0.005, until - now))
+
+    def _poll_s(self) -> float:
+        return self._settings.orthanc.poll_s if self.orthanc_up else max(0.5, self._settings.orthanc.poll_s)
 
     def _ledger_next_due(self) -> float | None:
         try:
@@ -141,24 +166,33 @@ class Router:
             return None
 
     def tick(self) -> bool:
-        """One round; True when more changes wait already."""
+        """One whole round; True when more changes wait already."""
+        self._next_round = self._monotonic() + IDLE_ROUND_S
+        return self._guarded(self._round)
+
+    def _round(self) -> bool:
+        more = self._hear()
+        for due in self._ledger.studies.due(self._clock(), longest_s=self._longest_wait_s):
+            if self._stopping.is_set() or not self._leads():
+                return False  # the rest is due at the next start, or for the router that leads now
+            self._decider.consider(due)
+        self._send()
+        self._pruner.tick()
+        return more
+
+    def _guarded(self, turn: Callable[[], bool]) -> bool:
         try:
-            self._follow_clock()
-            more = self._listen()
-            for due in self._ledger.studies.due(self._clock(), longest_s=self._longest_wait_s):
-                if self._stopping.is_set() or not self._leads():
-                    return False  # the rest is due at the next start, or for the router that leads now
-                self._decider.consider(due)
-            self._send()
-            self._pruner.tick()
+            return turn()
         except TemporaryError as error:
             log.warning("waiting", reason=describe(error))
-            return False
         except Exception as error:  # a fault of ours must not end the router, nor make it spin
             log.error("unexpected_error", exc_info=error)
             self._stopping.wait(LOOK_AGAIN_S)
-            return False
-        return more
+        return False
+
+    def _hear(self) -> bool:
+        self._follow_clock()
+        return self._listen()
 
     def _follow_clock(self) -> None:
         step_s = self._steps.step_s()
@@ -183,6 +217,8 @@ class Router:
         if not self.orthanc_up:
             log.info("orthanc_reached")
         self.orthanc_up = True
+        if poll.changes:
+            self._wake()
         return poll.more
 
     def _send(self) -> None:
@@ -199,7 +235,12 @@ class Router:
                 log.warning("job_settled", job=job_id, reason="none of its deliveries was waiting any more")
         if held := self._ledger.held.note_new(self._clock()):
             log.info("orders_held", count=held)
+        if held := self._ledger.held_merges.note_new(self._clock()):
+            log.info("merges_held", count=held)
+        self._follow_merges()
         self._sweeper.tick(check_lost=check)
+        if self._sweeper.at_work:
+            self._wake()
 
     def _replace_outdated(self) -> None:
         held = self._ledger.fleet.held_models(self._clock())

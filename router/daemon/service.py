@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -24,15 +24,17 @@ from medai.router.audit.exporter import AuditExporter, Figures
 from medai.router.daemon.leader import Leadership
 from medai.router.daemon.loop import Router
 from medai.router.delivery.courier import Courier
-from medai.router.errors import BrokerUnreachable, MedaiError, TemporaryError
+from medai.router.errors import BrokerUnreachable, MedaiError, OrthancRefused, PermanentError, TemporaryError
 from medai.router.hl7.listener import OrderListener
 from medai.router.hl7.orders_in import OrderMessage
-from medai.router.hl7.patients import dicom_patient
+from medai.router.hl7.patients import Patient, dicom_patient
 from medai.router.hl7.patients_in import PatientMessage
+from medai.router.hl7.persons import Person
 from medai.router.intake.watch_folder import WatchFolder
 from medai.router.ledger import Ledger, migrated
+from medai.router.ledger.held_merges import HeldMerges
 from medai.router.ledger.history import ROUTER
-from medai.router.ledger.identities import Identities
+from medai.router.ledger.identities import Identities, Weighing
 from medai.router.ledger.orders import Orders
 from medai.router.log import Pseudonyms
 from medai.router.metrics.collector import Parts
@@ -62,16 +64,26 @@ def on_orders(orders: Orders, clock: Callable[[], float]) -> Callable[[Sequence[
     return take
 
 
+class TakePatients(Protocol):
+    """Follows what one ADT says; ``vouched``: a person released its merges."""
+
+    def __call__(self, messages: Sequence[PatientMessage], *, vouched: bool = False) -> None: ...
+
+
 def on_patient(
     identities: Identities, orthanc: Orthanc, settings: Settings, clock: Callable[[], float]
-) -> Callable[[Sequence[PatientMessage]], None]:
+) -> TakePatients:
     """What the HL7 listener does with an ADT: what is kept follows, and the archive where it shall.
 
     The RIS has its acknowledgement when all of that is done: where the archive is away it is told to send again.
     """
 
-    def take(messages: Sequence[PatientMessage]) -> None:
-        changed = identities.patient_changed(messages, clock(), unstated=settings.ris.receiving_facility)
+    def take(messages: Sequence[PatientMessage], *, vouched: bool = False) -> None:
+        weighing = Weighing(
+            rule=settings.hl7_in.merges, seen=_seen(orthanc, messages, settings), vouched=vouched,
+            unstated=settings.ris.receiving_facility,
+        )  # fmt: skip
+        changed = identities.patient_changed(messages, clock(), weighing)
         if settings.orthanc.follow_patient_updates:
             for message in changed.told:
                 for study in orthanc.studies_of(message.prior_id or message.patient_id):
@@ -80,6 +92,47 @@ def on_patient(
             log.info("patient", change=kind, orders=changed.orders, results_waiting=changed.messages)
 
     return take
+
+
+def _seen(orthanc: Orthanc, messages: Sequence[PatientMessage], settings: Settings) -> list[tuple[Patient, Person]]:
+    """Whom the archive's images name under the identifiers that are merged.
+
+    Where it is away and need not follow, orders and results must do: whatever comes under the prior identifier is held
+    against the merge again.
+    """
+    if settings.hl7_in.merges == "all":
+        return []
+    numbers = dict.fromkeys(number for each in messages if each.prior_id for number in (each.prior_id, each.patient_id))
+    try:
+        found = {number: orthanc.patient(number) for number in numbers}
+    except (TemporaryError, OrthancRefused):
+        if settings.orthanc.follow_patient_updates:
+            raise
+        return []
+    return [
+        (
+            Patient.of(number, tags.get("IssuerOfPatientID", "")),
+            Person(
+                name=tags.get("PatientName", ""), birth_date=tags.get("PatientBirthDate", ""),
+                sex=tags.get("PatientSex", ""),
+            ),
+        )
+        for number, tags in found.items()
+        if tags
+    ]  # fmt: skip
+
+
+def follow_released(held: HeldMerges, take: TakePatients) -> None:
+    """Follow the merges that a person released, in the ledger and in the archive."""
+    for number, message in held.to_follow():
+        try:
+            take([message], vouched=True)
+        except TemporaryError as error:
+            log.warning("waiting", reason=logs.describe(error))
+            return  # it stays released, and is tried again
+        except PermanentError as error:  # the ledger has followed by then: the archive can't
+            log.warning("merge_not_followed", merge=number, reason=logs.describe(error))
+        held.followed(number)
 
 
 RECODE_S = 300.0
@@ -281,8 +334,8 @@ def build(
         tracer=tracer,
     )
     own = []
+    take_patient = on_patient(ledger.identities, orthanc, settings, time.time)
     if settings.hl7_in.enabled:
-        take_patient = on_patient(ledger.identities, orthanc, settings, time.time)
         take_orders = on_orders(ledger.orders, time.time)
         listen = partial(
             OrderListener,
@@ -324,6 +377,7 @@ def build(
         names=names,
         leads=leads,
         doors=[*own, *doors],
+        follow_merges=lambda: follow_released(ledger.held_merges, take_patient),
         tracer=tracer,
         pruned=pruned,
     )

@@ -16,6 +16,7 @@ from medai.router.contract import Order
 from medai.router.hl7.order_patient import LEFT_OUT
 from medai.router.hl7.orders_in import ACCESSION_MAX
 from medai.router.hl7.patients import Patient, patient_of, renamed_identifiers
+from medai.router.hl7.persons import Person
 from medai.router.hl7.text import escape, unescape
 
 START = "MSH|^~\\&|"
@@ -126,6 +127,12 @@ def patients_of(payload: bytes) -> tuple[Patient, ...]:
     """Whom PID-3 names, once for each authority."""
     pid = next((row for row in _segments(payload) if row[0] == "PID"), [])
     return tuple(patient_of(each) for each in _field(pid, 3).split("~") if each)
+
+
+def person_of(payload: bytes) -> Person:
+    """Of whom PID tells."""
+    pid = next((row for row in _segments(payload) if row[0] == "PID"), [])
+    return Person.of_hl7(_field(pid, 5), _field(pid, 7), _field(pid, 8))
 
 
 def withdrawn(payload: bytes, *, control_id: str, now: float, words: str = WORDS) -> bytes:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from medai.router.contract import Order
 from medai.router.errors import PermanentError
 from medai.router.hl7.patients_in import PatientMessage
+from medai.router.hl7.persons import Person
 from medai.router.hl7.text import escape, unescape
 
 DICOM_SEXES = frozenset({"M", "F", "O"})
@@ -87,6 +88,8 @@ class Aliases:
     """Prior identifier -> the one it was merged into. Chains are followed when asked: any order of arrival is right."""
 
     targets: Mapping[Patient, Patient] = field(default_factory=dict)
+    persons: Mapping[Patient, Person] = field(default_factory=dict)
+    """Prior identifier -> of whom its merge told, where no person vouches for it (merge_doubt.py)."""
 
     @classmethod
     def of(cls, merges: Iterable[tuple[Patient, Patient]]) -> Aliases:
@@ -108,27 +111,35 @@ class Aliases:
         others = Aliases(targets={each: to for each, to in self.targets.items() if each != prior})
         if others.surviving(surviving) == prior:
             raise CircularMerge("the surviving patient (PID-3) was merged into the prior one (MRG-1) before")
-        return Aliases(targets={**others.targets, prior: surviving})
+        return replace(self, targets={**others.targets, prior: surviving})
 
     def changed(self, prior: Patient, new: Patient) -> Aliases:
         """With another identifier for the same record (ADT^A47): the new one is in use, whatever it was before."""
-        return Aliases(targets={each: to for each, to in self.targets.items() if not each.matches(new)}).merged(
-            prior, new
-        )
+        others = {each: to for each, to in self.targets.items() if not each.matches(new)}
+        return replace(self, targets=others).merged(prior, new)
+
+    def without(self, prior: Patient) -> Aliases:
+        """As if one identifier had never been merged."""
+        return replace(self, targets={each: to for each, to in self.targets.items() if each != prior})
 
     def surviving(self, patient: Patient) -> Patient:
         """Who a patient is now; itself where it was never merged, or where it is not clear which one is meant."""
         seen = {patient}
-        while (target := self._target(patient)) is not None and target not in seen:
-            seen.add(target)
-            patient = target
+        while (step := self.step(patient)) is not None and step[1] not in seen:
+            seen.add(step[1])
+            patient = step[1]
         return patient
 
-    def _target(self, patient: Patient) -> Patient | None:
+    def step(self, patient: Patient) -> tuple[Patient, Patient] | None:
+        """The merge that a patient was the prior one of: as it was told, and into whom."""
         if patient in self.targets:
-            return self.targets[patient]
-        found = {to for prior, to in self.targets.items() if prior.matches(patient)}
-        return found.pop() if len(found) == 1 else None
+            return patient, self.targets[patient]
+        found = {to: prior for prior, to in self.targets.items() if prior.matches(patient)}
+        return next(((prior, to) for to, prior in found.items()), None) if len(found) == 1 else None
+
+    def merged_into(self, patient: Patient) -> frozenset[Patient]:
+        """Everybody who is this patient by now, and the patient."""
+        return frozenset({patient, *(each for each in self.targets if self.surviving(each).matches(patient))})
 
 
 def same_patient(

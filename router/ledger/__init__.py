@@ -32,6 +32,7 @@ from medai.router.ledger.deliveries import Deliveries
 from medai.router.ledger.edits import Edits
 from medai.router.ledger.erasure import Erasure
 from medai.router.ledger.fleet import Fleet
+from medai.router.ledger.held_merges import HeldMerges
 from medai.router.ledger.held_orders import HeldOrders
 from medai.router.ledger.identities import Identities
 from medai.router.ledger.jobs import Held, Jobs, NewJob
@@ -59,6 +60,7 @@ class Ledger:
         self.studies = Studies(self.database)
         self.orders = Orders(self.database)
         self.held = HeldOrders(self.database)
+        self.held_merges = HeldMerges(self.database)
         self.announcements = Announcements(self.database)
         self.jobs = Jobs(self.database)
         self.claims = Claims(self.database)

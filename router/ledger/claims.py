@@ -180,7 +180,7 @@ class Claims(Part):
             for owed in deliveries:
                 payload = owed.payload
                 if owed.destination == RIS and payload is not None:
-                    payload = under_surviving(db, payload)
+                    payload = under_surviving(db, payload, now)
                 transitions.owe(db, {"job_id": job_id, "created_at": now, **asdict(owed), "payload": payload})
 
     def hand_over(self, job_id: str, token: str, now: float, *, archived: bool = False) -> JobState:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, literal, or_, select, update
 
 from medai.router.contract import DeliveryState, JobState, orthanc_id
 from medai.router.errors import MedaiError
@@ -275,6 +275,7 @@ def _places(db: Connection, found: Found, jobs: list[str]) -> dict[str, tuple[An
     return {
         "orders": (t.orders, o.id.in_([order.id for order in found.orders])),
         "held orders": (t.held_orders, or_(h.study_id.in_(numbers), h.study_uid.in_(uids), h.placer.in_(placers))),
+        "held merges": (t.held_merges, _held_merges(found.known_as)),
         "merges": (t.patient_aliases, _aliases(found.known_as)),
         "patient updates": (t.meta, t.meta.c.key.in_(_told_keys(db, found))),
         "announcements": (t.announcements, a.study_uid.in_(uids)),
@@ -301,6 +302,18 @@ def _aliases(known: Iterable[Patient]) -> ColumnElement[bool]:
     c = t.patient_aliases.c
     ends = [and_(c.prior_id == each.identifier, c.prior_authority == each.authority) for each in known]
     return or_(False, *ends)
+
+
+def _held_merges(known: Iterable[Patient]) -> ColumnElement[bool]:
+    """Merges that waited or wait for a person, of which the patient is either end."""
+    c = t.held_merges.c
+    ends = ((c.prior_id, c.prior_authority), (c.patient_id, c.patient_authority))
+    same = [
+        and_(number == each.identifier, or_(authority == each.authority, authority == "", literal(not each.authority)))
+        for each in known
+        for number, authority in ends
+    ]
+    return or_(False, *same)
 
 
 def _told_keys(db: Connection, found: Found) -> list[str]:

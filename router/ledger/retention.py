@@ -21,7 +21,7 @@ from medai.router.files.parcel import MAGIC
 from medai.router.ledger import schema as t
 from medai.router.ledger.audit_lines import had_by_all
 from medai.router.ledger.database import Part
-from medai.router.ledger.held_orders import waits
+from medai.router.ledger.held_orders import HoldState, waits
 from medai.router.ledger.history import ROUTER, noted
 from medai.router.ledger.trail import PRUNED
 from medai.router.ledger.transitions import OPEN, WAITING
@@ -95,6 +95,15 @@ class Retention(Part):
         there = exists().where(t.orders.c.placer == c.placer)
         gone = delete(t.held_orders).where(c.id.in_(old), ~waits(), ~there)
         return self._took(rows, "held_orders", gone if old else None)
+
+    def _held_merges(self, after: Mark | None, limits: Limits, _now: float) -> Page:
+        """What became of a held merge goes with what is known of merges."""
+        c = t.held_merges.c
+        rows = self._rows((c.id, func.coalesce(c.decided_at, c.seen_at).label("at")), c.id, after)
+        old = [row.id for row in rows if row.at < limits.merges]
+        decided = c.state.in_((HoldState.JOINED.value, HoldState.REJECTED.value))
+        gone = delete(t.held_merges).where(c.id.in_(old), decided)
+        return self._took(rows, "held_merges", gone if old else None)
 
     def _patients(self, after: Mark | None, limits: Limits, _now: float) -> Page:
         c = t.meta.c
@@ -184,6 +193,7 @@ class Retention(Part):
 _PAGES: Mapping[str, Callable[[Retention, Mark | None, Limits, float], Page]] = {
     "orders": Retention._orders,
     "held orders": Retention._held,
+    "held merges": Retention._held_merges,
     "patients": Retention._patients,
     "merges": Retention._merges,
     "readings": Retention._readings,
@@ -192,8 +202,8 @@ _PAGES: Mapping[str, Callable[[Retention, Mark | None, Limits, float], Page]] = 
 }
 KINDS = tuple(_PAGES)
 PRUNABLE = (
-    "orders", "held_orders", "patient_updates", "merges", "messages", "copies", "history", "details", "decisions",
-    "studies", "audit",
+    "orders", "held_orders", "held_merges", "patient_updates", "merges", "messages", "copies", "history", "details",
+    "decisions", "studies", "audit",
 )  # fmt: skip
 """What is counted."""
 

@@ -30,6 +30,9 @@ metadata = MetaData(
     }
 )
 
+ADDRESS_MAX = 64
+"""Characters of the address that somebody acts from: an IPv6 address with its zone has fewer."""
+
 meta = Table(
     "meta",
     metadata,
@@ -71,6 +74,24 @@ held_orders = Table(
     Column("study_uid", String(64), nullable=False, index=True),
     Column("placer", String(427), nullable=False),
     Column("accession", String(64), nullable=False),
+    Column("differs", String(80), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("seen_at", Float, nullable=False),
+    Column("decided_at", Float),
+    Column("decided_by", String(64), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+)
+
+held_merges = Table(
+    "held_merge",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(64), nullable=False, unique=True),
+    Column("prior_id", String(128), nullable=False),
+    Column("prior_authority", String(128), nullable=False),
+    Column("patient_id", String(128), nullable=False),
+    Column("patient_authority", String(128), nullable=False),
+    Column("content", JSON, nullable=False),
     Column("differs", String(80), nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("seen_at", Float, nullable=False),
@@ -324,6 +345,7 @@ patient_aliases = Table(
     Column("patient_authority", String(128), nullable=False),
     Column("control_id", String(64), nullable=False),
     Column("at", Float, nullable=False),
+    Column("told", JSON(none_as_null=True)),
     UniqueConstraint("prior_id", "prior_authority"),
 )
 
@@ -402,6 +424,7 @@ audit = Table(
     Column("job_id", String(36)),
     Column("detail", Text, nullable=False),
     Column("seal", String(64)),
+    Column("address", String(ADDRESS_MAX)),
 )
 
 survey_readers = Table(

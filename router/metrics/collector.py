@@ -209,6 +209,7 @@ def _counts(now: Status) -> Iterator[Metric]:
         attempts.add_metric([outcome], count)
     yield from (verdicts, attempts)
     yield _gauge("medai_orders_held", "Orders that contradict the images, and wait for a person.", now.orders_held)
+    yield _gauge("medai_merges_held", "Merges of patients that wait for a person.", now.merges_held)
     yield _by("medai_dead_letters", "Readings and deliveries that need a person.", ["kind"], now.dead_letters.items())
 
 
@@ -241,8 +242,8 @@ def _destinations(now: Status) -> Iterator[Metric]:
 
 
 LOADS = {
-    "memory_bytes": ("medai_worker_memory_bytes", "Resident memory of the reading process."),
-    "cores_used": ("medai_worker_cores_used", "Processor cores that the reading process uses."),
+    "memory_bytes": ("medai_worker_memory_bytes", "Resident memory of the reading process and of its models' own."),
+    "cores_used": ("medai_worker_cores_used", "Processor cores that the reading process and its models' own use."),
     "scratch_free_bytes": ("medai_worker_scratch_free_bytes", "Free space of the disk with the scratch directory."),
     "scratch_size_bytes": ("medai_worker_scratch_size_bytes", "Size of the disk with the scratch directory."),
     "gpu_memory_used_bytes": ("medai_worker_gpu_memory_used_bytes", "Used memory of the GPU, all processes' together."),

@@ -186,6 +186,13 @@ class Orthanc:
         found = [str(name) for name in self.post("/tools/find", query)]
         return [name for name in found if self.study(name)["PatientMainDicomTags"].get("PatientID") == patient_id]
 
+    def patient(self, patient_id: str) -> dict[str, str]:
+        """The main tags of the patient level under one identifier; empty where the archive has nobody of it."""
+        query = {"Level": "Patient", "Query": {"PatientID": wildcards_escaped(patient_id)}, "CaseSensitive": True}
+        found = self.post("/tools/find", {**query, "Expand": True})
+        tags = ({str(k): str(v) for k, v in each["MainDicomTags"].items()} for each in found)
+        return next((each for each in tags if each.get("PatientID") == patient_id), {})
+
     def instances(self, orthanc_series: str) -> list[dict[str, Any]]:
         """The instances of a series with their main tags (SOPInstanceUID, InstanceNumber …)."""
         return [dict(item) for item in self.get(f"/series/{orthanc_series}/instances?expand")]

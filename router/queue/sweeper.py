@@ -90,10 +90,14 @@ class Sweeper:
         self._resend_after_s = resend_after_s
         self._tracer = tracer or NoTracer()
         self._broker_up = True
+        self.at_work = False
+        """Whether the last tick did something, or found jobs with workers or a broker that is away."""
 
     def tick(self, *, check_lost: bool = True) -> Swept:
         """One round; a broker that is away is logged once and tried again at the next tick."""
-        taken = self._reclaim()
+        held = self._ledger.jobs.held()
+        self.at_work = bool(held)
+        taken = self._reclaim(held)
         failed = sum(state is JobState.FAILED for state in taken)
         try:
             sent = self._send()
@@ -103,19 +107,21 @@ class Sweeper:
             if self._broker_up:
                 log.warning("broker_unreachable", reason=str(error))
             self._broker_up = False
+            self.at_work = True
             return Swept(reclaimed=len(taken) - failed, failed=failed)
         if not self._broker_up:
             log.info("broker_is_back")
         self._broker_up = True
+        self.at_work = self.at_work or sent + resent > 0
         return Swept(sent=sent, resent=resent, reclaimed=len(taken) - failed, failed=failed)
 
-    def _reclaim(self) -> list[JobState]:
+    def _reclaim(self, held: list[Held]) -> list[JobState]:
         taken = []
-        for held, reason in self._watch.silent(self._ledger.jobs.held()):
-            state = self._ledger.jobs.reclaim(held, reason, max_crashes=self._max_crashes, now=self._clock())
+        for job, reason in self._watch.silent(held):
+            state = self._ledger.jobs.reclaim(job, reason, max_crashes=self._max_crashes, now=self._clock())
             if state is not None:
-                log.warning("job_taken_back", job=held.job_id, now=state.value, reason=reason)
-                self._tracer.attempted(held.job_id)
+                log.warning("job_taken_back", job=job.job_id, now=state.value, reason=reason)
+                self._tracer.attempted(job.job_id)
                 taken.append(state)
         return taken
 

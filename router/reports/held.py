@@ -1,6 +1,6 @@
-"""Held orders as people are told of them: which order, which study, and what differs; not what either says.
+"""What waits for a person, as people are told of it: which order and study, which identifiers, and what differs.
 
-Next: ledger/held_orders.py (where a decision goes).
+Next: ledger/held_orders.py, ledger/held_merges.py (where a decision goes).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pydantic import Field
 
+from medai.router.ledger.held_merges import HeldMerges
 from medai.router.ledger.held_orders import HeldOrders
 from medai.router.reports.report import Report
 
@@ -24,10 +25,23 @@ class HeldOrderEntry(Report):
     seen_at: float
 
 
+class HeldMergeEntry(Report):
+    """A merge of patients that contradicts what is known of them."""
+
+    id: int
+    prior_id: str = Field(description="The identifier that is to be given up (MRG-1).")
+    patient_id: str = Field(description="The identifier whose patient it is to be (PID-3).")
+    differs: tuple[str, ...] = Field(
+        description="What speaks against it: name, birth date, sex; nothing in common; circle; merged before."
+    )
+    seen_at: float
+
+
 class Holds(Protocol):
-    """Whoever has the held orders."""
+    """Whoever has what is held."""
 
     held: HeldOrders
+    held_merges: HeldMerges
 
 
 def waiting(ledger: Holds, *, limit: int = 1000) -> list[HeldOrderEntry]:
@@ -39,3 +53,13 @@ def waiting(ledger: Holds, *, limit: int = 1000) -> list[HeldOrderEntry]:
         )
         for each in ledger.held.waiting(limit=limit)
     ]  # fmt: skip
+
+
+def waiting_merges(ledger: Holds, *, limit: int = 1000) -> list[HeldMergeEntry]:
+    """Merges that wait for a person, oldest first."""
+    return [
+        HeldMergeEntry(
+            id=each.id, prior_id=each.prior_id, patient_id=each.patient_id, differs=each.differs, seen_at=each.seen_at
+        )
+        for each in ledger.held_merges.waiting(limit=limit)
+    ]

@@ -13,9 +13,9 @@ from pydantic import AliasChoices, Field
 from sqlalchemy import Connection, Select, and_, func, select
 
 from medai.router.contract import FINAL_STATES, DeliveryState, Failure, JobState, Priority, StampName
+from medai.router.ledger import held_merges, held_orders
 from medai.router.ledger import schema as t
 from medai.router.ledger.fleet import is_alive
-from medai.router.ledger.held_orders import waiting_count
 from medai.router.reports.report import Report, Tables
 from medai.router.reports.turnaround import recent_turnaround
 from medai.router.settings.tables import ObjectivesSettings
@@ -114,6 +114,7 @@ class Status(Tally):
     destinations: tuple[DestinationEntry, ...]
     dead_letters: dict[str, int] = Field(description="reading, delivery -> how many.")
     orders_held: int = Field(description="Orders that contradict the images they name, and wait for a person.")
+    merges_held: int = Field(description="Merges of patients that contradict what is known, and wait for a person.")
 
 
 class NowPage(Status):
@@ -171,7 +172,8 @@ def status(ledger: Tables, now: float, *, counted: Tally | None = None) -> Statu
             models=_models(db),
             destinations=_destinations(db, now, {item.destination for item in kept.deliveries}),
             dead_letters=_dead_letters(db),
-            orders_held=waiting_count(db),
+            orders_held=held_orders.waiting_count(db),
+            merges_held=held_merges.waiting_count(db),
         )
 
 

@@ -47,6 +47,13 @@ class OidcSettings(Section):
     """What the button on the login page says."""
     timeout_s: Positive = 5.0
     """Longest silence of the provider."""
+    vouched_h: Positive = 1.0
+    """A session ends so many hours after the provider has last vouched for its user: at the sign-in, and whenever it is
+    asked again (``check_min``). Whoever still has a session there is let in again by one click."""
+    check_min: Positive = 5.0
+    """How often the provider is asked whether it still vouches for a user who is at work, and for which role, where it
+    gave a refresh token (some give one for the scope "offline_access" alone): a role that is taken away there is gone
+    here after so many minutes. Without such a token it is gone with the session."""
     tokens_days: Positive = 14.0
     """A program's token of somebody who has not signed in for so many days does not hold: who has left the hospital
     leaves no token behind."""

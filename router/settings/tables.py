@@ -133,6 +133,10 @@ Sender = Annotated[str, Field(pattern=r"^[^|\s][^|]*(\|[^|]+)?$")]
 """A sending application, alone or with its facility: APPLICATION|FACILITY."""
 
 
+MergeRule = Literal["agreeing", "hold", "all"]
+"""Which merges of patients are followed without asking."""
+
+
 class Hl7InSettings(SharedPort):
     """The router's own MLLP listener for orders (ORM^O01, OMI^O23) and patients (ADT). ``enabled = false`` turns it
     off. Beyond loopback say who may connect: whoever does can change and cancel orders."""
@@ -146,6 +150,10 @@ class Hl7InSettings(SharedPort):
     AE with code 103."""
     tls: ServerTls = ServerTls()
     """MLLP over TLS, with client certificates."""
+    merges: MergeRule = "agreeing"
+    """Which merges of patients (ADT^A40 and others) are followed at once: agreeing: those that nothing contradicts
+    which orders, results and images say of both; the others wait for a person ("medai held"). hold: none, a person
+    looks at each. all: every one, whatever it says."""
     ignore: tuple[str, ...] = ()
     """Kinds of messages to acknowledge (AA) and leave unread, such as ["ADT^A11", "SIU^*"]: a feed that goes to every
     system waits for each answer, and what is refused here would stop it. * stands for every event."""
@@ -317,6 +325,11 @@ class ModelsSettings(Section):
     """Folders that hold MONAI bundles, besides those that ship."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Model name -> file or folder with its weights, for a bundle that ships without them."""
+    limit_s: Positive = 3600.0
+    """Longest reading of one series by a model that does not ship; then its process is ended, and it counts as a
+    crash."""
+    memory_gb: Annotated[float, Field(ge=0)] = 0.0
+    """Most memory of the process of such a model (GiB); 0: three quarters of the machine's."""
     added: str = ""
     """Where ``medai models add`` puts models while ``folders`` is empty; default: medai-models beside medai.toml."""
 

@@ -154,7 +154,7 @@ class Running:
         return "".join(path.read_text(errors="replace") for path in sorted(self.site.logs.glob("*.log*")))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Its folder was made by the version before, and ``medai up`` takes it over (tests/integration/test_version_before.py)."""
     folder = tmp_path_factory.mktemp("site")

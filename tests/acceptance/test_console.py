@@ -269,6 +269,7 @@ def test_the_rule_tester_says_which_route_takes_which_series_and_why(place: Plac
     assert person.faults == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_of_whole_bytes", [False, True])
 def test_the_viewer_draws_our_segments_named_and_in_the_right_place(place: Place, rows_of_whole_bytes: bool) -> None:
     inside = mask()
@@ -300,6 +301,7 @@ def test_the_viewer_draws_our_segments_named_and_in_the_right_place(place: Place
     assert [fault for fault in person.faults if REPLACED not in fault] == []
 
 
+@pytest.mark.slow
 def test_the_viewer_opens_the_report_at_what_it_measures(place: Place) -> None:
     state_of(place.person(), place.study("first"), "done")
     person = place.person()

@@ -71,6 +71,7 @@ def check_results(running: Any, uid: str, job: dict[str, Any], folder: Path) -> 
     assert counted == pytest.approx(volumes, rel=1e-4, abs=5.1e-4)  # measurements have three decimals
 
 
+@pytest.mark.slow
 def test_a_t1_head_of_384_slices_comes_back_with_every_result(running: Any, shared_data: Any, tmp_path: Path) -> None:
     uid = running.send_folder(shared_data(HEAD) / "dicom_jpegls")
     job = running.finished(uid)

@@ -30,6 +30,8 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.settings.routes import RouteSettings
 from medai.router.settings.tables import ConsoleSettings, Settings
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "long enough"
 EXAMPLES = int(os.environ.get("MEDAI_FUZZ_EXAMPLES", "12"))
 ROUTES = """

@@ -16,6 +16,8 @@ from medai.router.queue.broker import make_celery
 from medai.router.queue.dispatch import Dispatcher
 from medai.router.settings.tables import BrokerSettings
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Behind:

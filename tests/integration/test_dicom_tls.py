@@ -24,6 +24,8 @@ from medai.router.settings.dicom_in import DicomInSettings
 from medai.router.settings.tables import AnnouncementsSettings
 from medai.router.settings.tls import ServerTls
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 HEAD = "| client | relay | Orthanc 1.10.1 itself | announcements |"
 

@@ -28,6 +28,7 @@ TEXTS = sorted({each.text for each in SHOWN})
 PEOPLE = (
     "medai account add ana --role operator",
     "medai account list",
+    "medai account role ana administrator",
     "medai account password ana",
     "medai account disable ana",
     "medai account enable ana",

@@ -34,6 +34,8 @@ from medai.router.settings.tables import Settings
 from medai.workers.models_cli import main as models_command
 from medai.workers.tasks import JobRunner
 
+pytestmark = pytest.mark.slow
+
 SPACING = [2.0, 3.0, 4.0]
 """x, y, z."""
 SHAPE = (16, 24, 32)
@@ -192,7 +194,6 @@ LUNGS = {
 }
 
 
-@pytest.mark.slow
 def test_the_foreign_lung_unet_draws_lungs_as_its_own_code_does(
     shared_data: Callable[[str], Path], tmp_path: Path
 ) -> None:

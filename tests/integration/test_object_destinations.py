@@ -50,6 +50,8 @@ from medai.workers import deliver
 from medai.workers.pipeline import prepare
 from medai.workers.results.encode import Results, encode_all
 
+pytestmark = pytest.mark.slow
+
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 NOTE = str(KeyObjectSelectionDocumentStorage)
 RESULTS = (SegmentationStorage, Comprehensive3DSRStorage, SecondaryCaptureImageStorage)

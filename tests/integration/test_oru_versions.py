@@ -30,6 +30,8 @@ from medai.workers.results.oru import encode_oru
 from medai.workers.results.oru_version import VERSIONS
 from medai.workers.results.source import Source
 
+pytestmark = pytest.mark.slow
+
 ORDER = Order(
     placer="ORD1^RIS^1.2.9^ISO",
     accession="A42",

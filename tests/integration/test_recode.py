@@ -20,6 +20,8 @@ from medai.router.orthanc.client import Orthanc
 from medai.router.orthanc.recode import HALFWAY, recode
 from medai.router.settings.tables import OrthancSettings
 
+pytestmark = pytest.mark.slow
+
 STUDY = "1.2.826.0.1.3680043.8.498.1"
 MERGED = {"PatientID": "P2", "PatientName": "Müller^Joan", "PatientBirthDate": "19710202", "PatientSex": "O"}
 RENAMED = {**MERGED, "PatientID": "P1"}

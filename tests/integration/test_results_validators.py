@@ -204,7 +204,14 @@ def write_image(header: Dataset, pixels: Any, path: Path) -> None:
     image.save_as(path, enforce_file_format=True)
 
 
-@pytest.fixture(scope="module", params=list(CASES))
+QUICK = ("ct_axial", "mr_parts")
+"""What the quick tests have looked at; ``--all`` has every case looked at."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CASES],
+)
 def case(request: pytest.FixtureRequest, make: Any, tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(make, tmp_path_factory.mktemp(request.param), request.param)
 
@@ -355,6 +362,7 @@ def pixelmed_on(path: Path) -> str:
 
 
 @pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["ct_axial", "mr_parts", "ct_requested"], indirect=True)
 def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
     said = pixelmed_on(case.folder / "sr.dcm")
@@ -364,6 +372,7 @@ def test_pixelmed_finds_no_error_in_the_report(case: Case) -> None:
 
 
 @pytest.mark.skipif(not PIXELMED.exists(), reason="PixelMed is not installed: apt-get install pixelmed-apps")
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["ct_axial", "ct_requested"], indirect=True)
 def test_pixelmed_finds_no_error_in_the_rejection_note(case: Case) -> None:
     said = pixelmed_on(case.folder / "rejection.dcm")

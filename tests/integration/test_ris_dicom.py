@@ -20,6 +20,8 @@ from medai.trials.scanner.volumes import MPPS, Request, Series
 from medai.trials.scanner.worklist import find_scheduled
 from medai.trials.study import Patient
 
+pytestmark = pytest.mark.slow
+
 SCANNER = Settings(name="CT1", modality="CT", images_per_s=1.0, pause_s=0.0)
 TODAY = datetime.now(UTC).astimezone().strftime("%Y%m%d")
 

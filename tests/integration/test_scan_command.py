@@ -13,6 +13,8 @@ import pytest
 import urllib3
 from servers import MockRis, OrthancServer, free_port, make_orthanc, make_ris, running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancServer]:

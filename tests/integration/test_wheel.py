@@ -26,6 +26,8 @@ from servers import make_redis, running
 from medai.router.cli.main import ELSEWHERE, make_parser
 from medai.training.cli import COMMANDS as TRAINING
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TOPS = ("router", "workers", "models", "hl7_mock", "trials", "training")
 SOURCES = (*TOPS, "pyproject.toml", "README.md", "LICENSE")
@@ -128,7 +130,6 @@ for name in {names}:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("program", "module", "names"),
     [("medai", "medai.router.cli.main", OWN), ("medai-train", "medai.training.cli", tuple(TRAINING))],
@@ -154,7 +155,6 @@ def models(installed: Path, elsewhere: Path) -> Path:
     return elsewhere / "light"
 
 
-@pytest.mark.slow
 def test_a_study_is_read_from_files(installed: Path, elsewhere: Path, models: Path) -> None:
     (elsewhere / "study").mkdir()
     for number, data in enumerate(study_files("wheel")):
@@ -166,7 +166,6 @@ def test_a_study_is_read_from_files(installed: Path, elsewhere: Path, models: Pa
     assert {"seg.dcm", "sr.dcm", "sc.dcm", "oru.hl7"} <= made
 
 
-@pytest.mark.slow
 def test_a_model_is_tried_in_a_process_of_its_own_and_added(installed: Path, elsewhere: Path, models: Path) -> None:
     (elsewhere / "own.toml").write_text("")
     run(installed, elsewhere, "medai", "models", "add", "light/trial_mr", "--config", "own.toml")
@@ -179,7 +178,6 @@ def broker(tmp_path: Path) -> Iterator[int]:
         yield server.port
 
 
-@pytest.mark.slow
 def test_a_worker_and_its_child_import_nothing_of_the_users(
     installed: Path, elsewhere: Path, models: Path, broker: int
 ) -> None:

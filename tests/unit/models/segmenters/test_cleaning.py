@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from medai.models.format.recipe import Cleaning
-from medai.models.geometry import Geometry
-from medai.models.segmenters.cleaning import clean, largest, within
+from medai.models.segmenters.cleaning import clean, largest, tidied, within
 from medai.models.segmenters.feed import body
-from medai.models.volume import Volume
 
 
 def test_the_largest_pieces_stay_and_crumbs_go() -> None:
@@ -32,13 +30,6 @@ def test_a_blanket_is_not_in_the_body_but_a_lung_is() -> None:
     assert kept.sum() == 6 * 100
 
 
-def axial(voxels: np.ndarray, unit: str = "HU") -> Volume:
-    geometry = Geometry(
-        origin_mm=(0, 0, 0), direction=(1, 0, 0, 0, 1, 0, 0, 0, 1), spacing_mm=(1, 1, 1), shape=voxels.shape
-    )
-    return Volume(voxels=voxels, geometry=geometry, modality="CT", unit=unit)
-
-
 def drawn() -> np.ndarray:
     """Two rings of segment 1 (a large and a small one), a crumb of it, and a block of segment 2 in the large ring."""
     labels = np.zeros((5, 20, 20), np.uint8)
@@ -51,26 +42,40 @@ def drawn() -> np.ndarray:
 
 
 def test_each_segment_keeps_its_largest_pieces_and_no_others_are_touched() -> None:
-    kept = clean(drawn(), axial(np.zeros((5, 20, 20))), Cleaning(components=1))
+    kept = clean(drawn(), Cleaning(components=1))
     assert not kept[:, 11:, 11:].any()
     assert kept[2, 4, 4] == 2
     assert np.array_equal(kept[:, :10, :10], drawn()[:, :10, :10])
 
 
 def test_a_hole_is_filled_but_not_over_another_segment() -> None:
-    kept = clean(drawn(), axial(np.zeros((5, 20, 20))), Cleaning(fill_holes=True))
+    kept = clean(drawn(), Cleaning(fill_holes=True))
     assert (kept[2, 2:8, 2:8] > 0).all()
     assert np.count_nonzero(kept == 1) > np.count_nonzero(drawn() == 1)
 
 
 def test_nothing_asked_is_nothing_done() -> None:
-    assert np.array_equal(clean(drawn(), axial(np.zeros((5, 20, 20))), Cleaning()), drawn())
+    assert np.array_equal(clean(drawn(), Cleaning()), drawn())
 
 
-def test_what_lies_outside_the_patient_goes_in_a_ct_alone() -> None:
-    voxels = np.full((5, 20, 20), -1000, np.int16)
-    voxels[:, :10, :10] = 40
-    found = clean(drawn(), axial(voxels), Cleaning(inside_body=True))
+def test_what_lies_outside_the_patient_goes_where_it_is_known_where_they_are() -> None:
+    patient = np.zeros((5, 20, 20), np.uint8)
+    patient[:, :10, :10] = 1
+    found = clean(drawn(), Cleaning(inside_body=True), patient)
     assert not found[:, 11:, 11:].any()
     assert found[:, :10, :10].any()
-    assert np.array_equal(clean(drawn(), axial(voxels, unit="arbitrary"), Cleaning(inside_body=True)), drawn())
+    assert np.array_equal(clean(drawn(), Cleaning(inside_body=True)), drawn())
+
+
+def test_what_is_tidied_is_certain_and_the_rest_stays_as_it_was() -> None:
+    before = np.stack([np.where(drawn() == number, 0.6, 0.2) for number in (0, 1, 2)]).astype(np.float32)
+
+    after = tidied(before.copy(), Cleaning(components=1))
+
+    wanted = clean(drawn(), Cleaning(components=1))
+    assert np.array_equal(after.argmax(axis=0), wanted)
+    changed = wanted != drawn()
+    assert changed.any()
+    assert (after[:, changed].max(axis=0) == 1).all()
+    assert (after[:, changed].sum(axis=0) == 1).all()
+    assert np.array_equal(after[:, ~changed], before[:, ~changed])

@@ -303,6 +303,7 @@ def acceptors() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if "AcceptorThread" in thread.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sources", [1, 10])
 def test_connections_that_say_nothing_keep_nobody_out(keeper: Keeper, sources: int) -> None:
     """From one address, which is the scanner's own, and from many."""

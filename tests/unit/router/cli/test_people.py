@@ -13,6 +13,7 @@ from sqlalchemy import update
 
 from medai.router.cli import main as cli
 from medai.router.ledger import Ledger, schema
+from medai.router.ledger.accounts import Role
 from medai.router.reports.story import actions
 
 
@@ -99,3 +100,23 @@ def test_an_audit_trail_is_verified_and_a_line_that_was_changed_is_told(
     assert "NOT as it was written:\nline 1 was changed" in capsys.readouterr().out
     assert cli.main(["audit", "verify", "--json"]) == 1
     assert printed(capsys)["lines"] == 2
+
+
+def test_an_accounts_role_is_changed_in_its_open_sessions_too_and_recorded(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["account", "add", "ana", "--role", "administrator"]) == 0
+    token = ledger.accounts.issue_token("ana", T0, kind="session", label="", lasts_s=1e6)
+    assert cli.main(["account", "role", "ana", "reader"]) == 0
+    assert "ana: reader from the next request on, was administrator" in capsys.readouterr().out
+    account = ledger.accounts.by_token(token, T0 + 1)
+    assert account is not None
+    assert account.role is Role.READER
+    assert ("account role", "ana, administrator to reader") in [(e.action, e.detail) for e in actions(ledger)]
+    for wrong in (
+        ["role", "ana"],
+        ["role", "nobody", "reader"],
+        ["role", "ana", "service"],
+        ["disable", "ana", "reader"],
+    ):
+        assert cli.main(["account", *wrong]) != 0

@@ -38,7 +38,7 @@ def status(**told: Any) -> Status:
     nothing = {
         "queues": (), "queue_depth": 0, "oldest_waiting_s": 0.0, "jobs": {"pending": 0, "done": 0}, "studies": 0,
         "studies_arriving": 0, "workers": (), "models": (), "verdicts": (), "destinations": (), "deliveries": (),
-        "attempts": {}, "dead_letters": {"reading": 0, "delivery": 0}, "orders_held": 0,
+        "attempts": {}, "dead_letters": {"reading": 0, "delivery": 0}, "orders_held": 0, "merges_held": 0,
     }  # fmt: skip
     return Status(**{**nothing, **told})
 

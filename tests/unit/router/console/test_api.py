@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from console_cases import PASSWORDS, World, filled, operations, walk
 from fastapi.testclient import TestClient
-from ledger_cases import T0, due, store
+from ledger_cases import MERGE, T0, due, store
 from pydantic import TypeAdapter
 
 from medai.router.console.app import first_account
@@ -27,6 +27,8 @@ from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
+from medai.router.ledger.history import ROUTER, acting_from, noted
+from medai.router.ledger.identities import Weighing
 from medai.router.reports.search import StudyPage
 from medai.router.reports.story import Story, actions
 from medai.router.reports.turnaround import TurnaroundGroup
@@ -233,6 +235,41 @@ def test_a_result_is_withdrawn_with_its_reason(world: World) -> None:
     answer = client.post(f"/api/readings/{job_id}/withdraw", json={"reason": "wrong side."})
     assert answer.json() == {"told": ["archive"]}
     assert [item.kind for item in due(world.ledger, "archive", T0 + 200)] == ["withdrawal"]
+
+
+def test_what_a_person_does_says_from_which_address(world: World) -> None:
+    job_id = world.job()
+    for address in ("192.0.2.7", "2001:db8::7"):
+        client = world.client(Role.OPERATOR, address)
+        client.post(f"/api/readings/{job_id}/stat")
+        assert client.get("/api/studies/1").status_code == 200
+    reader = world.client(Role.READER, "192.0.2.9")
+    told = reader.get("/api/studies/1").json()["actions"]
+    assert {line["address"] for line in told} == {None}, "where colleagues sit is no reader's business"
+    lines = world.client(Role.ADMINISTRATOR).get("/api/audit").json()["actions"]
+    found = {(line["action"], line["address"]) for line in lines if line["account"] == "operator"}
+    assert found >= {(action, at) for action in ("login", "study") for at in ("192.0.2.7", "2001:db8::7")}
+    assert ("stat", "192.0.2.7") in found
+    with world.ledger.begin() as db:
+        noted(db, ROUTER, "order_held", T0)
+        with acting_from("192.0.2.7"):
+            noted(db, ROUTER, "order_held", T0)
+    assert {each.address for each in actions(world.ledger) if each.account == ROUTER} == {None}
+
+
+@pytest.mark.parametrize(("word", "followed"), [("release", 1), ("reject", 0)])
+def test_a_held_merge_is_listed_and_decided_by_an_operator(world: World, word: str, followed: int) -> None:
+    world.ledger.identities.patient_changed([MERGE], T0, Weighing(rule="hold"))
+    client = world.client(Role.OPERATOR)
+    (held,) = client.get("/api/held/merges").json()
+    assert (held["prior_id"], held["patient_id"], held["differs"]) == ("A", "B", ["all are held"])
+    assert client.get("/api/status").json()["merges_held"] == 1
+    path = f"/api/held/merges/{held['id']}/{word}"
+    assert client.post(path, json={"reason": "looked"}).status_code == 204
+    assert client.post(path, json={"reason": "again"}).status_code == 404
+    assert client.get("/api/held/merges").json() == []
+    assert len(world.ledger.held_merges.to_follow()) == followed
+    assert "held merges" in [each.action for each in actions(world.ledger)]
 
 
 @pytest.mark.parametrize(("word", "released"), [("release", True), ("reject", False)])

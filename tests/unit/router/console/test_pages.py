@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 from fastapi.testclient import TestClient
-from ledger_cases import T0, acknowledge, arrive, make, seen, store
+from ledger_cases import MERGE, T0, acknowledge, arrive, make, seen, store
 
 from medai.router.console.app import make_app
 from medai.router.console.peers import Peers
@@ -16,6 +16,7 @@ from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
+from medai.router.ledger.identities import Weighing
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports.status import DestinationEntry
 from medai.router.reports.story import actions
@@ -152,6 +153,9 @@ def test_held_orders_are_shown_to_who_may_decide_and_looking_is_written_down(led
         'data-reason="1"',
     ):
         assert words in text, words
+    ledger.identities.patient_changed([MERGE], T0, Weighing(rule="hold"))
+    text = client.get("/held").text
+    assert all(words in text for words in ("all are held", "/api/held/merges/1/release", "/api/held/merges/1/reject"))
     assert 'href="/held"' in client.get("/").text
     assert "held orders" in [each.action for each in actions(ledger)]
     reader = browser(ledger, Role.READER)

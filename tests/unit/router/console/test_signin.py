@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import sys
 import time
@@ -16,7 +17,9 @@ import urllib3
 from fastapi.testclient import TestClient
 from servers import Server, free_port
 
+from medai.router.console import signin
 from medai.router.console.app import make_app
+from medai.router.console.provider import ProviderAway
 from medai.router.errors import SettingsError
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
@@ -416,3 +419,79 @@ def test_a_console_that_does_not_go_by_the_name_that_it_gives_the_provider_does_
     )
     with pytest.raises(SettingsError, match="allowed_hosts"):
         make_app(Settings(console=ConsoleSettings(oidc=oidc)), ledger, cast(Orthanc, None), probes={}, version="1.2.3")
+
+
+# -- whether the provider still vouches
+
+
+def role(site: Site) -> str:
+    answer = site.browser.get("/api/me")
+    return str(answer.json()["role"]) if answer.status_code == 200 else str(answer.status_code)
+
+
+@pytest.fixture
+def person(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Somebody whose role the provider changes."""
+    monkeypatch.setattr(signin, "PATIENCE_S", 60.0)
+    sub = f"s-{secrets.token_hex(4)}"
+    provider.person(sub, preferred_username=sub, realm={"roles": ["admins"]})
+    yield sub
+    provider.put("/tests/refreshes", True)
+
+
+def test_a_role_that_is_taken_away_at_the_provider_is_gone_within_minutes(
+    site: Site, provider: Provider, person: str
+) -> None:
+    site.sign_in(person)
+    provider.person(person, preferred_username=person, realm={"roles": ["readers"]})
+    site.late = 4 * 60.0
+    assert role(site) == "administrator"
+    site.late = 6 * 60.0
+    assert role(site) == "reader"
+    provider.person(person, preferred_username=person, realm={"roles": ["visitors"]})
+    site.late = 12 * 60.0
+    assert role(site) == "401"
+    assert [line[1:] for line in site.lines()][-2:] == [
+        ("account role", f"{person}, administrator to reader, by the provider"),
+        ("logout", "by the provider: your account at the provider has no role here: ask whoever gives out roles there"),
+    ]
+
+
+def test_who_is_shut_out_at_the_provider_is_shut_out_here(site: Site, provider: Provider, person: str) -> None:
+    site.sign_in(person)
+    answer = urllib3.request("POST", f"{provider.issuer}/users/{person}/revoke-tokens", timeout=10.0)
+    assert answer.status < 300, answer.data
+    site.late = 6 * 60.0
+    assert role(site) == "401"
+    assert site.lines()[-1][1:] == ("logout", "by the provider: the provider no longer vouches for this session")
+
+
+def test_a_session_lasts_for_as_long_as_it_is_vouched_for(site: Site, person: str) -> None:
+    site.sign_in(person)
+    for minutes in range(25, 150, 25):
+        site.late = minutes * 60.0
+        assert role(site) == "administrator", minutes
+    site.late = 12.1 * 3600.0
+    assert role(site) == "401"
+
+
+def test_without_a_refresh_token_a_session_is_short(site: Site, provider: Provider, person: str) -> None:
+    provider.put("/tests/refreshes", False)
+    site.sign_in(person)
+    for minutes, expected in ((25, "administrator"), (50, "administrator"), (61, "401")):
+        site.late = minutes * 60.0
+        assert role(site) == expected
+
+
+def test_a_provider_that_is_away_lets_nobody_out_before_the_session_ends(
+    site: Site, person: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.sign_in(person)
+
+    def away(_known: object) -> None:
+        raise ProviderAway("not there")
+
+    monkeypatch.setattr(site.app.state.signins.provider, "again", away)
+    for minutes, expected in ((25, "administrator"), (50, "administrator"), (61, "401")):
+        site.late = minutes * 60.0
+        assert role(site) == expected

@@ -145,6 +145,23 @@ def test_what_is_written_meanwhile_is_in_it_or_not_and_the_trail_is_whole(
     assert run(capsys, "audit", "verify", "--dir", tmp_path / "other")["faults"] == []
 
 
+@pytest.mark.parametrize("way", ["inside", "by its configuration", "by the environment"])
+def test_a_site_is_known_as_one_however_it_is_named(
+    way: str, site: Site, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if way == "inside":
+        monkeypatch.chdir(site.folder)
+    elif way == "by the environment":
+        monkeypatch.setenv("MEDAI_CONFIG", str(site.config))
+    named = ["--config", site.config] if way == "by its configuration" else []
+    assert run(capsys, "backup", tmp_path / "a.backup", *named)["folder"] == str(site.folder)
+    monkeypatch.delenv("MEDAI_CONFIG", raising=False)
+    other = tmp_path / "other"
+    run(capsys, "restore", tmp_path / "a.backup", "--dir", other)
+    assert str(site.folder) not in (other / "medai.toml").read_text()
+
+
 def test_a_configuration_without_a_site_of_ours_comes_back_where_it_says(
     site: Site, ledger: Ledger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,7 +237,9 @@ def test_images_are_copied_with_orthanc_stopped_alone(
     with socket.create_server(("127.0.0.1", site.archive_dicom_port)):
         error = run(capsys, "backup", tmp_path / "b", "--dir", site.folder, "--images", code=2)["error"]
     assert "medai down --part orthanc" in error
-    assert "of your own" in run(capsys, "backup", tmp_path / "b", "--config", site.config, "--images", code=2)["error"]
+    alone = tmp_path / "alone.toml"
+    alone.write_text(site.config.read_text())
+    assert "of your own" in run(capsys, "backup", tmp_path / "b", "--config", alone, "--images", code=2)["error"]
     assert not (tmp_path / "b").exists()
 
 

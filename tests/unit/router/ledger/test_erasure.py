@@ -67,7 +67,15 @@ def test_all_of_a_patient_goes_under_whichever_identifier_and_nothing_of_another
     after = cases.tables(ledger)
     assert [word for word in PLANTED if word in after] == []
     assert set(other) <= set(after.splitlines())
-    expected = {"orders": 1, "held orders": 1, "merges": 1, "patient updates": 2, "announcements": 1, "workitems": 1}
+    expected = {
+        "orders": 1,
+        "held orders": 1,
+        "held merges": 1,
+        "merges": 1,
+        "patient updates": 2,
+        "announcements": 1,
+        "workitems": 1,
+    }
     expected |= {"studies": 2, "readings": 2, "edits": 1, "comparisons": 1, "answers": 1, "results": 2, "messages": 4}
     assert {what: found.counts[what] for what in expected} == expected | {
         "patient updates": found.counts["patient updates"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from medai.models.geometry import Geometry
 from medai.models.volume import Volume
@@ -25,6 +26,7 @@ def tilted_head() -> tuple[Volume, np.ndarray]:
     return Volume(voxels=voxels.astype(np.float32), geometry=geometry, modality="MR"), brain.astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_a_tilted_head_becomes_a_template_that_is_its_own_mirror_image() -> None:
     head, brain = tilted_head()
     template = symmetric(head, brain)

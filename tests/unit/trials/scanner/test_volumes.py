@@ -237,6 +237,7 @@ for thread in threads:
 """
 
 
+@pytest.mark.slow
 def test_several_scanners_may_compress_at_once() -> None:
     """In a process of its own: OpenJPEG's encoder ends the whole process where two threads are in it."""
     done = subprocess.run([sys.executable, "-c", SEVERAL], capture_output=True, text=True, check=False)

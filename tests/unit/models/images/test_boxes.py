@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medai.models.geometry import Geometry
-from medai.models.segmenters.boxes import bounding_box, part_of, same_box
+from medai.models.images.boxes import bounding_box, part_of, same_box
 
 UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 

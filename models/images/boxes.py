@@ -1,4 +1,5 @@
-"""Boxes of voxel arrays [slice, row, column], and the same boxes on other grids. Next: feed.py, cleaning.py."""
+"""Boxes of voxel arrays [slice, row, column], and the same boxes on other grids. Next: preprocess.py,
+segmenters/likeliest.py."""
 
 from __future__ import annotations
 
@@ -14,9 +15,10 @@ Box = tuple[slice, slice, slice]
 
 def bounding_box(mask: Voxels, margin: int = 0) -> Box:
     """The smallest box that holds the mask, widened by ``margin`` voxels; empty slices for an empty mask."""
+    flat = np.asarray(mask.any(axis=0))
     sides = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+    for axis, profile in enumerate((mask.any(axis=(1, 2)), flat.any(axis=1), flat.any(axis=0))):
+        hit = np.flatnonzero(profile)
         if not hit.size:
             return (slice(0, 0), slice(0, 0), slice(0, 0))
         sides.append(slice(max(0, int(hit[0]) - margin), min(mask.shape[axis], int(hit[-1]) + 1 + margin)))
