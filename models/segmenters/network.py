@@ -43,13 +43,6 @@ class NetworkSegmenter(Bundled):
         drawn = fed.probabilities_back(tidied(probabilities, cleaning, patient))
         return clean(drawn, Cleaning(components=cleaning.components))
 
-
-def _patient(fed: Fed, volume: Volume) -> Labels | None:
-    """1 in the patient, on the network's grid; None where values do not tell."""
-    if fed.patient is not None or volume.unit != "HU":
-        return fed.patient
-    axial, turn = to_axial(volume)
-    return fed.labels_in(turn.undo(body(axial.voxels)))
     def require_classes(self) -> None:
         """The network's channels must be the declared segments, background first for softmax. Raises ModelUnavailable.
 
@@ -67,9 +60,13 @@ def _patient(fed: Fed, volume: Volume) -> Labels | None:
                 f"{wanted}{background}: declare every class, or correct inferer.activation"
             )
 
-    def _tidied(self, labels: Labels, volume: Volume) -> Labels:
-        axial, turn = to_axial(volume)
-        return turn.undo(clean(turn.apply(labels), axial, self.recipe.cleaning))
+
+def _patient(fed: Fed, volume: Volume) -> Labels | None:
+    """1 in the patient, on the network's grid; None where values do not tell."""
+    if fed.patient is not None or volume.unit != "HU":
+        return fed.patient
+    axial, turn = to_axial(volume)
+    return fed.labels_in(turn.undo(body(axial.voxels)))
 
 
 def network_weights(bundle: Bundle) -> tuple[Path, ...]:
