@@ -19,6 +19,7 @@ from medai.models.errors import ModelRefused
 from medai.models.format.bundle import Bundle, read_bundle
 from medai.models.format.recipe import Inferer
 from medai.models.geometry import Geometry
+from medai.models.images.boxes import bounding_box
 from medai.models.images.preprocess import nifti_to_volume, resample_onto, to_axial
 from medai.models.images.registration import Pose, pose_of
 from medai.models.networks.sliding import predict
@@ -81,8 +82,10 @@ class Hippocampus(NetworkSegmenter):
         labels = np.zeros(volume.geometry.shape, dtype=np.uint8)
         for side in SIDES:
             crop = self._crop(volume, pose, side)
-            drawn = self._numbered(likeliest(crop.probabilities, crop.geometry, volume.geometry), side)
-            np.copyto(labels, drawn, where=drawn > 0)
+            found = likeliest(crop.probabilities, crop.geometry, volume.geometry)
+            box = bounding_box(found)
+            drawn = self._numbered(found[box], side)
+            np.copyto(labels[box], drawn, where=drawn > 0)
         return clean(labels, self.recipe.cleaning)
 
     def _numbered(self, classes: Labels, side: Side) -> Labels:

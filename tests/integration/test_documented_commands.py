@@ -112,6 +112,7 @@ BY_ANOTHER_TEST = {
     ".venv/bin/python benchmarks/latency.py --rounds 3": BENCHMARK,
     ".venv/bin/python benchmarks/console.py": BENCHMARK,
     ".venv/bin/python benchmarks/journey.py --studies 5": BENCHMARK,
+    ".venv/bin/python benchmarks/models.py SERIES/ --model ct_lungs": BENCHMARK,
     "export MEDAI_ORTHANC__USERNAME=reader MEDAI_ORTHANC__PASSWORD=…": "test_a_login_is_asked_for_and_never_shown",
     "medai-train qa http://pacs:8042 --out qa/": "test_what_a_person_drew_comes_out_and_what_an_algorithm_drew_does_not",
     "medai-train etl setup": MAGE,

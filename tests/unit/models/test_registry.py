@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -217,3 +218,14 @@ def test_a_classifier_whose_weights_were_changed_does_not_run(models: Path) -> N
     check = Watch(registry, "refuse").look("guarded", volume()) if registry.guard("guarded") else None
     assert check is not None
     assert check.passed is None
+
+
+@pytest.mark.parametrize(("set_before", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_it_is_set_otherwise(set_before: str | None, expected: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": set_before} if set_before else {}
+    look = "import sys, os, medai.models.registry; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+
+    said = subprocess.run([sys.executable, "-c", look], env=environment, capture_output=True, text=True, check=True)
+
+    assert said.stdout.split() == [expected, "False"], "it is read when torch is imported"
