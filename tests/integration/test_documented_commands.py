@@ -256,9 +256,10 @@ def shell(tmp_path: Path) -> Shell:
 
 @pytest.mark.slow
 def test_the_commands_about_people_and_the_console_do_what_they_say(shell: Shell) -> None:
-    told = [shell.run(text) for text in PEOPLE]
-    assert "operator" in told[1]
-    password = told[2].partition(": password ")[2].split()[0]
+    told = {text: shell.run(text) for text in PEOPLE}
+    assert "operator" in told["medai account list"]
+    assert "administrator" in told["medai account role ana administrator"]
+    password = told["medai account password ana"].partition(": password ")[2].split()[0]
     with shell.serving(CONSOLE, shell.console):
         answer = json.loads(shell.run(LOGIN, **{'"..."': json.dumps(password)}))
         shell.environment["TOKEN"] = answer["token"]
