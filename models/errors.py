@@ -28,3 +28,11 @@ class ModelUnavailable(ModelsError):
 
 class ModelRefused(ModelsError):
     """The model will not read this volume (wrong modality, too small a field of view, empty result)."""
+
+
+class ModelFailed(ModelsError):
+    """The process that reads with a model crashed, or answered what no model may; the next attempt starts it anew."""
+
+
+class ModelSlow(ModelFailed):
+    """It took longer than it may."""

@@ -27,6 +27,10 @@ class PermanentError(MedaiError):
     """No retry can help; the text is the reason that a radiographer reads."""
 
 
+class ReadingBroke(MedaiError):
+    """The process of a model crashed, hung, or answered what it may not: tried again as often as a crash is."""
+
+
 class SettingsError(MedaiError):
     """The configuration is wrong; the text names the key and the nearest known one."""
 

@@ -12,9 +12,11 @@ T0 = 1_800_000_000.25
 REPORTER = Reporter(source="MEDAI", site="Radiology, St. Ann's", host="ai.hospital.example")
 JANE = Subject(identifier="4711", name="Doe^Jäne")
 NASTY = ']]><b a="1">\'&amp;\r\n\x00\x1b\ud800 <!-- é日本\u2028 𝛼 \ufffe'
-WITHOUT_STUDY = frozenset({"start", "stop", "login", "login failed", "logout", "studies", "held orders", "audit"})
+WITHOUT_STUDY = frozenset(
+    {"start", "stop", "login", "login failed", "logout", "studies", "held orders", "held merges", "audit"}
+)
 ACCOUNTS = {"start": "router", "stop": "router", "patient merge": "(RIS)", "patient update": "(RIS)", "order change": "(RIS)",
-            "order_held": "router", "reading": "router", "delivered": "router"}  # fmt: skip
+            "order_held": "router", "merge_held": "router", "reading": "router", "delivered": "router"}  # fmt: skip
 
 
 def line(action: str = "study", *, number: int = 1, **own: Any) -> TrailLine:

@@ -108,16 +108,14 @@ def _compare(edit_id: int) -> None:
 
 def start_child(settings: Settings) -> None:
     """Load what a job needs, once, and say so in the ledger."""
-    from medai.models.registry import SHIPPED, Registry  # torch is imported in the child only
     from medai.workers.feedback.runner import EditRunner
     from medai.workers.load import Load
+    from medai.workers.process import registry_of  # torch is imported in the child only
     from medai.workers.scratch import Scratch
     from medai.workers.tasks import JobRunner
 
     logs.configure(level=settings.log.level, style=settings.log.format, process="worker")
-    registry = Registry(
-        (*settings.models.places, SHIPPED), settings.models.weights, threads=settings.worker.torch_threads
-    )
+    registry = registry_of(settings)
     _child.scratch = Scratch(
         Path(settings.worker.scratch or tempfile.gettempdir()), limit_gb=settings.worker.scratch_max_gb
     )
@@ -198,14 +196,14 @@ def _wind_down(patience_s: float) -> None:
 
 def preload(registry: Any, settings: Settings) -> None:
     """Load the routed models before the first study waits for them."""
-    from medai.models.errors import ModelUnavailable
+    from medai.models.errors import ModelFailed, ModelUnavailable
 
     for name in sorted({route.model for route in settings.routes} - settings.outside.keys()):
         try:
             registry.load(name)
             if settings.worker.guard != "off" and registry.guard(name) is not None:
                 registry.classifier()
-        except ModelUnavailable as error:
+        except (ModelUnavailable, ModelFailed) as error:
             log.warning("model_unavailable", model=name, reason=str(error))
 
 

@@ -89,13 +89,9 @@ def wait_for_ledger(settings: Settings) -> None:
 
 def cmd_process(options: argparse.Namespace) -> int:
     """Files in, files out."""
-    from medai.models.registry import SHIPPED, Registry
     from medai.workers import process
 
     settings = configuration.load(options.config) if options.config else Settings()
-    registry = Registry(
-        (*settings.models.places, SHIPPED), settings.models.weights, threads=settings.worker.torch_threads
-    )
     began = time.monotonic()
 
     def report(text: str) -> None:
@@ -105,7 +101,7 @@ def cmd_process(options: argparse.Namespace) -> int:
         options.path,
         options.out,
         settings=settings,
-        registry=registry,
+        registry=process.registry_of(settings),
         model=options.model,
         series=options.series,
         report=report,

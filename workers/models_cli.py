@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medai.models.confined import sandbox
 from medai.models.errors import ModelUnavailable
-from medai.models.foreign import sandbox
 from medai.models.format.bundle import Description, read_metadata
 from medai.models.format.versions import Installed, history, previous, remove, restore
-from medai.models.registry import SHIPPED, Registry
+from medai.models.registry import SHIPPED, Registry, ships
 from medai.router.errors import SettingsError, failed
 from medai.router.settings import load as configuration
 from medai.router.settings.tables import Settings
@@ -235,7 +235,7 @@ def _row(registry: Registry, item: Description) -> dict[str, Any]:
         "licence": item.licence,
         "available": item.available,
         "reason": item.reason,
-        "origin": "ships" if folder.parent == SHIPPED else "added",
+        "origin": "ships" if ships(folder) else "added",
         "folder": str(folder),
     }
 
@@ -255,7 +255,7 @@ def cmd_show(options: argparse.Namespace) -> int:
         "segments": [segment.model_dump(mode="json", exclude_none=True) for segment in ours.segments],
         "weights": ours.weights.model_dump(mode="json"),
         "authors": metadata.get("authors", ""),
-        "dry_run_held_by": sandbox.available(),
+        "held_by": "" if ships(folder) else sandbox.available(),
         "earlier_versions": earlier,
         "history": history(folder.parent, options.name),
     }
@@ -278,7 +278,7 @@ def _page(content: dict[str, Any]) -> str:
         f"  intended use  {content['intended_use']}",
         f"  licence       {content['licence'] or 'not recorded'}",
         f"  origin        {weights['origin'] or 'not recorded'}",
-        f"  dry run       held by {content['dry_run_held_by']}; a worker runs it in its own process",
+        f"  runs in       {_where(content['held_by'])}",
     ]
     lines += [f"  weights       {name} SHA-256 {digest}" for name, digest in weights["files"].items()]
     for segment in content["segments"]:
@@ -289,6 +289,10 @@ def _page(content: dict[str, Any]) -> str:
     if content["earlier_versions"]:
         lines.append("  earlier       " + ", ".join(one["version"] for one in content["earlier_versions"]))
     return "\n".join(lines)
+
+
+def _where(held_by: str) -> str:
+    return f"a process of its own, held by {held_by}" if held_by else "the worker's process"
 
 
 def _place_of(options: argparse.Namespace) -> Path:

@@ -17,14 +17,14 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
-from medai.models.errors import ModelsError, ModelUnavailable
+from medai.models.errors import ModelFailed, ModelsError, ModelUnavailable
 from medai.models.images.header import text
 from medai.models.images.preprocess import series_to_volume
 from medai.models.segmenters.case_figures import Figure, case_figures
 from medai.models.segmenters.load import Segmenter
 from medai.models.volume import Check, Segmentation, Stack
 from medai.router.contract import Job, StampName
-from medai.router.errors import PermanentError, TemporaryError
+from medai.router.errors import PermanentError, ReadingBroke, TemporaryError
 from medai.router.hl7.order_patient import LEFT_OUT, NUMBER, Doubt, ImagePatient, Released, by_nobody, choose
 from medai.router.hl7.patients import Aliases
 from medai.router.settings.tables import Settings, WorkerSettings
@@ -149,10 +149,15 @@ def patient_of(image: Dataset) -> ImagePatient:
 
 @contextmanager
 def understandable() -> Iterator[None]:
-    """Give the errors of ``models`` their disposition: bad images are final, a missing model may come back."""
+    """Give the errors of ``models`` their disposition: bad images are final, a missing model may come back.
+
+    A model whose process crashed has crashed: the next attempts are counted.
+    """
     try:
         yield
     except ModelUnavailable as error:
         raise TemporaryError(str(error), retry_after_s=30.0) from error
+    except ModelFailed as error:
+        raise ReadingBroke(str(error)) from error
     except ModelsError as error:
         raise PermanentError(str(error)) from error

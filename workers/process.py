@@ -17,8 +17,9 @@ from typing import Any
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from medai.models.confined.sandbox import Limits
 from medai.models.images.preprocess import labels_to_nifti, nifti_to_volume
-from medai.models.registry import Registry
+from medai.models.registry import SHIPPED, Registry
 from medai.models.segmenters.load import Segmenter
 from medai.models.volume import Check, Plausibility, Segmentation, Stack, Volume
 from medai.router.contract import Job, JobId, Measurement, OrthancId, StampName, StudyUID, make_job_id, sources_hash
@@ -88,6 +89,13 @@ class FilePorts:
         for name, data in content.items():
             write(self.out / name, data)
             self.files[name] = str(self.out / name)
+
+
+def registry_of(settings: Settings) -> Registry:
+    """The models that the settings name, as a worker runs them."""
+    models = settings.models
+    limits = Limits(seconds=models.limit_s, memory_bytes=int(models.memory_gb * 1024**3))
+    return Registry((*models.places, SHIPPED), models.weights, threads=settings.worker.torch_threads, limits=limits)
 
 
 def write(path: Path, data: bytes) -> None:

@@ -67,7 +67,7 @@ class _Found:
         return ", ".join(
             f"{counted(count, 'file')} that {'is' if count == 1 else 'are'} {why}"
             if why == NO_DICOM
-            else f"{count} that {why}"
+            else f"{counted(count, 'file')} {why}"
             for why, count in told.items()
         )
 
@@ -82,8 +82,8 @@ def read_series(path: Path, *, number: int | None = None, worker: WorkerSettings
         found.add(source, header, size)
     images = {uid: kept for uid, items in found.series.items() if (kept := [one for one in items if _readable(one[1])])}
     if not images:
-        others = sum(map(len, found.series.values()))
-        raise PermanentError(f"{path} holds no image series ({others} other DICOM objects, {found.others})")
+        others = counted(sum(map(len, found.series.values())), "other DICOM object")
+        raise PermanentError(f"{path} holds no image series ({others}, {found.others})")
     uid = _pick(images, number)
     _require_together(images, uid)
     _require_small([size for _, _, size in images[uid]], worker)
@@ -172,7 +172,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, worker: WorkerSet
 def _header_of_file(path: Path, worker: WorkerSettings) -> tuple[Dataset | str, int]:
     size = path.stat().st_size
     if size > worker.max_image_bytes:
-        return f"have more than {worker.max_image_gb:g} GiB (worker.max_image_gb)", size
+        return f"of more than {worker.max_image_gb:g} GiB (worker.max_image_gb)", size
     with path.open("rb") as file:
         start = file.read(132)
         if start[128:] != b"DICM" and not begins_a_data_set(start):

@@ -50,6 +50,8 @@ class Bundle:
     guard: Guard | None = None
     checks: tuple[AcrossCheck, ...] = ()
     """Checks across segments, in the order in which they are reported."""
+    configured: str | None = None
+    """Where the settings say that its weights are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,7 @@ def read_bundle(folder: Path, configured: str | None) -> Bundle:
         evaluation=ours.evaluation.classes,
         guard=ours.guard,
         checks=ours.checks,
+        configured=configured,
     )
 
 

@@ -1,18 +1,17 @@
 """GDCM in a process of its own, because it ends its process on some damaged JPEG images.
 
 It is the only decoder here for JPEG Lossless, which many archives use. One child serves one series: it starts
-with the first image (about half a second) and gets nothing but pixels and their description, on a pipe.
+with the first image (about half a second) and gets nothing but pixels and their description.
 ``python -m medai.models.images.isolated`` is the child. Next: decode.py.
 """
 
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
+import math
 import threading
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -21,6 +20,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
+from medai.models.child import Child, ChildFailed, Questions
 from medai.models.volume import Voxels
 
 PIXEL_KEYWORDS = (
@@ -33,6 +33,11 @@ PIXEL_KEYWORDS = (
     "HighBit",
     "PixelRepresentation",
 )
+SECONDS = 60.0
+"""Longest time for one frame."""
+VALUE_BYTES = 8
+"""At most, of one decoded value."""
+NPY_HEADER_BYTES = 1024
 
 
 class DamagedImageError(Exception):
@@ -43,7 +48,7 @@ class GdcmProcess:
     """Starts at the first image, ends with the ``with`` block; images one after another."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -53,26 +58,19 @@ class GdcmProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
+            self._child.end()
 
     def decode(self, dataset: Dataset, encoded: bytes, syntax: UID) -> Voxels:
         """Stored values [row, column] of one encoded frame. Raises DamagedImageError."""
         request = _request(dataset, encoded, syntax)
+        sides = (dataset.get("Rows") or 0, dataset.get("Columns") or 0, dataset.get("SamplesPerPixel") or 1)
+        most_bytes = math.prod(map(int, sides)) * VALUE_BYTES + NPY_HEADER_BYTES
         with self._lock:
             if self._child is None:
-                self._child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "medai.models.images.isolated"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                )
-            assert self._child.stdin is not None
-            assert self._child.stdout is not None
+                self._child = Child("medai.models.images.isolated")
             try:
-                _send(self._child.stdin, request)
-                answer = _receive(self._child.stdout)
-            except OSError as error:
+                _, answer = self._child.ask({}, request, most_bytes=most_bytes, seconds=SECONDS)
+            except ChildFailed as error:
                 raise DamagedImageError from error
         if not answer:
             raise DamagedImageError
@@ -95,20 +93,11 @@ def _request(dataset: Dataset, encoded: bytes, syntax: UID) -> bytes:
     return stream.getvalue()
 
 
-def _send(stream: IO[bytes], message: bytes) -> None:
-    stream.write(len(message).to_bytes(8, "big") + message)
-    stream.flush()
-
-
-def _receive(stream: IO[bytes]) -> bytes:
-    """The next message; empty when the other side has ended."""
-    return stream.read(int.from_bytes(stream.read(8), "big"))
-
-
 def main() -> None:
-    """The child: encoded images in, arrays out, an empty message for an image that cannot be decoded."""
-    while request := _receive(sys.stdin.buffer):
-        dataset = dcmread(io.BytesIO(request))
+    """The child: encoded images in, arrays out, nothing for an image that cannot be decoded."""
+    questions = Questions()
+    while (question := questions.next()) is not None:
+        dataset = dcmread(io.BytesIO(question[1]))
         answer = io.BytesIO()
         try:
             decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
@@ -116,7 +105,7 @@ def main() -> None:
             np.save(answer, values, allow_pickle=False)
         except Exception:  # noqa: BLE001 - whatever is wrong with this image, the parent says so
             answer = io.BytesIO()
-        _send(sys.stdout.buffer, answer.getvalue())
+        questions.answer({}, answer.getvalue())
 
 
 if __name__ == "__main__":

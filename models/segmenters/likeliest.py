@@ -2,7 +2,7 @@
 
 Probabilities are interpolated, not labels, so that contours are smooth. Each class is looked at in its own box alone,
 a few slices at a time; where the two grids are parallel (all but a crop that is turned like a head), axis by axis.
-Next: feed.py (who asks), boxes.py.
+Next: feed.py (who asks), images/boxes.py.
 """
 
 from __future__ import annotations

@@ -43,6 +43,23 @@ class NetworkSegmenter(Bundled):
         drawn = fed.probabilities_back(tidied(probabilities, cleaning, patient))
         return clean(drawn, Cleaning(components=cleaning.components))
 
+    def require_classes(self) -> None:
+        """The network's channels must be the declared segments, background first for softmax. Raises ModelUnavailable.
+
+        One run on zeros.
+        """
+        inferer, segments = self.recipe.inferer, self.bundle.segments
+        sides = inferer.roi or (max(32, inferer.multiple),) * inferer.dims
+        with torch.inference_mode():
+            channels = self._runner(torch.zeros((1, 1, *sides), device=self.device)).shape[1]
+        wanted = len(segments) + (inferer.activation == "softmax")
+        if channels != wanted:
+            background = ", the background first" if inferer.activation == "softmax" else ""
+            raise ModelUnavailable(
+                f"the network gives {channels} channels; {len(segments)} segments by {inferer.activation} need "
+                f"{wanted}{background}: declare every class, or correct inferer.activation"
+            )
+
 
 def _patient(fed: Fed, volume: Volume) -> Labels | None:
     """1 in the patient, on the network's grid; None where values do not tell."""

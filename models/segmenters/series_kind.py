@@ -50,15 +50,20 @@ class Kind:
     upright: float
 
 
+def parameters_of(bundle: Bundle) -> Parameters:
+    """A bundle's inference.json. Raises ModelUnavailable."""
+    try:
+        return Parameters.model_validate(dict(bundle.parameters))
+    except ValueError as error:
+        raise ModelUnavailable(f"{bundle.name}: inference.json: {error}") from error
+
+
 class SeriesKind:
     """The classifier, ready to look."""
 
     def __init__(self, bundle: Bundle, device: torch.device) -> None:
         self.card: ModelCard = bundle.card
-        try:
-            parameters = Parameters.model_validate(dict(bundle.parameters))
-        except ValueError as error:
-            raise ModelUnavailable(f"{bundle.name}: inference.json: {error}") from error
+        parameters = parameters_of(bundle)
         self.parts, self._device = parameters.parts, device
         self._network = ready(parameters.network_def, bundle.weights[0], device)
 

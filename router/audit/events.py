@@ -7,6 +7,7 @@ Next: dicom_message.py and fhir_event.py (the two ways to write it), ledger/audi
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,6 +122,10 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
+HELD_MERGES = frozenset({"merge_held", "merge_released", "merge_rejected"})
+"""Their details say why, after who was to become whom."""
+
+
 class Agent(StrEnum):
     """Who acts in a line."""
 
@@ -157,12 +162,13 @@ def event_of(line: TrailLine, subject: Subject) -> AuditedEvent:
     if kind.event is ACCESSED and not line.study_uid:
         kind = _USED._replace(outcome=kind.outcome)
     named = kind.event is PATIENT and kind.action != DELETE and not line.study_uid  # who is erased stays unnamed
-    merged = line.detail.split(" to ")[-1] if named else ""
+    told = line.detail.partition(": ")[0] if line.action in HELD_MERGES else line.detail
+    merged = told.split(" to ")[-1] if named else ""
     return AuditedEvent(
         line=line,
         kind=kind,
         agent=_agent(line.account),
-        address=_address(line.detail) if kind.event is AUTHENTICATION else "",
+        address=_as_ip(line.address) or (_address(line.detail) if kind.event is AUTHENTICATION else ""),
         subject=Subject(identifier=merged) if merged else subject,
         order=line.detail.partition(": ")[0] if kind.event is ORDER else "",
         to=line.detail if kind.event is TRANSFERRED else "",
@@ -173,7 +179,16 @@ def _agent(account: str) -> Agent:
     return {"(RIS)": Agent.RIS, "router": Agent.SYSTEM}.get(account, Agent.PERSON)
 
 
+def _as_ip(address: str) -> str:
+    """The address; nothing where a proxy has said something else of whoever came."""
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    return address
+
+
 def _address(detail: str) -> str:
-    """From such details as "from 10.1.2.3" and "password change, from 10.1.2.3"."""
+    """Of a line of before lines had addresses: from such details as "from 10.1.2.3" and "password change, from …"."""
     found = re.fullmatch(r"(?:.*, )?from ([0-9A-Fa-f:.%\w-]+)", detail)
     return found[1] if found else ""

@@ -14,7 +14,7 @@ from medai.router.audit import fhir_event
 from medai.router.audit.dicom_message import Reporter, message, moment
 from medai.router.audit.events import AuditedEvent
 
-COLUMNS = ("line", "at", "account", "event", "action", "patient", "study_uid", "accession", "job", "detail")
+COLUMNS = ("line", "at", "account", "address", "event", "action", "patient", "study_uid", "accession", "job", "detail")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins so would be a formula to a spreadsheet."""
 
@@ -43,8 +43,8 @@ def text_of(audited: Iterable[AuditedEvent], style: Format, reporter: Reporter, 
 def _cells(event: AuditedEvent) -> tuple[str, ...]:
     line = event.line
     cells = (
-        str(line.id), moment(line.at), line.account, event.kind.event.meaning, line.action, event.subject.identifier,
-        line.study_uid, line.accession, line.job_id or "", line.detail,
+        str(line.id), moment(line.at), line.account, line.address or event.address, event.kind.event.meaning,
+        line.action, event.subject.identifier, line.study_uid, line.accession, line.job_id or "", line.detail,
     )  # fmt: skip
     return tuple(f"'{cell}" if cell.startswith(FORMULA) else cell for cell in cells)
 

@@ -116,9 +116,9 @@ def status(found: Status, now: float) -> str:
     ]
     parts += [f"  {q.queue:<4} {q.priority:<10} {q.depth:>4}  oldest {lasted(q.oldest_s)}" for q in found.queues]
     if found.orders_held:
-        parts.append(f"orders   {found.orders_held} held: they name another patient than the images, see medai held")
+        parts.append(f"held     {counted(found.orders_held, 'order')}: another patient than the images; see medai held")
     if found.merges_held:
-        parts.append(f"merges   {found.merges_held} of patients held: they contradict what is known, see medai held")
+        parts.append(f"held     {counted(found.merges_held, 'merge')} of two persons, it seems; see medai held")
     parts += _destinations(found, now)
     parts.append("workers" if found.workers else "workers  none: start one with 'medai worker'")
     for item in found.workers:
@@ -129,8 +129,8 @@ def status(found: Status, now: float) -> str:
     parts.append("models" if found.models else "models   none announced")
     for model in found.models:
         parts.append(f"  {model.name} {model.version}  {'ready' if model.available else model.reason}")
-        counted = [f"{v.count} {v.verdict}" for v in found.verdicts if v.model == model.name]
-        parts += [f"    results: {', '.join(counted)}"] if counted else []
+        verdicts = [f"{v.count} {v.verdict}" for v in found.verdicts if v.model == model.name]
+        parts += [f"    results: {', '.join(verdicts)}"] if verdicts else []
     return "\n".join(parts)
 
 

@@ -24,7 +24,7 @@ from medai.router import tls
 from medai.router.console import pictures, viewer
 from medai.router.console.account_api import account_api
 from medai.router.console.api import api, open_api
-from medai.router.console.auth import Logins, is_https
+from medai.router.console.auth import Logins, address_of, is_https
 from medai.router.console.caches import Fresh, Shelf
 from medai.router.console.deployed import deployed_api, deployed_pages
 from medai.router.console.feedback import feedback_api, feedback_pages
@@ -40,6 +40,7 @@ from medai.router.errors import MedaiError, PermanentError, SettingsError, Tempo
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import AccountExists, AccountFault, Role
 from medai.router.ledger.actions import ActionRefused
+from medai.router.ledger.history import acting_from
 from medai.router.ledger.surveys import SurveyFault
 from medai.router.orthanc.client import Orthanc
 from medai.router.queue.dispatch import Dispatcher
@@ -131,7 +132,8 @@ def make_app(
 
 async def _headers(request: Request, call_next: Next) -> Response:
     if request.app.state.answers_to(request.headers.get("Host", "")):
-        response = await call_next(request)
+        with acting_from(address_of(request)):
+            response = await call_next(request)
     else:
         said = "this console does not go by that name: name it in [console] allowed_hosts"
         response = JSONResponse({"detail": said}, status_code=400)

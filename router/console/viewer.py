@@ -30,7 +30,7 @@ from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from pydicom import dcmread
 
 from medai.router.console.api import REFUSALS, JobName, StudyNumber, ledger_of, now_of, settings_of
-from medai.router.console.auth import Operator
+from medai.router.console.auth import Operator, address_of
 from medai.router.console.caches import Shelf
 from medai.router.console.looks import MOST_LOOKS, looked
 from medai.router.console.outlines import frame_bits
@@ -254,7 +254,7 @@ def _open(request: Request, who: Account, study_uid: str) -> None:
     """Let somebody see a study's images; each time it is written down."""
     study_id = _known(request, study_uid)
     ledger_of(request).accounts.note_action(who.name, "viewer", now_of(request), study_id=study_id)
-    request.app.state.looks.is_new(who.name, "viewer", study_id)
+    request.app.state.looks.is_new(who.name, address_of(request), "viewer", study_id)
     request.app.state.opened.open(who.name, study_uid)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from medai.router.contract import Decision, SeriesFacts, StudyFacts, Verdict, content_hash, sources_hash
+from medai.router.delivery.joinings import joinings
 from medai.router.intake.facts import StudyView
 from medai.router.ledger import Ledger, NewJob
 from medai.router.ledger.fleet import newest_version
@@ -91,6 +92,7 @@ class Decider:
         self._asked = settings.workitems.url != ""
         self._rules = Rules(settings.routes, settings.routing)
         self._archive = archive
+        self._joined = joinings(settings)
         self._ledger = ledger
         self._reader = reader
         self._farewell = farewell
@@ -211,7 +213,7 @@ class Decider:
                 again = absent.due_at
                 continue
             decisions += [d for d in self._make_jobs(study, facts, route, verdict) if d.verdict is Verdict.SKIP]
-        if facts.order is not None and not self._ledger.held.join(study.id, facts.order, self._clock()):
+        if facts.order is not None and not self._ledger.held.join(study.id, facts.order, self._clock(), self._joined):
             again = self._clock() + LOOK_AGAIN_S
         if study.resent_at is not None and again is None:
             self._ledger.studies.resend_judged(study.id, study.resent_at)

@@ -127,9 +127,8 @@ def follow_released(held: HeldMerges, take: TakePatients) -> None:
     for number, message in held.to_follow():
         try:
             take([message], vouched=True)
-        except TemporaryError as error:
-            log.warning("waiting", reason=logs.describe(error))
-            return  # it stays released, and is tried again
+        except TemporaryError:
+            return  # the archive is away, which the loop says: it stays released, and is tried again
         except PermanentError as error:  # the ledger has followed by then: the archive can't
             log.warning("merge_not_followed", merge=number, reason=logs.describe(error))
         held.followed(number)

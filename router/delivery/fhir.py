@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from medai.router.contract import Order
 from medai.router.delivery import web
 from medai.router.delivery.web import Answer, Peer
 from medai.router.errors import FhirRefused, FhirUnreachable, TemporaryError
+from medai.router.hl7.fhir_reference import order_reference
+from medai.router.hl7.order_patient import LEFT_OUT
+from medai.router.hl7.oru_edit import JOINED
 from medai.router.settings.destinations import FhirDestination
 from medai.router.words import counted
 
@@ -28,6 +32,8 @@ _WITHDRAWAL = "-W"
 WITHDRAWABLE = frozenset({"DiagnosticReport", "Observation", "ImagingSelection", "DocumentReference", "Media"})
 """What a result says, in R5 and R4. The study and the device stay true without it, and so does a Provenance, which is
 history; the ImagingStudy with the result's own series goes, which is known by its label (AIAST)."""
+ANSWERS = frozenset({"DiagnosticReport", "DocumentReference", "Media"})
+"""What says which order it answers."""
 _CODE = re.compile(r"[a-z][a-z-]{1,30}")
 _PLACE = re.compile(r"[A-Za-z]+(\[\d{1,3}\])?(\.[A-Za-z]+(\[\d{1,3}\])?){0,12}")
 
@@ -54,6 +60,22 @@ def capability(destination: FhirDestination, *, name: str) -> dict[str, Any]:
     if found.get("resourceType") != "CapabilityStatement":
         raise FhirUnreachable(f"{peer} answered something that is not a CapabilityStatement: is fhir_url right?")
     return found
+
+
+def ordered(payload: bytes, order: Order) -> bytes | None:
+    """The same Bundle with the order that a person joined to it; None where it names one, or the order has no number.
+
+    Every revision updates the same resources, so the server has the result with its order afterwards, and no second
+    one. The patient stays that of the images.
+    """
+    bundle, reference = json.loads(payload), order_reference(order.placer)
+    answers = [each["resource"] for each in bundle["entry"] if each["resource"]["resourceType"] in ANSWERS]
+    if not reference or not answers or any("basedOn" in each for each in answers):
+        return None
+    for each in answers:
+        each["basedOn"] = reference
+    text = json.dumps(bundle, ensure_ascii=False, separators=(",", ":"))
+    return text.replace(LEFT_OUT, JOINED).encode("utf-8")
 
 
 def withdrawn(payload: bytes, *, now: float, words: str) -> bytes:

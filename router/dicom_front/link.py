@@ -31,7 +31,8 @@ class Link(asyncio.BufferedProtocol):
         self.over: asyncio.Future[None] = loop.create_future()
         self.heard_at = time.monotonic()
         self.moved: Callable[[], None] | None = None
-        """Called each time that ``MOVED_BYTES`` have come."""
+        """Called each time that ``worth`` bytes have come."""
+        self.worth = MOVED_BYTES
         self._came = 0
 
     def join(self, other: Link) -> None:
@@ -94,7 +95,7 @@ class Link(asyncio.BufferedProtocol):
             self._open(self._opening, nbytes)
         elif self._other is not None:
             self._came += nbytes
-            if self._came >= MOVED_BYTES and self.moved is not None:
+            if self._came >= self.worth and self.moved is not None:
                 self._came = 0
                 self.moved()
             self._other.say(bytes(self._room[:nbytes]))

@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+AT_WORK = 6
+"""Where the archive has not answered yet to what moved last, the patience with an association is so many times as long:
+a large object takes it a while to store."""
 LOOK_S = 0.5
 """How often who waits looks for an association in which nothing moves."""
 
@@ -24,6 +27,8 @@ class Holder:
     """Ends its association, for a reason."""
     moved_at: float
     """When something last moved in it that is worth a place."""
+    answered_at: float = 0.0
+    """When the archive last said something in it."""
 
 
 class Places:
@@ -52,7 +57,7 @@ class Places:
                     return False
                 if not self._make_room(holder):
                     await self._change(min(left_s, LOOK_S))
-            holder.moved_at = self._clock()
+            holder.moved_at = holder.answered_at = self._clock()
             self._taken.append(holder)
             return True
         finally:
@@ -76,8 +81,7 @@ class Places:
         """End the one in which nothing has moved for longest, of those that keep this one waiting."""
         mine = [each for each in self._taken if each.peer == holder.peer]
         in_the_way = mine if len(mine) >= self._of_peer else self._taken if len(self._taken) >= self._total else []
-        before = self._clock() - self._silent_s
-        silent = [each for each in in_the_way if each.moved_at <= before]
+        silent = [each for each in in_the_way if self._is_silent(each)]
         if not silent:
             return False
         ended = min(silent, key=lambda each: each.moved_at)
@@ -85,6 +89,10 @@ class Places:
         ended.end("silent")
         self._tell()
         return True
+
+    def _is_silent(self, holder: Holder) -> bool:
+        patience_s = self._silent_s * (1 if holder.answered_at >= holder.moved_at else AT_WORK)
+        return self._clock() - holder.moved_at >= patience_s
 
     async def _change(self, within_s: float) -> None:
         changed = self._changed

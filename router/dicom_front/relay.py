@@ -21,7 +21,7 @@ from medai.router import tls
 from medai.router.admission import Admission, Guest, group_of
 from medai.router.dicom_front import pdu
 from medai.router.dicom_front.link import Link
-from medai.router.dicom_front.pdu import BadPdu, Opening, Rejection, Request, Why
+from medai.router.dicom_front.pdu import BadPdu, Opening, Rejection, Request
 from medai.router.dicom_front.places import Holder, Places
 from medai.router.dicom_front.senders import Senders
 from medai.router.settings.dicom_in import DicomInSettings
@@ -48,7 +48,8 @@ class _Caller:
 
 
 class Relay:
-    """The port before the archive's. ``turned_away`` counts, by reason, who was not let in and who was ended."""
+    """The port before the archive's. ``turned_away`` counts, by reason, who was not let in and who was ended: those of
+    admission.py, "not_dicom" (its first PDU is no A-ASSOCIATE-RQ), and "silent" (it gave way to one that waited)."""
 
     def __init__(
         self, settings: DicomInSettings, *, request_s: float = REQUEST_S, turned_away: Counter[str] | None = None
@@ -174,7 +175,7 @@ class Relay:
             self._turned_away(caller.address, "too_long")
             return
         except BadPdu as error:
-            self._turned_away(caller.address, "too_long" if error.why is Why.INVALID_PARAMETER else "sender")
+            self._turned_away(caller.address, "not_dicom")
             await _farewell(caller.link, pdu.abort(error.why))
             return
         if request is None:
@@ -228,7 +229,11 @@ class Relay:
         def moved() -> None:
             holder.moved_at = time.monotonic()
 
+        def answered() -> None:
+            holder.answered_at = time.monotonic()
+
         caller.link.moved = moved
+        archive.moved, archive.worth = answered, 1
         try:
             archive.say(request.data)
             archive.join(caller.link)

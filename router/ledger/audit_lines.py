@@ -36,6 +36,8 @@ class TrailLine:
     study_uid: str
     orthanc_id: str
     accession: str
+    address: str = ""
+    """Where a person acted from; empty for what a command or the system did."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,11 @@ class AuditLines(Part):
     def after(self, line: int, *, since: float = 0.0, limit: int = PAGE) -> list[TrailLine]:
         """The lines that follow one, in their order; ``since``: none that is older."""
         s = t.studies.c
-        columns = [t.audit.c[name] for name in ("id", "at", "account", "action", "detail", "study_id", "job_id")]
+        columns: list[Any] = [
+            t.audit.c[name] for name in ("id", "at", "account", "action", "detail", "study_id", "job_id")
+        ]
         study = [func.coalesce(s[name], "").label(name) for name in ("study_uid", "orthanc_id", "accession")]
+        columns.append(func.coalesce(t.audit.c.address, "").label("address"))
         query = select(*columns, *study).outerjoin(t.studies, s.id == t.audit.c.study_id)
         query = query.where(t.audit.c.id > line, t.audit.c.at >= since).order_by(t.audit.c.id).limit(limit)
         with self._database.begin(reads_only=True) as db:

@@ -8,14 +8,13 @@ contradiction is), cli/held.py and console/api.py (who decides).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
-from medai.router.contract import RIS, DeliveryState, JobState, Order, control_id
-from medai.router.hl7 import oru_edit
+from medai.router.contract import DeliveryState, JobState, Order, control_id
 from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import schema as t
 from medai.router.ledger import transitions
@@ -24,6 +23,10 @@ from medai.router.ledger.deliveries import ORDER, RESULT
 from medai.router.ledger.history import ROUTER, noted
 from medai.router.ledger.transitions import GONE
 from medai.router.words import counted
+
+Joined = Callable[[bytes, Order, str, float], bytes | None]
+"""Makes the message with an order from a kept one, the order, a new control id and the time; None where there is none
+to make."""
 
 
 class HoldState(StrEnum):
@@ -74,10 +77,11 @@ class HeldOrders(Part):
         with self._database.begin() as db:
             return _note(db, new, now)
 
-    def join(self, study_id: int, order: Order, now: float) -> bool:
-        """Tell the RIS once more of a study's results, with the order that a person released for it.
+    def join(self, study_id: int, order: Order, now: float, joined: Mapping[str, Joined]) -> bool:
+        """Tell destinations once more of a study's results, with the order that a person released for it.
 
-        ``order``: as it is joined to the study today. False where one of its readings is under way: ask again then.
+        ``order``: as it is joined to the study today. ``joined``: destination -> how its message is made; others name
+        no order. False where one of its readings is under way: ask again then.
         """
         c = t.held_orders.c
         number = order.placer or order.filler
@@ -89,9 +93,11 @@ class HeldOrders(Part):
             running = and_(t.jobs.c.study_id == study_id, t.jobs.c.state == JobState.RUNNING.value)
             if db.execute(select(t.jobs.c.id).where(running).limit(1)).first() is not None:
                 return False
-            told = _tell_again(db, study_id, order, now)
+            told = {job for name, make in joined.items() for job in _tell_again(db, study_id, order, now, name, make)}
             db.execute(update(t.held_orders).where(mine).values(state=HoldState.JOINED.value))
-            noted(db, ROUTER, "order_joined", now, study_id=study_id, detail=f"{number}: {counted(told, 'result')}")
+            noted(
+                db, ROUTER, "order_joined", now, study_id=study_id, detail=f"{number}: {counted(len(told), 'result')}"
+            )
         return True
 
     def is_released(self, doubt: Doubt) -> bool:
@@ -168,30 +174,29 @@ def _note(db: Connection, which: ColumnElement[bool], now: float) -> int:
     return count
 
 
-def _tell_again(db: Connection, study_id: int, order: Order, now: float) -> int:
-    """What the RIS has, or is to get, of a study without an order: the same with the order's numbers; how many."""
+def _tell_again(db: Connection, study_id: int, order: Order, now: float, name: str, make: Joined) -> Iterator[str]:
+    """What a destination has, or is to get, of a study without an order: the same with the order's numbers; of which
+    readings."""
     d, j = t.deliveries.c, t.jobs.c
     results = and_(
-        j.study_id == study_id, d.destination == RIS, d.kind == RESULT, d.payload.is_not(None),
+        j.study_id == study_id, d.destination == name, d.kind == RESULT, d.payload.is_not(None),
         or_(j.failure.is_(None), j.failure.not_in(list(GONE))), ~_superseded(),
     )  # fmt: skip
-    told = 0
     query = select(d.id, d.job_id, d.state, d.attempts, d.control_id, d.payload).join(t.jobs, j.id == d.job_id)
     for row in db.execute(query.where(results).order_by(d.id)).all():
         mayhap = row.state == DeliveryState.DONE.value or row.attempts
-        number = control_id(str(row.job_id), f"{RIS}-{ORDER}") if mayhap else str(row.control_id)
-        message = oru_edit.ordered(bytes(row.payload), order, control_id=number, now=now)
+        number = control_id(str(row.job_id), f"{name}-{ORDER}") if mayhap else str(row.control_id)
+        message = make(bytes(row.payload), order, number, now)
         if message is None or row.state in (DeliveryState.DROPPED.value, DeliveryState.CANCELLED.value):
             continue
-        told += 1
+        yield str(row.job_id)
         if row.state == DeliveryState.DONE.value:
-            owed = {"job_id": row.job_id, "destination": RIS, "kind": ORDER, "control_id": number, "payload": message,
+            owed = {"job_id": row.job_id, "destination": name, "kind": ORDER, "control_id": number, "payload": message,
                     "created_at": now}  # fmt: skip
             transitions.owe(db, owed)
         else:
             values = {"payload": message, "control_id": number, "next_try_at": 0.0}
             db.execute(update(t.deliveries).where(d.id == row.id).values(**values))
-    return told
 
 
 def _superseded() -> ColumnElement[bool]:

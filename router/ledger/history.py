@@ -5,6 +5,10 @@ Next: transitions.py (the changes).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from sqlalchemy import Connection, and_, insert, update
 
 from medai.router.contract import Decision, StampName
@@ -16,6 +20,22 @@ FROM_RIS = "(RIS)"
 """Who did what came as a message of the RIS."""
 ROUTER = "router"
 """Who does what the system does by itself."""
+
+
+_acts_from: ContextVar[str] = ContextVar("acts_from", default="")
+
+
+@contextmanager
+def acting_from(address: str) -> Iterator[None]:
+    """What people do in here comes from this address: their lines in the audit trail say so.
+
+    It holds for what is called from here, in threads of an event loop as well, and for nobody else's request.
+    """
+    before = _acts_from.set(address[: t.ADDRESS_MAX])
+    try:
+        yield
+    finally:
+        _acts_from.reset(before)
 
 
 def decide(db: Connection, study_id: int, decision: Decision, now: float, *, job_id: str | None = None) -> None:
@@ -52,7 +72,11 @@ def noted(
     detail: str = "",
 ) -> None:  # fmt: skip
     """Write down what somebody does, in the transaction that does it, and seal it (trail.py)."""
-    values = {"at": now, "account": account, "action": action, "study_id": study_id, "job_id": job_id, "detail": detail}
+    address = _acts_from.get() if account not in (FROM_RIS, ROUTER) else ""
+    values = {
+        "at": now, "account": account, "action": action, "study_id": study_id, "job_id": job_id, "detail": detail,
+        "address": address or None,
+    }  # fmt: skip
     trail: Trail = db.get_execution_options()["audit_trail"]
     trail.lock(db)
     made = db.execute(insert(t.audit).values(**values)).inserted_primary_key

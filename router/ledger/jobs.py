@@ -307,7 +307,7 @@ def _taken_back(row: JobRow, reason: str, max_crashes: int, now: float) -> tuple
     if row.storing_at is not None:
         return JobState.DELIVERING, {"reason": ""}
     crashes = row.crashes + 1
-    values: dict[str, Any] = {"crashes": crashes, "reason": f"{reason} ({crashes} times)"}
+    values: dict[str, Any] = {"crashes": crashes, "reason": f"{reason} ({counted(crashes, 'time')})"}
     if crashes < max_crashes:
         return JobState.PENDING, {**values, "not_before": 0.0}
     return JobState.FAILED, {**values, "failure": Failure.CRASH.value, "finished_at": now}

@@ -30,6 +30,9 @@ metadata = MetaData(
     }
 )
 
+ADDRESS_MAX = 64
+"""Characters of the address that somebody acts from: an IPv6 address with its zone has fewer."""
+
 meta = Table(
     "meta",
     metadata,
@@ -421,6 +424,7 @@ audit = Table(
     Column("job_id", String(36)),
     Column("detail", Text, nullable=False),
     Column("seal", String(64)),
+    Column("address", String(ADDRESS_MAX)),
 )
 
 survey_readers = Table(

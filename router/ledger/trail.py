@@ -33,6 +33,7 @@ from sqlalchemy import Connection, func, select, text, update
 from medai.router.errors import TemporaryError
 from medai.router.ledger import schema as t
 from medai.router.log import describe
+from medai.router.words import counted
 
 log = structlog.get_logger(__name__)
 PENDING = "audit_head"
@@ -44,9 +45,11 @@ WIDTH = 256
 AGAIN_S = 5.0
 """A head that could not be kept is tried again after this time, whatever is written then."""
 COLUMNS = ("id", "at", "account", "action", "study_id", "job_id", "detail")
+SEALED = (*COLUMNS, "address")
+"""What a seal covers; lines of before there were addresses have none, and their seals hold as they are."""
 PRUNED = "audit pruned"
 """The action of a line that says which older ones were taken away."""
-_CUT = re.compile(r"([0-9]+) lines in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
+_CUT = re.compile(r"([0-9]+) lines? in all, up to number ([0-9]+), whose seal was ([0-9a-f]{64})")
 
 
 class AuditFilesFault(TemporaryError):
@@ -76,7 +79,7 @@ class Cut:
     @property
     def words(self) -> str:
         """What its line says."""
-        return f"{self.lines} lines in all, up to number {self.id}, whose seal was {self.seal}"
+        return f"{counted(self.lines, 'line')} in all, up to number {self.id}, whose seal was {self.seal}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +115,7 @@ class Trail:
     def seal(self, db: Connection, line_id: int) -> None:
         """Seal a line that this transaction has just written."""
         c = t.audit.c
-        row = db.execute(select(*(c[name] for name in COLUMNS)).where(c.id == line_id)).mappings().one()
+        row = db.execute(select(*(c[name] for name in SEALED)).where(c.id == line_id)).mappings().one()
         before = db.execute(select(c.seal).where(c.id < line_id).order_by(c.id.desc()).limit(1)).scalar()
         if before is None:
             before = self._unsealed(db, line_id)
@@ -236,7 +239,7 @@ class Trail:
         until = int(db.execute(select(func.count()).select_from(t.audit).where(t.audit.c.id <= kept.id)).scalar_one())
         until += begins.lines if begins else 0
         if until != kept.count:
-            return [f"there are {until} lines up to number {kept.id}, and there were {kept.count}"]
+            return [f"{counted(until, 'line')} up to number {kept.id} where there were {kept.count}"]
         if last > kept.id:
             newer = lines + (begins.lines if begins else 0) - kept.count
             notes.append(f"{newer} newer than the line that was kept: a process ended in between")
@@ -278,7 +281,7 @@ class Trail:
     def _unsealed(self, db: Connection, line_id: int) -> str:
         """What stands for the lines of before there were seals."""
         digest = hashlib.sha256()
-        query = select(*(t.audit.c[name] for name in COLUMNS)).where(t.audit.c.id < line_id).order_by(t.audit.c.id)
+        query = select(*(t.audit.c[name] for name in SEALED)).where(t.audit.c.id < line_id).order_by(t.audit.c.id)
         for row in db.execute(query).mappings():
             digest.update(_line(row))
         return digest.hexdigest()
@@ -330,7 +333,7 @@ class Trail:
             yield file
 
 
-_LINES = select(*(t.audit.c[name] for name in (*COLUMNS, "seal"))).order_by(t.audit.c.id)
+_LINES = select(*(t.audit.c[name] for name in (*SEALED, "seal"))).order_by(t.audit.c.id)
 
 
 def _begins(db: Connection) -> Cut | None:
@@ -346,7 +349,9 @@ def _any_sealed(db: Connection) -> bool:
 
 
 def _line(row: Any) -> bytes:
-    return json.dumps([row[name] for name in COLUMNS], separators=(",", ":")).encode()
+    values = [row[name] for name in COLUMNS]
+    values += [row["address"]] if row["address"] is not None else []
+    return json.dumps(values, separators=(",", ":")).encode()
 
 
 def _read(file: Any) -> Head | None:

@@ -242,8 +242,8 @@ def _destinations(now: Status) -> Iterator[Metric]:
 
 
 LOADS = {
-    "memory_bytes": ("medai_worker_memory_bytes", "Resident memory of the reading process."),
-    "cores_used": ("medai_worker_cores_used", "Processor cores that the reading process uses."),
+    "memory_bytes": ("medai_worker_memory_bytes", "Resident memory of the reading process and of its models' own."),
+    "cores_used": ("medai_worker_cores_used", "Processor cores that the reading process and its models' own use."),
     "scratch_free_bytes": ("medai_worker_scratch_free_bytes", "Free space of the disk with the scratch directory."),
     "scratch_size_bytes": ("medai_worker_scratch_size_bytes", "Size of the disk with the scratch directory."),
     "gpu_memory_used_bytes": ("medai_worker_gpu_memory_used_bytes", "Used memory of the GPU, all processes' together."),

@@ -87,12 +87,15 @@ def commands(site: Site) -> Mapping[str, tuple[list[str], dict[str, str]]]:
         ports = ["--port", str(p["orthanc_https"]), "--behind", str(p["orthanc_http"])]
         shown = ["--certificate", files.certificate_file, "--key", files.key_file]
         front["front"] = ([*medai, "medai.router.onebox.front", *ports, *shown], {})
+    # Which listens on every interface: of its ports scanners need none where the relay stands before it.
+    shut = [p["orthanc_http"], *([site.archive_dicom_port] if site.settings.dicom_in.front.is_on else [])]
+    orthanc = [",".join(map(str, shut)), find_binary("Orthanc", "orthanc"), str(site.folder / "orthanc.json")]
     redis = [find_binary("redis-server"), str(site.folder / "redis.conf")]
     worker: tuple[list[str], dict[str, str]] = ([*medai, "medai.workers.cli", "worker", *config], {})
     # TCP_NODELAY: without it Debian's DCMTK receives 15-20 images/s instead of 300 (Nagle).
     environment = {"TCP_NODELAY": "1", "OPENSSL_CONF": site.openssl_conf.name}  # in the folder that it starts in
     return {
-        "orthanc": ([find_binary("Orthanc", "orthanc"), str(site.folder / "orthanc.json")], environment),
+        "orthanc": ([*medai, "medai.router.onebox.closed", *orthanc], environment),
         **front,
         "redis": (redis, {}),
         "ris": ([*medai, "medai.hl7_mock.cli", *ris], {}),

@@ -69,6 +69,7 @@ class ActionEntry(Report):
     study_id: int | None
     job_id: str | None
     detail: str
+    address: str | None = Field(description="Where they acted from; none of a command's and of the system's lines.")
 
 
 class Story(StudyHead):
@@ -172,7 +173,10 @@ def story(ledger: Tables, study_id: int) -> Story | None:
         **dict(known),
         decisions=tuple(readings.decisions(ledger, study_id=study_id)),
         readings=tuple(_told(ledger, each) for each in readings.jobs(ledger, study_id=study_id, limit=MOST)),
-        actions=tuple(actions(ledger, study_id=study_id, besides=TOLD_ELSEWHERE)),
+        actions=tuple(  # where colleagues sit is for who reads the audit trail
+            each.model_copy(update={"address": None})
+            for each in actions(ledger, study_id=study_id, besides=TOLD_ELSEWHERE)
+        ),
     )
 
 

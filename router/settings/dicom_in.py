@@ -63,7 +63,8 @@ class DicomFrontSettings(SharedPort):
     wait_s: Positive = 20.0
     """Others wait this long for a place, and are then refused for the moment (local limit exceeded)."""
     spare_after_s: Positive = 10.0
-    """While others wait, an association in which nothing has come for this long is ended (A-ABORT)."""
+    """While others wait, an association in which nothing has come for this long is ended (A-ABORT); six times as long
+    where the archive has not answered yet."""
     idle_s: Positive = 600.0
     """An association that is silent for this long is ended (A-ABORT); Orthanc's own DicomScpTimeout is 30 s."""
 

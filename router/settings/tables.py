@@ -325,6 +325,11 @@ class ModelsSettings(Section):
     """Folders that hold MONAI bundles, besides those that ship."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Model name -> file or folder with its weights, for a bundle that ships without them."""
+    limit_s: Positive = 3600.0
+    """Longest reading of one series by a model that does not ship; then its process is ended, and it counts as a
+    crash."""
+    memory_gb: Annotated[float, Field(ge=0)] = 0.0
+    """Most memory of the process of such a model (GiB); 0: three quarters of the machine's."""
     added: str = ""
     """Where ``medai models add`` puts models while ``folders`` is empty; default: medai-models beside medai.toml."""
 

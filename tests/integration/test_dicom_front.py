@@ -101,7 +101,7 @@ def written(folder: Path, study: str, *, slices: int = 10) -> list[Path]:
 
 
 @pytest.mark.parametrize(("said", "what"), [
-    (b"", "nothing"), (b"\x01\x00\x00\x00\xff\x00", "a header alone"), (b"\x01\x00\x00\x00\xff\x00" + bytes(60_000), "most of a request"),
+    (b"", "nothing"), (b"\x01\x00\x00\x00\xff\x00" + bytes(60_000), "most of a request"),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_a_scanner_stores_while_a_thousand_connections_say(
     place: Place, tmp_path: Path, said: bytes, what: str

@@ -1,11 +1,9 @@
-"""DICOM over TLS with real peers: who gets through to Orthanc and to the announcements port, as docs/security.md says."""
+"""DICOM over TLS with real peers: who gets through to each port, as docs/security.md says."""
 
 from __future__ import annotations
 
-import gc
 import ssl
 import subprocess
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import urllib3
 from dicom_cases import study_files
+from dicom_front import fronted
 from pynetdicom import AE
 from servers import OrthancServer, binary, free_port, make_orthanc, running
 
@@ -28,17 +27,20 @@ from medai.router.settings.tls import ServerTls
 pytestmark = pytest.mark.slow
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
-HEAD = "| client | Orthanc 1.10.1 | announcements |"
+HEAD = "| client | relay | Orthanc 1.10.1 itself | announcements |"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A folder of certificates, as ``medai tls`` makes them, and two ports."""
+    """A folder of certificates, as ``medai tls`` makes them, and three ports."""
 
     folder: Path
     strangers: Path
     """Another authority's folder."""
     archive: OrthancServer
+    """Which speaks TLS itself."""
+    relay: int
+    """Before an archive of its own, which speaks none."""
     announcements: int
 
     def file(self, name: str) -> str:
@@ -55,8 +57,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (folder / "openssl.cnf").write_text(OPENSSL_CONF)
     made = make_orthanc(folder / "orthanc", **DicomInSettings(open=True, tls=files(folder)).orthanc())
     made = replace(made, environment={**made.environment, "OPENSSL_CONF": str(folder / "openssl.cnf")})
-    with announcements(folder) as port, running(made) as archive:
-        yield Place(folder=folder, strangers=strangers, archive=archive, announcements=port)
+    plain = make_orthanc(folder / "plain")
+    secured = {"tls": files(folder).model_dump()}
+    with (
+        announcements(folder) as port, running(made) as archive, running(plain) as behind,
+        fronted(behind.dicom_port, dicom_in=secured) as (relay, _),
+    ):  # fmt: skip
+        yield Place(folder=folder, strangers=strangers, archive=archive, relay=relay, announcements=port)
 
 
 def files(folder: Path) -> ServerTls:
@@ -115,12 +122,18 @@ def echoed(context: ssl.SSLContext, port: int) -> bool:
     entity = AE(ae_title="SCANNER")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     entity.add_requested_context(VERIFICATION)
+    made: list[ssl.SSLSocket] = []
+    wrap = context.wrap_socket
+
+    def noted(*arguments: Any, **options: Any) -> ssl.SSLSocket:
+        made.append(wrap(*arguments, **options))
+        return made[-1]
+
+    context.wrap_socket = noted  # type: ignore[method-assign]
     association: Any = entity.associate("127.0.0.1", port, ae_title="ORTHANC", tls_args=(context, "localhost"))
     if not association.is_established:
-        del association
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()  # pynetdicom forgets to close a socket whose handshake failed
+        for each in made:  # pynetdicom forgets to close a socket whose handshake failed
+            each.close()
         return False
     status = association.send_c_echo()
     association.release()
@@ -147,18 +160,19 @@ CLIENTS: Mapping[str, Client] = {
 }
 
 
-def promised() -> dict[str, tuple[bool, bool]]:
-    """The table of the page: client -> whether it talks to Orthanc, and to the announcements port."""
+def promised() -> dict[str, tuple[bool, ...]]:
+    """The table of the page: client -> whether it talks to the relay, to Orthanc, and to the announcements port."""
     _, _, after = PAGE.read_text(encoding="utf-8").partition(HEAD)
-    rows = (line.strip("|").split("|") for line in after.splitlines()[2:] if line.startswith("|"))
-    return {row[0].strip(): (row[1].strip() == "yes", row[2].strip() == "yes") for row in rows if len(row) == 3}
+    table, _, _ = after.partition("\n\n")
+    rows = (line.strip("|").split("|") for line in table.splitlines()[2:])
+    return {row[0].strip(): tuple(cell.strip() == "yes" for cell in row[1:]) for row in rows}
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 @pytest.mark.parametrize("client", CLIENTS)
 def test_each_client_talks_or_is_refused_as_the_page_says(place: Place, client: str) -> None:
     ask = CLIENTS[client]
-    found = ask(place, place.archive.dicom_port), ask(place, place.announcements)
+    found = tuple(ask(place, port) for port in (place.relay, place.archive.dicom_port, place.announcements))
     assert found == promised()[client]
 
 

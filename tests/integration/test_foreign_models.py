@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 import warnings
 from collections.abc import Callable
 from io import BytesIO
@@ -18,6 +21,7 @@ from dicom_cases import slice_of, study_files, study_uid
 from foreign_cases import SPLEEN, ct_volume, monai_bundle, monai_config, monai_unet, write_json
 from servers import OrthancServer, make_orthanc, make_ris, running
 
+from medai.models.confined.segmenter import ConfinedSegmenter
 from medai.models.foreign.adding import add
 from medai.models.images.preprocess import series_to_volume, to_axial
 from medai.models.networks.definition import SmallUNet
@@ -127,7 +131,12 @@ def test_a_job_reads_a_study_by_a_monai_bundle_that_was_added(tmp_path: Path) ->
         for data in study_files("a"):
             orthanc.post(data)
         job_id = job(ledger, client, model="bright", version=registry.card("bright").version)
-        assert runner.read(job_id) is JobState.DELIVERING
+        model = registry.load("bright")
+        assert isinstance(model, ConfinedSegmenter)
+        os.kill(model.process.pid, signal.SIGKILL)
+        while model.process.is_there:
+            time.sleep(0.01)
+        assert runner.read(job_id) is JobState.DELIVERING, "its process was started anew"
         assert Courier(settings, ledger.deliveries, client).round() == 1, "the RIS"
         seg = next(found for found in objects(orthanc) if found.Modality == "SEG")
         (result,) = ris.get("/results")

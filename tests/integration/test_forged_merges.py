@@ -39,6 +39,9 @@ class Archive:
             raise OrthancUnreachable("Orthanc does not answer")
         return self.patients.get(number, {})
 
+    def studies_of(self, _number: str) -> list[str]:
+        return []
+
 
 @dataclass
 class Port:
@@ -104,6 +107,20 @@ def test_a_duplicate_registration_is_merged_without_asking(port: Port) -> None:
     assert port.send("ADT^A40", "PID|1||P1^^^H^MR||Miller^Jane||19700101|F", "MRG|VIC^^^H^MR") == "AA"
     assert port.whose() == ("P1", "Miller^Jane")
     assert port.ledger.held_merges.waiting() == []
+
+
+def test_a_released_merge_waits_for_an_archive_that_must_follow(port: Port) -> None:
+    port.send("ADT^A40", MALLORY, "MRG|VIC^^^H^MR")
+    (held,) = port.ledger.held_merges.waiting()
+    assert port.ledger.held_merges.decide(held.id, HoldState.RELEASED, "looked", time.time(), by="anna")
+    settings = Settings(orthanc={"follow_patient_updates": True})
+    take = on_patient(port.ledger.identities, cast(Orthanc, port.archive), settings, time.time)
+    port.archive.away = True
+    follow_released(port.ledger.held_merges, take)
+    assert (len(port.ledger.held_merges.to_follow()), port.whose()[0]) == (1, "VIC")
+    port.archive.away = False
+    follow_released(port.ledger.held_merges, take)
+    assert (len(port.ledger.held_merges.to_follow()), port.whose()[0]) == (0, "MAL")
 
 
 def test_who_is_not_allowed_does_not_get_so_far(port: Port) -> None:

@@ -96,8 +96,8 @@ def test_who_fails_to_log_in_is_known_by_the_proxys_word_and_not_by_the_browsers
         body={"name": Role.OPERATOR.value, "password": "wrong"},
         headers={"X-Forwarded-For": ELSEWHERE},
     )
-    told = [row.detail for row in actions(behind.ledger, limit=50) if row.action == "login failed"]
-    assert told == [f"from {BROWSER}"]
+    told = [(row.detail, row.address) for row in actions(behind.ledger, limit=50) if row.action == "login failed"]
+    assert told == [(f"from {BROWSER}", BROWSER)]
 
 
 def test_plain_http_leads_to_tls_under_the_one_name(behind: Behind) -> None:

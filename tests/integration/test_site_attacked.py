@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +18,7 @@ import pytest
 import redis
 import urllib3
 from dicom_cases import slice_of, to_bytes
-from servers import wait_for
+from servers import binary, wait_for
 
 from medai.router.onebox import supervisor
 from medai.router.onebox.site import Site
@@ -113,3 +115,29 @@ def test_no_password_stands_on_a_command_line_which_everybody_reads(site: Site) 
     assert password
     lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [line for line in lines if password.encode() in line or site.password.encode() in line]
+
+
+def test_the_archives_own_ports_are_reached_by_its_parts_alone(site: Site) -> None:
+    """Idle connections there would stop it past the relay. A stranger is played by another address of this machine."""
+
+    def reached(port: int, by: str) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=0.5, source_address=(by, 0)):
+                return True
+        except TimeoutError:
+            return False
+
+    own = {site.ports["orthanc_http"], site.archive_dicom_port}
+    assert {port for port in own if reached(port, "127.0.0.1")} == own
+    assert {port for port in own if reached(port, "127.0.0.9")} == set()
+    assert reached(site.dicom_port, "127.0.0.9"), "the scanners' port"
+
+
+def test_a_scanner_stores_while_a_thousand_connections_to_its_port_say_nothing(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "slice.dcm"
+    file.write_bytes(to_bytes(slice_of(1, study="beside idle ones")))
+    with ExitStack() as stack:
+        for _ in range(1_000):
+            stack.enter_context(socket.create_connection(("127.0.0.1", site.dicom_port), timeout=10))
+        command = [binary("storescu"), "-aec", "ORTHANC", "127.0.0.1", str(site.dicom_port), str(file)]
+        assert subprocess.run(command, check=False, capture_output=True, timeout=10).returncode == 0

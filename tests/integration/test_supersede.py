@@ -15,6 +15,10 @@ from servers import wait_for
 from medai.router.reports import readings
 
 MRN = PLANTED["mrn"]
+SURVIVING = {
+    "patient_id": "MRN-NEW", "prior_id": MRN, "patient_name": "Surviving^Test", "birth_date": PLANTED["birth"],
+}  # fmt: skip
+"""The images' patient, who has married since: what contradicts the images would wait for a person."""
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_a_result_that_the_ris_has_not_taken_follows_its_patient(hospital: Hospi
     hospital.send(study_files("a"))
     wait_for(lambda: any(d["attempts"] for job in hospital.jobs("a") for d in job["deliveries"] if d["destination"] == "ris"),
              within_s=30, what="a first try")  # fmt: skip
-    hospital.ris.post("/patients/merge", {"patient_id": "MRN-NEW", "prior_id": MRN, "patient_name": "Surviving^Name"})
+    hospital.ris.post("/patients/merge", SURVIVING)
     wait_for(lambda: hospital.ledger.identities.aliases().targets, what="the merge")
     urllib3.request("DELETE", f"http://127.0.0.1:{hospital.ris.http_port}/faults")
     assert hospital.result("a", "P")["sent_patient_id"] == "MRN-NEW"
@@ -86,7 +90,7 @@ def test_an_archive_that_follows_the_ris_moves_its_study_and_nothing_is_read_aga
     hospital.send(study_files("a"))
     hospital.read("a")
     hospital.result("a", "P")
-    hospital.ris.post("/patients/merge", {"patient_id": "MRN-NEW", "prior_id": MRN, "patient_name": "Surviving^Name"})
+    hospital.ris.post("/patients/merge", SURVIVING)
 
     def patients() -> list[str]:
         return [p["MainDicomTags"]["PatientID"] for p in hospital.orthanc.get("/patients?expand")]

@@ -146,5 +146,5 @@ def test_a_start_names_the_parts_by_their_new_names(tmp_path: Path, monkeypatch:
     }  # fmt: skip
     supervisor.write_supervisord(Site.create(folder, free_ports=True))
     assert set(named.findall((folder / "supervisord.conf").read_text())) == {
-        "medai.hl7_mock.cli", "medai.router.cli", "medai.workers.cli",
+        "medai.hl7_mock.cli", "medai.router.cli", "medai.router.onebox.closed", "medai.workers.cli",
     }  # fmt: skip

@@ -161,7 +161,7 @@ def started() -> set[tuple[str, ...]]:
 
 
 def test_the_commands_are_found() -> None:
-    assert {line[0] for line in started()} == {"router", "ris", "worker", "console", "status", "account"}
+    assert {line[0] for line in started()} == {"router", "ris", "worker", "console", "dicom-front", "status", "account"}
 
 
 def test_every_image_starts_the_command_medai() -> None:

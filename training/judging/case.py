@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from medai.models.confined.segmenter import ConfinedSegmenter
 from medai.models.errors import ModelRefused, ModelsError
 from medai.models.format.metadata import EvaluationClass
 from medai.models.volume import Labels
@@ -68,7 +69,7 @@ def judge_case(
     require_known(case.name, example.labels, model.classes, others_are_background=others_are_background)
     segmenter, volume = model.segmenter, example.volume
     refusal, drawn = "", None
-    with Watch() as watch:
+    with Watch(str(segmenter.process.pid) if isinstance(segmenter, ConfinedSegmenter) else "self") as watch:
         try:
             drawn = segmenter.segment(volume).labels if strict else segmenter.draw(volume)
         except ModelRefused as error:
@@ -138,10 +139,12 @@ class Watch:
     """Seconds and peak memory between entering and leaving.
 
     On a CPU the peak is the process's resident set, counted anew for each case where Linux allows that; elsewhere it
-    is the largest since the process began. On a GPU it is what torch allocated.
+    is the largest since the process began. On a GPU it is what torch allocated. ``process`` is where the model runs:
+    a number, or this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: str = "self") -> None:
+        self._process = process
         self._cuda = torch.cuda.is_available() and torch.cuda.memory_allocated() > 0
         self.seconds, self.peak_mb, self.growth_mb = 0.0, 0.0, 0.0
         self._before_mb = 0.0
@@ -153,8 +156,8 @@ class Watch:
             self._before_mb = torch.cuda.memory_allocated() / 1e6
         else:
             _give_back()
-            _forget_peak()
-            self._before_mb = _status_mb("VmRSS") or 0.0
+            _forget_peak(self._process)
+            self._before_mb = _status_mb(self._process, "VmRSS") or 0.0
         self._began = time.perf_counter()
         return self
 
@@ -165,7 +168,8 @@ class Watch:
         if self._cuda:
             self.peak_mb = torch.cuda.max_memory_allocated() / 1e6
         else:
-            self.peak_mb = _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            ours_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            self.peak_mb = _status_mb(self._process, "VmHWM") or ours_mb
         self.growth_mb = max(0.0, self.peak_mb - self._before_mb) if self._before_mb else 0.0
 
 
@@ -176,17 +180,17 @@ def _give_back() -> None:
         trim(0)
 
 
-def _forget_peak() -> None:
+def _forget_peak(process: str) -> None:
     """Linux: 5 in clear_refs sets VmHWM back to the present size (proc(5))."""
     try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        Path(f"/proc/{process}/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return
 
 
-def _status_mb(key: str) -> float | None:
+def _status_mb(process: str, key: str) -> float | None:
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     for line in lines:

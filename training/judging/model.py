@@ -13,6 +13,7 @@ from typing import Any
 
 from medai.models.format.bundle import Bundle, read_bundle
 from medai.models.format.metadata import EvaluationClass
+from medai.models.registry import open_bundle
 from medai.models.segmenters.load import Segmenter, load
 from medai.training.errors import ConfigError, TrainingError
 from medai.training.export.bundle import bundle_of_run
@@ -72,7 +73,8 @@ def _model(
     draws: bool,
 ) -> Model:
     bundle = read_bundle(folder, weights)
-    segmenter = load(bundle, device=device, threads=threads) if draws else None
+    opens = open_bundle if folder == source else load  # what a run has just trained is ours
+    segmenter = opens(bundle, device=device, threads=threads) if draws else None
     name = source.resolve().name
     return Model(name=name, bundle=bundle, kept=kept, summary=summary, source=source, segmenter=segmenter)
 

@@ -67,7 +67,8 @@ def start(
 def configured(text: str, folder: Path, scenario: Scenario, arm: str, body_parts: Iterable[tuple[str, str]]) -> str:
     """The site's medai.toml with the trial's routes, models and objectives in place of the shipped ones."""
     head, mark, routes = text.partition("[[routes]]")
-    head = head.rstrip("\n")
+    # Its scanners and its old archive are one address here, which alone would leave a place to others.
+    head = head.rstrip("\n").replace("[dicom_in.front]\n", "[dicom_in.front]\nassociations_of_peer = 4\n")
     while head.rpartition("\n")[2].startswith("#"):  # what introduced the first route
         head = head.rpartition("\n")[0].rstrip("\n")
     goals = scenario.objectives

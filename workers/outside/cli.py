@@ -58,9 +58,8 @@ def run(options: argparse.Namespace) -> int:
         content = {"ok": good, "written": done.written, "left_out": dict(done.left_out), "no_dicom": done.passed_over}
         print(json.dumps(content, indent=2))
         return 0 if good else 1
-    print(
-        f"{counted(done.written, 'image')} written, {counted(done.passed_over, 'file')} passed over that are no DICOM"
-    )
+    passed = f"{counted(done.passed_over, 'file')} passed over that {'is' if done.passed_over == 1 else 'are'} no DICOM"
+    print(f"{counted(done.written, 'image')} written, {passed}")
     for reason, count in done.left_out.most_common():
         print(f"left out: {counted(count, 'image')}: {reason}")
     return 0 if good else 1

@@ -13,19 +13,18 @@ from pydicom import Dataset
 
 from medai.models.images.header import text
 from medai.models.volume import Segment
-from medai.router.contract import NAMESPACE, Job, short_id
+from medai.router.contract import NAMESPACE, short_id
+from medai.router.hl7.fhir_reference import authority, order_reference
 from medai.router.settings.destinations import FhirDestination
 from medai.workers.results import identity
 from medai.workers.results.context import Context
 from medai.workers.results.fhir_text import (
     Json,
-    authority,
     date_time,
     hl7_concept,
     identifier,
     instant,
     printable,
-    unescaped,
 )
 from medai.workers.results.hl7_text import IMAGED, first_moment
 from medai.workers.results.source import usable
@@ -108,7 +107,7 @@ class Record:
         self.series_id = self.part_id("S")
         self.picture_id = self.part_id("K")
         self.subject = _subject(context, destination.patient_systems)
-        self.order = _order(context.job)
+        self.order = order_reference(context.job.order.placer) if context.job.order is not None else []
         self.observed = _observed(context.header)
         self.issued = instant(context.moment)
 
@@ -142,16 +141,6 @@ def _subject(context: Context, systems: Mapping[str, str]) -> Json:
         return {"type": "Patient", "display": "the images name no patient identifier"}
     system, name = authority(designator, systems)
     return {"type": "Patient", "identifier": identifier(number, "MR", system=system, assigner=name)}
-
-
-def _order(job: Job) -> list[Json]:
-    """The order by its placer number, where there is one (an EI: number, namespace, universal id and type)."""
-    if job.order is None or not job.order.placer:
-        return []
-    number, *rest = (unescaped(part) for part in job.order.placer.split("^"))
-    system, name = authority("&".join(rest), {})
-    found = identifier(number, "PLAC", system=system, assigner=name)
-    return [{"type": "ServiceRequest", "identifier": found}] if number else []
 
 
 def _observed(header: Dataset) -> str:

@@ -6,14 +6,12 @@ for DICOM, their ImagingStudy page (urn:dicom:uid).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from medai.models.volume import Code
 from medai.router.contract import NAMESPACE
-from medai.workers.results.hl7_text import CONTROL, ESCAPES, dicom_timestamp
+from medai.workers.results.hl7_text import CONTROL, dicom_timestamp
 from medai.workers.results.measure import HOUNSFIELD, MILLILITRE
 
 Json = dict[str, Any]
@@ -31,8 +29,6 @@ SYSTEMS = {
 """Of DICOM's and HL7's coding schemes; a scheme of the hospital's own has no URI that we know."""
 UNITS = {MILLILITRE: ("mL", "mL"), HOUNSFIELD: ("HU", "[hnsf'U]")}
 """For people, and by UCUM."""
-_OID = re.compile(r"[0-2](\.(0|[1-9]\d*))+")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def coding(value: str, scheme: str, meaning: str) -> Json:
@@ -75,24 +71,6 @@ def uid_identifier(uid: str) -> Json:
 def sop_class(uid: str) -> Json:
     """A SOP Class as Coding."""
     return {"system": "urn:ietf:rfc:3986", "code": f"urn:oid:{uid}"}
-
-
-def authority(designator: str, known: Mapping[str, str]) -> tuple[str, str]:
-    """System URI and name of an HL7 HD (namespace&universal id&type); ``known`` has URIs by namespace."""
-    namespace, universal, kind = [*designator.split("&"), "", "", ""][:3]
-    if _OID.fullmatch(universal) and kind.upper() in ("ISO", ""):
-        return f"urn:oid:{universal}", namespace
-    if _UUID.fullmatch(universal.lower()) and kind.upper() in ("UUID", "GUID"):
-        return f"urn:uuid:{universal.lower()}", namespace
-    if kind.upper() == "URI" and re.fullmatch(r"[a-z]+:\S+", universal):
-        return universal, namespace
-    return known.get(namespace, ""), namespace
-
-
-def unescaped(text: str) -> str:
-    """A component of an HL7 v2 field as text; its delimiters' escapes are resolved."""
-    by_escape = {escaped: plain for plain, escaped in ESCAPES.items()}
-    return re.sub(r"\\[EFSTR]\\", lambda found: by_escape[found.group()], text).strip()
 
 
 def date_time(date: str, time: str, offset: str) -> str:

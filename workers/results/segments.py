@@ -3,7 +3,8 @@
 Only frames that show something are written (sparse): a hippocampus in a whole head is a hundredth of the grid. Their
 positions and the spacing place them on the source's slices. highdicom builds the object from the label map and the
 headers alone; what highdicom has no parameter for (laterality, part, Device UID) and what it draws at random or from
-the clock is set here. Next: seg.py, labelmap.py.
+the clock is set here. Of a binary one it builds a shell with one frame, which binary.py fills.
+Next: seg.py, labelmap.py.
 """
 
 from __future__ import annotations
@@ -17,17 +18,27 @@ from highdicom.color import CIELabColor
 from highdicom.seg import Segmentation as HighdicomSegmentation
 from highdicom.seg import SegmentDescription
 from pydicom import Dataset
+from pydicom.charset import convert_encodings
 from pydicom.uid import UID
 
 from medai.models.errors import GeometryMismatch
 from medai.models.volume import Labels, ModelCard, Segment, Segmentation
 from medai.router.contract import Job, derived_uid
 from medai.workers.results import identity
+from medai.workers.results.binary import frames_of, put_frames
 from medai.workers.results.body_part import name_body_part
 from medai.workers.results.codes import ARTIFICIAL_INTELLIGENCE
 from medai.workers.results.context import Context
-from medai.workers.results.dicom_object import concept, contributing_equipment, equipment, finish, referenced_series
+from medai.workers.results.dicom_object import (
+    concept,
+    contributing_equipment,
+    equipment,
+    finish,
+    referenced_image,
+    referenced_series,
+)
 from medai.workers.results.request import name_request
+from medai.workers.results.source import Source
 
 
 def encode_segmentation(
@@ -42,10 +53,30 @@ def encode_segmentation(
 
     ``what`` is its name in the series description.
     """
-    source, segmentation, job, model = context.source, context.segmentation, context.job, context.model
-    source.require_fits(segmentation)
-    _check_labels(segmentation)
+    context.source.require_fits(context.segmentation)
+    _check_labels(context.segmentation)
     images, labels = _shown(context)
+    if segmentation_type == "LABELMAP" or not labels.any():
+        return build(context, kind, segmentation_type, what, transfer_syntax_uid, images, labels)
+    spot = np.zeros_like(labels[:1])
+    spot[0, 0, 0] = 1
+    shell = build(context, kind, segmentation_type, what, transfer_syntax_uid, images[:1], spot)
+    frames = frames_of(labels, images, len(context.segmentation.segments))
+    put_frames(shell, frames, labels, images, context.source.frames)
+    return _plain(shell)
+
+
+def build(
+    context: Context,
+    kind: Literal["seg", "labelmap"],
+    segmentation_type: Literal["BINARY", "LABELMAP"],
+    what: str,
+    transfer_syntax_uid: UID,
+    images: Sequence[Dataset],
+    labels: Labels,
+) -> Dataset:
+    """The whole object by highdicom, with a frame for each segment in each of these images that shows it."""
+    source, segmentation, job, model = context.source, context.segmentation, context.job, context.model
     made: Dataset = HighdicomSegmentation(
         source_images=images,
         pixel_array=labels,
@@ -63,11 +94,35 @@ def encode_segmentation(
         contributing_equipment=[contributing_equipment(context)],
         **equipment(context),
     )
+    made.SourceImageSequence = _sources(made.SourceImageSequence[0], source)
     made.ReferencedSeriesSequence = referenced_series(source)
     name_body_part(made, source, segmentation)
     name_request(made, context)
     _fix_dimension_organization(made, derived_uid(job.job_id, kind, "dimensions"))
     finish(made, context)
+    return made
+
+
+def _sources(pattern: Dataset, source: Source) -> list[Dataset]:
+    """Source Image Sequence (0008,2112): every image of the series, as the pattern says one."""
+    items = []
+    for header in source.clean:
+        item = Dataset()
+        item.update(pattern)
+        item.update(referenced_image(header))
+        items.append(item)
+    return items
+
+
+def _plain(shell: Dataset) -> Dataset:
+    """The elements alone, since highdicom's class remembers the one frame that it was built with.
+
+    They are said to be encoded as the frames are, so that pydicom writes those as they stand.
+    """
+    made = Dataset()
+    made.update(shell)
+    made.file_meta = shell.file_meta
+    made.set_original_encoding(False, True, convert_encodings(shell.get("SpecificCharacterSet")))
     return made
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from medai.router.onebox.site import OPENSSL_CONF
+
 ROOT = Path(__file__).resolve().parents[3]
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
 ORTHANC = ROOT / "deploy/systemd/orthanc.service.d/medai.conf"
@@ -32,6 +34,12 @@ def test_the_units_of_every_part_are_here() -> None:
 @pytest.mark.parametrize("path", [*UNITS, ORTHANC], ids=lambda path: str(path.stem))
 def test_what_a_service_keeps_is_for_its_own_user_alone(path: Path) -> None:
     assert {"UMask=0077", "StateDirectoryMode=0700"} <= set(lines(path))
+
+
+def test_orthanc_speaks_no_old_tls_under_systemd_either() -> None:
+    beside = ORTHANC.with_name("openssl.cnf")
+    assert beside.read_text(encoding="utf-8") == OPENSSL_CONF, "what 'medai up' gives its Orthanc"
+    assert f"Environment=OPENSSL_CONF=/etc/systemd/system/orthanc.service.d/{beside.name}" in lines(ORTHANC)
 
 
 @pytest.mark.parametrize("path", [*UNITS, ORTHANC], ids=lambda path: str(path.stem))

@@ -18,10 +18,12 @@ import torch
 from pydicom.sr.codedict import codes
 from safetensors.torch import save_file
 
+from medai.models.confined.classifier import ConfinedSeriesKind
 from medai.models.errors import ModelUnavailable
 from medai.models.geometry import Geometry
 from medai.models.networks.definition import build
 from medai.models.registry import SHIPPED, Registry
+from medai.models.segmenters.series_kind import SeriesKind
 from medai.models.volume import Volume
 from medai.workers.guard import Watch
 
@@ -193,7 +195,11 @@ def test_the_classifier_is_loaded_once_and_answers_a_guard(models: Path) -> None
     found = registry.guard("guarded")
     assert found is not None
     assert found.parts == ("head",)
-    assert registry.classifier() is registry.classifier()
+    classifier = registry.classifier()
+    assert isinstance(classifier, ConfinedSeriesKind), "it does not ship"
+    assert registry.classifier() is classifier
+    here = SeriesKind(registry.metadata("series_kind"), torch.device("cpu"))
+    assert classifier.classify(volume()) == here.classify(volume())
     check = Watch(registry, "warn").look("guarded", volume())
     assert check is not None
     assert check.passed is False

@@ -114,7 +114,7 @@ def test_four_gigabytes_are_refused_by_their_size_and_never_fetched(sizes: list[
 @pytest.mark.timeout(60)
 def test_a_sparse_file_of_four_gigabytes_is_passed_over_unread_and_named_in_the_reason(tmp_path: Path) -> None:
     broken_cases.sparse(tmp_path / "huge.dcm", 4 * 2**30 + 100, broken_cases.huge_image("huge"))
-    with peak_of() as peak, pytest.raises(PermanentError, match=r"1 that have more than 2 GiB \(worker.max_image_gb\)"):
+    with peak_of() as peak, pytest.raises(PermanentError, match=r"1 file of more than 2 GiB \(worker.max_image_gb\)"):
         read_series(tmp_path)
     assert peak() < 20 * 1024**2
     for number, data in enumerate(study_files("good", slices=4)):

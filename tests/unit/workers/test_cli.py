@@ -11,7 +11,6 @@ import pytest
 from ball_model import SPEC, BallModel, BallModels
 from dicom_cases import PLANTED, study_files
 
-from medai.models import registry
 from medai.router import log as logs
 from medai.router.errors import TemporaryError
 from medai.router.ledger import Ledger
@@ -39,7 +38,7 @@ class Models(BallModels):
 
 @pytest.fixture(autouse=True)
 def threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "Registry", Models)
+    monkeypatch.setattr(process, "Registry", Models)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,18 @@ def test_memory_cores_and_disk_are_those_of_this_process(tmp_path: Path) -> None
     assert 0.05 < found["cores_used"] < 64
     assert 0 < found["scratch_free_bytes"] <= found["scratch_size_bytes"]
     assert load.look()["cores_used"] >= 0
+
+
+def test_what_the_process_of_a_model_uses_counts_too(tmp_path: Path) -> None:
+    load = Load(tmp_path)
+    alone = load.look()["memory_bytes"]
+    work = "block = b'1' * 80_000_000\nwhile True:\n    pass"
+    with subprocess.Popen([sys.executable, "-c", work]) as child:
+        time.sleep(0.5)
+        found = load.look()
+        child.kill()
+    assert found["memory_bytes"] > alone + 60e6
+    assert found["cores_used"] > 0.05
 
 
 def test_a_scratch_directory_that_is_gone_is_left_out(tmp_path: Path) -> None:

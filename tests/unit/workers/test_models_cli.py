@@ -49,10 +49,19 @@ def test_a_model_is_added_listed_shown_removed_and_brought_back(
     )
     shown = run(capsys, "show", "lungs")[1]
     assert (shown["input"]["modalities"], shown["segments"][0]["name"]) == (["CT"], "Lung")
+    assert "Landlock" in shown["held_by"]
+    assert main(["show", "lungs"]) == 0
+    assert "runs in       a process of its own, held by Landlock" in capsys.readouterr().out
     assert run(capsys, "remove", "lungs")[0] == 0
     assert "lungs" not in [row["name"] for row in run(capsys, "list")[1]["models"]]
     assert run(capsys, "rollback", "lungs")[1]["version"] == added["version"]
     assert [entry["action"] for entry in run(capsys, "show", "lungs")[1]["history"]] == ["install", "remove", "restore"]
+
+
+def test_a_model_that_ships_runs_in_the_workers_process(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "show", "ct_lungs")[1]["held_by"] == ""
+    assert main(["show", "ct_lungs"]) == 0
+    assert "runs in       the worker's process\n" in capsys.readouterr().out
 
 
 def test_a_refusal_is_told_with_the_steps_before_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,15 +15,17 @@ from pydicom.dataset import Dataset
 
 from medai.models.errors import (
     GeometryMismatch,
+    ModelFailed,
     ModelRefused,
     ModelsError,
+    ModelSlow,
     ModelUnavailable,
     NotAVolume,
     UnreadableImage,
 )
 from medai.models.volume import Check, Segmentation, Stack, Volume
 from medai.router.contract import Job, JobId, Order, OrthancId, StampName, StudyUID, make_job_id
-from medai.router.errors import LeaseLost, PermanentError, TemporaryError
+from medai.router.errors import LeaseLost, PermanentError, ReadingBroke, TemporaryError
 from medai.router.hl7.order_patient import Doubt
 from medai.router.hl7.patients import Aliases, Patient
 from medai.router.settings.tables import Settings, WorkerSettings
@@ -165,9 +167,12 @@ def test_a_mask_on_another_grid_than_the_images_is_never_stored() -> None:
     [
         (NotAVolume("a"), PermanentError), (UnreadableImage("a"), PermanentError), (ModelRefused("a"), PermanentError),
         (GeometryMismatch("a"), PermanentError), (ModelsError("a"), PermanentError), (ModelUnavailable("a"), TemporaryError),
+        (ModelFailed("a"), ReadingBroke), (ModelSlow("a"), ReadingBroke),
     ],
 )  # fmt: skip
-def test_only_a_model_that_is_not_there_may_come_back(error: ModelsError, kind: type[Exception]) -> None:
+def test_only_a_model_that_is_not_there_may_come_back_and_one_that_broke_has_crashed(
+    error: ModelsError, kind: type[Exception]
+) -> None:
     with pytest.raises(kind, match="^a$") as caught, understandable():
         raise error
     assert caught.value.__cause__ is error

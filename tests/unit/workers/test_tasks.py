@@ -16,7 +16,14 @@ from structlog.testing import capture_logs
 
 from medai.models.errors import ModelRefused
 from medai.router.contract import JobState
-from medai.router.errors import LedgerUnreachable, MedaiError, OrthancUnreachable, PermanentError, TemporaryError
+from medai.router.errors import (
+    LedgerUnreachable,
+    MedaiError,
+    OrthancUnreachable,
+    PermanentError,
+    ReadingBroke,
+    TemporaryError,
+)
 from medai.router.ledger import Ledger
 from medai.router.orthanc.client import Orthanc
 from medai.router.reports import readings
@@ -220,6 +227,17 @@ def test_an_unexpected_error_costs_a_retry_and_a_second_one_the_job_and_neither_
     assert row["failure"] == "crash"
     assert row["reason"].startswith("an unexpected error stopped the reading (ValueError at")
     assert SECRET not in str(row) + str(readings.attempts(desk.ledger, job_id))
+
+
+def test_a_model_whose_process_broke_costs_an_attempt_and_says_why(desk: Desk) -> None:
+    job_id = desk.job()
+    desk.work = raises(ReadingBroke("lungs: its process did not answer within 3600 s"))
+    assert desk.runner.read(job_id) is JobState.PENDING
+    assert desk.ledger.claims.crashes(job_id) == 1
+    assert "(lungs: its process did not answer within 3600 s)" in str(desk.row(job_id))
+    desk.now += 100
+    desk.work = lambda: None
+    assert desk.runner.read(job_id) is JobState.DELIVERING
 
 
 def no_space() -> OSError:

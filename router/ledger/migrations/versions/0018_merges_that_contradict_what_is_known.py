@@ -1,4 +1,4 @@
-"""Merges of patients that contradict what is known: held until a person decides; and of whom each merge told"""
+"""Merges of patients that contradict what is known, and of whom each told; where people act from (audit trail)"""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_held_merge_state"), "held_merge", ["state"])
     op.add_column("patient_alias", sa.Column("told", sa.JSON(), nullable=True))
+    op.add_column("audit", sa.Column("address", sa.String(64), nullable=True))
 
 
 def downgrade() -> None:
     """Undo."""
+    op.drop_column("audit", "address")
     op.drop_column("patient_alias", "told")
     op.drop_index(op.f("ix_held_merge_state"), "held_merge")
     op.drop_table("held_merge")

@@ -76,6 +76,10 @@ def test_who_where_and_whose_are_read_from_the_line() -> None:
     assert (failed.agent, failed.address) == (Agent.PERSON, "2001:db8::7")
     assert event(bare("login failed", detail="password change, from 10.1.2.3")).address == "10.1.2.3"
     assert event(bare("account add", detail="from scratch")).address == ""
+    assert event(line("study", address="2001:db8::7")).address == "2001:db8::7"
+    assert event(line("study", address="a proxy's jest")).address == ""
+    held = event(bare("merge_released", detail="4710 to 4711: name, birth date"), Subject())
+    assert held.subject.identifier == "4711"
     merge = event(bare("patient merge", detail="4710 to 4711", account="(RIS)"), Subject())
     assert (merge.agent, merge.subject.identifier) == (Agent.RIS, "4711")
     held = event(line("order_held", detail="PL-1^RIS: another name than the images", account="router"))

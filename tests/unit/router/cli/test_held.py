@@ -26,7 +26,7 @@ def test_a_held_order_is_listed_until_a_person_decides(
     assert cli.main(["held"]) == 0
     assert "name, birth date" in capsys.readouterr().out
     assert cli.main(["status"]) == 0
-    assert "1 held" in capsys.readouterr().out
+    assert "held     1 order: another patient" in capsys.readouterr().out
     number = str(entry["id"])
     assert cli.main([word, number, "--reason", "looked"]) == 0
     assert f"{number} {state}" in capsys.readouterr().out
@@ -51,7 +51,7 @@ def test_a_held_merge_is_listed_until_a_person_decides(
     assert "EVIL-PL" in text
     assert f"m{entry['id']}  A" in text
     assert cli.main(["status"]) == 0
-    assert "1 of patients held" in capsys.readouterr().out
+    assert "held     1 merge of two persons" in capsys.readouterr().out
     number = f"m{entry['id']}"
     assert cli.main([word, number, "--reason", "looked"]) == 0
     assert f"{number} {state}" in capsys.readouterr().out

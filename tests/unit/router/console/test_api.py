@@ -27,6 +27,7 @@ from medai.router.hl7.order_patient import Doubt
 from medai.router.ledger import Ledger
 from medai.router.ledger.accounts import Role
 from medai.router.ledger.fleet import Announced
+from medai.router.ledger.history import ROUTER, acting_from, noted
 from medai.router.ledger.identities import Weighing
 from medai.router.reports.search import StudyPage
 from medai.router.reports.story import Story, actions
@@ -234,6 +235,26 @@ def test_a_result_is_withdrawn_with_its_reason(world: World) -> None:
     answer = client.post(f"/api/readings/{job_id}/withdraw", json={"reason": "wrong side."})
     assert answer.json() == {"told": ["archive"]}
     assert [item.kind for item in due(world.ledger, "archive", T0 + 200)] == ["withdrawal"]
+
+
+def test_what_a_person_does_says_from_which_address(world: World) -> None:
+    job_id = world.job()
+    for address in ("192.0.2.7", "2001:db8::7"):
+        client = world.client(Role.OPERATOR, address)
+        client.post(f"/api/readings/{job_id}/stat")
+        assert client.get("/api/studies/1").status_code == 200
+    reader = world.client(Role.READER, "192.0.2.9")
+    told = reader.get("/api/studies/1").json()["actions"]
+    assert {line["address"] for line in told} == {None}, "where colleagues sit is no reader's business"
+    lines = world.client(Role.ADMINISTRATOR).get("/api/audit").json()["actions"]
+    found = {(line["action"], line["address"]) for line in lines if line["account"] == "operator"}
+    assert found >= {(action, at) for action in ("login", "study") for at in ("192.0.2.7", "2001:db8::7")}
+    assert ("stat", "192.0.2.7") in found
+    with world.ledger.begin() as db:
+        noted(db, ROUTER, "order_held", T0)
+        with acting_from("192.0.2.7"):
+            noted(db, ROUTER, "order_held", T0)
+    assert {each.address for each in actions(world.ledger) if each.account == ROUTER} == {None}
 
 
 @pytest.mark.parametrize(("word", "followed"), [("release", 1), ("reject", 0)])

@@ -146,18 +146,20 @@ def test_looking_is_written_down_once_in_a_while() -> None:
     now = [0.0]
     looks = Looks(lambda: now[0])
     assert [
-        looks.is_new("ann", "study", 1),
-        looks.is_new("ann", "study", 1),
-        looks.is_new("ann", "study", 2),
-        looks.is_new("bob", "study", 1),
+        looks.is_new("ann", "192.0.2.1", "study", 1),
+        looks.is_new("ann", "192.0.2.1", "study", 1),
+        looks.is_new("ann", "192.0.2.1", "study", 2),
+        looks.is_new("bob", "192.0.2.1", "study", 1),
+        looks.is_new("ann", "192.0.2.2", "study", 1),
     ] == [
         True,
         False,
         True,
         True,
+        True,
     ]
     now[0] = 1000.0
-    assert looks.is_new("ann", "study", 1)
+    assert looks.is_new("ann", "192.0.2.1", "study", 1)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ class Archive:
         self.places = Places(total=total, of_peer=of_peer, silent_s=silent_s, clock=lambda: self.now)
         self.ended: list[str] = []
 
+    def at_work(self, holder: Holder | None) -> None:
+        """The archive has not answered yet to what came."""
+        assert holder
+        holder.moved_at += 0.1
+
     def holder(self, name: str, peer: str) -> Holder:
         return Holder(peer=peer, end=lambda _: self.ended.append(name), moved_at=self.now)
 
@@ -93,10 +98,23 @@ def test_while_somebody_waits_the_one_in_which_nothing_moved_for_longest_ends() 
         archive.now = 9.0
         assert await archive.takes("too early", "10.0.0.3") is None
         archive.now = 11.0
-        moving.moved_at = 11.0
+        moving.moved_at = moving.answered_at = 11.0
         assert archive.ended == [], "nobody waits"
         assert await archive.takes("next", "10.0.0.3", wait_s=1.0)
         assert archive.ended == ["silent"]
+
+    play(steps)
+
+
+def test_an_association_on_which_the_archive_works_is_given_longer() -> None:
+    async def steps() -> None:
+        archive = Archive(total=1, silent_s=10.0)
+        archive.at_work(await archive.takes("large object", "10.0.0.1"))
+        archive.now = 59.0
+        assert await archive.takes("too early", "10.0.0.2") is None
+        archive.now = 61.0
+        assert await archive.takes("next", "10.0.0.2", wait_s=1.0)
+        assert archive.ended == ["large object"]
 
     play(steps)
 

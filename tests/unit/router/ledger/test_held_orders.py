@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from ledger_cases import T0, acknowledge, arrive, due, make, said, seen, store
-from sqlalchemy import select, update
+from ledger_cases import T0, acknowledge, arrive, due, keep, make, said, seen, store
+from sqlalchemy import and_, select, update
 
 from medai.router.contract import JobId, Order
+from medai.router.delivery.joinings import joinings
 from medai.router.hl7.order_patient import Doubt
 from medai.router.hl7.orders_in import Action
 from medai.router.ledger import Claim, Ledger
 from medai.router.ledger import schema as t
 from medai.router.ledger.held_orders import HoldState
 from medai.router.reports.status import status
+from medai.router.settings.tables import Settings
 
 DOUBT = Doubt(key="k1", placer="EVIL-PL", accession="A1.2.3", differs=("name", "birth date"))
 
@@ -83,6 +85,9 @@ ORU = (
 )
 ORDER = Order(placer="EVIL-PL", accession="A1.2.3", requested_procedure_id="RP1")
 
+JOINED = joinings(Settings(destinations={"ehr": {"fhir_url": "http://127.0.0.1:9/fhir"}}))
+"""How it is told at the RIS and at a FHIR server."""
+
 
 class Site:
     """A study that was read while its order was held."""
@@ -126,11 +131,11 @@ def test_a_result_that_the_ris_has_goes_once_more_with_the_order_that_was_releas
     claim = site.read()
     site.result(claim)
     acknowledge(site.ledger, claim, T0 + 2)
-    assert site.ledger.held.join(site.study.id, ORDER, T0 + 3), "nothing was released"
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 3, JOINED), "nothing was released"
     assert site.owed() == []
     site.release()
     for _ in range(3):
-        assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+        assert site.ledger.held.join(site.study.id, ORDER, T0 + 6, JOINED)
     ((kind, number, named),) = site.owed()
     assert (kind, named) == ("order", True)
     assert number not in ("", "C1")
@@ -139,15 +144,40 @@ def test_a_result_that_the_ris_has_goes_once_more_with_the_order_that_was_releas
     (owed,) = due(site.ledger, "ris", T0 + 50)
     assert site.ledger.deliveries.begin_try(owed, T0 + 51)
     site.ledger.deliveries.delivered(owed, "AA", T0 + 52)
-    assert site.ledger.held.join(site.study.id, ORDER, T0 + 53)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 53, JOINED)
     assert site.owed() == []
     assert site.ledger.held.released("1.2.3", DOUBT, T0 + 54), "it stays released for what is read later"
+
+
+BUNDLE = b'{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"DiagnosticReport","id":"r"}}]}'
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_fhir_server_is_told_of_it_too(site: Site, has_it: bool) -> None:
+    claim = site.read(destinations=("ris", "ehr"))
+    keep(site.ledger, claim, destinations=("ehr",))
+    with site.ledger.begin() as db:
+        for name, payload in (("ehr", BUNDLE), ("ris", ORU)):
+            mine = and_(t.deliveries.c.job_id == claim.job.job_id, t.deliveries.c.destination == name)
+            db.execute(update(t.deliveries).where(mine).values(payload=payload))
+    site.ledger.claims.hand_over(claim.job.job_id, claim.token, T0 + 1, archived=True)
+    if has_it:
+        (owed,) = due(site.ledger, "ehr")
+        assert site.ledger.deliveries.begin_try(owed, T0 + 5)
+        site.ledger.deliveries.delivered(owed, "200", T0 + 5)
+    site.release()
+    for _ in range(2):
+        assert site.ledger.held.join(site.study.id, ORDER, T0 + 6, JOINED)
+    (owed,) = due(site.ledger, "ehr", T0 + 50)
+    assert owed.kind == ("order" if has_it else "result")
+    assert b'"basedOn":[{"type":"ServiceRequest"' in (owed.payload or b"")
+    assert audit(site.ledger)[-1] == ("router", "order_joined", "EVIL-PL: 1 result")
 
 
 def test_a_result_that_was_not_sent_yet_goes_with_it(site: Site) -> None:
     site.result(site.read())
     site.release()
-    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6, JOINED)
     assert site.owed() == [("result", "C1", True)]
 
 
@@ -157,7 +187,7 @@ def test_one_that_may_have_been_received_goes_under_a_number_of_its_own(site: Si
     assert site.ledger.deliveries.begin_try(owed, T0 + 5)
     site.ledger.deliveries.put_off(owed, "no answer", next_try_at=T0 + 9, refused=False, now=T0 + 5)
     site.release()
-    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6, JOINED)
     ((kind, number, named),) = site.owed()
     assert (kind, number != "C1", named) == ("result", True, True)
 
@@ -165,9 +195,9 @@ def test_one_that_may_have_been_received_goes_under_a_number_of_its_own(site: Si
 def test_while_a_reading_is_under_way_the_word_waits_for_it(site: Site) -> None:
     claim = site.read()
     site.release()
-    assert not site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    assert not site.ledger.held.join(site.study.id, ORDER, T0 + 6, JOINED)
     site.result(claim)
-    assert site.ledger.held.join(site.study.id, ORDER, T0 + 7)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 7, JOINED)
     assert site.owed() == [("result", "C1", True)]
 
 
@@ -176,7 +206,7 @@ def test_another_order_tells_nothing_again_and_a_rejected_one_neither(site: Site
     site.result(claim)
     acknowledge(site.ledger, claim, T0 + 2)
     site.release()
-    assert site.ledger.held.join(site.study.id, Order(placer="OTHER"), T0 + 6)
+    assert site.ledger.held.join(site.study.id, Order(placer="OTHER"), T0 + 6, JOINED)
     assert site.owed() == []
 
 
@@ -185,7 +215,7 @@ def test_a_withdrawal_comes_after_the_result_that_goes_once_more(site: Site) -> 
     site.result(claim)
     acknowledge(site.ledger, claim, T0 + 2)
     site.release()
-    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6)
+    assert site.ledger.held.join(site.study.id, ORDER, T0 + 6, JOINED)
     job_id = claim.job.job_id
     site.ledger.actions.withdraw(job_id, "wrong", T0 + 7, withdrawn={"ris": lambda payload, _number: payload}, by="ana")
     assert [kind for kind, _, _ in site.owed()] == ["order"]

@@ -266,9 +266,9 @@ def test_a_line_that_a_receiver_has_not_got_yet_stays(ledger: Ledger) -> None:
         ("DELETE FROM audit WHERE action = 'audit pruned'", "line 7 was changed"),
         ("UPDATE audit SET detail = replace(detail, '6 lines', '7 lines') WHERE id = 10", "line 10 was changed"),
         ("UPDATE audit SET detail = replace(detail, 'number 6', 'number 7') WHERE id = 10", "line 10 was changed"),
-        ("INSERT INTO audit SELECT 6, at, account, action, study_id, job_id, detail, seal FROM audit WHERE id = 7",
+        ("INSERT INTO audit SELECT 6, at, account, action, study_id, job_id, detail, seal, address FROM audit WHERE id = 7",
          "line 6 was changed"),
-        ("INSERT INTO audit SELECT 11, at, account, action, study_id, job_id, detail, seal FROM audit WHERE id = 10",
+        ("INSERT INTO audit SELECT 11, at, account, action, study_id, job_id, detail, seal, address FROM audit WHERE id = 10",
          "line 11 was changed"),
     ],
 )  # fmt: skip

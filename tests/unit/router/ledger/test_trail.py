@@ -18,12 +18,14 @@ from structlog.testing import capture_logs
 
 from medai.router.errors import TemporaryError
 from medai.router.ledger import Ledger, trail
+from medai.router.ledger.history import acting_from
 from medai.router.ledger.trail import AuditFilesFault
 
 
 def written(ledger: Ledger, count: int = 6) -> None:
     for number in range(count):
-        ledger.accounts.note_action(f"ana{number}", "study", T0 + number, study_id=number, detail='é\u2028 "x"')
+        with acting_from("10.1.2.3" if number == 1 else ""):
+            ledger.accounts.note_action(f"ana{number}", "study", T0 + number, study_id=number, detail='é\u2028 "x"')
 
 
 def tamper(ledger: Ledger, how: Callable[[Connection], object] | str) -> None:
@@ -51,11 +53,14 @@ def test_a_trail_that_nobody_touched_is_whole(ledger: Ledger) -> None:
         ("DELETE FROM audit WHERE id = 6", "lines at the end were taken away"),
         ("DELETE FROM audit WHERE id > 2", "lines at the end were taken away"),
         ("DELETE FROM audit", "lines at the end were taken away"),
-        ("INSERT INTO audit SELECT 7, at, account, action, study_id, job_id, detail, seal FROM audit WHERE id = 6", "line 7"),
-        ("INSERT INTO audit SELECT 7, at, account, action, study_id, job_id, detail, NULL FROM audit WHERE id = 6", "line 7"),
-        ("INSERT INTO audit SELECT 0, at, account, action, study_id, job_id, detail, seal FROM audit WHERE id = 6", "line 0"),
-        ("INSERT INTO audit SELECT 0, at, account, action, study_id, job_id, detail, NULL FROM audit WHERE id = 6", "line 1"),
+        ("INSERT INTO audit SELECT 7, at, account, action, study_id, job_id, detail, seal, address FROM audit WHERE id = 6", "line 7"),
+        ("INSERT INTO audit SELECT 7, at, account, action, study_id, job_id, detail, NULL, address FROM audit WHERE id = 6", "line 7"),
+        ("INSERT INTO audit SELECT 0, at, account, action, study_id, job_id, detail, seal, address FROM audit WHERE id = 6", "line 0"),
+        ("INSERT INTO audit SELECT 0, at, account, action, study_id, job_id, detail, NULL, address FROM audit WHERE id = 6", "line 1"),
         ("UPDATE audit SET id = 9 WHERE id = 6", "line 9 was changed"),
+        ("UPDATE audit SET address = '10.9.9.9' WHERE id = 3", "line 3 was changed"),
+        ("UPDATE audit SET address = '' WHERE id = 5", "line 5 was changed"),
+        ("UPDATE audit SET address = NULL WHERE id = 2", "line 2 was changed"),
     ],
 )  # fmt: skip
 def test_what_was_done_to_a_line_is_found(ledger: Ledger, how: str, words: str) -> None:
@@ -120,7 +125,7 @@ def test_a_transaction_that_failed_leaves_neither_line_nor_seal(ledger: Ledger) 
 
 def test_lines_of_before_there_were_seals_are_sealed_by_the_first_one(ledger: Ledger) -> None:
     for number in (1, 2, 3):
-        tamper(ledger, f"INSERT INTO audit VALUES ({number}, 1.5, 'old', 'login', NULL, NULL, '', NULL)")  # noqa: S608
+        tamper(ledger, f"INSERT INTO audit VALUES ({number}, 1.5, 'old', 'login', NULL, NULL, '', NULL, NULL)")  # noqa: S608
     assert ledger.verify_audit().faults == ()
     written(ledger, 2)
     assert ledger.verify_audit().faults == ()

@@ -202,3 +202,19 @@ def test_only_a_part_that_there_is_can_be_stopped(site: Site) -> None:
         supervisor.switch(site, "gpu", on=False)
     with pytest.raises(SettingsError, match="nothing runs in"):
         supervisor.switch(site, "ris", on=False)
+
+
+def test_orthancs_own_ports_are_closed_to_others_where_a_relay_stands_before_it(site: Site) -> None:
+    command, _ = supervisor.commands(site)["orthanc"]
+    ports = f"{site.ports['orthanc_http']},{site.archive_dicom_port}"
+    assert command[3:] == [
+        "medai.router.onebox.closed",
+        ports,
+        "/opt/some where/Orthanc",
+        f"{site.folder}/orthanc.json",
+    ]
+    text = site.config.read_text()
+    site.config.write_text(text.replace(f"port = {site.ports['orthanc_dicom']}\n", "port = 0\n"))
+    assert supervisor.commands(site)["orthanc"][0][4] == str(site.ports["orthanc_http"])
+    assert "dicom-front" not in supervisor.commands(site)
+    assert site.dicom_port == site.archive_dicom_port == site.ports["orthanc_dicom"]

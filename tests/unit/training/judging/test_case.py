@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_a_case_that_cannot_be_read_is_named() -> None:
 
     with pytest.raises(DataError, match="case c: slices 3 and 4 lie apart"):
         load_case(Case(name="c", patient="c", read=fails))
+
+
+def test_a_watch_sees_what_another_process_takes() -> None:
+    with Watch(str(os.getppid())) as watch:
+        block = np.ones(40_000_000 // 8)
+    assert block.size
+    assert watch.growth_mb < 20
 
 
 def test_a_watch_sees_what_is_taken_while_it_looks() -> None:

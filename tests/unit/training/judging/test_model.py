@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import judging_cases as cases
@@ -34,6 +35,18 @@ def test_a_run_is_opened_as_the_bundle_that_it_would_be_with_its_split(tmp_path:
         require_classes(model)
         folder = model.bundle.folder
     assert not folder.exists(), "made for the occasion"
+
+
+def test_a_bundle_that_somebody_brought_is_opened_apart_and_what_was_just_trained_is_not(
+    tmp_path: Path, opened_here: list[str]
+) -> None:
+    run = cases.make_run(tmp_path / "run")
+    with open_model(run) as model:
+        assert model.segmenter is not None
+        assert opened_here == []
+        shutil.copytree(model.bundle.folder, tmp_path / "brought")
+    with open_model(tmp_path / "brought"):
+        assert opened_here == ["brought"]
 
 
 def test_classes_that_are_said_go_over_the_bundles_and_must_be_drawn(tmp_path: Path) -> None:

@@ -319,6 +319,21 @@ def test_order_accession_procedure_and_study_are_named(make: Any, source: Any) -
     assert codes(only(without, "DiagnosticReport")["code"]) == [("http://loinc.org", "25045-6")]
 
 
+@pytest.mark.parametrize("destination", [EHR, EHR.model_copy(update={"version": "R4"})])
+def test_a_result_whose_order_is_told_later_says_it_as_one_that_had_it(
+    make: Any, source: Any, destination: FhirDestination
+) -> None:
+    without = encoded(make, source, destination=destination)
+    later = courier.ordered(without, ORDER)
+    assert later is not None
+    at_once = resources(encoded(make, source, destination=destination, order=ORDER))
+    named = {url: each["basedOn"] for url, each in resources(later).items() if "basedOn" in each}
+    assert named == {url: each["basedOn"] for url, each in at_once.items() if "basedOn" in each}
+    assert len(named) == 2
+    assert courier.ordered(later, ORDER) is None
+    assert courier.ordered(without, Order(placer="")) is None
+
+
 def test_a_loinc_code_of_the_images_stands_beside_the_ordered_one(make: Any, source: Any) -> None:
     loinc = Dataset()
     loinc.CodeValue, loinc.CodingSchemeDesignator, loinc.CodeMeaning = "24627-2", "LN", "CT Chest"
@@ -420,23 +435,6 @@ def test_a_time_without_its_offset_is_left_out_because_fhir_asks_for_both(
     given: tuple[str, str, str], expected: str
 ) -> None:
     assert fhir_text.date_time(*given) == expected
-
-
-@pytest.mark.parametrize(
-    ("designator", "expected"),
-    [
-        ("HOSP&1.2.3&ISO", ("urn:oid:1.2.3", "HOSP")),
-        ("&1.2.3", ("urn:oid:1.2.3", "")),
-        ("HOSP&https://a.example/mrn&URI", ("https://a.example/mrn", "HOSP")),
-        ("H&6D656461-6920-5275-b074-657220763031&UUID", ("urn:uuid:6d656461-6920-5275-b074-657220763031", "H")),
-        ("HOSP&not an oid&ISO", ("urn:known", "HOSP")),
-        ("HOSP&a.example&DNS", ("urn:known", "HOSP")),
-        ("OTHER", ("", "OTHER")),
-        ("", ("", "")),
-    ],
-)
-def test_an_assigning_authority_becomes_a_uri_where_it_has_one(designator: str, expected: tuple[str, str]) -> None:
-    assert fhir_text.authority(designator, {"HOSP": "urn:known"}) == expected
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
