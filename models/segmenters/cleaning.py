@@ -13,6 +13,7 @@ import numpy as np
 
 from medai.models.format.recipe import Cleaning
 from medai.models.images.boxes import bounding_box
+from medai.models.segmenters.likeliest import winners
 from medai.models.volume import Labels, Voxels
 
 
@@ -21,7 +22,7 @@ def tidied(probabilities: Voxels, cleaning: Cleaning, patient: Labels | None = N
 
     What tidying changes becomes certain, so that it stays as it is on any other grid.
     """
-    drawn = probabilities.argmax(axis=0).astype(np.uint8)
+    drawn = winners(probabilities)
     wanted = clean(drawn, cleaning, patient)
     z, y, x = np.nonzero(wanted != drawn)
     probabilities[:, z, y, x] = 0.0
@@ -38,9 +39,12 @@ def clean(labels: Labels, cleaning: Cleaning, patient: Labels | None = None) -> 
         return kept
     found = np.zeros_like(kept)
     whole = bounding_box(kept)
-    drawn, tidy = kept[whole], found[whole]
-    for number in np.flatnonzero(np.bincount(drawn.ravel())[1:]) + 1:
-        box = bounding_box(drawn == number)
+    drawn, tidy = np.ascontiguousarray(kept[whole]), found[whole]
+    if not drawn.size:
+        return found
+    statistics = cc3d.statistics(drawn)
+    for number in np.flatnonzero(statistics["voxel_counts"][1:]) + 1:
+        box = statistics["bounding_boxes"][number]
         mask = drawn[box] == number
         if cleaning.components:
             mask = largest(mask, cleaning.components)

@@ -17,7 +17,7 @@ from medai.models.format.recipe import Feed, Intensity
 from medai.models.geometry import Geometry
 from medai.models.images.boxes import bounding_box, part_of
 from medai.models.images.preprocess import Reorientation, labels_to_grid, reorient, resample
-from medai.models.segmenters.likeliest import likeliest
+from medai.models.segmenters.likeliest import likeliest, winners
 from medai.models.volume import Labels, Volume, Voxels
 
 HU_OF_AIR = -1024
@@ -55,7 +55,7 @@ class Fed:
         """The likeliest class on the source's grid; ``probabilities`` are [class, slice, row, column]."""
         self._require(probabilities.shape[1:])
         if self.grid == self.upright:
-            return self.turn.undo(probabilities.argmax(axis=0).astype(np.uint8))
+            return self.turn.undo(winners(probabilities))
         return self.turn.undo(likeliest(probabilities, self.grid, self.upright))
 
     def _require(self, shape: tuple[int, ...]) -> None:

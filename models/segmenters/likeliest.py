@@ -29,6 +29,15 @@ PARALLEL = 1e-3
 """Voxels by which a line of one grid may leave a line of the other, from end to end."""
 
 
+def winners(probabilities: Voxels) -> Labels:
+    """The class of the highest probability on the network's own grid; the first of equal ones."""
+    labels, most = np.zeros(probabilities.shape[1:], dtype=np.uint8), probabilities[0].copy()
+    for number, one in enumerate(probabilities[1:], start=1):
+        np.copyto(labels, np.uint8(number), where=one > most)
+        np.maximum(most, one, out=most)
+    return labels
+
+
 def likeliest(probabilities: Voxels, from_geometry: Geometry, to_geometry: Geometry) -> Labels:
     """The class of the highest probability on another grid; ``probabilities`` are [class, slice, row, column].
 

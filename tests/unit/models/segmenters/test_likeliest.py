@@ -12,7 +12,7 @@ from medai.models.errors import GeometryMismatch
 from medai.models.geometry import Geometry
 from medai.models.images.preprocess import resample_onto
 from medai.models.segmenters import likeliest as module
-from medai.models.segmenters.likeliest import likeliest
+from medai.models.segmenters.likeliest import likeliest, winners
 
 COARSE = Geometry(
     origin_mm=(-20.0, 7.0, 3.0),
@@ -108,3 +108,9 @@ def test_grids_that_do_not_meet_share_nothing() -> None:
 def test_another_frame_of_reference_is_another_patient() -> None:
     with pytest.raises(GeometryMismatch, match="another frame of reference"):
         likeliest(blobs(), COARSE, grid(frame_of_reference_uid="2.25.4"))
+
+
+def test_on_the_networks_own_grid_the_first_of_the_likeliest_wins() -> None:
+    probabilities = blobs().round(1)  # many are equal
+
+    np.testing.assert_array_equal(winners(probabilities), probabilities.argmax(axis=0))
