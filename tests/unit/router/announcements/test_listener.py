@@ -80,7 +80,8 @@ def listening(keeper: Keeper, turned_away: Counter[str] | None = None, **more: A
 @contextmanager
 def association(port: int, title: str = "CT1", context: ssl.SSLContext | None = None) -> Iterator[Any]:
     entity = AE(ae_title=title)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
+    entity.acse_timeout = entity.dimse_timeout = 10
+    entity.network_timeout = 60  # a busy machine may take a while over what a test does meanwhile
     for sop_class in (VERIFICATION, MPPS, IAN):
         entity.add_requested_context(sop_class, SYNTAXES[1])
     with_tls = None if context is None else (context, "localhost")
