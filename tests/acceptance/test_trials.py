@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +36,18 @@ def run(folder: Path, scenario: str, *more: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders of the outage and of the burst. Both days pass at once: a hospital waits most of the time."""
-    outage, trauma = (tmp_path_factory.mktemp(name) for name in ("outage", "trauma"))
-    with ThreadPoolExecutor(2) as pool:
-        away = pool.submit(run, outage, "ris-outage", "--tls")
-        burst = pool.submit(run, trauma, "trauma-burst", "--arms", f"{WITH_AI},{WITHOUT_AI}")
-    told = away.result()
+def outage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outage")
+    told = run(folder, "ris-outage", "--tls")
     assert (told["lost"], told["twice"], told["ok"]) == (0, 0, True)
-    assert burst.result()["ok"]
-    return outage, trauma
+    return folder
 
 
 @pytest.fixture(scope="module")
-def outage(trials: tuple[Path, Path]) -> Path:
-    return trials[0]
-
-
-@pytest.fixture(scope="module")
-def trauma(trials: tuple[Path, Path]) -> Path:
-    return trials[1]
+def trauma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trauma")
+    assert run(folder, "trauma-burst", "--arms", f"{WITH_AI},{WITHOUT_AI}")["ok"]
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,6 @@ class Run:
 def wish_of(name: str, folder: Path) -> Wish:
     """Each fault once, or the mutant of this name until it is caught."""
     if name == EACH:
-        return each_once(Wish(folder=folder, rounds=0, seed=1, lanes=5, studies=3))
+        return each_once(Wish(folder=folder, rounds=0, seed=1, lanes=4, studies=3))
     only = (MUTANTS[name].caught_by,)
     return Wish(folder=folder, rounds=4, seed=1, only=only, mutant=name, ledger="sqlite", stop=True)
