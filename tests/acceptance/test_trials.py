@@ -19,7 +19,8 @@ from playwright.sync_api import Page
 from medai.trials.hospital.record import WITH_AI, WITHOUT_AI, TrialRun
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-pytestmark = pytest.mark.apart  # whole days of a hospital: results must come while a fault lasts
+pytestmark = [pytest.mark.apart, pytest.mark.timeout(1500)]
+"""Whole days of a hospital: results must come while a fault lasts, and a busy machine takes longer over a day."""
 
 
 def medai(*arguments: str) -> subprocess.CompletedProcess[str]:
